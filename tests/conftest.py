@@ -1,0 +1,37 @@
+"""Where the recorded arrays lie, and fixtures that several tests use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data"
+DEMO = ROOT / "demo"
+
+
+@pytest.fixture
+def oracle():
+    """Load the recorded inputs and outputs of one operator: `oracle("nms")["boxes"]`."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(DATA / "ops" / f"{name}.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(params=["native", "portable"])
+def implementation(request):
+    """Run the test once with the compiled operators and once with the TensorFlow ones."""
+    from tfdetect.ops import kernels
+
+    if request.param == "native" and kernels.library() is None:
+        pytest.skip("no compiled operators here (no C++ compiler)")
+    with kernels.implementation(request.param):
+        yield request.param

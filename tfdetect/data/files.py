@@ -1,0 +1,60 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tfdetect.errors import InputError
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file: after this `path` holds all of `content`, or what it held before.
+
+    The content goes to a temporary file beside `path`, which is renamed over it once it is
+    complete; the folder is made where it is missing. A symbolic link is followed, not replaced.
+
+    Raises:
+        InputError: the folder or the file cannot be written.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise IsADirectoryError("it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A name that owes nothing to the target's, so that a long name stays a legal one.
+        temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                # Before the rename, or a power cut could leave the new name with no content.
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}), choose another place") from error
+
+
+def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """`write_bytes_atomically` of `text` in UTF-8."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as JSON on one line, atomically; floats keep every digit.
+
+    Raises:
+        InputError: the folder or the file cannot be written.
+        ValueError: a number is not finite, which JSON cannot say.
+    """
+    write_text_atomically(path, json.dumps(value, allow_nan=False) + "\n")

@@ -1,0 +1,307 @@
+"""Every key of Detectron2's configuration with its default value.
+
+The names, the nesting, the types and the values are Detectron2's (`detectron2.config.get_cfg`),
+so that its YAML files, which state only what differs from them, mean the same here. Keys that no
+model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
+complete `config.yaml` that Detectron2's trainer writes has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+DEFAULTS: dict[str, Any] = {
+    # Detectron2 counts changes of the schema here; files of version 1 precede its release.
+    "VERSION": 2,
+    "OUTPUT_DIR": "./output",
+    "SEED": -1,
+    "CUDNN_BENCHMARK": False,
+    "FLOAT32_PRECISION": "",
+    "VIS_PERIOD": 0,
+    "MODEL": {
+        "LOAD_PROPOSALS": False,
+        "MASK_ON": False,
+        "KEYPOINT_ON": False,
+        "DEVICE": "cuda",
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "WEIGHTS": "",
+        # In the channel order of INPUT.FORMAT, on grey levels of 0..255.
+        "PIXEL_MEAN": [103.53, 116.28, 123.675],
+        "PIXEL_STD": [1.0, 1.0, 1.0],
+        "BACKBONE": {
+            "NAME": "build_resnet_backbone",
+            # Stages, the stem counted as the first, that training leaves as they are.
+            "FREEZE_AT": 2,
+        },
+        "FPN": {
+            "IN_FEATURES": [],
+            "OUT_CHANNELS": 256,
+            "NORM": "",
+            "FUSE_TYPE": "sum",
+        },
+        "PROPOSAL_GENERATOR": {
+            "NAME": "RPN",
+            "MIN_SIZE": 0,
+        },
+        "ANCHOR_GENERATOR": {
+            "NAME": "DefaultAnchorGenerator",
+            # Pixels of the network's input, a list per feature map (or one list for all).
+            "SIZES": [[32, 64, 128, 256, 512]],
+            # Height over width.
+            "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+            "ANGLES": [[-90, 0, 90]],
+            # Shift of the anchor grid, in strides.
+            "OFFSET": 0.0,
+        },
+        "RPN": {
+            "HEAD_NAME": "StandardRPNHead",
+            "IN_FEATURES": ["res4"],
+            "BOUNDARY_THRESH": -1,
+            "IOU_THRESHOLDS": [0.3, 0.7],
+            "IOU_LABELS": [0, -1, 1],
+            "BATCH_SIZE_PER_IMAGE": 256,
+            "POSITIVE_FRACTION": 0.5,
+            "BBOX_REG_LOSS_TYPE": "smooth_l1",
+            "BBOX_REG_LOSS_WEIGHT": 1.0,
+            "BBOX_REG_WEIGHTS": (1.0, 1.0, 1.0, 1.0),
+            # 0 is the L1 loss.
+            "SMOOTH_L1_BETA": 0.0,
+            "LOSS_WEIGHT": 1.0,
+            # PRE: per feature map. POST: per image, over all feature maps.
+            "PRE_NMS_TOPK_TRAIN": 12000,
+            "PRE_NMS_TOPK_TEST": 6000,
+            "POST_NMS_TOPK_TRAIN": 2000,
+            "POST_NMS_TOPK_TEST": 1000,
+            "NMS_THRESH": 0.7,
+            # -1: as many channels as the feature map has.
+            "CONV_DIMS": [-1],
+        },
+        "ROI_HEADS": {
+            "NAME": "Res5ROIHeads",
+            "NUM_CLASSES": 80,
+            "IN_FEATURES": ["res4"],
+            "IOU_THRESHOLDS": [0.5],
+            "IOU_LABELS": [0, 1],
+            "BATCH_SIZE_PER_IMAGE": 512,
+            "POSITIVE_FRACTION": 0.25,
+            "SCORE_THRESH_TEST": 0.05,
+            "NMS_THRESH_TEST": 0.5,
+            "PROPOSAL_APPEND_GT": True,
+        },
+        "ROI_BOX_HEAD": {
+            "NAME": "",
+            "BBOX_REG_LOSS_TYPE": "smooth_l1",
+            "BBOX_REG_LOSS_WEIGHT": 1.0,
+            "BBOX_REG_WEIGHTS": (10.0, 10.0, 5.0, 5.0),
+            # 0 is the L1 loss.
+            "SMOOTH_L1_BETA": 0.0,
+            # A sampling ratio of 0 takes ceil(RoI size / resolution) samples per bin and axis.
+            "POOLER_RESOLUTION": 14,
+            "POOLER_SAMPLING_RATIO": 0,
+            "POOLER_TYPE": "ROIAlignV2",
+            "NUM_FC": 0,
+            "FC_DIM": 1024,
+            "NUM_CONV": 0,
+            "CONV_DIM": 256,
+            "NORM": "",
+            "CLS_AGNOSTIC_BBOX_REG": False,
+            "TRAIN_ON_PRED_BOXES": False,
+            "USE_FED_LOSS": False,
+            "USE_SIGMOID_CE": False,
+            "FED_LOSS_FREQ_WEIGHT_POWER": 0.5,
+            "FED_LOSS_NUM_CLASSES": 50,
+        },
+        "ROI_BOX_CASCADE_HEAD": {
+            "BBOX_REG_WEIGHTS": (
+                (10.0, 10.0, 5.0, 5.0),
+                (20.0, 20.0, 10.0, 10.0),
+                (30.0, 30.0, 15.0, 15.0),
+            ),
+            "IOUS": (0.5, 0.6, 0.7),
+        },
+        "ROI_MASK_HEAD": {
+            "NAME": "MaskRCNNConvUpsampleHead",
+            "POOLER_RESOLUTION": 14,
+            "POOLER_SAMPLING_RATIO": 0,
+            "NUM_CONV": 0,
+            "CONV_DIM": 256,
+            "NORM": "",
+            "CLS_AGNOSTIC_MASK": False,
+            "POOLER_TYPE": "ROIAlignV2",
+        },
+        "ROI_KEYPOINT_HEAD": {
+            "NAME": "KRCNNConvDeconvUpsampleHead",
+            "POOLER_RESOLUTION": 14,
+            "POOLER_SAMPLING_RATIO": 0,
+            "CONV_DIMS": (512, 512, 512, 512, 512, 512, 512, 512),
+            "NUM_KEYPOINTS": 17,
+            "MIN_KEYPOINTS_PER_IMAGE": 1,
+            "NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS": True,
+            "LOSS_WEIGHT": 1.0,
+            "POOLER_TYPE": "ROIAlignV2",
+        },
+        "SEM_SEG_HEAD": {
+            "NAME": "SemSegFPNHead",
+            "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+            "IGNORE_VALUE": 255,
+            "NUM_CLASSES": 54,
+            "CONVS_DIM": 128,
+            "COMMON_STRIDE": 4,
+            "NORM": "GN",
+            "LOSS_WEIGHT": 1.0,
+        },
+        "PANOPTIC_FPN": {
+            "INSTANCE_LOSS_WEIGHT": 1.0,
+            "COMBINE": {
+                "ENABLED": True,
+                "OVERLAP_THRESH": 0.5,
+                "STUFF_AREA_LIMIT": 4096,
+                "INSTANCES_CONFIDENCE_THRESH": 0.5,
+            },
+        },
+        "RETINANET": {
+            "NUM_CLASSES": 80,
+            "IN_FEATURES": ["p3", "p4", "p5", "p6", "p7"],
+            "NUM_CONVS": 4,
+            "IOU_THRESHOLDS": [0.4, 0.5],
+            "IOU_LABELS": [0, -1, 1],
+            "PRIOR_PROB": 0.01,
+            "SCORE_THRESH_TEST": 0.05,
+            "TOPK_CANDIDATES_TEST": 1000,
+            "NMS_THRESH_TEST": 0.5,
+            "BBOX_REG_WEIGHTS": (1.0, 1.0, 1.0, 1.0),
+            "FOCAL_LOSS_GAMMA": 2.0,
+            "FOCAL_LOSS_ALPHA": 0.25,
+            "SMOOTH_L1_LOSS_BETA": 0.1,
+            "BBOX_REG_LOSS_TYPE": "smooth_l1",
+            "NORM": "",
+        },
+        "RESNETS": {
+            "DEPTH": 50,
+            "OUT_FEATURES": ["res4"],
+            "NUM_GROUPS": 1,
+            "NORM": "FrozenBN",
+            "WIDTH_PER_GROUP": 64,
+            "STRIDE_IN_1X1": True,
+            "RES5_DILATION": 1,
+            "RES2_OUT_CHANNELS": 256,
+            "STEM_OUT_CHANNELS": 64,
+            "DEFORM_ON_PER_STAGE": [False, False, False, False],
+            "DEFORM_MODULATED": False,
+            "DEFORM_NUM_GROUPS": 1,
+        },
+    },
+    "INPUT": {
+        # Pixels: the short edge aimed at, and what the long edge may be at most.
+        "MIN_SIZE_TRAIN": (800,),
+        "MIN_SIZE_TRAIN_SAMPLING": "choice",
+        "MAX_SIZE_TRAIN": 1333,
+        "MIN_SIZE_TEST": 800,
+        "MAX_SIZE_TEST": 1333,
+        "RANDOM_FLIP": "horizontal",
+        "FORMAT": "BGR",
+        "MASK_FORMAT": "polygon",
+        "CROP": {
+            "ENABLED": False,
+            "TYPE": "relative_range",
+            "SIZE": [0.9, 0.9],
+        },
+    },
+    "DATASETS": {
+        "TRAIN": (),
+        "PROPOSAL_FILES_TRAIN": (),
+        "PRECOMPUTED_PROPOSAL_TOPK_TRAIN": 2000,
+        "TEST": (),
+        "PROPOSAL_FILES_TEST": (),
+        "PRECOMPUTED_PROPOSAL_TOPK_TEST": 1000,
+    },
+    "DATALOADER": {
+        "NUM_WORKERS": 4,
+        "ASPECT_RATIO_GROUPING": True,
+        "SAMPLER_TRAIN": "TrainingSampler",
+        "REPEAT_THRESHOLD": 0.0,
+        "REPEAT_SQRT": True,
+        "FILTER_EMPTY_ANNOTATIONS": True,
+    },
+    "SOLVER": {
+        "LR_SCHEDULER_NAME": "WarmupMultiStepLR",
+        "MAX_ITER": 40000,
+        "BASE_LR": 0.001,
+        "BASE_LR_END": 0.0,
+        "MOMENTUM": 0.9,
+        "NESTEROV": False,
+        "WEIGHT_DECAY": 0.0001,
+        "WEIGHT_DECAY_NORM": 0.0,
+        "GAMMA": 0.1,
+        "STEPS": (30000,),
+        "NUM_DECAYS": 3,
+        "WARMUP_FACTOR": 0.001,
+        "WARMUP_ITERS": 1000,
+        "WARMUP_METHOD": "linear",
+        "RESCALE_INTERVAL": False,
+        "CHECKPOINT_PERIOD": 5000,
+        "IMS_PER_BATCH": 16,
+        # 0: no rescaling of the schedule with the number of workers.
+        "REFERENCE_WORLD_SIZE": 0,
+        "BIAS_LR_FACTOR": 1.0,
+        # None: WEIGHT_DECAY holds for biases too.
+        "WEIGHT_DECAY_BIAS": None,
+        "CLIP_GRADIENTS": {
+            "ENABLED": False,
+            "CLIP_TYPE": "value",
+            "CLIP_VALUE": 1.0,
+            "NORM_TYPE": 2.0,
+        },
+        "AMP": {
+            "ENABLED": False,
+        },
+    },
+    "TEST": {
+        "EXPECTED_RESULTS": [],
+        "EVAL_PERIOD": 0,
+        "KEYPOINT_OKS_SIGMAS": [],
+        "DETECTIONS_PER_IMAGE": 100,
+        "AUG": {
+            "ENABLED": False,
+            "MIN_SIZES": (400, 500, 600, 700, 800, 900, 1000, 1100, 1200),
+            "MAX_SIZE": 4000,
+            "FLIP": True,
+        },
+        "PRECISE_BN": {
+            "ENABLED": False,
+            "NUM_ITER": 200,
+        },
+    },
+    "GLOBAL": {
+        "HACK": 1.0,
+    },
+}
+
+# Keys of version 1 and what Detectron2 calls them since (its `compat.ConverterV1` and `V2`).
+RENAMED: dict[str, str] = {
+    "MODEL.WEIGHT": "MODEL.WEIGHTS",
+    "MODEL.RPN_HEAD.NAME": "MODEL.RPN.HEAD_NAME",
+    "MODEL.RPN.ANCHOR_SIZES": "MODEL.ANCHOR_GENERATOR.SIZES",
+    "MODEL.RPN.ANCHOR_ASPECT_RATIOS": "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.RETINANET.ANCHOR_SIZES": "MODEL.ANCHOR_GENERATOR.SIZES",
+    "MODEL.RETINANET.ANCHOR_ASPECT_RATIOS": "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.RETINANET.INFERENCE_SCORE_THRESHOLD": "MODEL.RETINANET.SCORE_THRESH_TEST",
+    "MODEL.RETINANET.INFERENCE_TOPK_CANDIDATES": "MODEL.RETINANET.TOPK_CANDIDATES_TEST",
+    "MODEL.RETINANET.INFERENCE_NMS_THRESHOLD": "MODEL.RETINANET.NMS_THRESH_TEST",
+    "MODEL.ROI_HEADS.SCORE_THRESH": "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.ROI_HEADS.NMS": "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "MODEL.PANOPTIC_FPN.SEMANTIC_LOSS_SCALE": "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT",
+    "MODEL.PANOPTIC_FPN.RPN_LOSS_SCALE": "MODEL.RPN.LOSS_WEIGHT",
+    "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_SCALE": "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT",
+    "MODEL.PANOPTIC_FPN.COMBINE_ON": "MODEL.PANOPTIC_FPN.COMBINE.ENABLED",
+    "MODEL.PANOPTIC_FPN.COMBINE_OVERLAP_THRESHOLD": "MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH",
+    "MODEL.PANOPTIC_FPN.COMBINE_STUFF_AREA_LIMIT": "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT",
+    "MODEL.PANOPTIC_FPN.COMBINE_INSTANCES_CONFIDENCE_THRESHOLD": (
+        "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH"
+    ),
+    "TEST.DETECTIONS_PER_IMG": "TEST.DETECTIONS_PER_IMAGE",
+    "TEST.AUG_ON": "TEST.AUG.ENABLED",
+    "TEST.AUG_MIN_SIZES": "TEST.AUG.MIN_SIZES",
+    "TEST.AUG_MAX_SIZE": "TEST.AUG.MAX_SIZE",
+    "TEST.AUG_FLIP": "TEST.AUG.FLIP",
+}

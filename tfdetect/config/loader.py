@@ -1,0 +1,188 @@
+"""Reading and writing Detectron2's YAML configuration.
+
+A file states what differs from the defaults, or from the file that its `_BASE_` names. It is
+plain data: Python tags, which Detectron2 itself executes, are refused here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from tfdetect.config.defaults import DEFAULTS, RENAMED
+from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode
+from tfdetect.errors import InputError
+
+_BASE = "_BASE_"
+# The complete configuration is 6 kB; whoever gives a checkpoint for a config should hear at once.
+_MAX_BYTES = 1 << 20
+
+
+def get_cfg() -> CfgNode:
+    """Return a new configuration, not frozen, with Detectron2's keys and default values."""
+    return CfgNode(DEFAULTS)
+
+
+def load_config(path: str | os.PathLike[str], opts: Sequence[Any] = ()) -> CfgNode:
+    """Read one of Detectron2's YAML files on top of the defaults.
+
+    Args:
+        path: the file. Its `_BASE_`, a path or a list of paths relative to the file (or absolute,
+            or from `~`), is read first and so on.
+        opts: KEY VALUE KEY VALUE ..., with dotted keys, which go before everything else. Text
+            that spells a Python literal is that literal.
+
+    Returns:
+        The complete configuration, frozen.
+
+    Raises:
+        InputError: a file cannot be read or is not YAML, or a key is unknown, was renamed or has
+            a value of the wrong type; the message is one line with the file and the key.
+    """
+    cfg = get_cfg()
+    for source, mapping in _with_bases(Path(path).expanduser(), ()):
+        _merge(cfg, mapping, DEFAULTS, "", source)
+    if len(opts) % 2:
+        raise InputError(
+            f"--opts: {len(opts)} entries, but they go in pairs KEY VALUE; "
+            f"add the value of {opts[-1]} or leave it out"
+        )
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        nested: Any = value
+        for part in reversed(str(key).split(".")):
+            nested = {part: nested}
+        _merge(cfg, nested, DEFAULTS, "", "--opts")
+    cfg.freeze()
+    return cfg
+
+
+def dump_config(cfg: CfgNode) -> str:
+    """Write a complete configuration as YAML, keys sorted, which `load_config` reads the same."""
+
+    def plain(node: CfgNode) -> dict[str, Any]:
+        return {
+            key: plain(value) if isinstance(value, CfgNode) else encode(value)
+            for key, value in node.items()
+        }
+
+    return yaml.safe_dump(plain(cfg), sort_keys=True, allow_unicode=True)
+
+
+def _with_bases(path: Path, above: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (file name, its mapping without `_BASE_`) of a file's bases and then of the file."""
+    real = os.path.realpath(path)
+    if real in above:
+        raise InputError(f"{path}: its {_BASE} leads back to itself; break the cycle")
+    mapping = _read(path)
+    bases = mapping.pop(_BASE, [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str) or not base:
+            raise InputError(f"{path}: {_BASE}: got {describe(base)}, expected a file name")
+        if re.match(r"[a-z0-9]+://", base):
+            raise InputError(f"{path}: {_BASE}: {base} is not a local file; download it first")
+        base_path = path.parent / Path(base).expanduser()
+        if not base_path.is_file():
+            raise InputError(f"{path}: {_BASE}: there is no file {base_path}; correct the path")
+        yield from _with_bases(base_path, (*above, real))
+    yield str(path), mapping
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Parse one YAML file, which must be a mapping."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give Detectron2's YAML file"
+        ) from None
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"{path}: over 1 MiB, so no config; give Detectron2's YAML file")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}: line {line}: not UTF-8 text; give Detectron2's YAML file"
+        ) from None
+    try:
+        mapping = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+    # PyYAML's constructors of !!int, !!timestamp and so on let these through on bad text.
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise InputError(f"{path}: not YAML that can be read ({error}); correct it") from None
+    if not isinstance(mapping, dict):
+        content = "is empty" if mapping is None else f"holds {describe(mapping)}"
+        raise InputError(f"{path}: {content}, not keys with values; give Detectron2's YAML file")
+    return mapping
+
+
+def _explain(error: yaml.YAMLError) -> str:
+    """Put PyYAML's message of several lines into one, with the line of the file."""
+    problem = getattr(error, "problem", None) or str(error)
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark else ""
+    tag = re.search(r"tag:yaml.org,2002:(python/[^'\"]*)", problem)
+    if tag:
+        return f"{where}the tag !!{tag[1]} is refused, it runs code; write the value itself"
+    return f"{where}not YAML ({' '.join(problem.split())}); correct it"
+
+
+def _merge(
+    node: CfgNode, updates: Mapping[Any, Any], schema: Mapping[str, Any], prefix: str, source: str
+) -> None:
+    """Put `updates` into `node`; `schema` is the part of the defaults at `prefix`."""
+    for name, value in updates.items():
+        key = f"{prefix}{name}"
+        if name not in schema:
+            raise InputError(f"{source}: {_unknown(key, value)}")
+        default = schema[name]
+        value = decode(value)
+        if isinstance(default, dict):
+            if not isinstance(value, dict):
+                raise InputError(
+                    f"{source}: {key}: got {describe(value)}, but it is a section; "
+                    f"set one of its keys, such as {key}.{next(iter(default))}"
+                )
+            _merge(node[name], value, default, f"{key}.", source)
+            continue
+        try:
+            value = coerce(value, default)
+        except ValueMismatch as error:
+            raise InputError(f"{source}: {key}: {error}; correct the value") from None
+        if key == "VERSION" and value != DEFAULTS["VERSION"]:
+            raise InputError(
+                f"{source}: VERSION is {value}, only Detectron2's version 2 is read; "
+                "load the file with Detectron2 and save what it makes of it"
+            )
+        node[name] = value
+
+
+def _unknown(key: str, value: Any) -> str:
+    """Say what to do about a key that the schema lacks."""
+    # A renamed key may lie in a section that is gone too, so look below the one found missing.
+    below = {key, *(f"{key}.{name}" for name in value)} if isinstance(value, dict) else {key}
+    for old in sorted(below & RENAMED.keys()):
+        return f"the key {old} was renamed to {RENAMED[old]}; write it so, and VERSION: 2"
+    key = " ".join(key.split())[:200]
+    known = _all_keys(DEFAULTS, "")
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+    return f"unknown key {key}; the nearest known one is {nearest}"
+
+
+def _all_keys(schema: Mapping[str, Any], prefix: str) -> list[str]:
+    """List the dotted keys of a schema, its sections included."""
+    keys = []
+    for name, value in schema.items():
+        keys.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            keys += _all_keys(value, f"{prefix}{name}.")
+    return keys

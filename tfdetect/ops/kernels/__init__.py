@@ -1,0 +1,122 @@
+"""The native operators: one compiled library, found or built on first use.
+
+`library()` is the loaded module of operators or None; `use_native()` is what each public
+operator of `tfdetect.ops` asks when it is called or traced. The environment variable
+TFDETECT_OPS chooses: `native` (an error where it cannot be had), `portable`, or unset for native
+where it can be had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+
+from tfdetect.errors import InputError
+
+__all__ = ["implementation", "library", "use_native"]
+
+_lock = threading.Lock()
+_tried = False
+_module: ModuleType | None = None
+_reason = ""
+_announced = False
+# For the whole process and not per thread: tf.distribute traces replicas in threads of its own.
+_override: str | None = None
+
+
+def library() -> ModuleType | None:
+    """The loaded native operators, building them if need be, or None where they cannot be had.
+
+    The answer is kept for the life of the process. A build says so in a line on stderr.
+    """
+    global _tried, _module, _reason
+    with _lock:
+        if not _tried:
+            try:
+                _module = _load()
+            except InputError as error:
+                _reason = str(error)
+            _tried = True
+        return _module
+
+
+def use_native() -> bool:
+    """Whether operators are to use the native library; asked when they are called or traced.
+
+    Raises:
+        InputError: TFDETECT_OPS is neither `native` nor `portable`, or it is `native` and there
+            is no native library.
+    """
+    global _announced
+    choice = _override or os.environ.get("TFDETECT_OPS", "")
+    if choice == "portable":
+        return False
+    if choice == "native":
+        _require()
+        return True
+    if choice:
+        raise InputError(f"TFDETECT_OPS is {choice!r}: set it to native or portable, or unset it")
+    if library() is not None:
+        return True
+    if not _announced:
+        _announced = True
+        print(f"tfdetect: using the portable operators: {_reason}", file=sys.stderr)
+    return False
+
+
+@contextlib.contextmanager
+def implementation(name: str) -> Iterator[None]:
+    """Within it, every operator that is called or traced is the `native` or `portable` one.
+
+    It holds for all threads of the process, and goes before TFDETECT_OPS.
+
+    Raises:
+        InputError: another name, or `native` where there is no native library.
+    """
+    global _override
+    if name not in ("native", "portable"):
+        raise InputError(f"implementation {name!r}: it is native or portable")
+    if name == "native":
+        _require()
+    previous, _override = _override, name
+    try:
+        yield
+    finally:
+        _override = previous
+
+
+def _require() -> None:
+    if library() is None:
+        raise InputError(f"the native operators cannot be had: {_reason}")
+
+
+def _load() -> ModuleType:
+    # Here, not above: `python -m tfdetect.ops.kernels.build` must not find it imported already.
+    from tfdetect.ops.kernels import build
+
+    path = build.find_library()
+    if path is None:
+        if build.find_toolchain() is not None:
+            print(
+                f"tfdetect: building the native operators (about {build.SECONDS} s, once; kept in "
+                f"{build.cache_directory()})",
+                file=sys.stderr,
+                flush=True,
+            )
+        path = build.build()
+
+    import tensorflow as tf
+
+    try:
+        module = tf.load_op_library(str(path))
+    except (tf.errors.OpError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} does not load: delete it and try again ({reason})") from error
+
+    from tfdetect.ops.kernels import gradients  # noqa: F401 (registers them)
+
+    return module

@@ -1,0 +1,301 @@
+"""Compile the native operators against the installed TensorFlow, into a cache, once.
+
+The mathematics is in files that include nothing of TensorFlow (`roi_align.cc`, `nms.cc`, ...);
+`*_op.cc` register it. A file that includes TensorFlow's headers takes ten seconds whatever it
+holds, so all of those are compiled as one. CUDA kernels (`*.cu`, registered by `*_gpu_op.cc`)
+are added when nvcc is found. Files of one library run on any x86-64 CPU: hot loops are compiled
+for several levels of it and chosen when the library is loaded (`portability.h`).
+
+`python -m tfdetect.ops.kernels.build` builds ahead, as for an image that will have no compiler.
+This module does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfdetect.errors import InputError, run_command
+
+SOURCES = Path(__file__).resolve().parent
+SECONDS = 40
+"""What a build takes on two cores, for the line that announces it."""
+
+COMMON_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-DNDEBUG", "-fvisibility=hidden")
+# Without TensorFlow's headers: products and sums are rounded one by one, as the reference's are,
+# because a fused one moves values that are compared with a threshold or rounded up.
+MATHS_FLAGS = ("-Wall", "-Wextra", "-ffp-contract=off")
+# Files of pure sums of products, where fusing is only faster.
+FUSED_FILES = ("roi_align.cc", "matmul.cc")
+TENSORFLOW_FLAGS = (
+    "-D_GLIBCXX_USE_CXX11_ABI=1",
+    "-DEIGEN_MAX_ALIGN_BYTES=64",
+    "-Wno-deprecated-declarations",
+)
+NVCC_FLAGS = ("-O3", "-std=c++17", "-Xcompiler", "-fPIC", "-arch=all-major", "--threads", "2")
+
+
+class NoCompilerError(InputError):
+    """There is no C++ compiler on this machine."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The compilers that a build uses; `nvcc` is empty where CUDA kernels are left out."""
+
+    compiler: tuple[str, ...]
+    compiler_version: str
+    nvcc: str
+    nvcc_version: str
+
+
+def cache_directory() -> Path:
+    """Where libraries are kept: $TFDETECT_CACHE, else ~/.cache/tfdetect."""
+    return Path(os.environ.get("TFDETECT_CACHE") or os.path.expanduser("~/.cache/tfdetect"))
+
+
+def find_toolchain() -> Toolchain | None:
+    """The compilers of this machine ($CXX, else c++, g++ or clang++), or None without any."""
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for candidate in candidates:
+        compiler = tuple(shlex.split(candidate))
+        version = _first_line([*compiler, "--version"]) if compiler else ""
+        if version:
+            nvcc = _find_nvcc()
+            nvcc_version = _last_line([nvcc, "--version"]) if nvcc else ""
+            return Toolchain(compiler, version, nvcc if nvcc_version else "", nvcc_version)
+    return None
+
+
+def find_library() -> Path | None:
+    """The library that is already in the cache for these sources and this TensorFlow.
+
+    Where there is a compiler it is the one that this compiler made; where there is none, as in
+    an image that was built ahead, the newest one.
+    """
+    toolchain = find_toolchain()
+    if toolchain is not None:
+        path = _library_path(toolchain)
+        return path if path.is_file() else None
+    libraries = sorted(
+        _build_directory().glob("tfdetect_ops-*.so"), key=lambda p: p.stat().st_mtime
+    )
+    return libraries[-1] if libraries else None
+
+
+def build() -> Path:
+    """Return the library's path, compiling it first unless it is in the cache.
+
+    Safe to call from several processes at once: one compiles, the others wait for it.
+
+    Raises:
+        NoCompilerError: there is no compiler and nothing was built ahead.
+        InputError: TensorFlow is not installed, the cache cannot be written, or compiling fails.
+    """
+    existing = find_library()
+    if existing is not None:
+        return existing
+    toolchain = find_toolchain()
+    if toolchain is None:
+        wanted = os.environ.get("CXX")
+        raise NoCompilerError(
+            f"the compiler {wanted!r} that CXX names does not run: correct or unset CXX"
+            if wanted
+            else "no C++ compiler found (looked for c++, g++, clang++): install one or set CXX"
+        )
+    library = _library_path(toolchain)
+    with _locked(library.parent):
+        if not library.is_file():
+            _compile(toolchain, library)
+    return library
+
+
+def _compile(toolchain: Toolchain, library: Path) -> None:
+    tensorflow = _tensorflow_directory()
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix="building-") as name:
+        scratch = Path(name)
+        commands: list[list[str]] = []
+
+        def add(command: list[str], source: Path) -> None:
+            commands.append([*command, str(source), "-o", str(scratch / f"{source.name}.o")])
+
+        # The slowest first, so that the short ones fill the other core meanwhile.
+        with_gpu = bool(toolchain.nvcc)
+        registrations = scratch / "registrations.cc"
+        registrations.write_text(
+            "".join(f'#include "{p}"\n' for p in _registration_files(with_gpu)), "utf-8"
+        )
+        tensorflow_flags = [*TENSORFLOW_FLAGS, "-isystem", str(tensorflow / "include")]
+        flags = [*COMMON_FLAGS, *tensorflow_flags, "-c", "-I", str(SOURCES)]
+        add([*toolchain.compiler, *flags], registrations)
+        if with_gpu:
+            for source in sorted(SOURCES.glob("*.cu")):
+                host = ("-ccbin", toolchain.compiler[-1])
+                add([toolchain.nvcc, *NVCC_FLAGS, *host, "-c", "-I", str(SOURCES)], source)
+        for source in _maths_files():
+            fused = ("-ffp-contract=fast",) if source.name in FUSED_FILES else ()
+            add([*toolchain.compiler, *COMMON_FLAGS, *MATHS_FLAGS, *fused, "-c"], source)
+
+        log = library.parent / "build.log"
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            list(pool.map(lambda command: _run(command, log), commands))
+
+        # The static CUDA runtime stands before TensorFlow's library, which exports stubs of the
+        # same functions over another CUDA that would be bound instead, silently.
+        cuda = (
+            [f"-L{_cuda_home(toolchain.nvcc) / 'lib64'}", "-lcudart_static", "-ldl", "-lrt"]
+            if with_gpu
+            else []
+        )
+        made = scratch / library.name
+        _run(
+            [
+                *toolchain.compiler,
+                "-shared",
+                "-o",
+                str(made),
+                *[command[-1] for command in commands],
+                *cuda,
+                f"-L{tensorflow}",
+                "-l:libtensorflow_framework.so.2",
+                "-lpthread",
+            ],
+            log,
+        )
+        os.replace(made, library)
+
+
+def _registration_files(with_gpu: bool) -> list[Path]:
+    files = sorted(SOURCES.glob("*_op.cc"))
+    return [path for path in files if with_gpu or not path.name.endswith("_gpu_op.cc")]
+
+
+def _maths_files() -> list[Path]:
+    return sorted(path for path in SOURCES.glob("*.cc") if not path.name.endswith("_op.cc"))
+
+
+def _run(command: list[str], log: Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return
+    output = done.stdout + done.stderr
+    log.write_text(shlex.join(command) + "\n" + output, "utf-8")
+    lines = [line for line in output.splitlines() if "error" in line.lower()] or [
+        f"{command[0]} exited with status {done.returncode}"
+    ]
+    raise InputError(f"the native operators do not compile (all of it in {log}): {lines[0]}")
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = open(directory / ".lock", "w")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputError(
+            f"{directory}: cannot be written ({error.strerror}): set TFDETECT_CACHE to a folder "
+            "that can"
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build_directory() -> Path:
+    """One folder per content of the sources, TensorFlow version and kind of machine."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        if path.suffix in (".cc", ".cu", ".h"):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    digest.update(repr((COMMON_FLAGS, MATHS_FLAGS, FUSED_FILES, TENSORFLOW_FLAGS)).encode())
+    digest.update(repr(NVCC_FLAGS).encode())
+    name = f"tensorflow-{_tensorflow_version()}-{platform.machine()}-{digest.hexdigest()[:16]}"
+    return cache_directory() / name
+
+
+def _library_path(toolchain: Toolchain) -> Path:
+    key = hashlib.sha256(repr(toolchain).encode()).hexdigest()[:16]
+    return _build_directory() / f"tfdetect_ops-{key}.so"
+
+
+def _tensorflow_directory() -> Path:
+    spec = importlib.util.find_spec("tensorflow")  # finds it without importing it
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(location) / "libtensorflow_framework.so.2").is_file():
+            return Path(location)
+    raise InputError("TensorFlow's library was not found: pip install tensorflow")
+
+
+def _tensorflow_version() -> str:
+    for distribution in ("tensorflow", "tensorflow-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    raise InputError("TensorFlow is not installed: pip install tensorflow")
+
+
+def _find_nvcc() -> str:
+    home = os.environ.get("CUDA_HOME")
+    if home and (Path(home) / "bin" / "nvcc").is_file():
+        return str(Path(home) / "bin" / "nvcc")
+    return shutil.which("nvcc") or ""
+
+
+def _cuda_home(nvcc: str) -> Path:
+    return Path(nvcc).resolve().parent.parent
+
+
+def _first_line(command: list[str]) -> str:
+    return next(iter(_output(command).splitlines()), "")
+
+
+def _last_line(command: list[str]) -> str:
+    return next(reversed(_output(command).splitlines()), "")
+
+
+def _output(command: list[str]) -> str:
+    """What a command prints; nothing where it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def main() -> int:
+    """Build (or find) the library and print where it is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tfdetect.ops.kernels.build",
+        description="Compile the native operators into the cache (TFDETECT_CACHE).",
+    )
+    parser.add_argument(
+        "--optional",
+        action="store_true",
+        help="exit with status 0 where there is no compiler: the portable operators are used then",
+    )
+    arguments = parser.parse_args()
+    try:
+        print(f"native operators: {build()}")
+    except NoCompilerError as error:
+        if not arguments.optional:
+            raise
+        print(f"native operators: none, the portable ones will be used ({error})", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,3 @@
+"""The gradients of the native operators."""
+
+from __future__ import annotations

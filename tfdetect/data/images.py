@@ -1,0 +1,179 @@
+"""Finding and reading images: the pixels that Detectron2's `read_image` gives."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tfdetect.errors import InputError
+
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo",
+    ".pam", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tga", ".tif", ".tiff", ".webp",
+))
+# fmt: on
+"""What counts as an image in a folder; a file that is named outright needs none of these."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation tag, and what undoes each value (1 is upright)."""
+
+Image.init()
+_FORMATS = [name for name in Image.ID if name != "EPS"]
+"""What Pillow may read: not PostScript, for which it would start Ghostscript, an interpreter."""
+
+
+def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
+    """Read an image file as Detectron2's `read_image` does.
+
+    Pillow decodes it, turns it as its EXIF orientation says and converts whatever it is (grey,
+    palette, 16 bits, CMYK, alpha) to 8-bit RGB; an alpha channel is dropped, not blended. Of an
+    animation it is the first frame. What Pillow does not know and OpenCV does (PAM, 16-bit RGB
+    TIFF) is read by OpenCV.
+
+    A TIFF with an orientation is turned twice: Pillow turns it on loading, and Detectron2 turns
+    it again. The promise is Detectron2's pixels, so this does too.
+
+    Args:
+        path: the file.
+        format: order of the channels, "BGR" or "RGB".
+
+    Returns:
+        uint8 [height, width, 3], upright.
+
+    Raises:
+        InputError: the file is missing, not a regular file, not an image, damaged, cut short, of
+            more pixels than Pillow's limit against decompression bombs, or of floating point.
+    """
+    if format not in ("BGR", "RGB"):
+        raise ValueError(f"format {format!r}, expected 'BGR' or 'RGB'")
+    path = Path(path)
+    content = _read_regular_file(path)
+    try:
+        with warnings.catch_warnings():
+            # Pillow remarks on oddities that it can read past, naming no file.
+            warnings.simplefilter("ignore")
+            rgb = _decode_with_pillow(content)
+    except UnidentifiedImageError:
+        rgb = _decode_with_opencv(path, content)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too many pixels ({error}), make the image smaller") from error
+    except Exception as error:
+        # Pillow's decoders meet damage with whatever their parsing happens to raise: OSError,
+        # SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
+        raise InputError(f"{path}: damaged or cut short ({error}), replace the image") from error
+    return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
+
+
+def find_images(inputs: list[str]) -> list[Path]:
+    """The images that files, folders and globs name, in their order, each once.
+
+    A file counts whatever its suffix. A folder stands for the images directly in it, sorted by
+    name, hidden ones left out. A glob (`**` crosses folders) stands for the files it matches,
+    sorted, that are images by their suffix or whose suffix the glob spells out. A name that
+    exists is never taken for a glob.
+
+    Raises:
+        InputError: an input names nothing, or a folder cannot be read.
+    """
+    found: dict[str, Path] = {}
+    for name in inputs:
+        for path in _find(name):
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def _find(name: str) -> list[Path]:
+    path = Path(name)
+    # "" is the current folder to pathlib; nobody means that by an empty variable in a script.
+    if name and path.is_dir():
+        try:
+            inside = sorted(path.iterdir())
+        except OSError as error:
+            raise InputError(
+                f"{name}: the folder cannot be read ({error.strerror}), check its permissions"
+            ) from error
+        images = [p for p in inside if _is_image(p) and not p.name.startswith(".")]
+        if not images:
+            raise InputError(f"{name}: no images in this folder, name files or a glob instead")
+        return images
+    if name and path.exists():
+        return [path]
+    if not glob.has_magic(name):
+        raise InputError(f"{name!r}: no such file or folder, check the name")
+    matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
+    images = [p for p in matches if _is_image(p) or (p.is_file() and _spells_suffix(name, p))]
+    if not images:
+        raise InputError(f"{name}: no image matches this pattern, check it")
+    return images
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _spells_suffix(pattern: str, path: Path) -> bool:
+    return bool(path.suffix) and pattern.endswith(path.suffix)
+
+
+def _read_regular_file(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, name an image file")
+    # Opening a pipe would wait for its writer.
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a regular file, name an image file")
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
+    if not content:
+        raise InputError(f"{path}: the file is empty, replace the image")
+    return content
+
+
+def _decode_with_pillow(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        try:
+            orientation = image.getexif().get(_ORIENTATION)
+        except Exception:
+            # Damaged EXIF does not make the picture unreadable; Detectron2 passes over it too.
+            orientation = None
+        turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        upright = image if turn is None else image.transpose(turn)
+        return np.asarray(upright.convert("RGB"))
+
+
+def _decode_with_opencv(path: Path, content: bytes) -> np.ndarray:
+    encoded = np.frombuffer(content, np.uint8)
+    # OpenCV tells stderr what it thinks of a damaged file; the caller's one line is enough.
+    verbosity = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        if stored is not None and stored.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"{path}: {stored.dtype} pixels, convert the image to 8 bits")
+        bgr = None if stored is None else cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    except cv2.error:
+        bgr = None
+    finally:
+        cv2.utils.logging.setLogLevel(verbosity)
+    if bgr is None:
+        raise InputError(f"{path}: not an image that Pillow or OpenCV can read, replace it")
+    return bgr[:, :, ::-1]

@@ -1,0 +1,69 @@
+"""Normalisation layers, with Detectron2's names and epsilons."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.errors import InputError
+
+_EPSILON = 1e-5
+
+
+class BatchNorm(tf.Module):
+    """Batch normalisation with stored statistics (FrozenBN; BN and SyncBN at inference).
+
+    Variables are `weight`, `bias`, `running_mean` and `running_var`, each float32 [channels].
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = tf.Variable(tf.ones([channels]))
+        self.bias = tf.Variable(tf.zeros([channels]))
+        self.running_mean = tf.Variable(tf.zeros([channels]), trainable=False)
+        self.running_var = tf.Variable(tf.ones([channels]), trainable=False)
+
+    def scale_and_shift(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The layer as y = x * scale + shift, both float32 [channels]."""
+        scale = self.weight * tf.math.rsqrt(self.running_var + _EPSILON)
+        return scale, self.bias - self.running_mean * scale
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """x: [..., channels]."""
+        scale, shift = self.scale_and_shift()
+        return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
+
+
+class GroupNorm(tf.Module):
+    """Group normalisation (Wu and He, 2018) over contiguous channels: `torch.nn.GroupNorm(32, C)`.
+
+    Variables are `weight` and `bias`, float32 [channels].
+    """
+
+    def __init__(self, channels: int, groups: int = 32):
+        super().__init__()
+        self._groups = groups
+        self.weight = tf.Variable(tf.ones([channels]))
+        self.bias = tf.Variable(tf.zeros([channels]))
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """x: [N, H, W, channels]; statistics are float32 whatever the type of x."""
+        shape = tf.shape(x)
+        channels = x.shape[-1]
+        grouped = tf.reshape(
+            tf.cast(x, tf.float32),
+            [shape[0], shape[1] * shape[2], self._groups, channels // self._groups],
+        )
+        mean, variance = tf.nn.moments(grouped, [1, 3], keepdims=True)
+        y = tf.reshape((grouped - mean) * tf.math.rsqrt(variance + _EPSILON), shape)
+        return tf.cast(y * self.weight + self.bias, x.dtype)
+
+
+def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
+    """The layer that Detectron2 calls `name` (FrozenBN, BN, SyncBN, GN), None for ""."""
+    if name == "":
+        return None
+    if name in ("FrozenBN", "BN", "SyncBN"):
+        return BatchNorm(channels)
+    if name == "GN":
+        return GroupNorm(channels)
+    raise InputError(f"NORM: {name!r} is not supported; use FrozenBN, BN, SyncBN, GN or ''")

@@ -1,0 +1,82 @@
+"""Arithmetic of boxes: delta coding, clipping, rescaling.
+
+Boxes are float32 XYXY in absolute pixels with continuous coordinates: a box that covers a whole
+image of width w and height h is (0, 0, w, h), and its width is x2 - x1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+# The largest dw and dh that are decoded: a box grows to at most 1000 / 16 of its source.
+# (Faster R-CNN's implementation in Detectron; Detectron2's `_DEFAULT_SCALE_CLAMP`.)
+SCALE_CLAMP = math.log(1000.0 / 16)
+
+
+def _centers_and_sizes(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * sizes, sizes
+
+
+def apply_deltas(deltas: tf.Tensor, boxes: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
+    """Decode box deltas (R-CNN, appendix C; Detectron2's `Box2BoxTransform.apply_deltas`).
+
+    Args:
+        deltas: float32 [..., K * 4], K deltas (dx, dy, dw, dh) for every box.
+        boxes: float32 [..., 4], the boxes that the deltas refer to.
+        weights: four divisors of (dx, dy, dw, dh).
+
+    Returns:
+        float32 [..., K * 4] boxes, in the frame of `boxes`. dw and dh are limited from above only.
+    """
+    shape = tf.shape(deltas)
+    deltas = tf.reshape(deltas, tf.concat([shape[:-1], [shape[-1] // 4, 4]], 0))
+    deltas = deltas / tf.constant(weights, deltas.dtype)
+    centers, sizes = (t[..., None, :] for t in _centers_and_sizes(boxes))
+    new_centers = deltas[..., :2] * sizes + centers
+    half = 0.5 * (tf.exp(tf.minimum(deltas[..., 2:], SCALE_CLAMP)) * sizes)
+    return tf.reshape(tf.concat([new_centers - half, new_centers + half], -1), shape)
+
+
+def get_deltas(boxes: tf.Tensor, targets: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
+    """Encode `targets` relative to `boxes`: the inverse of `apply_deltas` (K = 1).
+
+    Both are float32 [..., 4] of positive width and height; so is the result, (dx, dy, dw, dh).
+    """
+    centers, sizes = _centers_and_sizes(boxes)
+    target_centers, target_sizes = _centers_and_sizes(targets)
+    weights = tf.constant(weights, boxes.dtype)
+    return tf.concat(
+        [
+            weights[:2] * (target_centers - centers) / sizes,
+            weights[2:] * tf.math.log(target_sizes / sizes),
+        ],
+        -1,
+    )
+
+
+def clip_boxes(boxes: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Clip boxes to their images.
+
+    Args:
+        boxes: float32 [B, ..., 4].
+        sizes: [B, 2], (height, width) of each image, any numeric type.
+    """
+    limits = tf.cast(tf.gather(sizes, [1, 0, 1, 0], axis=1), boxes.dtype)
+    rank = len(boxes.shape)
+    limits = tf.reshape(limits, tf.concat([[-1], tf.ones([rank - 2], tf.int32), [4]], 0))
+    return tf.minimum(tf.maximum(boxes, 0.0), limits)
+
+
+def nonempty(boxes: tf.Tensor, threshold: float = 0.0) -> tf.Tensor:
+    """Which boxes [..., 4] are wider and higher than `threshold` pixels: bool [...]."""
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return tf.reduce_all(sizes > threshold, -1)
+
+
+def all_finite(boxes: tf.Tensor) -> tf.Tensor:
+    """Which boxes [..., 4] have no infinite and no NaN coordinate: bool [...]."""
+    return tf.reduce_all(tf.math.is_finite(boxes), -1)

@@ -1,0 +1,102 @@
+"""Decoding of keypoint heatmaps into positions in the image."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.ops import kernels
+from tfdetect.ops.boxes import all_finite
+
+# Coefficient of the cubic convolution kernel (Keys, 1981), as in PyTorch's bicubic mode.
+# TensorFlow's resize uses -0.5 and renormalises at the border, which moves the maximum.
+_CUBIC_A = -0.75
+# Longest side, in pixels, to which a heatmap is enlarged. Beyond it the position is interpolated
+# on a coarser grid, so that a box of any size takes bounded time and memory.
+_LONGEST_SIDE = 2**14
+# Values of the enlarged heatmap held at a time, over all keypoints.
+_BLOCK_VALUES = 2**22
+
+
+def decode_keypoints(heatmaps: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Find each keypoint as the maximum of its heatmap, enlarged to the size of its box.
+
+    Detectron2's `heatmaps_to_keypoints`: bicubic enlargement to the box's size, rounded up; the
+    first maximum in row-major order; its pixel's centre, scaled back to the box.
+
+    Args:
+        heatmaps: float32 [N, S, S, K], logits.
+        boxes: float32 [N, 4] XYXY in pixels. Sides below 1 count as 1. A box with a NaN or infinite
+            coordinate gives zeros.
+
+    Returns:
+        float32 [N, K, 4]: x, y in the frame of `boxes`, the logit, and the score: the share of the
+        maximum in the softmax over the heatmap at its own resolution.
+    """
+    if kernels.use_native():
+        return kernels.library().tfdetect_decode_keypoints(heatmaps=heatmaps, boxes=boxes)
+    finite = all_finite(boxes)
+    safe = tf.where(finite[:, None], boxes, 0.0)
+    keypoints = heatmaps.shape[3]
+    decoded = tf.map_fn(
+        lambda pair: _decode_one(*pair),
+        (heatmaps, safe),
+        fn_output_signature=tf.TensorSpec([keypoints, 4], tf.float32),
+    )
+    return tf.where(finite[:, None, None], decoded, 0.0)
+
+
+def _decode_one(heatmap: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    """float32 [K, 4] of one [S, S, K] heatmap."""
+    extent = tf.maximum(box[2:] - box[:2], 1.0)  # width, height
+    pixels = tf.minimum(tf.math.ceil(extent), float(_LONGEST_SIDE))
+    width, height = tf.unstack(tf.cast(pixels, tf.int32))
+    side = tf.shape(heatmap)[0]
+    keypoints = tf.shape(heatmap)[2]
+    rows = bicubic_weights(side, height)
+    wide = tf.einsum("wx,yxk->ywk", bicubic_weights(side, width), heatmap)
+    block = tf.maximum(_BLOCK_VALUES // (width * keypoints), 1)
+
+    def scan(start: tf.Tensor, best: tf.Tensor, position: tf.Tensor):
+        enlarged = tf.einsum("hy,ywk->khw", rows[start : start + block], wide)
+        flat = tf.reshape(enlarged, [keypoints, -1])
+        value = tf.reduce_max(flat, 1)
+        index = tf.argmax(flat, 1, output_type=tf.int32)
+        better = value > best  # an equal maximum further down is not the first
+        return (
+            start + block,
+            tf.where(better, value, best),
+            tf.where(better, index + start * width, position),
+        )
+
+    _, best, position = tf.while_loop(
+        lambda start, *_: start < height,
+        scan,
+        [
+            tf.constant(0),
+            tf.fill([keypoints], tf.constant(float("-inf"))),
+            tf.zeros([keypoints], tf.int32),
+        ],
+    )
+    total = tf.reduce_sum(tf.exp(heatmap - best), [0, 1])
+    cell = tf.cast(tf.stack([position % width, position // width], 1), tf.float32)
+    xy = (cell + 0.5) * (extent / pixels) + box[:2]
+    return tf.concat([xy, best[:, None], (1.0 / total)[:, None]], 1)
+
+
+def bicubic_weights(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+    """The matrix float32 [new, old] of `torch.nn.functional.interpolate(mode="bicubic")`.
+
+    Pixel centres correspond (align_corners=False); sources outside are those at the border.
+    """
+    scale = tf.cast(old, tf.float32) / tf.cast(new, tf.float32)
+    position = (tf.range(tf.cast(new, tf.float32)) + 0.5) * scale - 0.5
+    low = tf.math.floor(position)
+    t = position - low
+    near = tf.stack([t, 1.0 - t], 1)
+    far = near + 1.0
+    inner = ((_CUBIC_A + 2.0) * near - (_CUBIC_A + 3.0)) * near * near + 1.0
+    outer = ((_CUBIC_A * far - 5.0 * _CUBIC_A) * far + 8.0 * _CUBIC_A) * far - 4.0 * _CUBIC_A
+    taps = tf.stack([outer[:, 0], inner[:, 0], inner[:, 1], outer[:, 1]], 1)
+    source = tf.cast(low, tf.int32)[:, None] + tf.range(-1, 3)
+    source = tf.clip_by_value(source, 0, old - 1)
+    return tf.reduce_sum(taps[:, :, None] * tf.one_hot(source, old), 1)

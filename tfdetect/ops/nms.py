@@ -1,0 +1,125 @@
+"""Non-maximum suppression within groups, and a top-k that orders as PyTorch's does."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.ops import kernels
+
+# Candidates looked at together in the portable form. The IoU matrix of a step has this many rows
+# and as many columns as what is left of the group.
+_BLOCK = 256
+
+
+def batched_nms(
+    boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, iou_threshold: float
+) -> tf.Tensor:
+    """Greedy NMS, each group (image and class, or image and FPN level) for itself.
+
+    A box is suppressed when its IoU with a kept box of its group that stands before it is strictly
+    greater than the threshold. The order is by falling score, equal scores by index. The meaning is
+    that of the loop form of torchvision's `batched_nms`; its other form, which shifts the groups
+    apart in the plane and so rounds the coordinates, is not reproduced.
+
+    Args:
+        boxes: float32 [N, 4].
+        scores: float32 [N].
+        group_ids: int32 [N]; a negative id marks what is no candidate.
+        iou_threshold: between 0 and 1.
+
+    Returns:
+        bool [N], True for what is kept. Never True for a negative group id, for a score that is
+        NaN or for a box with a NaN or infinite coordinate.
+    """
+    boxes = tf.convert_to_tensor(boxes)
+    if kernels.use_native():
+        return kernels.library().tfdetect_nms(
+            boxes=boxes, scores=scores, group_ids=group_ids, iou_threshold=iou_threshold
+        )
+    return _portable_nms(boxes, tf.convert_to_tensor(scores), group_ids, iou_threshold)
+
+
+def _portable_nms(
+    boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, iou_threshold: float
+) -> tf.Tensor:
+    candidate = (
+        (group_ids >= 0)
+        & tf.reduce_all(tf.math.is_finite(boxes), 1)
+        & tf.logical_not(tf.math.is_nan(scores))
+    )
+    # Candidates only, by group and within it by falling score: two stable sorts.
+    order = tf.cast(tf.where(candidate)[:, 0], tf.int32)
+    by_score = tf.argsort(-tf.gather(scores, order), stable=True)
+    order = tf.gather(order, by_score)
+    order = tf.gather(order, tf.argsort(tf.gather(group_ids, order), stable=True))
+    kept = _suppress_sorted(tf.gather(boxes, order), tf.gather(group_ids, order), iou_threshold)
+    kept_indices = tf.boolean_mask(order, kept)
+    return tf.scatter_nd(
+        kept_indices[:, None], tf.ones_like(kept_indices, tf.bool), tf.shape(scores)
+    )
+
+
+def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) -> tf.Tensor:
+    """NMS of boxes that are sorted by group and within it by score: a mask of the kept ones."""
+    count = tf.shape(boxes)[0]
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
+    area = (x2 - x1) * (y2 - y1)
+
+    def step(start: tf.Tensor, alive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        stop = tf.minimum(start + _BLOCK, count)
+        # The block can suppress within itself and to the end of the last group that it touches.
+        end = tf.searchsorted(groups, groups[stop - 1 : stop], side="right")[0]
+
+        def overlap(coordinate_low: tf.Tensor, coordinate_high: tf.Tensor) -> tf.Tensor:
+            low = tf.maximum(coordinate_low[start:stop, None], coordinate_low[None, start:end])
+            high = tf.minimum(coordinate_high[start:stop, None], coordinate_high[None, start:end])
+            return tf.maximum(high - low, 0.0)
+
+        intersection = overlap(x1, x2) * overlap(y1, y2)
+        union = area[start:stop, None] + area[None, start:end] - intersection
+        index = tf.range(end - start)
+        suppresses = (
+            (intersection / union > iou_threshold)  # 0 / 0 is NaN, and NaN suppresses nothing
+            & (groups[start:stop, None] == groups[None, start:end])
+            & (index[: stop - start, None] < index[None, :])
+        )
+        within = suppresses[:, : stop - start]
+        candidates = alive[start:stop]
+
+        # Greedy suppression is the fixed point of "kept unless a kept earlier one suppresses me";
+        # the first t boxes are right after t rounds, and most blocks settle in a few.
+        def refine(keep: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            new = candidates & ~tf.reduce_any(within & keep[:, None], 0)
+            return new, tf.reduce_any(new != keep)
+
+        keep, _ = tf.while_loop(
+            lambda _, changed: changed, refine, [candidates, tf.constant(True)]
+        )
+        hit = tf.reduce_any(suppresses[:, stop - start :] & keep[:, None], 0)
+        alive = tf.concat([alive[:start], keep, alive[stop:end] & ~hit, alive[end:]], 0)
+        return stop, alive
+
+    _, alive = tf.while_loop(
+        lambda start, _: start < count,
+        step,
+        [tf.constant(0), tf.ones([count], tf.bool)],
+        shape_invariants=[tf.TensorShape([]), tf.TensorShape([None])],
+    )
+    return alive
+
+
+def top_k(values: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The k greatest along the last axis, sorted; NaN counts as greatest, as in `torch.topk`.
+
+    PyTorch does not say in which order equal values come; here it is by index.
+
+    Args:
+        values: float32 [..., N]; k may exceed N, then all N are given.
+
+    Returns:
+        values [..., min(k, N)], NaN where they were, and their int32 indices.
+    """
+    k = tf.minimum(k, tf.shape(values)[-1])
+    key = tf.where(tf.math.is_nan(values), tf.constant(float("inf"), values.dtype), values)
+    _, indices = tf.math.top_k(key, k)
+    return tf.gather(values, indices, batch_dims=len(values.shape) - 1), indices

@@ -1,0 +1,52 @@
+"""Pasting of the square masks that a mask head predicts into the image."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.ops import kernels
+from tfdetect.ops.boxes import all_finite, nonempty
+
+
+def paste_masks(
+    masks: tf.Tensor, boxes: tf.Tensor, size: tf.Tensor, threshold: float = 0.5
+) -> tf.Tensor:
+    """Paste soft masks into their boxes (Detectron2's `paste_masks_in_image`).
+
+    Each pixel of the image is sampled at its centre, bilinearly between the centres of the mask's
+    cells, with zeros outside the mask.
+
+    Args:
+        masks: float32 [N, M, M], probabilities.
+        boxes: float32 [N, 4] XYXY in pixels of the image. Empty or non-finite ones give no pixel.
+        size: int32 [2], the image's (height, width).
+        threshold: a pixel belongs to the object from this probability on (>=).
+
+    Returns:
+        bool [N, height, width].
+    """
+    if kernels.use_native():
+        return kernels.library().tfdetect_paste_masks(
+            masks=masks, boxes=boxes, size=size, threshold=threshold
+        )
+    usable = all_finite(boxes) & nonempty(boxes)
+    boxes = tf.where(usable[:, None], boxes, tf.constant([0.0, 0.0, 1.0, 1.0]))
+
+    def paste(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        mask, box, use = arguments
+        rows = _axis_weights(box[1], box[3], size[0], tf.shape(mask)[0])
+        columns = _axis_weights(box[0], box[2], size[1], tf.shape(mask)[1])
+        soft = tf.matmul(tf.matmul(rows, mask), columns, transpose_b=True)
+        return (soft >= threshold) & use
+
+    # One mask at a time: all of them in float32 would take gigabytes for a large image.
+    return tf.map_fn(paste, (masks, boxes, usable), fn_output_signature=tf.bool)
+
+
+def _axis_weights(low: tf.Tensor, high: tf.Tensor, size: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
+    """Share of each mask cell in each of `size` pixels along one axis: float32 [size, cells]."""
+    center = tf.range(tf.cast(size, tf.float32)) + 0.5
+    normalized = (center - low) / (high - low) * 2.0 - 1.0
+    count = tf.cast(cells, tf.float32)
+    position = ((normalized + 1.0) * count - 1.0) / 2.0
+    return tf.maximum(1.0 - tf.abs(position[:, None] - tf.range(count)), 0.0)

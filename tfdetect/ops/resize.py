@@ -1,0 +1,94 @@
+"""Image resizing: Detectron2's size rule and Pillow's bilinear filter, bit for bit."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.ops import kernels
+
+# Pillow's fixed point: 8 bits for the pixel, 2 spare, the rest of 32 for the coefficient.
+_PRECISION_BITS = 32 - 8 - 2
+
+
+def shortest_edge_size(size: tf.Tensor, short_edge: int, max_size: int) -> tf.Tensor:
+    """The size to which Detectron2's `ResizeShortestEdge` resizes an image.
+
+    Args:
+        size: int32 [2], (height, width).
+        short_edge: wanted length of the shorter edge; 0 keeps the size.
+        max_size: the longer edge is at most this, at the shorter one's expense.
+
+    Returns:
+        int32 [2]. Computed in float64 in Detectron2's order, halves rounded up.
+    """
+    if short_edge == 0:
+        return tf.cast(size, tf.int32)
+    old = tf.cast(size, tf.float64)
+    target = tf.constant(short_edge, tf.float64)
+    # The shorter edge is set, not multiplied: short * (target / short) need not be `target`.
+    scale = target / tf.reduce_min(old)
+    is_short = old[0] < old[1]
+    new = tf.where(
+        is_short, tf.stack([target, scale * old[1]]), tf.stack([scale * old[0], target])
+    )
+    longest = tf.reduce_max(new)
+    limit = tf.constant(max_size, tf.float64)
+    new = tf.where(longest > limit, new * (limit / longest), new)
+    return tf.cast(tf.math.floor(new + 0.5), tf.int32)
+
+
+def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Resize as Pillow's `Image.resize(size, BILINEAR)` does, to the bit.
+
+    The filter is a triangle as wide as the reduction (so shrinking does not alias); the horizontal
+    pass comes first and is rounded to uint8; the coefficients have 22 fractional bits.
+
+    Args:
+        image: uint8 [H, W, C], H and W at least 1.
+        size: int32 [2], the new (height, width), at least 1 each.
+
+    Returns:
+        uint8 [height, width, C].
+    """
+    if kernels.use_native():
+        return kernels.library().tfdetect_resize_bilinear_uint8(image=image, size=size)
+    channels = image.shape[2]
+    shape = tf.shape(image)
+    rows = _resample_rows(tf.transpose(image, [1, 0, 2]), shape[1], size[1])
+    resized = _resample_rows(tf.transpose(rows, [1, 0, 2]), shape[0], size[0])
+    return tf.ensure_shape(resized, [None, None, channels])
+
+
+def _resample_rows(image: tf.Tensor, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+    """Resample the first axis of a uint8 [old, N, C] image to length `new`."""
+    first, coefficients = _fixed_point_coefficients(old, new)
+    taps = tf.shape(coefficients)[1]
+
+    def add(tap: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        source = tf.gather(image, tf.minimum(first + tap, old - 1))
+        return tap + 1, total + tf.cast(source, tf.int32) * coefficients[:, tap, None, None]
+
+    shape = tf.shape(image)
+    half = tf.fill([new, shape[1], shape[2]], 1 << (_PRECISION_BITS - 1))
+    _, total = tf.while_loop(lambda tap, _: tap < taps, add, [tf.constant(0), half])
+    # Triangle weights are not negative and sum to one within rounding: only 256 can be exceeded.
+    return tf.cast(
+        tf.minimum(tf.bitwise.right_shift(total, tf.constant(_PRECISION_BITS)), 255), tf.uint8
+    )
+
+
+def _fixed_point_coefficients(old: tf.Tensor, new: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """For each of `new` positions the first of its `old` sources, and its taps' int32 weights."""
+    scale = tf.cast(old, tf.float64) / tf.cast(new, tf.float64)
+    support = tf.maximum(scale, 1.0)
+    center = (tf.range(tf.cast(new, tf.float64), dtype=tf.float64) + 0.5) * scale
+    first = tf.maximum(tf.cast(center - support + 0.5, tf.int32), 0)  # casts truncate, as in C
+    last = tf.minimum(tf.cast(center + support + 0.5, tf.int32), old)
+    taps = tf.range(tf.cast(tf.math.ceil(support), tf.int32) * 2 + 1)
+    distance = tf.cast(first[:, None] + taps, tf.float64) - center[:, None] + 0.5
+    weights = tf.maximum(1.0 - tf.abs(distance * (1.0 / support)), 0.0)
+    weights = tf.where(taps < (last - first)[:, None], weights, 0.0)
+    # Pillow adds the weights one after another; a tree sum could differ in the last bit.
+    total = tf.cumsum(weights, axis=1)[:, -1:]
+    weights = weights / total * float(1 << _PRECISION_BITS)
+    return first, tf.cast(weights + 0.5, tf.int32)

@@ -1,0 +1,226 @@
+"""RoIAlign (Mask R-CNN, section 3), with Detectron2's and torchvision's sampling."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.ops import kernels
+
+# Regions treated together in the portable form; it bounds the memory for the sampling weights.
+_CHUNK = 256
+# Boxes are cut off at this many feature cells from the origin: far beyond any map, and near enough
+# that float32 still tells neighbouring samples apart.
+_FARTHEST = 2.0**14
+
+
+def roi_align(
+    features: tf.Tensor,
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> tf.Tensor:
+    """Pool each box to a grid of bilinear samples, averaged per bin (`torchvision.ops.roi_align`).
+
+    Differentiable in `features` only. A box with a NaN or infinite coordinate gives zeros, and so
+    does an inverted or empty one under adaptive sampling (its sampling grid is empty).
+
+    Args:
+        features: [B, H, W, C], float32, bfloat16 or float16; sums are float32 in every case.
+        boxes: float32 [R, 4] XYXY in pixels of the network's input image.
+        box_indices: int32 [R], the image of each box, in [0, B).
+        output_size: bins, (height, width) or one number for both.
+        spatial_scale: feature cells per input pixel (1 / stride).
+        sampling_ratio: samples per bin along each axis; 0 takes ceil(box size / bins), adaptively.
+        aligned: shift by half a cell (Detectron2's ROIAlignV2). False is the older ROIAlign: no
+            shift, and boxes are at least one cell wide and high.
+
+    Returns:
+        [R, bins high, bins wide, C] in the type of `features`.
+    """
+    bins_y, bins_x = (output_size, output_size) if isinstance(output_size, int) else output_size
+    boxes = tf.cast(boxes, tf.float32)
+    box_indices = tf.cast(box_indices, tf.int32)
+    if kernels.use_native():
+        return kernels.library().tfdetect_roi_align(
+            features=features,
+            boxes=boxes,
+            box_indices=box_indices,
+            pooled_height=bins_y,
+            pooled_width=bins_x,
+            spatial_scale=spatial_scale,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+        )
+    return _portable(
+        features, boxes, box_indices, (bins_y, bins_x), spatial_scale, sampling_ratio, aligned
+    )
+
+
+def _portable(
+    features: tf.Tensor,
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    bins: tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> tf.Tensor:
+    """Every output bin is a weighted sum of feature cells: one sparse matrix times the features.
+
+    The bilinear weights are separable, so that those of a region are an outer product of one
+    vector per axis; only their non-zero range enters the matrix.
+    """
+    count = tf.shape(boxes)[0]
+    channels = features.shape[3]
+
+    @tf.custom_gradient
+    def pool(features: tf.Tensor):
+        batch, height, width, depth = tf.unstack(tf.shape(features))
+        cells = batch * height * width
+
+        def matrix(start: tf.Tensor) -> tf.SparseTensor:
+            chunk = slice(start, start + _CHUNK)
+            return _pooling_matrix(
+                boxes[chunk] * spatial_scale,
+                box_indices[chunk],
+                (batch, height, width),
+                bins,
+                sampling_ratio,
+                aligned,
+            )
+
+        def forward(start: tf.Tensor, out: tf.TensorArray):
+            dense = tf.reshape(tf.cast(features, tf.float32), [cells, depth])
+            pooled = tf.sparse.sparse_dense_matmul(matrix(start), dense)
+            return start + _CHUNK, out.write(start // _CHUNK, pooled)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            upstream = tf.reshape(tf.cast(upstream, tf.float32), [-1, bins[0] * bins[1], depth])
+
+            def backward(start: tf.Tensor, total: tf.Tensor):
+                rows = tf.reshape(upstream[start : start + _CHUNK], [-1, depth])
+                return start + _CHUNK, total + tf.sparse.sparse_dense_matmul(
+                    matrix(start), rows, adjoint_a=True
+                )
+
+            _, total = tf.while_loop(
+                lambda start, _: start < count,
+                backward,
+                [tf.constant(0), tf.zeros([cells, depth])],
+                parallel_iterations=1,
+            )
+            return tf.cast(tf.reshape(total, tf.shape(features)), features.dtype)
+
+        out = tf.TensorArray(
+            tf.float32, size=(count + _CHUNK - 1) // _CHUNK, element_shape=[None, channels],
+            infer_shape=False,
+        )
+        _, out = tf.while_loop(
+            lambda start, _: start < count, forward, [tf.constant(0), out], parallel_iterations=1
+        )
+        pooled = tf.reshape(out.concat(), [count, *bins, depth])
+        return tf.cast(pooled, features.dtype), gradient
+
+    pooled = pool(features)
+    return tf.ensure_shape(pooled, [None, *bins, channels])
+
+
+def _pooling_matrix(
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    shape: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    bins: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> tf.SparseTensor:
+    """The matrix [R * bins, B * H * W] that pools the features of `shape`; boxes are in cells."""
+    batch, height, width = shape
+    finite = tf.reduce_all(tf.math.is_finite(boxes), 1)
+    boxes = tf.where(finite[:, None], boxes, 0.0) - (0.5 if aligned else 0.0)
+    boxes = tf.clip_by_value(boxes, -_FARTHEST, _FARTHEST)
+    extent = boxes[:, 2:] - boxes[:, :2]
+    if not aligned:
+        extent = tf.maximum(extent, 1.0)
+    wy = _axis_weights(boxes[:, 1], extent[:, 1], bins[0], height, sampling_ratio)
+    wx = _axis_weights(boxes[:, 0], extent[:, 0], bins[1], width, sampling_ratio)
+    wy = tf.where(finite[:, None, None], wy, 0.0)
+
+    first_y, count_y = _nonzero_range(wy)
+    first_x, count_x = _nonzero_range(wx)
+    # Rows of the matrix in order: region, bin along y, bin along x. Row r has
+    # count_y * count_x entries, laid out one after another in `entry`.
+    per_row = tf.reshape(count_y[:, :, None] * count_x[:, None, :], [-1])
+    offset = tf.cumsum(per_row, exclusive=True)
+    row = tf.repeat(tf.range(tf.size(per_row)), per_row)
+    entry = tf.range(tf.size(row)) - tf.gather(offset, row)
+    region = row // (bins[0] * bins[1])
+    row_y = row // bins[1]  # into [R, bins y], flattened
+    row_x = region * bins[1] + row % bins[1]
+    columns = tf.gather(tf.reshape(count_x, [-1]), row_x)
+    y = tf.gather(tf.reshape(first_y, [-1]), row_y) + entry // columns
+    x = tf.gather(tf.reshape(first_x, [-1]), row_x) + entry % columns
+    values = tf.gather(tf.reshape(wy, [-1]), row_y * height + y) * tf.gather(
+        tf.reshape(wx, [-1]), row_x * width + x
+    )
+    cell = (tf.gather(box_indices, region) * height + y) * width + x
+    return tf.SparseTensor(
+        tf.stack([tf.cast(row, tf.int64), tf.cast(cell, tf.int64)], 1),
+        values,
+        tf.cast(tf.stack([tf.size(per_row), batch * height * width]), tf.int64),
+    )
+
+
+def _nonzero_range(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """First non-zero position and length of the non-zero range along the last axis, int32."""
+    used = weights != 0
+    first = tf.argmax(used, -1, output_type=tf.int32)
+    last = tf.shape(weights)[-1] - 1 - tf.argmax(used[..., ::-1], -1, output_type=tf.int32)
+    return first, tf.where(tf.reduce_any(used, -1), last - first + 1, 0)
+
+
+def _axis_weights(
+    start: tf.Tensor, extent: tf.Tensor, bins: int, size: tf.Tensor, sampling_ratio: int
+) -> tf.Tensor:
+    """How much each of `size` cells counts in each bin along one axis: float32 [R, bins, size].
+
+    Samples beyond one cell outside the map count nothing; those in the border cell are clamped.
+    """
+    limit = tf.cast(size, tf.float32)
+    bin_extent = extent / bins
+    if sampling_ratio > 0:
+        samples = tf.fill(tf.shape(extent), float(sampling_ratio))
+    else:
+        samples = tf.math.ceil(bin_extent)
+    step = bin_extent / tf.maximum(samples, 1.0)
+    bin_start = start[:, None] + tf.range(bins, dtype=tf.float32) * bin_extent[:, None]
+    # Of a huge box only the samples that can fall into the map are enumerated. With adaptive
+    # sampling they lie at least half a cell apart, so that they are few.
+    if sampling_ratio > 0:
+        skipped = tf.zeros_like(bin_start)
+        longest = tf.constant(sampling_ratio)
+    else:
+        skipped = tf.math.floor((-1.0 - bin_start) / tf.maximum(step, 0.5)[:, None]) - 1.0
+        skipped = tf.clip_by_value(skipped, 0.0, tf.maximum(samples, 0.0)[:, None])
+        longest = tf.reduce_max(tf.minimum(samples, 2.0 * (limit + 4.0)), 0)
+        longest = tf.cast(tf.maximum(longest, 0.0), tf.int32)
+    index = skipped[:, :, None] + tf.range(tf.cast(longest, tf.float32))
+    position = bin_start[:, :, None] + (index + 0.5) * step[:, None, None]
+    inside = (index < samples[:, None, None]) & (position >= -1.0) & (position <= limit)
+    position = tf.clip_by_value(position, 0.0, limit - 1.0)
+    low = tf.math.floor(position)
+    fraction = position - low
+    share = tf.where(inside, 1.0 / tf.maximum(samples, 1.0)[:, None, None], 0.0)
+    low = tf.where(inside, tf.cast(low, tf.int32), 0)
+    high = tf.minimum(low + 1, size - 1)
+    rows = tf.reshape(tf.range(tf.shape(start)[0] * bins), [-1, bins, 1]) * size
+    return tf.reshape(
+        tf.math.unsorted_segment_sum(
+            tf.stack([share * (1.0 - fraction), share * fraction]),
+            tf.stack([rows + low, rows + high]),
+            tf.shape(start)[0] * bins * size,
+        ),
+        [-1, bins, size],
+    )

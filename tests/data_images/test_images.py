@@ -173,6 +173,8 @@ def test_what_is_no_image(tmp_path, content, capfd):
 def test_missing_folder_and_pipe(tmp_path):
     assert "No such file" in _error(tmp_path / "missing.jpg")
     assert "folder" in _error(tmp_path)
+    _error(tmp_path / ("n" * 300))
+    _error(tmp_path / "nul\0byte")
     os.mkfifo(tmp_path / "pipe.jpg")
     assert "regular" in _error(tmp_path / "pipe.jpg")
 
@@ -219,6 +221,7 @@ def tree(tmp_path, monkeypatch):
         (["b.jpg", "*.gif"], None),
         (["empty"], None),
         ([""], None),
+        (["n" * 300], None),
     ],
 )
 def test_find_images(tree, inputs, expected):

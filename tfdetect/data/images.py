@@ -102,7 +102,7 @@ def find_images(inputs: list[str]) -> list[Path]:
 def _find(name: str) -> list[Path]:
     path = Path(name)
     # "" is the current folder to pathlib; nobody means that by an empty variable in a script.
-    if name and path.is_dir():
+    if name and os.path.isdir(name):
         try:
             inside = sorted(path.iterdir())
         except OSError as error:
@@ -113,19 +113,19 @@ def _find(name: str) -> list[Path]:
         if not images:
             raise InputError(f"{name}: no images in this folder, name files or a glob instead")
         return images
-    if name and path.exists():
+    if name and os.path.exists(name):
         return [path]
     if not glob.has_magic(name):
         raise InputError(f"{name!r}: no such file or folder, check the name")
     matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
-    images = [p for p in matches if _is_image(p) or (p.is_file() and _spells_suffix(name, p))]
+    images = [p for p in matches if _is_image(p) or (os.path.isfile(p) and _spells_suffix(name, p))]
     if not images:
         raise InputError(f"{name}: no image matches this pattern, check it")
     return images
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
 
 
 def _spells_suffix(pattern: str, path: Path) -> bool:
@@ -133,10 +133,11 @@ def _spells_suffix(pattern: str, path: Path) -> bool:
 
 
 def _read_regular_file(path: Path) -> bytes:
-    if path.is_dir():
+    # os.path answers False where pathlib would raise: a forbidden folder, a name too long.
+    if os.path.isdir(path):
         raise InputError(f"{path}: a folder, name an image file")
     # Opening a pipe would wait for its writer.
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: not a regular file, name an image file")
     try:
         content = path.read_bytes()

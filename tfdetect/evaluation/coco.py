@@ -1,0 +1,284 @@
+"""COCO's average precision of detections, with the semantics of Detectron2's COCOEvaluator."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_codec
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from tfdetect.data.coco import CocoDataset, is_numbers
+from tfdetect.detections import Detections
+from tfdetect.errors import InputError
+
+METRICS = {
+    "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
+    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+}
+"""Each task's metrics, in the order of COCOeval's stats."""
+
+
+def to_results(
+    detections: Detections, image_id: int, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO result records, as Detectron2's `instances_to_coco_json` and evaluator make them.
+
+    Args:
+        detections: N detections of one image, in pixels of the original image.
+        image_id: the image's id in the data set.
+        category_ids: the data set's category id of each class of the model.
+
+    Returns:
+        N records of image_id, category_id, bbox (x, y, width, height), score, and where there are
+        any, segmentation (RLE, `counts` a string) and keypoints (x, y, score of each, flat; COCO
+        counts in pixel indices, so x and y are 0.5 less). Nothing is rounded.
+
+    Raises:
+        InputError: a class has no category id, so the data set is not the model's.
+    """
+    largest = int(detections.classes.max(initial=-1))
+    if largest >= len(category_ids):
+        raise InputError(
+            f"the model predicts class {largest} but the annotations have {len(category_ids)}"
+            " categories: name annotations with the classes that the model was trained on"
+        )
+    boxes = np.concatenate(
+        [detections.boxes[:, :2], detections.boxes[:, 2:] - detections.boxes[:, :2]], axis=1
+    ).tolist()
+    scores = detections.scores.tolist()
+    results: list[dict[str, Any]] = [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[index],
+            "bbox": box,
+            "score": score,
+        }
+        for index, box, score in zip(detections.classes.tolist(), boxes, scores, strict=True)
+    ]
+    if detections.masks is not None:
+        for result, mask in zip(results, detections.masks, strict=True):
+            result["segmentation"] = encode_mask(mask)
+    if detections.keypoints is not None:
+        shift = np.array([0.5, 0.5, 0.0], np.float32)
+        for result, keypoints in zip(results, detections.keypoints, strict=True):
+            result["keypoints"] = (keypoints - shift).ravel().tolist()
+    return results
+
+
+def prediction_record(file_name: str, detections: Detections) -> dict[str, Any]:
+    """One image's detections for JSON.
+
+    Returns:
+        file_name, height, width, pred_boxes [[x1, y1, x2, y2]], scores, pred_classes, and where
+        the detections have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
+        the original image in continuous coordinates, nothing rounded.
+    """
+    record = {
+        "file_name": file_name,
+        "height": detections.height,
+        "width": detections.width,
+        "pred_boxes": detections.boxes.tolist(),
+        "scores": detections.scores.tolist(),
+        "pred_classes": detections.classes.tolist(),
+    }
+    if detections.masks is not None:
+        record["pred_masks"] = [encode_mask(mask) for mask in detections.masks]
+    if detections.keypoints is not None:
+        record["pred_keypoints"] = detections.keypoints.tolist()
+    return record
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed RLE of a bool [height, width] mask: size, and counts as a string."""
+    rle = mask_codec.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+def evaluate(
+    dataset: CocoDataset,
+    results: Sequence[Mapping[str, Any]],
+    tasks: Collection[str],
+    keypoint_oks_sigmas: Sequence[float] = (),
+) -> dict[str, dict[str, float]]:
+    """The metrics that Detectron2's `COCOEvaluator` gives, by pycocotools.
+
+    At most 100 detections of an image and class count (20 for keypoints), over all images of
+    the data set, those without a result included. What is small or large goes by the box for
+    bbox and keypoints, and by the mask for segm.
+
+    Args:
+        dataset: what `tfdetect.data.coco.read_coco` read.
+        results: the records of `to_results`, of all images.
+        tasks: of "bbox", "segm" and "keypoints".
+        keypoint_oks_sigmas: one per keypoint, the config's TEST.KEYPOINT_OKS_SIGMAS; where empty,
+            those of COCO's 17.
+
+    Returns:
+        By task, sorted, each metric in percent (NaN where there is no ground truth or no result
+        at all): `METRICS`, then `AP-NAME` of each category where there are two or more.
+
+    Raises:
+        InputError: the data set has no annotations, or lacks what a task needs; a result's image
+            is not in it; the numbers of keypoints disagree.
+    """
+    if dataset.annotations is None:
+        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
+    known = {image.id for image in dataset.images}
+    unknown = next((r["image_id"] for r in results if r["image_id"] not in known), None)
+    if unknown is not None:
+        raise InputError(f"{dataset.path}: has no image of id {unknown}, name its annotations")
+    if "keypoints" in tasks:
+        _check_keypoints(dataset, results, len(keypoint_oks_sigmas) or 17)
+    if "segm" in tasks:
+        _check_segmentations(dataset)
+    if not results:
+        return {task: dict.fromkeys(METRICS[task], math.nan) for task in sorted(tasks)}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _ground_truth(dataset)
+        return {
+            task: _evaluate_task(dataset, truth, results, task, keypoint_oks_sigmas)
+            for task in sorted(tasks)
+        }
+
+
+def _ground_truth(dataset: CocoDataset) -> COCO:
+    truth = COCO()
+    truth.dataset = {
+        "images": [vars(image) for image in dataset.images],
+        "categories": [
+            {"id": index, "name": name}
+            for index, name in zip(dataset.category_ids, dataset.category_names, strict=True)
+        ],
+        # Copies, because pycocotools writes into them. A crowd is what is marked as one.
+        "annotations": [{"iscrowd": 0, **entry} for entry in dataset.annotations or ()],
+    }
+    for entry in truth.dataset["annotations"]:
+        if "area" not in entry:
+            raise InputError(f"{dataset.path}: annotation {entry['id']} has no 'area', add it")
+    truth.createIndex()
+    return truth
+
+
+def _evaluate_task(
+    dataset: CocoDataset,
+    truth: COCO,
+    results: Sequence[Mapping[str, Any]],
+    task: str,
+    keypoint_oks_sigmas: Sequence[float],
+) -> dict[str, float]:
+    # Where a result has a box, pycocotools takes the box's area for the mask's.
+    unused = {"bbox"} if task == "segm" else set()
+    predicted = truth.loadRes(
+        [{key: result[key] for key in result if key not in unused} for result in results]
+    )
+    evaluation = COCOeval(truth, predicted, task)
+    if task == "keypoints" and keypoint_oks_sigmas:
+        evaluation.params.kpt_oks_sigmas = np.array(keypoint_oks_sigmas)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    metrics = {
+        name: _percent(value) for name, value in zip(METRICS[task], evaluation.stats, strict=False)
+    }
+    if len(dataset.category_names) > 1:
+        # [IoU, recall, category, area range (the first is all), limit of detections]
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]
+        for index, name in enumerate(dataset.category_names):
+            reached = precision[:, :, index]
+            reached = reached[reached > -1]
+            metrics[f"AP-{name}"] = _percent(np.mean(reached) if reached.size else -1)
+    return metrics
+
+
+def _percent(value: float) -> float:
+    """COCOeval's number in percent; it says -1 where there is no ground truth."""
+    return float(value) * 100 if value >= 0 else math.nan
+
+
+def _check_keypoints(
+    dataset: CocoDataset, results: Sequence[Mapping[str, Any]], expected: int
+) -> None:
+    for entry in dataset.annotations or ():
+        keypoints = entry.get("keypoints")
+        if not isinstance(keypoints, list) or "num_keypoints" not in entry:
+            raise InputError(
+                f"{dataset.path}: annotation {entry['id']} has no 'keypoints' and 'num_keypoints',"
+                " name annotations of keypoints"
+            )
+        if not is_numbers(keypoints, 3 * expected):
+            raise InputError(
+                f"{dataset.path}: annotation {entry['id']} has {len(keypoints) / 3:g} keypoints,"
+                f" expected {expected} (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
+            )
+    predicted = len(results[0]["keypoints"]) // 3 if results else expected
+    if predicted != expected:
+        raise InputError(
+            f"{dataset.path}: has {expected} keypoints but the model predicts {predicted}"
+            " (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
+        )
+
+
+def _check_segmentations(dataset: CocoDataset) -> None:
+    for entry in dataset.annotations or ():
+        segmentation: Any = entry.get("segmentation")
+        if isinstance(segmentation, dict):
+            valid = is_numbers(segmentation.get("size"), 2) and isinstance(
+                segmentation.get("counts"), (list, str)
+            )
+        else:
+            # Of a polygon of fewer points pycocotools reads memory that is not the polygon's.
+            valid = isinstance(segmentation, list) and len(segmentation) > 0
+            valid = valid and all(
+                isinstance(p, list) and len(p) >= 4 and is_numbers(p, len(p)) for p in segmentation
+            )
+        if not valid:
+            raise InputError(
+                f"{dataset.path}: annotation {entry['id']} has no valid 'segmentation', name"
+                " annotations with polygons or RLE"
+            )
+
+
+def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """What `evaluate` returned, as two tables in plain text: by task, and by category.
+
+    A dash stands for a metric that a task has not, or that cannot be computed.
+    """
+    names = METRICS["bbox"]
+    rows = [
+        [task, *(_cell(values.get(name)) for name in names)] for task, values in metrics.items()
+    ]
+    tables = [_align([["task", *names], *rows])]
+    categories: dict[str, None] = {}
+    for values in metrics.values():
+        categories.update(dict.fromkeys(key for key in values if key.startswith("AP-")))
+    if categories:
+        rows = [
+            [key.removeprefix("AP-"), *(_cell(values.get(key)) for values in metrics.values())]
+            for key in categories
+        ]
+        tables.append(_align([["category", *(f"{task} AP" for task in metrics)], *rows]))
+    return "\n\n".join(tables)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _align(rows: list[list[str]]) -> str:
+    """Columns of equal width, the first to the left, numbers to the right, a rule below row 0."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

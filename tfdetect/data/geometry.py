@@ -71,7 +71,7 @@ def coco_keypoints(keypoints: np.ndarray | Sequence[float]) -> np.ndarray:
     (to the zeros of unlabelled points too: `transform_keypoints` sets those back to zero).
 
     Raises:
-      InputError: if the number of values is no multiple of 3.
+        InputError: if the number of values is no multiple of 3.
     """
     keypoints = np.array(keypoints, dtype=np.float64)
     if keypoints.size % 3:
@@ -85,14 +85,14 @@ def keypoint_flip_indices(names: Sequence[str], flip_pairs: Mapping[str, str]) -
     """Which keypoint takes each one's place in a mirrored image.
 
     Args:
-      names: the K names of the keypoints, in order.
-      flip_pairs: left name to right name (or the reverse); a name in no pair stays.
+        names: the K names of the keypoints, in order.
+        flip_pairs: left name to right name (or the reverse); a name in no pair stays.
 
     Returns:
-      int64 [K]; mirrored keypoints are `keypoints[indices]`.
+        int64 [K]; mirrored keypoints are `keypoints[indices]`.
 
     Raises:
-      InputError: for a pair that names no keypoint.
+        InputError: for a pair that names no keypoint.
     """
     opposite = {**flip_pairs, **{right: left for left, right in flip_pairs.items()}}
     position = {name: index for index, name in enumerate(names)}
@@ -110,12 +110,12 @@ def transform_boxes(
     """Boxes after an augmentation, clipped to the image.
 
     Args:
-      boxes: [N, 4] XYXY in pixels of the image before.
-      transforms: what happens to the image, in order.
-      image_size: height and width of the image after.
+        boxes: [N, 4] XYXY in pixels of the image before.
+        transforms: what happens to the image, in order.
+        image_size: height and width of the image after.
 
     Returns:
-      float64 [N, 4] XYXY in pixels of the image after: around the four mapped corners.
+        float64 [N, 4] XYXY in pixels of the image after: around the four mapped corners.
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
@@ -131,11 +131,11 @@ def transform_polygons(
     """The polygons of one object after an augmentation; they may reach beyond the image.
 
     Args:
-      polygons: each [2 P] of x0, y0, x1, y1, ... in pixels of the image before.
-      transforms: what happens to the image, in order.
+        polygons: each [2 P] of x0, y0, x1, y1, ... in pixels of the image before.
+        transforms: what happens to the image, in order.
 
     Returns:
-      The polygons in pixels of the image after, float64 [2 P] each.
+        The polygons in pixels of the image after, float64 [2 P] each.
     """
     return [
         _apply(np.asarray(polygon, dtype=np.float64).reshape(-1, 2), transforms).reshape(-1)
@@ -155,16 +155,16 @@ def transform_keypoints(
     of mirrorings, and x = y = 0 wherever the visibility is 0.
 
     Args:
-      keypoints: [K, 3] of x, y in pixels of the image before and visibility (0, 1, 2).
-      transforms: what happens to the image, in order.
-      image_size: height and width of the image after.
-      flip_indices: [K] from `keypoint_flip_indices`; needed if the augmentation mirrors.
+        keypoints: [K, 3] of x, y in pixels of the image before and visibility (0, 1, 2).
+        transforms: what happens to the image, in order.
+        image_size: height and width of the image after.
+        flip_indices: [K] from `keypoint_flip_indices`; needed if the augmentation mirrors.
 
     Returns:
-      float64 [K, 3] in pixels of the image after.
+        float64 [K, 3] in pixels of the image after.
 
     Raises:
-      InputError: if the augmentation mirrors and `flip_indices` is missing or not of length K.
+        InputError: if the augmentation mirrors and `flip_indices` is missing or not of length K.
     """
     keypoints = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
     xy = _apply(keypoints[:, :2], transforms)

@@ -33,18 +33,18 @@ def warmup_multistep_factor(
     """SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR: times `gamma` from every one of `steps` on.
 
     Args:
-      iteration: 0 for the first step of training.
-      max_iter: SOLVER.MAX_ITER.
-      steps: SOLVER.STEPS, rising iterations; those beyond `max_iter` never take effect.
-      gamma: SOLVER.GAMMA.
-      warmup_factor, warmup_iters, warmup_method, rescale_interval: the keys of SOLVER with these
-        names; see `_with_warmup`.
+        iteration: 0 for the first step of training.
+        max_iter: SOLVER.MAX_ITER.
+        steps: SOLVER.STEPS, rising iterations; those beyond `max_iter` never take effect.
+        gamma: SOLVER.GAMMA.
+        warmup_factor, warmup_iters, warmup_method, rescale_interval: the keys of SOLVER with these
+            names; see `_with_warmup`.
 
     Returns:
-      The factor on SOLVER.BASE_LR (and on every parameter's own learning rate).
+        The factor on SOLVER.BASE_LR (and on every parameter's own learning rate).
 
     Raises:
-      InputError: for steps out of order or an unknown `warmup_method`.
+        InputError: for steps out of order or an unknown `warmup_method`.
     """
     milestones = list(steps)
     if milestones != sorted(milestones):
@@ -77,17 +77,17 @@ def warmup_cosine_factor(
     """SOLVER.LR_SCHEDULER_NAME WarmupCosineLR: half a cosine from 1 down to `end_factor`.
 
     Args:
-      iteration: 0 for the first step of training.
-      max_iter: SOLVER.MAX_ITER.
-      end_factor: SOLVER.BASE_LR_END / SOLVER.BASE_LR, in [0, 1].
-      warmup_factor, warmup_iters, warmup_method, rescale_interval: the keys of SOLVER with these
-        names; see `_with_warmup`.
+        iteration: 0 for the first step of training.
+        max_iter: SOLVER.MAX_ITER.
+        end_factor: SOLVER.BASE_LR_END / SOLVER.BASE_LR, in [0, 1].
+        warmup_factor, warmup_iters, warmup_method, rescale_interval: the keys of SOLVER with these
+            names; see `_with_warmup`.
 
     Returns:
-      The factor on SOLVER.BASE_LR (and on every parameter's own learning rate).
+        The factor on SOLVER.BASE_LR (and on every parameter's own learning rate).
 
     Raises:
-      InputError: for an `end_factor` outside [0, 1] or an unknown `warmup_method`.
+        InputError: for an `end_factor` outside [0, 1] or an unknown `warmup_method`.
     """
     if not 0.0 <= end_factor <= 1.0:
         raise InputError(

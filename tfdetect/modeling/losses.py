@@ -1,0 +1,81 @@
+"""Box regression losses. What they are divided by is the business of the heads that use them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import tensorflow as tf
+
+Reduction = Literal["none", "sum"]
+
+# Below it, smooth L1 is L1: its quadratic part would be narrower than float32 can tell.
+_SMALLEST_BETA = 1e-5
+
+
+def smooth_l1_loss(
+    predictions: tf.Tensor, targets: tf.Tensor, beta: float, reduction: Reduction = "none"
+) -> tf.Tensor:
+    """Smooth L1 (Fast R-CNN, equation 3): quadratic below `beta`, linear with slope 1 above.
+
+    Args:
+        predictions, targets: float32 of one shape; box deltas.
+        beta: where the two parts meet; below 1e-5 the loss is exactly L1, with gradient 0 at 0.
+        reduction: "none" gives a loss per element, "sum" their sum.
+
+    fvcore's `smooth_l1_loss`, as Detectron2 uses it.
+    """
+    distance = tf.abs(predictions - targets)
+    if beta < _SMALLEST_BETA:
+        return _reduce(distance, reduction)
+    quadratic = 0.5 * distance**2 / beta
+    return _reduce(tf.where(distance < beta, quadratic, distance - 0.5 * beta), reduction)
+
+
+def giou_loss(
+    predictions: tf.Tensor, targets: tf.Tensor, reduction: Reduction = "none", eps: float = 1e-7
+) -> tf.Tensor:
+    """1 - generalised IoU (Rezatofighi et al., 2019) of each predicted box and its target.
+
+    Args:
+        predictions, targets: float32 [..., 4] XYXY, in one frame; x1 <= x2 and y1 <= y2.
+        reduction: "none" gives a loss per pair [...], in [0, 2]; "sum" their sum.
+        eps: added to the divisors, so that boxes without area give finite losses and gradients.
+
+    fvcore's `giou_loss`, as Detectron2 uses it.
+    """
+    overlap = _area(
+        _maximum(predictions[..., :2], targets[..., :2]),
+        _minimum(predictions[..., 2:], targets[..., 2:]),
+    )
+    hull = _area(
+        _minimum(predictions[..., :2], targets[..., :2]),
+        _maximum(predictions[..., 2:], targets[..., 2:]),
+    )
+    union = (
+        _area(predictions[..., :2], predictions[..., 2:])
+        + _area(targets[..., :2], targets[..., 2:])
+        - overlap
+    )
+    giou = overlap / (union + eps) - (hull - union) / (hull + eps)
+    return _reduce(1.0 - giou, reduction)
+
+
+def _area(top_left: tf.Tensor, bottom_right: tf.Tensor) -> tf.Tensor:
+    """Areas [...] between corners [..., 2]; 0, and of gradient 0, where a side is not positive."""
+    sides = bottom_right - top_left
+    sides = tf.where(tf.reduce_all(sides > 0, axis=-1, keepdims=True), sides, 0.0)
+    return sides[..., 0] * sides[..., 1]
+
+
+# Where a coordinate of a prediction equals its target's (ground truth is among the proposals),
+# PyTorch gives half of the gradient to each side, TensorFlow all of it to the first argument.
+def _maximum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return 0.5 * (tf.maximum(a, b) + tf.maximum(b, a))
+
+
+def _minimum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return 0.5 * (tf.minimum(a, b) + tf.minimum(b, a))
+
+
+def _reduce(losses: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+    return tf.reduce_sum(losses) if reduction == "sum" else losses

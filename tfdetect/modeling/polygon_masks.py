@@ -62,7 +62,7 @@ def crop_polygons(polygons: Sequence[np.ndarray], box: np.ndarray, mask_size: in
 
     Args:
         polygons: the object, in pixels of the image.
-        box: [4] float32 XYXY in the same pixels; one with a NaN or infinite coordinate sees nothing.
+        box: [4] float32 XYXY in the same pixels; one that is not finite sees nothing.
         mask_size: M, the side of the target.
 
     Returns:

@@ -39,8 +39,12 @@ def paste_masks(
         soft = tf.matmul(tf.matmul(rows, mask), columns, transpose_b=True)
         return (soft >= threshold) & use
 
-    # One mask at a time: all of them in float32 would take gigabytes for a large image.
-    return tf.map_fn(paste, (masks, boxes, usable), fn_output_signature=tf.bool)
+    # One mask at a time: all of them in float32 would take gigabytes for a large image. An empty
+    # one more gives a loop over no masks its shape.
+    arguments = tuple(
+        tf.pad(t, [[0, 1]] + [[0, 0]] * (len(t.shape) - 1)) for t in (masks, boxes, usable)
+    )
+    return tf.map_fn(paste, arguments, fn_output_signature=tf.bool)[:-1]
 
 
 def _axis_weights(low: tf.Tensor, high: tf.Tensor, size: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:

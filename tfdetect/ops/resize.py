@@ -28,9 +28,7 @@ def shortest_edge_size(size: tf.Tensor, short_edge: int, max_size: int) -> tf.Te
     # The shorter edge is set, not multiplied: short * (target / short) need not be `target`.
     scale = target / tf.reduce_min(old)
     is_short = old[0] < old[1]
-    new = tf.where(
-        is_short, tf.stack([target, scale * old[1]]), tf.stack([scale * old[0], target])
-    )
+    new = tf.where(is_short, tf.stack([target, scale * old[1]]), tf.stack([scale * old[0], target]))
     longest = tf.reduce_max(new)
     limit = tf.constant(max_size, tf.float64)
     new = tf.where(longest > limit, new * (limit / longest), new)
@@ -38,7 +36,7 @@ def shortest_edge_size(size: tf.Tensor, short_edge: int, max_size: int) -> tf.Te
 
 
 def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resize as Pillow's `Image.resize(size, BILINEAR)` does, to the bit.
+    """Resize as `Image.resize(size, BILINEAR)` does in Pillow up to 12, to the bit.
 
     The filter is a triangle as wide as the reduction (so shrinking does not alias); the horizontal
     pass comes first and is rounded to uint8; the coefficients have 22 fractional bits.

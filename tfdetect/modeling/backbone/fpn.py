@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -57,7 +58,7 @@ class FPN(tf.Module):
         for name, stage in zip(reversed(self._in_features), reversed(self._stages), strict=True):
             merged = getattr(self, f"fpn_lateral{stage}")(bottom_up[name])
             if top_down is not None:
-                merged += _nearest_double(top_down)
+                merged += nearest_double(top_down)
                 if self._average:
                     merged /= 2
             top_down = merged
@@ -67,7 +68,7 @@ class FPN(tf.Module):
         return {name: levels[name] for name in self.output_shapes}, bottom_up
 
 
-def _nearest_double(x: tf.Tensor) -> tf.Tensor:
+def nearest_double(x: tf.Tensor) -> tf.Tensor:
     """Repeat every cell twice along height and width."""
     batch, height, width, channels = tf.unstack(tf.shape(x))
     x = tf.broadcast_to(x[:, :, None, :, None], [batch, height, 2, width, 2, channels])
@@ -85,8 +86,8 @@ def build_resnet_fpn(cfg: CfgNode) -> FPN:
         )
     inputs = {name: shapes[name] for name in fpn.IN_FEATURES}
     strides: Sequence[int] = [stride for _, stride in inputs.values()]
-    if any(high != 2 * low for low, high in zip(strides, strides[1:], strict=False)):
-        raise InputError(f"MODEL.FPN.IN_FEATURES: strides {strides} do not double from one to next")
+    if any(high != 2 * low for low, high in itertools.pairwise(strides)):
+        raise InputError(f"MODEL.FPN.IN_FEATURES: strides {strides} do not double at each step")
     if fpn.FUSE_TYPE not in ("sum", "avg"):
         raise InputError(f"MODEL.FPN.FUSE_TYPE: {fpn.FUSE_TYPE!r} is not 'sum' or 'avg'")
     return FPN(bottom_up, inputs, fpn.OUT_CHANNELS, fpn.NORM, fpn.FUSE_TYPE == "avg")

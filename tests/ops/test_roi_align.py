@@ -1,0 +1,119 @@
+"""RoIAlign against torchvision's, and defined results for boxes that make no sense."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdetect.ops.roi_align import roi_align
+
+CASES = list(itertools.product([True, False], [0, 1, 2], ["7x7", "14x14", "3x5"]))
+
+
+def nhwc(x):
+    return np.ascontiguousarray(np.transpose(x, [0, 2, 3, 1]))
+
+
+@pytest.mark.parametrize(("aligned", "ratio", "size"), CASES)
+def test_values_and_gradients(oracle, implementation, aligned, ratio, size):
+    """Tolerance: float32 sums in another order; 1e-5 of the scale, gradients 1e-4."""
+    data = oracle("roi_align")
+    key = f"aligned{int(aligned)}_sr{ratio}_{size}"
+    features = tf.constant(nhwc(data["feats"]))
+    rois = data["rois"]
+    height, width = map(int, size.split("x"))
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled = roi_align(
+            features,
+            rois[:, 1:],
+            rois[:, 0].astype(np.int32),
+            (height, width),
+            float(data["spatial_scale"]),
+            ratio,
+            aligned,
+        )
+    expected = nhwc(data[key])
+    np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    gradient = tape.gradient(pooled, features, nhwc(data[key + "_outgrad"]))
+    expected = nhwc(data[key + "_ingrad"])
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+HOSTILE = np.array(
+    [
+        [np.nan, 0, 10, 10],
+        [0, 0, np.inf, 10],
+        [-np.inf, -np.inf, np.inf, np.inf],
+        [50, 50, 10, 10],
+        [10, 10, 10, 10],
+        [-1e30, -1e30, 1e30, 1e30],
+        [3e38, -3e38, 3.4e38, 3e38],
+        [-1e6, -1e6, 1e6, 1e6],
+        [1e9, 1e9, 1e9 + 5, 1e9 + 5],
+        [-500, -500, -400, -400],
+        [0, 0, 1e-30, 1e-30],
+    ],
+    np.float32,
+)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_hostile_boxes(implementation, aligned, ratio):
+    features = tf.random.stateless_normal([1, 20, 30, 4], [1, 2])
+    index = np.zeros(len(HOSTILE), np.int32)
+    pooled = roi_align(features, HOSTILE, index, 7, 1 / 16, ratio, aligned).numpy()
+    assert np.isfinite(pooled).all()
+    assert not pooled[:3].any()  # not finite
+    assert not pooled[8:10].any()  # outside of the map
+    if aligned and ratio == 0:
+        assert not pooled[3:5].any()  # inverted, empty
+
+
+def test_both_implementations_agree_on_hostile_boxes():
+    from tfdetect.ops import kernels
+
+    if kernels.library() is None:
+        pytest.skip("no compiled operators here (no C++ compiler)")
+    features = tf.random.stateless_normal([1, 20, 30, 4], [1, 2])
+    index = np.zeros(len(HOSTILE), np.int32)
+    for ratio, aligned in itertools.product([0, 2], [True, False]):
+        pooled = []
+        for name in ("native", "portable"):
+            with kernels.implementation(name):
+                pooled.append(roi_align(features, HOSTILE, index, 7, 1 / 16, ratio, aligned))
+        # float32 positions near the cut-off are known to a thousandth of a cell
+        np.testing.assert_allclose(pooled[0], pooled[1], atol=5e-3)
+
+
+@pytest.mark.parametrize(("images", "boxes"), [(1, 0), (0, 0)])
+def test_nothing(implementation, images, boxes):
+    features = tf.zeros([images, 20, 30, 4])
+    run = tf.function(
+        lambda f, b, i: roi_align(f, b, i, 7, 1 / 16),
+        input_signature=[
+            tf.TensorSpec([None, None, None, 4]),
+            tf.TensorSpec([None, 4]),
+            tf.TensorSpec([None], tf.int32),
+        ],
+    )
+    pooled = run(features, tf.zeros([boxes, 4]), tf.zeros([boxes], tf.int32))
+    assert pooled.shape == (boxes, 7, 7, 4)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_narrow_types_sum_in_float32(oracle, implementation, dtype):
+    """Only the inputs and the result are rounded: within an ulp of the float32 result."""
+    data = oracle("roi_align")
+    features = tf.cast(nhwc(data["feats"]), dtype)
+    rois = data["rois"]
+    args = (rois[:, 1:], rois[:, 0].astype(np.int32), 7, float(data["spatial_scale"]))
+    narrow = roi_align(features, *args)
+    wide = roi_align(tf.cast(features, tf.float32), *args)
+    assert narrow.dtype == dtype
+    ulp = 2.0**-8 if dtype == tf.bfloat16 else 2.0**-11
+    np.testing.assert_allclose(tf.cast(narrow, tf.float32), wide, rtol=2 * ulp, atol=1e-6)

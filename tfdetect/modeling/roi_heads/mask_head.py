@@ -1,0 +1,49 @@
+"""The mask head (Mask R-CNN, section 3)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+
+
+class MaskRCNNConvUpsampleHead(tf.Module):
+    """Convolutions `mask_fcn1` .., a doubling transposed convolution and a 1 x 1 predictor."""
+
+    def __init__(self, cfg: CfgNode, in_channels: int):
+        super().__init__()
+        head = cfg.MODEL.ROI_MASK_HEAD
+        self._convs = []
+        for index in range(1, head.NUM_CONV + 1):
+            conv = Conv2d(
+                in_channels, head.CONV_DIM, 3, padding=1, bias=head.NORM == "", norm=head.NORM
+            )
+            setattr(self, f"mask_fcn{index}", conv)
+            self._convs.append(conv)
+            in_channels = head.CONV_DIM
+        self.deconv = ConvTranspose2d(in_channels, head.CONV_DIM, 2)
+        classes = 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self.predictor = Conv2d(head.CONV_DIM, classes, 1)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """[R, side, side, C] -> mask logits float32 [R, 2 side, 2 side, K or 1]."""
+        for conv in self._convs:
+            x = tf.nn.relu(conv(x))
+        return tf.cast(self.predictor(tf.nn.relu(self.deconv(x))), tf.float32)
+
+
+def class_masks(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """The probabilities of each region's own class (Detectron2's `mask_rcnn_inference`).
+
+    Args:
+        logits: float32 [R, M, M, K], or K = 1 for masks that do not depend on the class.
+        classes: int32 [R].
+
+    Returns:
+        float32 [R, M, M].
+    """
+    if logits.shape[3] == 1:
+        return tf.sigmoid(logits[..., 0])
+    by_class = tf.transpose(logits, [0, 3, 1, 2])
+    return tf.sigmoid(tf.gather(by_class, classes, batch_dims=1))

@@ -1,0 +1,185 @@
+"""What is known of data sets: the names of their classes and keypoints.
+
+The data sets of Detectron2's model zoo are known by the names that its configs use; others are
+described by their COCO annotation file, or only numbered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tfdetect.errors import InputError
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """Names for what a model's outputs mean.
+
+    Attributes:
+        thing_classes: name of class 0..K-1.
+        keypoint_names: name of keypoint 0..N-1, or None without keypoints.
+        keypoint_flip_map: pairs of keypoint names that change places in a mirrored image.
+        keypoint_connections: the lines of the skeleton, as pairs of indices into
+            `keypoint_names`.
+        category_ids: the data set's own id of class 0..K-1 (COCO's run from 1 to 90 with gaps),
+            or None where it has no ids.
+    """
+
+    thing_classes: list[str]
+    keypoint_names: list[str] | None
+    keypoint_flip_map: list[tuple[str, str]]
+    keypoint_connections: list[tuple[int, int]]
+    category_ids: list[int] | None
+
+
+_PERSON_KEYPOINTS = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle"
+)
+# The lines that Detectron2 draws; COCO's own skeleton has others between trunk and head.
+_PERSON_CONNECTIONS = [
+    *[(3, 1), (4, 2), (1, 0), (0, 2)],  # head
+    *[(5, 6), (5, 7), (6, 8), (7, 9), (8, 10)],  # shoulders and arms
+    *[(11, 12), (11, 13), (12, 14), (13, 15), (14, 16)],  # hips and legs
+]
+# The names of Detectron2's `data.datasets.builtin`, and the classes they go with.
+_KNOWN_NAMES = {
+    r"coco_2014_(train|val|minival|valminusminival)": "coco",
+    r"coco_2017_(train|val|val_100|test|test-dev)": "coco",
+    r"coco_2017_(train|val|val_100)_panoptic_separated": "coco",
+    r"keypoints_coco_2014_(train|val|minival|valminusminival)": "person",
+    r"keypoints_coco_2017_(train|val|val_100)": "person",
+    r"cityscapes_fine_instance_seg_(train|val|test)": "cityscapes",
+    r"voc_2007_(train|val|trainval|test)": "voc",
+    r"voc_2012_(train|val|trainval)": "voc",
+    r"lvis_v0\.5_(train|val|val_rand_100|test)": "lvis_v0.5",
+    r"lvis_v0\.5_(train|val)_cocofied": "coco",
+    r"lvis_v1_(train|val|test_dev|test_challenge)": "lvis_v1",
+}
+
+
+def metadata(dataset_name: str) -> DatasetMetadata | None:
+    """Return what is known of one of the zoo's data sets (`coco_2017_val`), None of any other.
+
+    Classes are in the order of the models' outputs, as `MetadataCatalog` has them in Detectron2;
+    an LVIS class goes by the first of its synonyms.
+    """
+    key = next((k for name, k in _KNOWN_NAMES.items() if re.fullmatch(name, dataset_name)), None)
+    if key is None:
+        return None
+    if key == "person":
+        names = _PERSON_KEYPOINTS.split()
+        return DatasetMetadata(["person"], names, _flip_map(names), list(_PERSON_CONNECTIONS), [1])
+    classes = _classes()[key]
+    ids = None
+    if key == "coco":
+        ids = list(_classes()["coco_ids"])
+    elif key.startswith("lvis"):
+        ids = list(range(1, len(classes) + 1))
+    return DatasetMetadata(list(classes), None, [], [], ids)
+
+
+def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
+    """Read the categories of an annotation file in COCO's format.
+
+    Classes are sorted by their id, as Detectron2's `load_coco_json` sorts them. Keypoints and
+    skeleton are those of the categories that have any; keypoints called left_X and right_X change
+    places in a mirrored image.
+
+    Raises:
+        InputError: the file cannot be read, is no such file, or its categories have different
+            keypoints, of which a model has one list.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a COCO annotation file"
+        ) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: not JSON ({reason}); give a COCO annotation file") from None
+    categories = content.get("categories") if isinstance(content, dict) else None
+    if not isinstance(categories, list) or not categories:
+        raise InputError(f"{path}: has no list 'categories'; give a COCO annotation file")
+    for index, category in enumerate(categories):
+        _check(f"{path}: categories[{index}]", category)
+    categories = sorted(categories, key=lambda category: category["id"])
+    ids = [category["id"] for category in categories]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{path}: categories have an 'id' twice; give each its own")
+    with_keypoints = [category for category in categories if category.get("keypoints")]
+    names: list[str] | None = None
+    connections: list[tuple[int, int]] = []
+    if with_keypoints:
+        first = with_keypoints[0]
+        names = first["keypoints"]
+        for other in with_keypoints[1:]:
+            if other["keypoints"] != names:
+                raise InputError(
+                    f"{path}: categories {first['name']} and {other['name']} have different "
+                    "'keypoints'; a model has one list, so give them the same"
+                )
+        connections = [(start - 1, end - 1) for start, end in first.get("skeleton") or []]
+    return DatasetMetadata(
+        thing_classes=[category["name"] for category in categories],
+        keypoint_names=names,
+        keypoint_flip_map=_flip_map(names or []),
+        keypoint_connections=connections,
+        category_ids=ids,
+    )
+
+
+def numbered(num_classes: int, num_keypoints: int = 0) -> DatasetMetadata:
+    """Return "class 0", "class 1", ... and "keypoint 0", ..., for a data set nobody knows."""
+    return DatasetMetadata(
+        thing_classes=[f"class {index}" for index in range(num_classes)],
+        keypoint_names=[f"keypoint {index}" for index in range(num_keypoints)] or None,
+        keypoint_flip_map=[],
+        keypoint_connections=[],
+        category_ids=None,
+    )
+
+
+@cache
+def _classes() -> dict[str, list]:
+    """Load the class names by data set, and COCO's category ids."""
+    return json.loads(resources.files("tfdetect.data").joinpath("dataset_classes.json").read_text())
+
+
+def _flip_map(names: list[str]) -> list[tuple[str, str]]:
+    """Pair what is left with what is right."""
+    mirrored = [(name, name.replace("left", "right", 1)) for name in names if "left" in name]
+    return [pair for pair in mirrored if pair[1] in names]
+
+
+def _check(where: str, category: Any) -> None:
+    """Raise an InputError that names the field if a category is not of COCO's form."""
+    if not isinstance(category, dict):
+        raise InputError(f"{where} is not an object; give a COCO annotation file")
+    if type(category.get("id")) is not int:
+        raise InputError(f"{where} has no integer 'id'; give a COCO annotation file")
+    if not isinstance(category.get("name"), str):
+        raise InputError(f"{where} has no text 'name'; give a COCO annotation file")
+    names = category.get("keypoints") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{where}: 'keypoints' is not a list of names; correct it")
+    lines = category.get("skeleton") or []
+    valid = range(1, len(names) + 1)
+    if not isinstance(lines, list) or not all(
+        isinstance(line, list)
+        and len(line) == 2
+        and all(type(end) is int and end in valid for end in line)
+        for line in lines
+    ):
+        raise InputError(
+            f"{where}: 'skeleton' is not a list of pairs of keypoints, numbered from 1; correct it"
+        )

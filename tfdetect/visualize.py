@@ -1,0 +1,253 @@
+"""Pictures of detections that one would show to others."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import supervision as sv
+from PIL import Image, ImageDraw, ImageFont
+
+from tfdetect.data.files import write_bytes_atomically
+from tfdetect.detections import Detections
+from tfdetect.errors import InputError
+
+KEYPOINT_THRESHOLD = 0.05
+"""Keypoints of no higher score are not drawn: the number of Detectron2's Visualizer."""
+
+# Neighbours differ in hue, and all stand out on dark and on light photographs.
+# fmt: off
+PALETTE = sv.ColorPalette.from_hex([
+    "#ff4b4b", "#2f9bff", "#2ecc71", "#ffb020", "#b15cff", "#00c8c8", "#ff66b3", "#a3d900",
+    "#ff7a1a", "#6b78ff", "#e6c700", "#00a36c", "#e04dff", "#5fd0ff", "#ff9e8a", "#9c6b4f",
+])
+# fmt: on
+
+_SMALL = 640
+"""Images whose longer side is smaller are enlarged to about this, to make labels legible."""
+
+_LARGE = 2048
+"""Pictures whose longer side is larger need no antialiasing: their lines are wide."""
+
+_MASK_OPACITY = 0.4
+
+
+def draw_detections(
+    image: np.ndarray,
+    detections: Detections,
+    class_names: Sequence[str],
+    keypoint_connections: Sequence[tuple[int, int]] = (),
+    confidence_threshold: float = 0.5,
+    keypoint_classes: Collection[int] | None = None,
+) -> np.ndarray:
+    """A copy of the image with its detections drawn on it.
+
+    Each has a box and a label of class and score, and where there are any a translucent mask
+    with its contour, and keypoints joined by the skeleton. A colour stands for an instance where
+    there are masks or keypoints to tell apart, else for a class; it is the same in every run.
+    Small images are enlarged by a whole number, so the picture may be larger than the image.
+
+    Args:
+        image: uint8 [height, width, 3], BGR, the image that the detections are of.
+        detections: in pixels of the image.
+        class_names: of each class; a class beyond them shows as its number.
+        keypoint_connections: the skeleton's edges, as pairs of keypoint indices from 0.
+        confidence_threshold: detections of a lower score are left out.
+        keypoint_classes: the classes that have keypoints; None means all. (A keypoint head
+            predicts some for every detection, of a ball or a tree too.)
+
+    Returns:
+        uint8 [k * height, k * width, 3], BGR, k >= 1.
+    """
+    height, width = image.shape[:2]
+    if (height, width) != (detections.height, detections.width):
+        raise ValueError(
+            f"image of {height} x {width}, detections of {detections.height} x {detections.width}"
+        )
+    by_class = detections.masks is None and detections.keypoints is None
+    color_indices = detections.classes if by_class else np.arange(len(detections))
+    shown = np.flatnonzero(detections.scores >= confidence_threshold)
+    # Small ones last, so that large ones do not hide them.
+    area = np.prod(detections.boxes[shown, 2:] - detections.boxes[shown, :2], axis=1)
+    shown = shown[np.argsort(-area, kind="stable")]
+    detections = detections.select(shown)
+    colors = [PALETTE.by_idx(int(index)) for index in color_indices[shown]]
+
+    enlarge = min(8, max(1, round(_SMALL / max(height, width))))
+    picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    size = math.sqrt(height * width) * enlarge
+    # supervision's lines have hard edges: draw at twice the size and average. Repeated pixels
+    # average to themselves, so what is not drawn on stays as it is.
+    fine = 2 if max(picture.shape) <= _LARGE else 1
+    canvas = picture.repeat(fine, axis=0).repeat(fine, axis=1)
+    line = fine * max(2, round(size / 400))
+    scale = fine * enlarge
+    if detections.masks is not None:
+        for mask, color in zip(detections.masks, colors, strict=True):
+            _draw_mask(canvas, mask, scale, color, line // 2)
+    for box, color in zip(detections.boxes, colors, strict=True):
+        _draw_box(canvas, box * scale, color, line)
+    for index, color in enumerate(colors):
+        if detections.keypoints is not None and (
+            keypoint_classes is None or int(detections.classes[index]) in keypoint_classes
+        ):
+            keypoints = detections.keypoints[index] * (scale, scale, 1)
+            _draw_keypoints(canvas, keypoints, keypoint_connections, color, line)
+    if fine > 1:
+        cv2.resize(canvas, picture.shape[1::-1], dst=picture, interpolation=cv2.INTER_AREA)
+    else:
+        picture = canvas
+    texts = [
+        f"{class_names[index] if index < len(class_names) else index} {score:.0%}"
+        for index, score in zip(detections.classes.tolist(), detections.scores, strict=True)
+    ]
+    return _draw_labels(
+        picture, texts, detections.boxes * enlarge, colors, max(14, round(size / 55))
+    )
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
+
+    Raises:
+        InputError: the suffix is none of .png, .jpg and .jpeg, or the place cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"{path}: pictures are written as .png, .jpg or .jpeg, choose one")
+    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    if suffix != ".png" and max(image.shape) > 65500:
+        raise InputError(f"{path}: JPEG holds at most 65500 pixels a side, write .png instead")
+    _, encoded = cv2.imencode(suffix, image, options)
+    write_bytes_atomically(path, encoded.tobytes())
+
+
+def _draw_mask(
+    canvas: np.ndarray, mask: np.ndarray, scale: int, color: sv.Color, contour: int
+) -> None:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return
+    # Only the part that holds the mask, a pixel wider for the contour: crowds are quicker.
+    top, bottom = max(0, rows[0] - 1), rows[-1] + 2
+    left, right = max(0, columns[0] - 1), columns[-1] + 2
+    part = mask[top:bottom, left:right]
+    # Interpolated, so that an enlarged mask has no steps.
+    enlarged = cv2.resize(
+        part.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
+    )
+    target = canvas[top * scale : bottom * scale, left * scale : right * scale]
+    height, width = target.shape[:2]
+    instance = sv.Detections(
+        xyxy=np.array([[0, 0, width, height]], np.float32), mask=(enlarged >= 0.5)[None]
+    )
+    index = sv.ColorLookup.INDEX
+    scene = sv.MaskAnnotator(color, _MASK_OPACITY, index).annotate(target.copy(), instance)
+    target[:] = sv.PolygonAnnotator(color, contour, index).annotate(scene, instance)
+
+
+def _draw_box(canvas: np.ndarray, box: np.ndarray, color: sv.Color, line: int) -> None:
+    height, width = canvas.shape[:2]
+    # The line runs on both sides of its path: keep all of it in the picture.
+    margin = line // 2
+    inside = np.clip(box, margin, [width - 1 - margin, height - 1 - margin] * 2)
+    sv.BoxAnnotator(color, line, sv.ColorLookup.INDEX).annotate(
+        canvas, sv.Detections(xyxy=inside[None])
+    )
+
+
+def _draw_keypoints(
+    canvas: np.ndarray,
+    keypoints: np.ndarray,
+    connections: Sequence[tuple[int, int]],
+    color: sv.Color,
+    line: int,
+) -> None:
+    visible = keypoints[:, 2] > KEYPOINT_THRESHOLD
+    if not visible.any():
+        return
+    # supervision counts a skeleton's vertices from 1.
+    edges = [(a + 1, b + 1) for a, b in connections if visible[a] and visible[b]]
+    if edges:
+        every = sv.KeyPoints(xy=keypoints[None, :, :2])
+        for thickness, shade in ((line + 4, sv.Color.BLACK), (line, color)):
+            sv.EdgeAnnotator(shade, thickness, edges).annotate(canvas, every)
+    points = sv.KeyPoints(xy=keypoints[None, visible, :2])
+    for radius, shade in ((line + 2, sv.Color.BLACK), (line, sv.Color.WHITE)):
+        sv.VertexAnnotator(shade, radius).annotate(canvas, points)
+
+
+def _draw_labels(
+    picture: np.ndarray,
+    texts: Sequence[str],
+    boxes: np.ndarray,
+    colors: Sequence[sv.Color],
+    font_size: int,
+) -> np.ndarray:
+    """Labels in the picture, each at its box, clear of one another where that can be."""
+    image = Image.fromarray(picture[:, :, ::-1])
+    draw = ImageDraw.Draw(image)
+    normal = _font(font_size)
+    placed: list[tuple[float, float, float, float]] = []
+    for text, box, color in zip(texts, boxes, colors, strict=True):
+        font, room = normal, image.width - font_size // 2
+        if draw.textlength(text, font) > room:
+            font = _font(max(6, int(font_size * room / draw.textlength(text, font))))
+        # Of the font and not of the text: equal heights, whether letters reach down or not.
+        ascent, descent = font.getmetrics()
+        pad = max(2, (ascent + descent) // 5)
+        width, height = draw.textlength(text, font) + 2 * pad, ascent + descent + pad
+        x, y = _place(box, width, height, image.size, placed)
+        placed.append((x, y, x + width, y + height))
+        draw.rounded_rectangle(placed[-1], radius=pad, fill=color.as_rgb())
+        draw.text((x + pad, y + pad / 2), text, fill=_ink(color), font=font)
+    return np.asarray(image)[:, :, ::-1].copy()
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with Pillow, so that pictures are the same on every machine."""
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
+
+
+def _place(
+    box: np.ndarray,
+    width: float,
+    height: float,
+    picture: tuple[int, int],
+    placed: Sequence[tuple[float, float, float, float]],
+) -> tuple[float, float]:
+    """The top left corner of a label: of the places at a box, that which covers labels least."""
+
+    def covered(corner: tuple[float, float]) -> float:
+        x, y = corner
+        return sum(
+            max(0, min(x + width, right) - max(x, left))
+            * max(0, min(y + height, bottom) - max(y, top))
+            for left, top, right, bottom in placed
+        )
+
+    # min keeps the first of equals: places come in the order of preference.
+    return min(_places(box, width, height, picture), key=covered)
+
+
+def _places(
+    box: np.ndarray, width: float, height: float, picture: tuple[int, int]
+) -> Iterator[tuple[float, float]]:
+    left, top, right, bottom = box.tolist()
+    for x in (left, right - width):
+        for y in (top - height, top, bottom, bottom - height):
+            yield (
+                max(0, min(x, picture[0] - 1 - width)),
+                max(0, min(y, picture[1] - 1 - height)),
+            )
+
+
+def _ink(color: sv.Color) -> tuple[int, int, int]:
+    """Black or white, whichever is easier to read on the colour."""
+    red, green, blue = color.as_rgb()
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)

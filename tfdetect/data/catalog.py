@@ -30,6 +30,8 @@ class DatasetMetadata:
             `keypoint_names`.
         category_ids: the data set's own id of class 0..K-1 (COCO's run from 1 to 90 with gaps),
             or None where it has no ids.
+        keypoint_classes: the classes that have keypoints; None where that is not known. (A
+            keypoint head predicts some for every detection.)
     """
 
     thing_classes: list[str]
@@ -37,6 +39,7 @@ class DatasetMetadata:
     keypoint_flip_map: list[tuple[str, str]]
     keypoint_connections: list[tuple[int, int]]
     category_ids: list[int] | None
+    keypoint_classes: list[int] | None = None
 
 
 _PERSON_KEYPOINTS = (
@@ -129,12 +132,14 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
                     "'keypoints'; a model has one list, so give them the same"
                 )
         connections = [(start - 1, end - 1) for start, end in first.get("skeleton") or []]
+    keypoint_classes = [i for i, category in enumerate(categories) if category.get("keypoints")]
     return DatasetMetadata(
         thing_classes=[category["name"] for category in categories],
         keypoint_names=names,
         keypoint_flip_map=_flip_map(names or []),
         keypoint_connections=connections,
         category_ids=ids,
+        keypoint_classes=keypoint_classes or None,
     )
 
 

@@ -55,8 +55,12 @@ def test_size_rule(oracle):
     for (height, width, short_edge, max_size), expected in zip(
         data["sizes_in"], data["sizes_out"], strict=True
     ):
-        size = shortest_edge_size(
-            tf.constant([height, width], tf.int32), int(short_edge), int(max_size)
-        )
-        np.testing.assert_array_equal(size, expected)
-    np.testing.assert_array_equal(shortest_edge_size(tf.constant([5, 9]), 0, 100), [5, 9])
+        size = tf.constant([height, width], tf.int32)
+        result = shortest_edge_size(size, int(short_edge), int(max_size))
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_size_rule_of_a_batch():
+    sizes = shortest_edge_size(tf.constant([[400, 600], [600, 400], [1, 5000]]), 800, 1333)
+    np.testing.assert_array_equal(sizes, [[800, 1200], [1200, 800], [1, 1333]])
+    np.testing.assert_array_equal(shortest_edge_size(tf.constant([[5, 9]]), 0, 100), [[5, 9]])

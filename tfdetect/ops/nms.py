@@ -92,9 +92,7 @@ def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) 
             new = candidates & ~tf.reduce_any(within & keep[:, None], 0)
             return new, tf.reduce_any(new != keep)
 
-        keep, _ = tf.while_loop(
-            lambda _, changed: changed, refine, [candidates, tf.constant(True)]
-        )
+        keep, _ = tf.while_loop(lambda _, changed: changed, refine, [candidates, tf.constant(True)])
         hit = tf.reduce_any(suppresses[:, stop - start :] & keep[:, None], 0)
         alive = tf.concat([alive[:start], keep, alive[stop:end] & ~hit, alive[end:]], 0)
         return stop, alive

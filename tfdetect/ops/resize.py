@@ -10,29 +10,30 @@ from tfdetect.ops import kernels
 _PRECISION_BITS = 32 - 8 - 2
 
 
-def shortest_edge_size(size: tf.Tensor, short_edge: int, max_size: int) -> tf.Tensor:
-    """The size to which Detectron2's `ResizeShortestEdge` resizes an image.
+def shortest_edge_size(sizes: tf.Tensor, short_edge: int, max_size: int) -> tf.Tensor:
+    """The sizes to which Detectron2's `ResizeShortestEdge` resizes images.
 
     Args:
-        size: int32 [2], (height, width).
+        sizes: int32 [..., 2], (height, width).
         short_edge: wanted length of the shorter edge; 0 keeps the size.
         max_size: the longer edge is at most this, at the shorter one's expense.
 
     Returns:
-        int32 [2]. Computed in float64 in Detectron2's order, halves rounded up.
+        int32 [..., 2]. Computed in float64 in Detectron2's order, halves rounded up. At least 1:
+        Detectron2 fails where the shorter edge would round to nothing.
     """
     if short_edge == 0:
-        return tf.cast(size, tf.int32)
-    old = tf.cast(size, tf.float64)
+        return tf.cast(sizes, tf.int32)
+    height, width = tf.unstack(tf.cast(sizes, tf.float64), axis=-1)
     target = tf.constant(short_edge, tf.float64)
     # The shorter edge is set, not multiplied: short * (target / short) need not be `target`.
-    scale = target / tf.reduce_min(old)
-    is_short = old[0] < old[1]
-    new = tf.where(is_short, tf.stack([target, scale * old[1]]), tf.stack([scale * old[0], target]))
-    longest = tf.reduce_max(new)
-    limit = tf.constant(max_size, tf.float64)
-    new = tf.where(longest > limit, new * (limit / longest), new)
-    return tf.cast(tf.math.floor(new + 0.5), tf.int32)
+    scale = target / tf.minimum(height, width)
+    new_height = tf.where(height < width, target, scale * height)
+    new_width = tf.where(height < width, scale * width, target)
+    longest = tf.maximum(new_height, new_width)
+    shrink = tf.where(longest > max_size, max_size / longest, tf.ones_like(longest))
+    new = tf.stack([new_height * shrink, new_width * shrink], -1)
+    return tf.maximum(tf.cast(tf.math.floor(new + 0.5), tf.int32), 1)
 
 
 def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

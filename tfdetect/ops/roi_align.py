@@ -115,7 +115,9 @@ def _portable(
             return tf.cast(tf.reshape(total, tf.shape(features)), features.dtype)
 
         out = tf.TensorArray(
-            tf.float32, size=(count + _CHUNK - 1) // _CHUNK, element_shape=[None, channels],
+            tf.float32,
+            size=(count + _CHUNK - 1) // _CHUNK,
+            element_shape=[None, channels],
             infer_shape=False,
         )
         _, out = tf.while_loop(

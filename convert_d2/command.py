@@ -1,0 +1,151 @@
+"""The command `convert_d2.py`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from convert_d2.reader import Checkpoint, read_checkpoint
+from tfdetect.config import load_config
+from tfdetect.data import catalog
+from tfdetect.errors import InputError
+from tfdetect.quiet import import_tensorflow
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert, and say what was written. `arguments` are those of the command line."""
+    args = _parse(arguments)
+    output = Path(args.output)
+    cfg = load_config(args.config_file, args.opts)
+    names = _choose_names(cfg, args.metadata)
+    checkpoint = read_checkpoint(args.weights)
+
+    import_tensorflow()
+    from tfdetect.checkpoint.assign import assign_state_dict
+    from tfdetect.checkpoint.model_dir import check_output, save_model
+    from tfdetect.modeling.detector import GeneralizedRCNN
+
+    check_output(output)
+    model = GeneralizedRCNN(cfg)
+    variables = assign_state_dict(
+        model,
+        checkpoint.arrays,
+        source=checkpoint.source,
+        allow_missing=args.allow_missing,
+        allow_unused=args.allow_unused,
+    )
+    metadata = _describe(names, checkpoint, variables)
+    metadata["counts"]["parameters"] = sum(int(v.shape.num_elements()) for v in model.variables)
+    save_model(output, cfg, model, metadata)
+    print(
+        f"{output}: {variables} variables, {metadata['counts']['parameters']:,} parameters, "
+        f"{len(names.thing_classes)} classes"
+    )
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="convert_d2.py",
+        description="Convert a Detectron2 checkpoint to a model directory for predict.py.",
+    )
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="YAML",
+        help="Detectron2's YAML of the model, or the config.yaml that its training wrote",
+    )
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="the .pkl of the zoo or the .pth of training",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="the model directory to write"
+    )
+    parser.add_argument(
+        "--metadata",
+        metavar="JSON",
+        help="COCO annotations to take the names of classes and keypoints from, where the "
+        "configuration's data set is not one of the zoo's",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="variables (shell pattern) that the checkpoint need not have; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-unused",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="arrays (shell pattern) of the checkpoint that may be left over; may be repeated",
+    )
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="configuration keys to change, last on the line",
+    )
+    return parser.parse_args(arguments)
+
+
+def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMetadata:
+    """The names of classes and keypoints: of the zoo's data set, of the file, or numbers."""
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+    numbered = catalog.numbered(classes, keypoints)
+    for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        known = catalog.metadata(dataset)
+        if known is not None and len(known.thing_classes) == classes:
+            if metadata_file is not None:
+                print(
+                    f"note: --metadata {metadata_file} is not used; "
+                    f"the names are those of DATASETS' {dataset}",
+                    file=sys.stderr,
+                )
+            return known
+    if metadata_file is None:
+        return numbered
+    given = catalog.metadata_from_coco(metadata_file)
+    if len(given.thing_classes) != classes:
+        raise InputError(
+            f"{metadata_file}: has {len(given.thing_classes)} categories, but "
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}; give the annotations of the training"
+        )
+    if keypoints and len(given.keypoint_names or []) != keypoints:
+        raise InputError(
+            f"{metadata_file}: has {len(given.keypoint_names or [])} keypoints, but "
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {keypoints}; "
+            "give the annotations of the training"
+        )
+    return given
+
+
+def _describe(
+    names: catalog.DatasetMetadata, checkpoint: Checkpoint, variables: int
+) -> dict[str, Any]:
+    return {
+        "class_names": names.thing_classes,
+        "keypoint_names": names.keypoint_names,
+        "keypoint_flip_map": names.keypoint_flip_map,
+        "keypoint_connections": names.keypoint_connections,
+        "keypoint_classes": names.keypoint_classes,
+        "category_ids": names.category_ids,
+        "source": {
+            "file_name": checkpoint.source,
+            "sha256": checkpoint.sha256,
+            "format": checkpoint.format,
+            "author": checkpoint.author,
+        },
+        "counts": {"arrays": len(checkpoint.arrays), "variables": variables},
+    }

@@ -1,0 +1,121 @@
+"""A model's directory: `config.yaml`, a TensorFlow checkpoint and `metadata.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.config import dump_config, load_config
+from tfdetect.errors import InputError
+from tfdetect.modeling.detector import GeneralizedRCNN
+
+CONFIG = "config.yaml"
+METADATA = "metadata.json"
+_PREFIX = "model"
+_OWN_FILES = {CONFIG, METADATA, f"{_PREFIX}.index", f"{_PREFIX}.data-00000-of-00001"}
+
+
+def check_output(directory: Path) -> None:
+    """Raise InputError unless `save_model` can write here: new, empty or an earlier model's."""
+    if directory.exists():
+        if not directory.is_dir():
+            raise InputError(f"{directory}: is a file; give another --output directory")
+        foreign = sorted({entry.name for entry in directory.iterdir()} - _OWN_FILES)
+        if foreign:
+            raise InputError(
+                f"{directory}: holds {foreign[0]}, which is not part of a model; "
+                "give a new or empty --output directory"
+            )
+    parent = next(path for path in directory.absolute().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{directory}: cannot be written in {parent}; give another --output")
+
+
+def save_model(
+    directory: Path, cfg: CfgNode, model: GeneralizedRCNN, metadata: dict[str, Any]
+) -> None:
+    """Write a model directory, whole or not at all; an earlier model there is replaced.
+
+    Raises:
+        InputError: the place cannot be written, or holds other files.
+    """
+    check_output(directory)
+    try:
+        directory.absolute().parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(
+            tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.absolute().parent)
+        )
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror})") from error
+    try:
+        beside.chmod(0o777 & ~_umask())
+        (beside / CONFIG).write_text(dump_config(cfg), encoding="utf-8")
+        (beside / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        tf.train.Checkpoint(model=model).write(str(beside / _PREFIX))
+        if directory.exists():
+            retired = beside.with_name(beside.name + "-replaced")
+            directory.rename(retired)
+            beside.rename(directory)
+            shutil.rmtree(retired)
+        else:
+            beside.rename(directory)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+        raise InputError(f"{directory}: cannot be written ({reason})") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load_model(
+    directory: str | os.PathLike[str],
+) -> tuple[CfgNode, GeneralizedRCNN, dict[str, Any]]:
+    """Read a model directory: its configuration, the model with its weights, and the metadata.
+
+    Raises:
+        InputError: a file is missing, damaged or does not belong to the others.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise InputError(f"{path}: is not a model directory; make one with convert_d2.py")
+    for name in sorted(_OWN_FILES):
+        if not (path / name).is_file():
+            raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
+    cfg = load_config(path / CONFIG)
+    metadata = _read_metadata(path / METADATA)
+    model = GeneralizedRCNN(cfg)
+    try:
+        status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
+        status.assert_consumed()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(getattr(error, "message", error)).strip().splitlines()[0]
+        raise InputError(
+            f"{path / _PREFIX}.index: is damaged or not of {CONFIG}'s model ({reason}); "
+            "convert the model again"
+        ) from error
+    return cfg, model, metadata
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        names = metadata["class_names"]
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError("class_names is not a list of names")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is not a model's metadata ({error}); convert the model again"
+        ) from error
+    return metadata

@@ -1,0 +1,62 @@
+"""From uint8 images of any sizes to the network's input, inside the graph."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
+
+
+class Preprocessor:
+    """Resize, normalise and pad as Detectron2 does at test time.
+
+    `ResizeShortestEdge` with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST, (x - PIXEL_MEAN) / PIXEL_STD,
+    then zeros at the right and the bottom (`GeneralizedRCNN.preprocess_image`).
+
+    Args:
+        cfg: the whole configuration.
+        size_divisibility: height and width of the batch become multiples of this.
+    """
+
+    def __init__(self, cfg: CfgNode, size_divisibility: int):
+        if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
+            raise InputError(f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} is not supported; use BGR or RGB")
+        self._reverse_channels = cfg.INPUT.FORMAT == "RGB"
+        self._short_edge = cfg.INPUT.MIN_SIZE_TEST
+        self._max_size = cfg.INPUT.MAX_SIZE_TEST
+        self._mean = list(cfg.MODEL.PIXEL_MEAN)
+        self._std = list(cfg.MODEL.PIXEL_STD)
+        self._divisibility = size_divisibility
+
+    def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Prepare a batch.
+
+        Args:
+            images: uint8 [B, H, W, 3] BGR; each image lies in the top left corner.
+            sizes: int32 [B, 2], (height, width) of each image.
+
+        Returns:
+            float32 [B, H', W', 3] in INPUT.FORMAT's channel order, and int32 [B, 2], the size of
+            each image after resizing.
+        """
+        if self._reverse_channels:
+            images = images[..., ::-1]
+        resized_sizes = shortest_edge_size(sizes, self._short_edge, self._max_size)
+        largest = tf.reduce_max(resized_sizes, 0)
+        padded = (largest + self._divisibility - 1) // self._divisibility * self._divisibility
+
+        def prepare(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            image, size, resized_size = arguments
+            resized = resize_bilinear_uint8(image[: size[0], : size[1]], resized_size)
+            normalized = (tf.cast(resized, tf.float32) - self._mean) / self._std
+            beyond = padded - resized_size
+            return tf.pad(normalized, [[0, beyond[0]], [0, beyond[1]], [0, 0]])
+
+        batch = tf.map_fn(
+            prepare,
+            (images, sizes, resized_sizes),
+            fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32),
+        )
+        return batch, resized_sizes

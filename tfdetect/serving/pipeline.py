@@ -1,0 +1,43 @@
+"""The graph from uint8 images to detections in them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.modeling.detector import GeneralizedRCNN
+from tfdetect.modeling.postprocess import rescale_detections
+from tfdetect.modeling.preprocess import Preprocessor
+
+
+class Pipeline(tf.Module):
+    """Preprocessing, the detector and the rescaling of its detections, as one function."""
+
+    def __init__(self, cfg: CfgNode, model: GeneralizedRCNN):
+        super().__init__()
+        self.model = model
+        self._preprocess = Preprocessor(cfg, model.size_divisibility)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, 3], tf.uint8),
+            tf.TensorSpec([None, 2], tf.int32),
+        ],
+        autograph=False,
+    )
+    def detect(self, images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Detect objects.
+
+        Args:
+            images: uint8 [B, H, W, 3] BGR; each image lies in the top left corner.
+            sizes: int32 [B, 2], (height, width) of each image.
+
+        Returns:
+            `pred_boxes` float32 [B, D, 4] in pixels of the images given, `scores` float32 [B, D],
+            `pred_classes` int32 [B, D], `num_detections` int32 [B], and where the model has them
+            `pred_masks` float32 [B, D, M, M], probabilities within the box, and `pred_keypoints`
+            float32 [B, D, K, 3] (x, y, score).
+        """
+        batch, resized_sizes = self._preprocess(images, sizes)
+        detections, _ = self.model(batch, resized_sizes)
+        return rescale_detections(detections, resized_sizes, sizes)

@@ -1,0 +1,129 @@
+"""Prediction from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.detections import Detections
+from tfdetect.errors import InputError
+from tfdetect.ops.paste_masks import paste_masks
+from tfdetect.serving.pipeline import Pipeline
+
+
+class Predictor:
+    """Detect objects in images with a converted model.
+
+    >>> predictor = Predictor("models/mask_rcnn")
+    >>> detections = predictor(cv2.imread("street.jpg"))
+    >>> detections.boxes, detections.scores, detections.classes, detections.masks
+
+    Args:
+        directory: what convert_d2.py wrote.
+        device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
+
+    Attributes:
+        cfg: the model's configuration.
+        class_names: the name of each class.
+        keypoint_names: the name of each keypoint, or None.
+        keypoint_connections: pairs of keypoint indices that are drawn joined.
+        keypoint_classes: the classes that have keypoints, or None where that is not known.
+
+    Raises:
+        InputError: the directory holds no usable model, or there is no such device.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], device: str | None = None):
+        self._device = None if device is None else _find_device(device)
+        with tf.device(self._device):
+            self.cfg, model, self._metadata = load_model(directory)
+            self._pipeline = Pipeline(self.cfg, model)
+        self.class_names: list[str] = self._metadata["class_names"]
+        self.keypoint_names: list[str] | None = self._metadata.get("keypoint_names")
+        self.keypoint_connections: list[tuple[int, int]] = [
+            (first, second) for first, second in self._metadata.get("keypoint_connections") or []
+        ]
+        # Classes without keypoints get some from the head as well; they mean nothing.
+        self.keypoint_classes: list[int] | None = self._metadata.get("keypoint_classes")
+        self._paste = tf.function(
+            paste_masks,
+            autograph=False,
+            input_signature=[
+                tf.TensorSpec([None, None, None]),
+                tf.TensorSpec([None, 4]),
+                tf.TensorSpec([2], tf.int32),
+            ],
+        )
+
+    def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
+        """Detect.
+
+        Args:
+            images: one uint8 [H, W, 3] array in BGR order (as `cv2.imread` gives), or several of
+                any sizes, which go through the network together, padded as Detectron2 pads them.
+
+        Returns:
+            Its detections, or a list of the detections of each.
+
+        Raises:
+            InputError: an image is of another type or shape.
+        """
+        if isinstance(images, np.ndarray) and images.ndim == 3:
+            return self.predict_batch([images])[0]
+        return self.predict_batch(images)
+
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """The detections of each of several images; see `__call__`."""
+        for index, image in enumerate(images):
+            _check_image(index, image)
+        if len(images) == 0:
+            return []
+        sizes = np.array([image.shape[:2] for image in images], np.int32)
+        batch = np.zeros([len(images), *sizes.max(0), 3], np.uint8)
+        for slot, image in zip(batch, images, strict=True):
+            slot[: image.shape[0], : image.shape[1]] = image
+        with tf.device(self._device):
+            outputs = self._pipeline.detect(batch, sizes)
+            return [self._unpack(outputs, index, size) for index, size in enumerate(sizes)]
+
+    def _unpack(self, outputs: dict[str, tf.Tensor], index: int, size: np.ndarray) -> Detections:
+        count = int(outputs["num_detections"][index])
+        found = {
+            key: value[index, :count] for key, value in outputs.items() if key != "num_detections"
+        }
+        masks = found.get("pred_masks")
+        if masks is not None:
+            masks = self._paste(masks, found["pred_boxes"], size).numpy()
+        keypoints = found.get("pred_keypoints")
+        return Detections(
+            height=int(size[0]),
+            width=int(size[1]),
+            boxes=found["pred_boxes"].numpy(),
+            scores=found["scores"].numpy(),
+            classes=found["pred_classes"].numpy().astype(np.int64),
+            masks=masks,
+            keypoints=None if keypoints is None else keypoints.numpy(),
+        )
+
+
+def _check_image(index: int, image: np.ndarray) -> None:
+    shape = getattr(image, "shape", None)
+    dtype = getattr(image, "dtype", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+        given = type(image).__name__ if shape is None else f"{dtype} {list(shape)}"
+        raise InputError(f"image {index}: expected a uint8 [H, W, 3] array in BGR, got {given}")
+
+
+def _find_device(name: str) -> str:
+    kind, _, number = name.upper().partition(":")
+    wanted = f"{kind}:{number or 0}"
+    names = [device.name for device in tf.config.list_logical_devices()]
+    for full_name in names:
+        if full_name.upper().endswith(f"/DEVICE:{wanted}"):
+            return full_name
+    known = ", ".join(full_name.rpartition("device:")[2].lower() for full_name in names)
+    raise InputError(f"--device {name}: there is no such device; TensorFlow sees {known}")

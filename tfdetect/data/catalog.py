@@ -157,7 +157,9 @@ def numbered(num_classes: int, num_keypoints: int = 0) -> DatasetMetadata:
 @cache
 def _classes() -> dict[str, list]:
     """Load the class names by data set, and COCO's category ids."""
-    return json.loads(resources.files("tfdetect.data").joinpath("dataset_classes.json").read_text())
+    return json.loads(
+        resources.files("tfdetect.data").joinpath("dataset_classes.json").read_text("utf-8")
+    )
 
 
 def _flip_map(names: list[str]) -> list[tuple[str, str]]:

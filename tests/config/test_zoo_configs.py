@@ -1,0 +1,65 @@
+"""The configs of this project mean what Detectron2's of the same name mean.
+
+`zoo_values.json` has the SHA-256 of each config, merged with its bases and the defaults and
+written as canonical JSON. It was recorded from Detectron2's own files (main, commit 02b5c4e2) with
+plain dictionaries, so that nothing of `tfdetect.config` took part; the empty name is the defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from tfdetect.config import dump_config, get_cfg, load_config
+
+RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
+CONFIGS = ROOT / "configs"
+
+
+def digest(cfg) -> str:
+    return hashlib.sha256(
+        json.dumps(cfg, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+def test_recorded_and_present_are_the_same_files():
+    present = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
+    assert present == {name for name in RECORDED if name}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_values_are_those_of_detectron2(name):
+    cfg = load_config(CONFIGS / name) if name else get_cfg()
+    assert digest(cfg) == RECORDED[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml", "PascalVOC-Detection/faster_rcnn_R_50_C4.yaml"],
+)
+def test_written_config_reads_the_same(name, tmp_path):
+    cfg = load_config(CONFIGS / name)
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(cfg))
+    assert load_config(path) == cfg
+
+
+@pytest.mark.parametrize(
+    ("name", "scales"),
+    [
+        ("faster_rcnn_R_50_FPN_noaug_1x", (800,)),
+        ("mask_rcnn_R_50_FPN_noaug_1x", (800,)),
+        ("keypoint_rcnn_R_50_FPN_1x", (640, 672, 704, 736, 768, 800)),
+    ],
+)
+def test_the_three_of_detectron1_comparisons(name, scales):
+    """Smooth L1, ROIAlign without the half-pixel shift, sampling ratio 2."""
+    cfg = load_config(CONFIGS / "Detectron1-Comparisons" / f"{name}.yaml")
+    assert cfg.INPUT.MIN_SIZE_TRAIN == scales
+    assert (cfg.MODEL.RPN.SMOOTH_L1_BETA, cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA) == (0.1111, 1.0)
+    assert cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE == "ROIAlign"
+    assert cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO == 2

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from tfdetect.errors import InputError
 
@@ -28,10 +29,12 @@ _announced = False
 _override: str | None = None
 
 
-def library() -> ModuleType | None:
+def library() -> Any:
     """The loaded native operators, building them if need be, or None where they cannot be had.
 
-    The answer is kept for the life of the process. A build says so in a line on stderr.
+    It is a module with one function per operator (`tfdetect_roi_align`, ...); no type checker
+    knows them. The answer is kept for the life of the process. A build says so in a line on
+    stderr.
     """
     global _tried, _module, _reason
     with _lock:

@@ -20,6 +20,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -55,13 +56,21 @@ class NoCompilerError(InputError):
 
 
 @dataclass(frozen=True)
+class Cuda:
+    """CUDA's compiler, and the folder of its static runtime."""
+
+    nvcc: str
+    version: str
+    libraries: str
+
+
+@dataclass(frozen=True)
 class Toolchain:
-    """The compilers that a build uses; `nvcc` is empty where CUDA kernels are left out."""
+    """The compilers that a build uses; without `cuda` the GPU's kernels are left out."""
 
     compiler: tuple[str, ...]
-    compiler_version: str
-    nvcc: str
-    nvcc_version: str
+    version: str
+    cuda: Cuda | None
 
 
 def cache_directory() -> Path:
@@ -76,9 +85,7 @@ def find_toolchain() -> Toolchain | None:
         compiler = tuple(shlex.split(candidate))
         version = _first_line([*compiler, "--version"]) if compiler else ""
         if version:
-            nvcc = _find_nvcc()
-            nvcc_version = _last_line([nvcc, "--version"]) if nvcc else ""
-            return Toolchain(compiler, version, nvcc if nvcc_version else "", nvcc_version)
+            return Toolchain(compiler, version, _find_cuda())
     return None
 
 
@@ -135,18 +142,17 @@ def _compile(toolchain: Toolchain, library: Path) -> None:
             commands.append([*command, str(source), "-o", str(scratch / f"{source.name}.o")])
 
         # The slowest first, so that the short ones fill the other core meanwhile.
-        with_gpu = bool(toolchain.nvcc)
+        cuda = toolchain.cuda
         registrations = scratch / "registrations.cc"
         registrations.write_text(
-            "".join(f'#include "{p}"\n' for p in _registration_files(with_gpu)), "utf-8"
+            "".join(f'#include "{p}"\n' for p in _registration_files(cuda is not None)), "utf-8"
         )
         tensorflow_flags = [*TENSORFLOW_FLAGS, "-isystem", str(tensorflow / "include")]
         flags = [*COMMON_FLAGS, *tensorflow_flags, "-c", "-I", str(SOURCES)]
         add([*toolchain.compiler, *flags], registrations)
-        if with_gpu:
+        if cuda is not None:
             for source in sorted(SOURCES.glob("*.cu")):
-                host = ("-ccbin", toolchain.compiler[-1])
-                add([toolchain.nvcc, *NVCC_FLAGS, *host, "-c", "-I", str(SOURCES)], source)
+                add([cuda.nvcc, *NVCC_FLAGS, "-c", "-I", str(SOURCES)], source)
         for source in _maths_files():
             fused = ("-ffp-contract=fast",) if source.name in FUSED_FILES else ()
             add([*toolchain.compiler, *COMMON_FLAGS, *MATHS_FLAGS, *fused, "-c"], source)
@@ -157,11 +163,7 @@ def _compile(toolchain: Toolchain, library: Path) -> None:
 
         # The static CUDA runtime stands before TensorFlow's library, which exports stubs of the
         # same functions over another CUDA that would be bound instead, silently.
-        cuda = (
-            [f"-L{_cuda_home(toolchain.nvcc) / 'lib64'}", "-lcudart_static", "-ldl", "-lrt"]
-            if with_gpu
-            else []
-        )
+        runtime = [f"-L{cuda.libraries}", "-lcudart_static", "-ldl", "-lrt"] if cuda else []
         made = scratch / library.name
         _run(
             [
@@ -170,7 +172,7 @@ def _compile(toolchain: Toolchain, library: Path) -> None:
                 "-o",
                 str(made),
                 *[command[-1] for command in commands],
-                *cuda,
+                *runtime,
                 f"-L{tensorflow}",
                 "-l:libtensorflow_framework.so.2",
                 "-lpthread",
@@ -248,23 +250,23 @@ def _tensorflow_version() -> str:
     raise InputError("TensorFlow is not installed: pip install tensorflow")
 
 
-def _find_nvcc() -> str:
-    home = os.environ.get("CUDA_HOME")
-    if home and (Path(home) / "bin" / "nvcc").is_file():
-        return str(Path(home) / "bin" / "nvcc")
-    return shutil.which("nvcc") or ""
-
-
-def _cuda_home(nvcc: str) -> Path:
-    return Path(nvcc).resolve().parent.parent
+def _find_cuda() -> Cuda | None:
+    home = os.environ.get("CUDA_HOME", "")
+    nvcc = shutil.which("nvcc", path=str(Path(home) / "bin")) if home else shutil.which("nvcc")
+    if nvcc is None:
+        return None
+    version = _output([nvcc, "--version"]).splitlines()
+    # `nvcc` may be a script or a link; the real one prints where its files are.
+    top = re.search(r"TOP=(.*)", _output([nvcc, "--dryrun", "-E", "-x", "cu", "/dev/null"]))
+    for folder in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
+        libraries = Path(top.group(1).strip()) / folder if top else Path()
+        if version and (libraries / "libcudart_static.a").is_file():
+            return Cuda(nvcc, version[-1], str(libraries.resolve()))
+    return None
 
 
 def _first_line(command: list[str]) -> str:
     return next(iter(_output(command).splitlines()), "")
-
-
-def _last_line(command: list[str]) -> str:
-    return next(reversed(_output(command).splitlines()), "")
 
 
 def _output(command: list[str]) -> str:
@@ -273,7 +275,7 @@ def _output(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     except OSError:
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout + done.stderr if done.returncode == 0 else ""
 
 
 def main() -> int:

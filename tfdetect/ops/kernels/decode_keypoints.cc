@@ -1,0 +1,144 @@
+#include "decode_keypoints.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "portability.h"
+
+namespace tfdetect {
+namespace {
+
+// The four inputs and weights of an output coordinate of the bicubic resize.
+struct Taps {
+  int32_t index[4];
+  float weight[4];
+};
+
+std::vector<Taps> MakeTaps(int64_t in, int64_t out) {
+  constexpr float a = -0.75f;
+  const auto near = [](float t) { return ((a + 2.0f) * t - (a + 3.0f)) * t * t + 1.0f; };
+  const auto far = [](float t) { return ((a * t - 5.0f * a) * t + 8.0f * a) * t - 4.0f * a; };
+  const float scale = static_cast<float>(in) / static_cast<float>(out);
+  std::vector<Taps> taps(out);
+  for (int64_t o = 0; o < out; ++o) {
+    const float position = scale * (static_cast<float>(o) + 0.5f) - 0.5f;
+    const float lower = std::floor(position);
+    const float t = position - lower;
+    const float weights[4] = {far(t + 1.0f), near(t), near(1.0f - t), far(2.0f - t)};
+    for (int k = 0; k < 4; ++k) {
+      const int64_t index = static_cast<int64_t>(lower) - 1 + k;
+      taps[o].index[k] = static_cast<int32_t>(std::clamp<int64_t>(index, 0, in - 1));
+      taps[o].weight[k] = weights[k];
+    }
+  }
+  return taps;
+}
+
+TFDETECT_CLONES void CombineRows(const float* const rows[4], const float weights[4], int64_t n,
+                                 float* output, float* greatest) {
+  const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3];
+  const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
+  float best[8];
+  for (int j = 0; j < 8; ++j) best[j] = -std::numeric_limits<float>::infinity();
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (int j = 0; j < 8; ++j) {
+      const float value = w0 * r0[i + j] + w1 * r1[i + j] + w2 * r2[i + j] + w3 * r3[i + j];
+      output[i + j] = value;
+      best[j] = value > best[j] ? value : best[j];
+    }
+  }
+  for (; i < n; ++i) {
+    const float value = w0 * r0[i] + w1 * r1[i] + w2 * r2[i] + w3 * r3[i];
+    output[i] = value;
+    best[0] = value > best[0] ? value : best[0];
+  }
+  for (int j = 1; j < 8; ++j) best[0] = best[j] > best[0] ? best[j] : best[0];
+  *greatest = best[0];
+}
+
+// Resizes maps to the size of one box; kept between the maps of a box.
+class Resizer {
+ public:
+  Resizer(int64_t side, float width, float height)
+      : side_(side),
+        columns_(static_cast<int64_t>(std::min(std::ceil(width), kMaxKeypointSide))),
+        rows_(static_cast<int64_t>(std::min(std::ceil(height), kMaxKeypointSide))),
+        column_taps_(MakeTaps(side, columns_)),
+        row_taps_(MakeTaps(side, rows_)),
+        stretched_(side * columns_),
+        line_(columns_) {}
+
+  int64_t columns() const { return columns_; }
+  int64_t rows() const { return rows_; }
+
+  struct Greatest {
+    float value = std::numeric_limits<float>::quiet_NaN();
+    int64_t x = 0, y = 0;
+  };
+
+  // A line of the resized map at a time, so that memory does not grow with its area.
+  Greatest FirstGreatest(const float* map) {
+    for (int64_t y = 0; y < side_; ++y) {
+      const float* row = map + y * side_;
+      for (int64_t x = 0; x < columns_; ++x) {
+        const Taps& taps = column_taps_[x];
+        stretched_[y * columns_ + x] =
+            taps.weight[0] * row[taps.index[0]] + taps.weight[1] * row[taps.index[1]] +
+            taps.weight[2] * row[taps.index[2]] + taps.weight[3] * row[taps.index[3]];
+      }
+    }
+    Greatest best;
+    for (int64_t y = 0; y < rows_; ++y) {
+      const float* sources[4];
+      for (int t = 0; t < 4; ++t) sources[t] = &stretched_[row_taps_[y].index[t] * columns_];
+      float greatest;
+      CombineRows(sources, row_taps_[y].weight, columns_, line_.data(), &greatest);
+      if (greatest <= best.value) continue;
+      const auto found = std::find(line_.begin(), line_.end(), greatest);
+      if (found != line_.end()) best = {greatest, found - line_.begin(), y};
+    }
+    return best;
+  }
+
+ private:
+  int64_t side_, columns_, rows_;
+  std::vector<Taps> column_taps_, row_taps_;
+  std::vector<float> stretched_;  // [side, columns]: resized along x only
+  std::vector<float> line_;       // a row of the resized map
+};
+
+}  // namespace
+
+void DecodeKeypoints(const float* heatmaps, const float* boxes, int64_t side, int64_t keypoints,
+                     int64_t begin, int64_t end, float* output) {
+  std::unique_ptr<Resizer> resizer;
+  std::vector<float> map(side * side);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t n = i / keypoints, k = i % keypoints;
+    const float* box = boxes + 4 * n;
+    float* result = output + 4 * i;
+    float width = box[2] - box[0], height = box[3] - box[1];
+    if (!(std::isfinite(width) && std::isfinite(height))) {
+      std::fill_n(result, 4, 0.0f);
+      continue;
+    }
+    width = std::max(width, 1.0f);
+    height = std::max(height, 1.0f);
+    if (!resizer || k == 0) resizer = std::make_unique<Resizer>(side, width, height);
+    for (int64_t p = 0; p < side * side; ++p)
+      map[p] = heatmaps[(n * side * side + p) * keypoints + k];
+    const Resizer::Greatest best = resizer->FirstGreatest(map.data());
+    float total = 0.0f;
+    for (const float logit : map) total += std::exp(logit - best.value);
+    result[0] = (static_cast<float>(best.x) + 0.5f) * (width / resizer->columns()) + box[0];
+    result[1] = (static_cast<float>(best.y) + 0.5f) * (height / resizer->rows()) + box[1];
+    result[2] = best.value;
+    result[3] = 1.0f / total;
+  }
+}
+
+}  // namespace tfdetect

@@ -1,0 +1,27 @@
+// Non-maximum suppression within groups, with the results of torchvision's CPU operator.
+#ifndef TFDETECT_NMS_H_
+#define TFDETECT_NMS_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace tfdetect {
+
+// The candidates by group, then score from high to low, then index. A negative group, a NaN score
+// or a NaN coordinate is no candidate.
+struct NmsOrder {
+  std::vector<int32_t> indices;
+  std::vector<std::pair<int64_t, int64_t>> groups;  // [begin, end) of `indices`
+};
+
+NmsOrder OrderForNms(const float* boxes, const float* scores, const int32_t* group_ids, int64_t n);
+
+// Sets keep[i] for the boxes of groups [begin, end) that no better kept box of their group
+// overlaps by an IoU greater than the threshold; `keep` starts as all false.
+void SuppressGroups(const NmsOrder& order, const float* boxes, double iou_threshold, int64_t begin,
+                    int64_t end, bool* keep);
+
+}  // namespace tfdetect
+
+#endif  // TFDETECT_NMS_H_

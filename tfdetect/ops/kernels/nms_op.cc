@@ -1,0 +1,71 @@
+// TfdetectNms: definition, and a kernel for the CPU.
+#include "nms.h"
+#include "op_helpers.h"
+
+namespace tfdetect {
+namespace {
+
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("TfdetectNms")
+    .Input("boxes: float")
+    .Input("scores: float")
+    .Input("group_ids: int32")
+    .Input("iou_threshold: double")
+    .Output("keep: bool")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle boxes, vector, scalar;
+      DimensionHandle four, n;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 2, &boxes));
+      TF_RETURN_IF_ERROR(c->WithValue(c->Dim(boxes, 1), 4, &four));
+      n = c->Dim(boxes, 0);
+      for (int i = 1; i <= 2; ++i) {
+        TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &vector));
+        TF_RETURN_IF_ERROR(c->Merge(n, c->Dim(vector, 0), &n));
+      }
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(3), 0, &scalar));
+      c->set_output(0, c->Vector(n));
+      return absl::OkStatus();
+    })
+    .Doc("Which XYXY boxes [N, 4] no better kept box of their group overlaps by an IoU above the "
+         "threshold, as torchvision's nms on the CPU; equal scores go by the index. False for a "
+         "negative group_ids and for NaN.");
+
+class NmsOp : public tensorflow::OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &boxes = context->input(0), &scores = context->input(1);
+    const Tensor &group_ids = context->input(2), &threshold = context->input(3);
+    OP_REQUIRES_OK(context, CheckBoxes(boxes));
+    const int64_t n = boxes.dim_size(0);
+    OP_REQUIRES_OK(context, CheckVector("scores", scores, n));
+    OP_REQUIRES_OK(context, CheckVector("group_ids", group_ids, n));
+    OP_REQUIRES_OK(context,
+                   CheckShape(threshold.dims() == 0, "iou_threshold", "[]", threshold));
+    OP_REQUIRES(context, n < std::numeric_limits<int32_t>::max(),
+                tensorflow::errors::InvalidArgument("too many boxes: ", n));
+    Tensor* output;
+    OP_REQUIRES_OK(context, context->allocate_output(0, {n}, &output));
+    bool* keep = output->flat<bool>().data();
+    std::fill_n(keep, n, false);
+    const float* coordinates = boxes.flat<float>().data();
+    const NmsOrder order =
+        OrderForNms(coordinates, scores.flat<float>().data(), group_ids.flat<int32_t>().data(), n);
+    const int64_t groups = static_cast<int64_t>(order.groups.size());
+    const int64_t cost = groups ? n * n / groups / groups : 0;
+    ParallelFor(context, groups, cost, [&](int64_t begin, int64_t end) {
+      SuppressGroups(order, coordinates, threshold.scalar<double>()(), begin, end, keep);
+    });
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfdetectNms").Device(tensorflow::DEVICE_CPU), NmsOp);
+
+}  // namespace
+}  // namespace tfdetect

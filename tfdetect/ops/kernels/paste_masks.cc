@@ -1,0 +1,80 @@
+#include "paste_masks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "portability.h"
+
+namespace tfdetect {
+namespace {
+
+// Where the centres of pixels fall in a mask that spans [low, high]: index -1 to side - 1 of the
+// lower neighbour in a mask with a border of zeros (so counted from 0), and the fraction beyond it.
+struct Samples {
+  int64_t begin = 0, end = 0;  // pixels that may be inside
+  std::vector<int32_t> lower;
+  std::vector<float> fraction;
+};
+
+// The same float32 steps as grid_sample's: to [-1, 1], then to mask cells.
+Samples SampleAxis(float low, float high, int64_t side, int64_t pixels) {
+  Samples samples;
+  samples.begin = static_cast<int64_t>(
+      std::clamp(std::floor(static_cast<double>(low)) - 1.0, 0.0, static_cast<double>(pixels)));
+  samples.end = static_cast<int64_t>(
+      std::clamp(std::ceil(static_cast<double>(high)) + 1.0, 0.0, static_cast<double>(pixels)));
+  const float length = high - low;
+  const float half_side = static_cast<float>(side) / 2.0f;
+  for (int64_t i = samples.begin; i < samples.end; ++i) {
+    const float relative = (static_cast<float>(i) + 0.5f - low) / length * 2.0f - 1.0f;
+    const float cell = (relative + 1.0f) * half_side - 0.5f;
+    const float lower = std::floor(cell);
+    const bool inside = lower >= -1.0f && lower < static_cast<float>(side);
+    samples.lower.push_back(inside ? static_cast<int32_t>(lower) + 1 : 0);
+    // Outside, the sample is the border's corner of zeros whatever the other axis says.
+    samples.fraction.push_back(inside ? cell - lower : 0.0f);
+  }
+  return samples;
+}
+
+TFDETECT_CLONES void PasteRow(const float* upper, const float* lower, float south,
+                              const Samples& columns, float threshold, bool* output) {
+  const float north = 1.0f - south;
+  for (int64_t i = 0; i < columns.end - columns.begin; ++i) {
+    const int32_t c = columns.lower[i];
+    const float east = columns.fraction[i], west = 1.0f - east;
+    const float value = upper[c] * (north * west) + upper[c + 1] * (north * east) +
+                        lower[c] * (south * west) + lower[c + 1] * (south * east);
+    output[i] = value >= threshold;
+  }
+}
+
+}  // namespace
+
+void PasteMasks(const float* masks, const float* boxes, int64_t side, int64_t height,
+                int64_t width, float threshold, int64_t begin, int64_t end, bool* output) {
+  const int64_t stride = side + 2;
+  std::vector<float> bordered(stride * stride, 0.0f);
+  for (int64_t n = begin; n < end; ++n) {
+    bool* image = output + n * height * width;
+    std::memset(image, 0, height * width * sizeof(bool));
+    const float* box = boxes + 4 * n;
+    const float box_width = box[2] - box[0], box_height = box[3] - box[1];
+    if (!(std::isfinite(box_width) && std::isfinite(box_height) && box_width > 0.0f &&
+          box_height > 0.0f))
+      continue;
+    for (int64_t y = 0; y < side; ++y)
+      std::copy_n(masks + (n * side + y) * side, side, bordered.data() + (y + 1) * stride + 1);
+    const Samples rows = SampleAxis(box[1], box[3], side, height);
+    const Samples columns = SampleAxis(box[0], box[2], side, width);
+    for (int64_t y = rows.begin; y < rows.end; ++y) {
+      const float* upper = bordered.data() + rows.lower[y - rows.begin] * stride;
+      PasteRow(upper, upper + stride, rows.fraction[y - rows.begin], columns, threshold,
+               image + y * width + columns.begin);
+    }
+  }
+}
+
+}  // namespace tfdetect

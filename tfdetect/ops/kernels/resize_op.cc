@@ -1,0 +1,78 @@
+// TfdetectResizeBilinearUint8: definition, and a kernel for the CPU.
+#include "op_helpers.h"
+#include "resize.h"
+
+namespace tfdetect {
+namespace {
+
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("TfdetectResizeBilinearUint8")
+    .Input("image: uint8")
+    .Input("size: int32")
+    .Output("output: uint8")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle image, size, output;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &image));
+      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(1, &size));
+      TF_RETURN_IF_ERROR(c->WithRank(size, 2, &size));
+      TF_RETURN_IF_ERROR(c->Concatenate(size, c->Vector(c->Dim(image, 2)), &output));
+      c->set_output(0, output);
+      return absl::OkStatus();
+    })
+    .Doc("Pillow's Image.resize(BILINEAR) of an image [H, W, C] to size [h, w], bit for bit.");
+
+class ResizeBilinearUint8Op : public tensorflow::OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &image = context->input(0), &size = context->input(1);
+    OP_REQUIRES_OK(context, CheckShape(image.dims() == 3, "image", "[H, W, C]", image));
+    OP_REQUIRES_OK(context, CheckSize(size));
+    const int64_t in_height = image.dim_size(0), in_width = image.dim_size(1);
+    const int64_t channels = image.dim_size(2);
+    const int64_t height = size.flat<int32_t>()(0), width = size.flat<int32_t>()(1);
+    OP_REQUIRES(context, std::max(in_height, in_width) < (1 << 28),
+                tensorflow::errors::InvalidArgument("image is too large: ",
+                                                    image.shape().DebugString()));
+    Tensor* output;
+    OP_REQUIRES_OK(context, context->allocate_output(0, {height, width, channels}, &output));
+    if (output->NumElements() == 0) return;
+    OP_REQUIRES(context, image.NumElements() > 0,
+                tensorflow::errors::InvalidArgument("image is empty: ",
+                                                    image.shape().DebugString()));
+
+    // As in Pillow, a side that keeps its length is not filtered.
+    const uint8_t* wide = image.flat<uint8_t>().data();
+    Tensor between;
+    if (width != in_width) {
+      OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_UINT8,
+                                                     {in_height, width, channels}, &between));
+      const ResizeAxis axis = MakeResizeAxis(in_width, width);
+      ParallelFor(context, in_height, 3 * width * channels, [&](int64_t begin, int64_t end) {
+        ResizeRows(axis, wide, in_width, channels, begin, end, between.flat<uint8_t>().data());
+      });
+      wide = between.flat<uint8_t>().data();
+    }
+    const int64_t row_size = width * channels;
+    uint8_t* result = output->flat<uint8_t>().data();
+    if (height == in_height) {
+      std::copy_n(wide, height * row_size, result);
+      return;
+    }
+    const ResizeAxis axis = MakeResizeAxis(in_height, height);
+    ParallelFor(context, height, row_size, [&](int64_t begin, int64_t end) {
+      ResizeColumns(axis, wide, row_size, begin, end, result);
+    });
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfdetectResizeBilinearUint8").Device(tensorflow::DEVICE_CPU),
+                        ResizeBilinearUint8Op);
+
+}  // namespace
+}  // namespace tfdetect

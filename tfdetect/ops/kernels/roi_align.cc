@@ -1,0 +1,236 @@
+#include "roi_align.h"
+
+#include <algorithm>
+
+namespace tfdetect {
+namespace {
+
+constexpr int64_t kRowsPerTask = 8;
+
+// One row of features [W, C] summed into the bins of the columns: sums [pw, C].
+template <typename T>
+TFDETECT_INLINE void SumColumns(const T* row, const AxisEntry* entries, int64_t num_entries,
+                                int64_t channels, float* sums) {
+  int64_t e = 0;
+  while (e < num_entries) {
+    const int32_t bin = entries[e].bin;
+    int64_t end = e + 1;
+    while (end < num_entries && entries[end].bin == bin) ++end;
+    float* sum = sums + bin * channels;
+    int64_t c = 0;
+    for (; c + 32 <= channels; c += 32) {
+      Float8 s0 = {}, s1 = {}, s2 = {}, s3 = {}, value;
+      for (int64_t i = e; i < end; ++i) {
+        const T* pixel = row + entries[i].index * channels + c;
+        const float weight = entries[i].weight;
+        LoadFloats(pixel, value);
+        s0 += weight * value;
+        LoadFloats(pixel + 8, value);
+        s1 += weight * value;
+        LoadFloats(pixel + 16, value);
+        s2 += weight * value;
+        LoadFloats(pixel + 24, value);
+        s3 += weight * value;
+      }
+      Store(s0, sum + c);
+      Store(s1, sum + c + 8);
+      Store(s2, sum + c + 16);
+      Store(s3, sum + c + 24);
+    }
+    for (; c + 8 <= channels; c += 8) {
+      Float8 s = {}, value;
+      for (int64_t i = e; i < end; ++i) {
+        LoadFloats(row + entries[i].index * channels + c, value);
+        s += entries[i].weight * value;
+      }
+      Store(s, sum + c);
+    }
+    for (; c < channels; ++c) {
+      float s = 0.0f;
+      for (int64_t i = e; i < end; ++i)
+        s += entries[i].weight * ToFloat(row[entries[i].index * channels + c]);
+      sum[c] = s;
+    }
+    e = end;
+  }
+}
+
+TFDETECT_CLONES void SumRow(const float* row, const AxisEntry* entries, int64_t num_entries,
+                            int64_t channels, float* sums) {
+  SumColumns(row, entries, num_entries, channels, sums);
+}
+TFDETECT_CLONES void SumRow(const Half* row, const AxisEntry* entries, int64_t num_entries,
+                            int64_t channels, float* sums) {
+  SumColumns(row, entries, num_entries, channels, sums);
+}
+TFDETECT_CLONES void SumRow(const BFloat16* row, const AxisEntry* entries, int64_t num_entries,
+                            int64_t channels, float* sums) {
+  SumColumns(row, entries, num_entries, channels, sums);
+}
+
+// to += weight * from
+template <typename T>
+TFDETECT_INLINE void AddLoop(float weight, const T* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    Float8 value, sum;
+    LoadFloats(from + i, value);
+    Load(to + i, sum);
+    sum += weight * value;
+    Store(sum, to + i);
+  }
+  for (; i < n; ++i) to[i] += weight * ToFloat(from[i]);
+}
+
+TFDETECT_CLONES void AddScaled(float weight, const float* from, int64_t n, float* to) {
+  AddLoop(weight, from, n, to);
+}
+TFDETECT_CLONES void AddScaled(float weight, const Half* from, int64_t n, float* to) {
+  AddLoop(weight, from, n, to);
+}
+TFDETECT_CLONES void AddScaled(float weight, const BFloat16* from, int64_t n, float* to) {
+  AddLoop(weight, from, n, to);
+}
+
+TFDETECT_CLONES void Convert(const float* from, int64_t n, Half* to) {
+  for (int64_t i = 0; i < n; ++i) FromFloat(from[i], to + i);
+}
+TFDETECT_CLONES void Convert(const float* from, int64_t n, BFloat16* to) {
+  for (int64_t i = 0; i < n; ++i) FromFloat(from[i], to + i);
+}
+
+// Where sums are kept: in the output itself if that is float, else beside it until Finish.
+class Sums {
+ public:
+  explicit Sums(int64_t) {}
+  float* Begin(float* output, int64_t n) {
+    std::fill(output, output + n, 0.0f);
+    return output;
+  }
+  void Finish(float*, int64_t) {}
+};
+template <typename T>
+class NarrowSums {
+ public:
+  explicit NarrowSums(int64_t n) : sums_(n) {}
+  float* Begin(T*, int64_t n) {
+    std::fill(sums_.begin(), sums_.begin() + n, 0.0f);
+    return sums_.data();
+  }
+  void Finish(T* output, int64_t n) { Convert(sums_.data(), n, output); }
+
+ private:
+  std::vector<float> sums_;
+};
+template <typename T>
+struct SumsOf {
+  typedef NarrowSums<T> Type;
+};
+template <>
+struct SumsOf<float> {
+  typedef Sums Type;
+};
+
+}  // namespace
+
+template <typename T>
+void RoiAlign(const RoiAlignShape& shape, const T* features, const float* boxes,
+              const int32_t* box_indices, int64_t begin, int64_t end, T* output) {
+  const int64_t row_size = shape.width * shape.channels;
+  const int64_t bins_size = shape.pooled_width * shape.channels;
+  const int64_t region_size = shape.pooled_height * bins_size;
+  typename SumsOf<T>::Type sums(region_size);
+  std::vector<float> row_sums(bins_size);
+  RoiAxes axes;
+  for (int64_t r = begin; r < end; ++r) {
+    T* region = output + r * region_size;
+    float* result = sums.Begin(region, region_size);
+    SampleRoi(shape, boxes + 4 * r, &axes);
+    const T* image = features + box_indices[r] * shape.height * row_size;
+    // Bins that no column reaches stay zero for every row.
+    std::fill(row_sums.begin(), row_sums.end(), 0.0f);
+    const int64_t num_rows = axes.columns.empty() ? 0 : static_cast<int64_t>(axes.rows.size());
+    for (int64_t i = 0; i < num_rows;) {
+      const int32_t y = axes.rows[i].index;
+      SumRow(image + y * row_size, axes.columns.data(), axes.columns.size(), shape.channels,
+             row_sums.data());
+      for (; i < num_rows && axes.rows[i].index == y; ++i)
+        AddScaled(axes.rows[i].weight, row_sums.data(), bins_size,
+                  result + axes.rows[i].bin * bins_size);
+    }
+    sums.Finish(region, region_size);
+  }
+}
+
+RoiAlignGradient::RoiAlignGradient(const RoiAlignShape& shape, const float* boxes,
+                                   const int32_t* box_indices, int64_t regions)
+    : shape_(shape),
+      boxes_(boxes),
+      box_indices_(box_indices),
+      blocks_((shape.height + kRowsPerTask - 1) / kRowsPerTask),
+      axes_(regions),
+      regions_(shape.images * blocks_) {}
+
+void RoiAlignGradient::Sample(int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r) {
+    SampleRoi(shape_, boxes_ + 4 * r, &axes_[r]);
+    std::sort(axes_[r].columns.begin(), axes_[r].columns.end(),
+              [](const AxisEntry& a, const AxisEntry& b) {
+                return a.index != b.index ? a.index < b.index : a.bin < b.bin;
+              });
+  }
+}
+
+void RoiAlignGradient::Distribute() {
+  for (int64_t r = 0; r < static_cast<int64_t>(axes_.size()); ++r) {
+    const RoiAxes& axes = axes_[r];
+    if (axes.rows.empty() || axes.columns.empty()) continue;
+    const int64_t first = axes.rows.front().index / kRowsPerTask;
+    const int64_t last = axes.rows.back().index / kRowsPerTask;
+    for (int64_t block = first; block <= last; ++block)
+      regions_[box_indices_[r] * blocks_ + block].push_back(r);
+  }
+}
+
+template <typename T>
+void RoiAlignGradient::Run(int64_t task, const T* grad, T* output) const {
+  const int64_t channels = shape_.channels;
+  const int64_t row_size = shape_.width * channels;
+  const int64_t bins_size = shape_.pooled_width * channels;
+  const int64_t image = task / blocks_;
+  const int64_t first_row = task % blocks_ * kRowsPerTask;
+  const int64_t rows = std::min(kRowsPerTask, shape_.height - first_row);
+  T* block = output + (image * shape_.height + first_row) * row_size;
+  typename SumsOf<T>::Type sums(rows * row_size);
+  float* result = sums.Begin(block, rows * row_size);
+  std::vector<float> row_grad(bins_size);
+  for (const int64_t r : regions_[task]) {
+    const RoiAxes& axes = axes_[r];
+    const T* region = grad + r * shape_.pooled_height * bins_size;
+    auto entry = std::lower_bound(
+        axes.rows.begin(), axes.rows.end(), first_row,
+        [](const AxisEntry& e, int64_t row) { return e.index < row; });
+    while (entry != axes.rows.end() && entry->index < first_row + rows) {
+      const int32_t y = entry->index;
+      std::fill(row_grad.begin(), row_grad.end(), 0.0f);
+      for (; entry != axes.rows.end() && entry->index == y; ++entry)
+        AddScaled(entry->weight, region + entry->bin * bins_size, bins_size, row_grad.data());
+      float* row = result + (y - first_row) * row_size;
+      for (const AxisEntry& column : axes.columns)
+        AddScaled(column.weight, row_grad.data() + column.bin * channels, channels,
+                  row + column.index * channels);
+    }
+  }
+  sums.Finish(block, rows * row_size);
+}
+
+#define TFDETECT_INSTANTIATE(T)                                                              \
+  template void RoiAlign<T>(const RoiAlignShape&, const T*, const float*, const int32_t*,   \
+                            int64_t, int64_t, T*);                                           \
+  template void RoiAlignGradient::Run<T>(int64_t, const T*, T*) const;
+TFDETECT_INSTANTIATE(float)
+TFDETECT_INSTANTIATE(Half)
+TFDETECT_INSTANTIATE(BFloat16)
+#undef TFDETECT_INSTANTIATE
+
+}  // namespace tfdetect

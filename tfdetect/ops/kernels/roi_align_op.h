@@ -1,0 +1,60 @@
+// What the CPU's and the GPU's kernels of ROIAlign read and check alike.
+#ifndef TFDETECT_ROI_ALIGN_OP_H_
+#define TFDETECT_ROI_ALIGN_OP_H_
+
+#include "op_helpers.h"
+#include "roi_align_axis.h"
+
+namespace tfdetect {
+
+inline absl::Status ReadRoiAlignAttributes(tensorflow::OpKernelConstruction* context,
+                                           RoiAlignShape* shape) {
+  *shape = RoiAlignShape();
+  TF_RETURN_IF_ERROR(context->GetAttr("pooled_height", &shape->pooled_height));
+  TF_RETURN_IF_ERROR(context->GetAttr("pooled_width", &shape->pooled_width));
+  TF_RETURN_IF_ERROR(context->GetAttr("spatial_scale", &shape->spatial_scale));
+  TF_RETURN_IF_ERROR(context->GetAttr("sampling_ratio", &shape->sampling_ratio));
+  return context->GetAttr("aligned", &shape->aligned);
+}
+
+// Fills in the features' sizes.
+inline absl::Status CheckRoiAlign(const tensorflow::TensorShape& features,
+                                  const tensorflow::Tensor& boxes,
+                                  const tensorflow::Tensor& box_indices, RoiAlignShape* shape) {
+  if (features.dims() != 4)
+    return tensorflow::errors::InvalidArgument("features must have shape [B, H, W, C], not ",
+                                               features.DebugString());
+  TF_RETURN_IF_ERROR(CheckBoxes(boxes));
+  TF_RETURN_IF_ERROR(CheckVector("box_indices", box_indices, boxes.dim_size(0)));
+  shape->images = features.dim_size(0);
+  shape->height = features.dim_size(1);
+  shape->width = features.dim_size(2);
+  shape->channels = features.dim_size(3);
+  if (std::max(shape->height, shape->width) < std::numeric_limits<int32_t>::max())
+    return absl::OkStatus();
+  return tensorflow::errors::InvalidArgument("features are too large: ", features.DebugString());
+}
+
+inline tensorflow::TensorShape RoiAlignOutputShape(const RoiAlignShape& shape, int64_t regions) {
+  return tensorflow::TensorShape(
+      {regions, shape.pooled_height, shape.pooled_width, shape.channels});
+}
+
+inline absl::Status CheckRoiAlignGrad(const tensorflow::Tensor& sizes,
+                                      const tensorflow::Tensor& grad,
+                                      const tensorflow::Tensor& boxes,
+                                      const tensorflow::Tensor& box_indices, RoiAlignShape* shape,
+                                      tensorflow::TensorShape* feature_shape) {
+  TF_RETURN_IF_ERROR(CheckVector("feature_shape", sizes, 4));
+  TF_RETURN_IF_ERROR(tensorflow::TensorShapeUtils::MakeShape(sizes.flat<int32_t>().data(), 4,
+                                                             feature_shape));
+  TF_RETURN_IF_ERROR(CheckRoiAlign(*feature_shape, boxes, box_indices, shape));
+  if (grad.shape() == RoiAlignOutputShape(*shape, boxes.dim_size(0))) return absl::OkStatus();
+  return tensorflow::errors::InvalidArgument(
+      "grad must have shape ", RoiAlignOutputShape(*shape, boxes.dim_size(0)).DebugString(),
+      ", not ", grad.shape().DebugString());
+}
+
+}  // namespace tfdetect
+
+#endif  // TFDETECT_ROI_ALIGN_OP_H_

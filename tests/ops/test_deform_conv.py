@@ -150,3 +150,12 @@ def test_channels_that_do_not_fit(oracle, change, says):
     inputs, settings = recorded_case(oracle("deform_conv"), "v2")
     with pytest.raises(ValueError, match=says):
         deform_conv(*inputs, **(settings | change))
+
+
+@pytest.mark.parametrize("which", ["offset", "mask"])
+def test_sizes_that_do_not_fit(oracle, which):
+    (x, offset, mask, weight), settings = recorded_case(oracle("deform_conv"), "v2")
+    # One row would be broadcast, if nobody looked.
+    offset, mask = (offset[:, :1], mask) if which == "offset" else (offset, mask[:, :1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=which):
+        deform_conv(x, offset, mask, weight, **settings)

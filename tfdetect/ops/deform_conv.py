@@ -41,6 +41,7 @@ def deform_conv(
 
     Raises:
         ValueError: if the channels do not fit each other.
+        tf.errors.InvalidArgumentError: if `offset` or `mask` has not the size of the output.
     """
     _check_channels(x, offset, mask, weight, groups, deformable_groups)
     if kernels.use_native():
@@ -100,10 +101,18 @@ def _portable(
     """Tap after tap, forwards and backwards, so that the memory does not grow with the kernel."""
     kernel_height, kernel_width, inputs, outputs = weight.shape
     taps = kernel_height * kernel_width
+    batch, height, width, _ = tf.unstack(tf.shape(x))
+    height = _output_size(height, kernel_height, stride, padding, dilation)
+    width = _output_size(width, kernel_width, stride, padding, dilation)
+    for name, values in {"offset": offset, "mask": offset if mask is None else mask}.items():
+        tf.debugging.assert_equal(
+            tf.shape(values)[:3],
+            tf.stack([batch, height, width]),
+            message=f"deform_conv: {name} must have the size of the output",
+        )
     # The tap first: it is what the loops run over.
     offset = _taps_first(offset, deformable_groups, taps, 2)
     weight = tf.reshape(weight, [taps, inputs, groups, outputs // groups])
-    height, width = tf.shape(offset)[2], tf.shape(offset)[3]
     rows = tf.cast(tf.range(height) * stride - padding, tf.float32)[:, None]
     columns = tf.cast(tf.range(width) * stride - padding, tf.float32)[None, :]
 
@@ -124,15 +133,13 @@ def _portable(
 
     @tf.custom_gradient
     def convolve(x: tf.Tensor, *per_tap: tf.Tensor):
-        shape = tf.concat([tf.shape(x)[:1], [height, width, outputs]], 0)
-
         def forward(tap: tf.Tensor, total: tf.Tensor):
             return [tap + 1, total + convolve_tap(tap, x, *(values[tap] for values in per_tap))]
 
         _, y = tf.while_loop(
             lambda tap, _: tap < taps,
             forward,
-            [tf.constant(0), tf.zeros(shape)],
+            [tf.constant(0), tf.zeros([batch, height, width, outputs])],
             parallel_iterations=1,
             maximum_iterations=taps,
         )
@@ -168,6 +175,13 @@ def _portable(
     masks = [] if mask is None else [_taps_first(mask, deformable_groups, taps, 1)]
     y = convolve(x, offset, weight, *masks)
     return tf.ensure_shape(y, [x.shape[0], *offset.shape[2:4], outputs])
+
+
+def _output_size(
+    size: tf.Tensor, kernel: int, stride: int, padding: int, dilation: int
+) -> tf.Tensor:
+    """How many positions a kernel has along an axis of `size` cells, as in any convolution."""
+    return tf.maximum((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1, 0)
 
 
 def _taps_first(values: tf.Tensor, deformable_groups: int, taps: int, size: int) -> tf.Tensor:

@@ -36,7 +36,6 @@ def recorded_case(arrays, case):
 
 def assert_close(actual, recorded, tolerance):
     """Within `tolerance` of the scale, which is the largest magnitude of the array."""
-    actual = np.moveaxis(np.asarray(actual), -1, 1)
     np.testing.assert_allclose(actual, recorded, rtol=0, atol=tolerance * np.abs(recorded).max())
 
 
@@ -55,13 +54,11 @@ def test_output_and_gradients(oracle, case, in_graph):
 
     y, gradients = tf.function(run)() if in_graph else run()
     # Sums of up to 72 float32 products in another order; gradients sum over hundreds of positions.
-    assert_close(y, arrays[f"{case}_y"], 1e-5)
+    assert_close(np.moveaxis(y, -1, 1), arrays[f"{case}_y"], 1e-5)
     names = ["x", "offset", "mask", "w"] if len(sources) == 4 else ["x", "offset", "w"]
     for name, gradient in zip(names, gradients, strict=True):
-        if name == "w":
-            gradient = np.transpose(gradient, [0, 1, 3, 2])  # to H, W, O, I, so that I moves to 1
-            gradient = np.moveaxis(np.asarray(gradient), [2, 3, 0, 1], [0, 3, 1, 2])
-        assert_close(gradient, arrays[f"{case}_d{name}"], 1e-4)
+        order = [3, 2, 0, 1] if name == "w" else [0, 3, 1, 2]
+        assert_close(np.transpose(gradient, order), arrays[f"{case}_d{name}"], 1e-4)
 
 
 def test_without_offsets_it_is_a_convolution(oracle):

@@ -25,8 +25,9 @@ from convert_d2.objects import (
 )
 from tfdetect.errors import InputError
 
-# A checkpoint has some ten instructions per tensor; ten thousand tensors are far from this.
-_MAX_INSTRUCTIONS = 5_000_000
+# A checkpoint has some 35 instructions per tensor; ten thousand tensors with the momentum of each
+# are far from this.
+_MAX_INSTRUCTIONS = 2_000_000
 _REFUSAL = "a checkpoint needs arrays and plain containers only, so save the weights alone"
 
 

@@ -59,7 +59,8 @@ def test_written_config_reads_the_same(name, tmp_path):
 def test_the_three_of_detectron1_comparisons(name, scales):
     """Smooth L1, ROIAlign without the half-pixel shift, sampling ratio 2."""
     cfg = load_config(CONFIGS / "Detectron1-Comparisons" / f"{name}.yaml")
-    assert cfg.INPUT.MIN_SIZE_TRAIN == scales
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    assert sizes == scales
     assert (cfg.MODEL.RPN.SMOOTH_L1_BETA, cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA) == (0.1111, 1.0)
     assert cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE == "ROIAlign"
     assert cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO == 2

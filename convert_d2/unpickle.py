@@ -2,9 +2,9 @@
 
 A pickle is a program for a small stack machine. `pickle.Unpickler` runs all of it, and even with
 a strict `find_class` leaves doors open: BUILD sets attributes on whatever is at hand, a memo
-index of 2 ** 31 takes tens of gigabytes, hashing deeply nested tuples overflows the C stack. So the machine
-is here a second time, with the instructions that protocols 2 to 5 write for arrays, tensors and
-plain containers, and no others.
+index of 2 ** 31 takes tens of gigabytes, hashing deeply nested tuples overflows the C stack. So
+the machine is here a second time, with the instructions that protocols 2 to 5 write for arrays,
+tensors and plain containers, and no others.
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_tensorflow()
     from tfdetect.checkpoint.assign import assign_state_dict
     from tfdetect.checkpoint.model_dir import check_output, save_model
-    from tfdetect.modeling.detector import GeneralizedRCNN
+    from tfdetect.modeling.build import build_model
 
     check_output(output)
-    model = GeneralizedRCNN(cfg)
+    model = build_model(cfg)
     variables = assign_state_dict(
         model,
         checkpoint.arrays,

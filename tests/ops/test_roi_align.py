@@ -90,19 +90,23 @@ def test_both_implementations_agree_on_hostile_boxes():
         np.testing.assert_allclose(pooled[0], pooled[1], atol=5e-3)
 
 
-@pytest.mark.parametrize(("images", "boxes"), [(1, 0), (0, 0)])
-def test_nothing(implementation, images, boxes):
-    features = tf.zeros([images, 20, 30, 4])
-    run = tf.function(
-        lambda f, b, i: roi_align(f, b, i, 7, 1 / 16),
-        input_signature=[
-            tf.TensorSpec([None, None, None, 4]),
-            tf.TensorSpec([None, 4]),
-            tf.TensorSpec([None], tf.int32),
-        ],
-    )
-    pooled = run(features, tf.zeros([boxes, 4]), tf.zeros([boxes], tf.int32))
-    assert pooled.shape == (boxes, 7, 7, 4)
+@pytest.mark.parametrize("in_graph", [True, False])
+@pytest.mark.parametrize("images", [0, 1])
+def test_nothing(implementation, images, in_graph):
+    def run(features, boxes, box_indices):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            pooled = roi_align(features, boxes, box_indices, 7, 1 / 16)
+        return pooled, tape.gradient(pooled, features)
+
+    if in_graph:
+        signature = [tf.TensorSpec([None, None, None, 4]), tf.TensorSpec([None, 4])]
+        run = tf.function(run, input_signature=[*signature, tf.TensorSpec([None], tf.int32)])
+    features = tf.ones([images, 20, 30, 4])
+    pooled, gradient = run(features, tf.zeros([0, 4]), tf.zeros([0], tf.int32))
+    assert pooled.shape == (0, 7, 7, 4)
+    assert gradient.shape == features.shape
+    assert not gradient.numpy().any()
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from tfdetect.config import dump_config, load_config
 from tfdetect.errors import InputError
-from tfdetect.modeling.detector import GeneralizedRCNN
+from tfdetect.modeling.build import build_model
 
 CONFIG = "config.yaml"
 METADATA = "metadata.json"
@@ -38,9 +38,7 @@ def check_output(directory: Path) -> None:
         raise InputError(f"{directory}: cannot be written in {parent}; give another --output")
 
 
-def save_model(
-    directory: Path, cfg: CfgNode, model: GeneralizedRCNN, metadata: dict[str, Any]
-) -> None:
+def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> None:
     """Write a model directory, whole or not at all; an earlier model there is replaced.
 
     Raises:
@@ -81,7 +79,7 @@ def _umask() -> int:
 
 def load_model(
     directory: str | os.PathLike[str],
-) -> tuple[CfgNode, GeneralizedRCNN, dict[str, Any]]:
+) -> tuple[CfgNode, tf.Module, dict[str, Any]]:
     """Read a model directory: its configuration, the model with its weights, and the metadata.
 
     Raises:
@@ -95,7 +93,7 @@ def load_model(
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
     cfg = load_config(path / CONFIG)
     metadata = _read_metadata(path / METADATA)
-    model = GeneralizedRCNN(cfg)
+    model = build_model(cfg)
     try:
         status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
         status.assert_consumed()

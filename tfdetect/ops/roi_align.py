@@ -116,12 +116,16 @@ def _portable(
 
         out = tf.TensorArray(
             tf.float32,
-            size=(count + _CHUNK - 1) // _CHUNK,
+            size=tf.maximum((count + _CHUNK - 1) // _CHUNK, 1),
             element_shape=[None, channels],
             infer_shape=False,
         )
+        # Even without a box there is one (empty) chunk: it gives the result its depth.
         _, out = tf.while_loop(
-            lambda start, _: start < count, forward, [tf.constant(0), out], parallel_iterations=1
+            lambda start, _: start < tf.maximum(count, 1),
+            forward,
+            [tf.constant(0), out],
+            parallel_iterations=1,
         )
         pooled = tf.reshape(out.concat(), [count, *bins, depth])
         return tf.cast(pooled, features.dtype), gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tfdetect.serving.predictor import Predictor
 
 RESULTS = "coco_instances_results.json"
+METRICS = "metrics.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,12 +89,20 @@ def _evaluate(args: argparse.Namespace) -> int:
     metrics = evaluate(dataset, results, tasks, predictor.cfg.TEST.KEYPOINT_OKS_SIGMAS)
     output = Path(args.output)
     write_json(output / RESULTS, results)
-    write_json(output / "metrics.json", metrics)
+    write_json(output / METRICS, _without_nan(metrics))
     if args.json is not None:
         write_json(args.json, records)
     print(format_table(metrics))
     print(f"results: {output / RESULTS}")
     return 1 if unread else 0
+
+
+def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """JSON has no NaN: what could not be measured is null."""
+    return {
+        task: {name: None if math.isnan(value) else value for name, value in values.items()}
+        for task, values in metrics.items()
+    }
 
 
 def _run(

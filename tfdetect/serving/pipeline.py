@@ -5,7 +5,6 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.modeling.detector import GeneralizedRCNN
 from tfdetect.modeling.postprocess import rescale_detections
 from tfdetect.modeling.preprocess import Preprocessor
 
@@ -13,7 +12,7 @@ from tfdetect.modeling.preprocess import Preprocessor
 class Pipeline(tf.Module):
     """Preprocessing, the detector and the rescaling of its detections, as one function."""
 
-    def __init__(self, cfg: CfgNode, model: GeneralizedRCNN):
+    def __init__(self, cfg: CfgNode, model: tf.Module):
         super().__init__()
         self.model = model
         self._preprocess = Preprocessor(cfg, model.size_divisibility)

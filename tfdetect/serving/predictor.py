@@ -74,7 +74,7 @@ class Predictor:
         """
         if isinstance(images, np.ndarray) and images.ndim == 3:
             return self.predict_batch([images])[0]
-        return self.predict_batch(images)
+        return self.predict_batch(list(images))
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """The detections of each of several images; see `__call__`."""

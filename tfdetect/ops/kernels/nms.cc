@@ -36,7 +36,7 @@ NmsOrder OrderForNms(const float* boxes, const float* scores, const int32_t* gro
   order.indices.reserve(n);
   for (int64_t i = 0; i < n; ++i) {
     bool candidate = group_ids[i] >= 0 && !std::isnan(scores[i]);
-    for (int k = 0; k < 4; ++k) candidate = candidate && !std::isnan(boxes[4 * i + k]);
+    for (int k = 0; k < 4; ++k) candidate = candidate && std::isfinite(boxes[4 * i + k]);
     if (candidate) order.indices.push_back(static_cast<int32_t>(i));
   }
   std::sort(order.indices.begin(), order.indices.end(), [&](int32_t a, int32_t b) {

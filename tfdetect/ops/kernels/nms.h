@@ -1,4 +1,5 @@
-// Non-maximum suppression within groups, with the results of torchvision's CPU operator.
+// Non-maximum suppression within groups, with the results of torchvision's CPU operator, which
+// compares a float32 IoU with the threshold in float64.
 #ifndef TFDETECT_NMS_H_
 #define TFDETECT_NMS_H_
 
@@ -9,7 +10,7 @@
 namespace tfdetect {
 
 // The candidates by group, then score from high to low, then index. A negative group, a NaN score
-// or a NaN coordinate is no candidate.
+// or a coordinate that is not finite is no candidate.
 struct NmsOrder {
   std::vector<int32_t> indices;
   std::vector<std::pair<int64_t, int64_t>> groups;  // [begin, end) of `indices`

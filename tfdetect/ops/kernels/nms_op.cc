@@ -33,7 +33,7 @@ REGISTER_OP("TfdetectNms")
     })
     .Doc("Which XYXY boxes [N, 4] no better kept box of their group overlaps by an IoU above the "
          "threshold, as torchvision's nms on the CPU; equal scores go by the index. False for a "
-         "negative group_ids and for NaN.");
+         "negative group_ids, a NaN score and a box that is not finite.");
 
 class NmsOp : public tensorflow::OpKernel {
  public:

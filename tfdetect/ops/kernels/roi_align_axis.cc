@@ -28,27 +28,22 @@ void SampleAxis(float start, float length, int32_t bins, int64_t size, int32_t s
   if (size == 0) return;
   const bool adaptive = sampling_ratio <= 0;
   const float bin_length = length / static_cast<float>(bins);
-  const float samples =
-      adaptive ? std::ceil(bin_length) : static_cast<float>(sampling_ratio);
+  const float samples = adaptive ? std::ceil(bin_length) : static_cast<float>(sampling_ratio);
   if (!(samples > 0.0f)) return;  // an empty or inverted box has an empty grid
   const float last = static_cast<float>(size);
   for (int32_t bin = 0; bin < bins; ++bin) {
     const float bin_start = start + static_cast<float>(bin) * bin_length;
-    // Only samples in [-1, size] count. A box may be astronomically larger than the features:
-    // step over the rest. Adaptive samples are at least half a pixel apart unless there is one.
-    double first = 0.0, count = static_cast<double>(samples);
-    if (adaptive && count > 1.0) {
-      const double step = static_cast<double>(bin_length) / count;
-      const double lowest = std::floor((-1.0 - bin_start) / step - 0.5) - 1.0;
-      const double highest = std::ceil((size - static_cast<double>(bin_start)) / step - 0.5) + 1.0;
-      first = std::max(0.0, lowest);
-      count = std::min(count - 1.0, highest) - first + 1.0;
-      count = std::min(count, 2.0 * static_cast<double>(size) + 8.0);
+    // Only samples in [-1, size] count, and a box may be far larger than the features: step over
+    // the rest. Adaptive samples are at least half a pixel apart unless there is one.
+    float first = 0.0f, end = samples;
+    if (adaptive && samples > 1.0f) {
+      const float step = bin_length / samples;
+      first = std::max(first, std::floor((-1.0f - bin_start) / step) - 1.0f);
+      end = std::min(end, std::ceil((last - bin_start) / step) + 1.0f);
     }
     const size_t bin_begin = entries->size();
-    for (int64_t i = 0; i < static_cast<int64_t>(count); ++i) {
-      float position = bin_start + static_cast<float>(first + static_cast<double>(i) + 0.5) *
-                                       bin_length / samples;
+    for (float i = first; i < end; i += 1.0f) {
+      float position = bin_start + (i + 0.5f) * bin_length / samples;
       if (!(position >= -1.0f && position <= last)) continue;
       position = std::max(position, 0.0f);
       int32_t low = static_cast<int32_t>(position);
@@ -69,20 +64,21 @@ void SampleAxis(float start, float length, int32_t bins, int64_t size, int32_t s
 void SampleRoi(const RoiAlignShape& shape, const float* box, RoiAxes* axes) {
   axes->rows.clear();
   axes->columns.clear();
-  const float offset = shape.aligned ? 0.5f : 0.0f;
-  const float x1 = box[0] * shape.spatial_scale - offset;
-  const float y1 = box[1] * shape.spatial_scale - offset;
-  const float x2 = box[2] * shape.spatial_scale - offset;
-  const float y2 = box[3] * shape.spatial_scale - offset;
-  float width = x2 - x1, height = y2 - y1;
-  if (!(std::isfinite(x1) && std::isfinite(y1) && std::isfinite(width) && std::isfinite(height)))
-    return;
+  float corners[4];
+  for (int i = 0; i < 4; ++i) {
+    const float corner = box[i] * shape.spatial_scale;
+    if (!std::isfinite(corner)) return;
+    corners[i] = std::clamp(corner - (shape.aligned ? 0.5f : 0.0f), -kFarthest, kFarthest);
+  }
+  float width = corners[2] - corners[0], height = corners[3] - corners[1];
   if (!shape.aligned) {
     width = std::max(width, 1.0f);
     height = std::max(height, 1.0f);
   }
-  SampleAxis(y1, height, shape.pooled_height, shape.height, shape.sampling_ratio, &axes->rows);
-  SampleAxis(x1, width, shape.pooled_width, shape.width, shape.sampling_ratio, &axes->columns);
+  SampleAxis(corners[1], height, shape.pooled_height, shape.height, shape.sampling_ratio,
+             &axes->rows);
+  SampleAxis(corners[0], width, shape.pooled_width, shape.width, shape.sampling_ratio,
+             &axes->columns);
   std::sort(axes->rows.begin(), axes->rows.end(), [](const AxisEntry& a, const AxisEntry& b) {
     return a.index != b.index ? a.index < b.index : a.bin < b.bin;
   });

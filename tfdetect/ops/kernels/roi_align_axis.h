@@ -32,6 +32,10 @@ struct RoiAlignShape {
   bool aligned;            // shifted by half a pixel; else at least one pixel long
 };
 
+// Boxes are cut off at this many pixels of the features from the origin: far beyond any of them,
+// and near enough that float32 tells neighbouring samples apart.
+constexpr float kFarthest = 16384.0f;
+
 // Fills `axes` for one XYXY box in pixels of the input image; empty for a box that is not finite.
 void SampleRoi(const RoiAlignShape& shape, const float* box, RoiAxes* axes);
 

@@ -14,7 +14,10 @@ inline absl::Status ReadRoiAlignAttributes(tensorflow::OpKernelConstruction* con
   TF_RETURN_IF_ERROR(context->GetAttr("pooled_width", &shape->pooled_width));
   TF_RETURN_IF_ERROR(context->GetAttr("spatial_scale", &shape->spatial_scale));
   TF_RETURN_IF_ERROR(context->GetAttr("sampling_ratio", &shape->sampling_ratio));
-  return context->GetAttr("aligned", &shape->aligned);
+  TF_RETURN_IF_ERROR(context->GetAttr("aligned", &shape->aligned));
+  if (shape->sampling_ratio <= 1024) return absl::OkStatus();
+  return tensorflow::errors::InvalidArgument("sampling_ratio must be at most 1024, not ",
+                                             shape->sampling_ratio);
 }
 
 // Fills in the features' sizes.

@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all that a fresh clone needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := output/demo
+
+.PHONY: install demo test test-full parity bench clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "Python %d.%d will not do: TensorFlow 2.21 needs 3.10 to 3.13; run make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m tfdetect.ops.kernels.build --optional
+	@touch $@
+
+demo: install
+	$(BIN)/python convert_d2.py --config-file demo/joint_rcnn/config.yaml \
+	    --weights demo/joint_rcnn/model_final.pkl --metadata demo/annotations.json \
+	    --output $(DEMO)/model
+	$(BIN)/python predict.py --model $(DEMO)/model --input demo/images \
+	    --output $(DEMO)/pictures --json $(DEMO)/detections.json
+	@echo "Pictures: $(DEMO)/pictures    Detections: $(DEMO)/detections.json"
+
+test: install
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m 'not full'
+
+# What takes longer than `make test` should: every full-size model of the records.
+test-full: install
+	$(BIN)/python -m pytest
+
+# Measure the differences to Detectron2 again and write docs/parity.md.
+parity: install
+	$(BIN)/python tests/parity_report.py docs/parity.md
+
+bench: install
+	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/operators.py
+
+clean:
+	rm -rf .venv output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -13,6 +13,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.config import dump_config, load_config
+from tfdetect.data.files import check_writable
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 
@@ -24,18 +25,14 @@ _OWN_FILES = {CONFIG, METADATA, f"{_PREFIX}.index", f"{_PREFIX}.data-00000-of-00
 
 def check_output(directory: Path) -> None:
     """Raise InputError unless `save_model` can write here: new, empty or an earlier model's."""
-    if directory.exists():
-        if not directory.is_dir():
-            raise InputError(f"{directory}: is a file; give another --output directory")
+    if directory.is_dir():
         foreign = sorted({entry.name for entry in directory.iterdir()} - _OWN_FILES)
         if foreign:
             raise InputError(
                 f"{directory}: holds {foreign[0]}, which is not part of a model; "
                 "give a new or empty --output directory"
             )
-    parent = next(path for path in directory.absolute().parents if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{directory}: cannot be written in {parent}; give another --output")
+    check_writable(directory)
 
 
 def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> None:

@@ -45,6 +45,20 @@ def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None
         raise InputError(f"{path}: cannot be written ({reason}), choose another place") from error
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Say early, before hours of work, that a folder cannot be made or written. Makes nothing.
+
+    Raises:
+        InputError: `folder` is a file or cannot be written, or it cannot be made.
+    """
+    path = Path(folder).absolute()
+    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{folder}: {nearest} is a file; choose another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: {nearest} cannot be written; choose another place")
+
+
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """`write_bytes_atomically` of `text` in UTF-8."""
     write_bytes_atomically(path, text.encode("utf-8"))

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tfdetect.data.coco import read_coco
-from tfdetect.data.files import write_json
+from tfdetect.data.files import check_writable, write_json
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
@@ -55,7 +55,6 @@ def _predict(args: argparse.Namespace) -> int:
                 args.confidence_threshold,
                 predictor.keypoint_classes,
             )
-            pictures[index].parent.mkdir(parents=True, exist_ok=True)
             write_image(pictures[index], drawn)
         target = "" if pictures is None else f" -> {pictures[index]}"
         found = _summary(detections, predictor.class_names, args.confidence_threshold)
@@ -134,21 +133,12 @@ def _run(
 
 def _load(args: argparse.Namespace) -> Predictor:
     if args.output is not None:
-        _make_folder(Path(args.output))
+        check_writable(args.output)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor
 
         return Predictor(args.model, args.device)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--output {path}: cannot be made ({error.strerror}); give another folder"
-        ) from error
 
 
 def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -32,7 +33,8 @@ def test_every_config_names_data_sets_that_fit_its_model(name):
 
 def test_coco():
     coco = metadata("coco_2017_val")
-    assert coco == metadata("coco_2017_val_panoptic_separated")
+    assert coco.thing_colors[:2] == [(220, 20, 60), (119, 11, 32)]
+    assert (coco.stuff_classes, coco.stuff_colors, coco.stuff_category_ids) == (None, None, None)
     by_id = dict(zip(coco.category_ids, coco.thing_classes, strict=True))
     assert len(by_id) == 80
     assert (by_id[1], by_id[13], by_id[90]) == ("person", "stop sign", "toothbrush")
@@ -40,6 +42,39 @@ def test_coco():
     assert coco.keypoint_names is None
     coco.thing_classes.clear()  # a copy
     assert len(metadata("coco_2017_val").thing_classes) == 80
+
+
+def test_coco_panoptic():
+    panoptic = metadata("coco_2017_val_100_panoptic_separated")
+    assert panoptic == metadata("coco_2017_train_panoptic_stuffonly")
+    without = {"stuff_classes": None, "stuff_colors": None, "stuff_category_ids": None}
+    assert dataclasses.replace(panoptic, **without) == metadata("coco_2017_val")
+    names, ids, colors = (
+        panoptic.stuff_classes,
+        panoptic.stuff_category_ids,
+        panoptic.stuff_colors,
+    )
+    assert len(names) == len(ids) == len(colors) == 54
+    # Detectron2's class 0 is all things together; COCO's own names end in -other and -merged.
+    assert (names[0], ids[0], colors[0]) == ("things", 0, (82, 18, 128))
+    assert (names[1], ids[1], colors[1]) == ("banner", 92, (255, 255, 128))
+    assert (names[-1], ids[-1], colors[-1]) == ("rug", 200, (250, 141, 255))
+    assert "tree" in names
+    assert ids == sorted(ids)
+    assert not set(ids) & set(panoptic.category_ids)
+
+
+def test_every_class_has_a_colour_of_its_own():
+    for name in ("coco_2017_val", "lvis_v0.5_val", "lvis_v1_val", "voc_2007_test"):
+        known = metadata(name)
+        assert len(known.thing_colors) == len(known.thing_classes)
+        assert all(0 <= value <= 255 for color in known.thing_colors for value in color)
+        if name != "coco_2017_val":  # COCO's own has repetitions
+            assert len(set(known.thing_colors)) == len(known.thing_colors)
+    # The devkit's: aeroplane, bicycle, bird, ..., tvmonitor.
+    voc = metadata("voc_2007_test").thing_colors
+    assert voc[:3] == [(128, 0, 0), (0, 128, 0), (128, 128, 0)]
+    assert voc[-1] == (0, 64, 128)
 
 
 def test_person_keypoints():
@@ -62,7 +97,13 @@ def test_lvis_voc_cityscapes():
     assert (v1.thing_classes[0], v1.thing_classes[-1]) == ("aerosol_can", "zucchini")
     voc = metadata("voc_2007_test")
     assert (len(voc.thing_classes), voc.thing_classes[0]) == (20, "aeroplane")
-    assert metadata("cityscapes_fine_instance_seg_val").thing_classes[-1] == "bicycle"
+    cityscapes = metadata("cityscapes_fine_instance_seg_val")
+    assert cityscapes.thing_classes[-1] == "bicycle"
+    assert cityscapes.category_ids == [24, 25, 26, 27, 28, 31, 32, 33]
+    assert cityscapes.thing_colors[0] == (220, 20, 60)
+    assert len(cityscapes.stuff_classes) == 19
+    assert cityscapes.stuff_category_ids[11:] == cityscapes.category_ids
+    assert cityscapes == metadata("cityscapes_fine_sem_seg_val")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is known of data sets: the names of their classes and keypoints.
+"""What is known of data sets: the names and colours of their classes, their keypoints.
 
 The data sets of Detectron2's model zoo are known by the names that its configs use; others are
 described by their COCO annotation file, or only numbered.
@@ -6,14 +6,18 @@ described by their COCO annotation file, or only numbered.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tfdetect.errors import InputError
 
@@ -32,6 +36,11 @@ class DatasetMetadata:
             or None where it has no ids.
         keypoint_classes: the classes that have keypoints; None where that is not known. (A
             keypoint head predicts some for every detection.)
+        thing_colors: (red, green, blue) in 0..255 of each thing class, None where it has none.
+        stuff_classes: name of class 0..S-1 of the semantic segmentation, None where a data set
+            has none. COCO's begin with "things": all things are one class of its semantic head.
+        stuff_colors: (red, green, blue) in 0..255 of each stuff class.
+        stuff_category_ids: the data set's own id of each stuff class (0 of COCO's "things").
     """
 
     thing_classes: list[str]
@@ -40,6 +49,10 @@ class DatasetMetadata:
     keypoint_connections: list[tuple[int, int]]
     category_ids: list[int] | None
     keypoint_classes: list[int] | None = None
+    thing_colors: list[tuple[int, int, int]] | None = None
+    stuff_classes: list[str] | None = None
+    stuff_colors: list[tuple[int, int, int]] | None = None
+    stuff_category_ids: list[int] | None = None
 
 
 _PERSON_KEYPOINTS = (
@@ -57,10 +70,10 @@ _PERSON_CONNECTIONS = [
 _KNOWN_NAMES = {
     r"coco_2014_(train|val|minival|valminusminival)": "coco",
     r"coco_2017_(train|val|val_100|test|test-dev)": "coco",
-    r"coco_2017_(train|val|val_100)_panoptic_separated": "coco",
+    r"coco_2017_(train|val|val_100)_panoptic_(separated|stuffonly)": "coco_panoptic",
     r"keypoints_coco_2014_(train|val|minival|valminusminival)": "person",
     r"keypoints_coco_2017_(train|val|val_100)": "person",
-    r"cityscapes_fine_instance_seg_(train|val|test)": "cityscapes",
+    r"cityscapes_fine_(instance|sem)_seg_(train|val|test)": "cityscapes",
     r"voc_2007_(train|val|trainval|test)": "voc",
     r"voc_2012_(train|val|trainval)": "voc",
     r"lvis_v0\.5_(train|val|val_rand_100|test)": "lvis_v0.5",
@@ -73,21 +86,45 @@ def metadata(dataset_name: str) -> DatasetMetadata | None:
     """Return what is known of one of the zoo's data sets (`coco_2017_val`), None of any other.
 
     Classes are in the order of the models' outputs, as `MetadataCatalog` has them in Detectron2;
-    an LVIS class goes by the first of its synonyms.
+    an LVIS class goes by the first of its synonyms. Colours are the data set's own; LVIS has
+    none and gets those of Pascal VOC's scheme, which goes on for any number of classes.
     """
     key = next((k for name, k in _KNOWN_NAMES.items() if re.fullmatch(name, dataset_name)), None)
     if key is None:
         return None
     if key == "person":
         names = _PERSON_KEYPOINTS.split()
-        return DatasetMetadata(["person"], names, _flip_map(names), list(_PERSON_CONNECTIONS), [1])
-    classes = _classes()[key]
-    ids = None
-    if key == "coco":
-        ids = list(_classes()["coco_ids"])
-    elif key.startswith("lvis"):
+        return DatasetMetadata(
+            thing_classes=["person"],
+            keypoint_names=names,
+            keypoint_flip_map=_flip_map(names),
+            keypoint_connections=list(_PERSON_CONNECTIONS),
+            category_ids=[1],
+            thing_colors=_rgb(_classes()["coco_colors"][:1]),
+        )
+    known = _classes()
+    things = key.removesuffix("_panoptic")
+    classes = list(known[things])
+    ids = known.get(f"{things}_ids")
+    if key.startswith("lvis"):
         ids = list(range(1, len(classes) + 1))
-    return DatasetMetadata(list(classes), None, [], [], ids)
+    colors = known.get(f"{things}_colors")
+    result = DatasetMetadata(
+        thing_classes=classes,
+        keypoint_names=None,
+        keypoint_flip_map=[],
+        keypoint_connections=[],
+        category_ids=None if ids is None else list(ids),
+        thing_colors=_label_colors(len(classes)) if colors is None else _rgb(colors),
+    )
+    if key not in ("coco_panoptic", "cityscapes"):
+        return result
+    return dataclasses.replace(
+        result,
+        stuff_classes=list(known[f"{things}_stuff"]),
+        stuff_colors=_rgb(known[f"{things}_stuff_colors"]),
+        stuff_category_ids=list(known[f"{things}_stuff_ids"]),
+    )
 
 
 def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
@@ -156,10 +193,29 @@ def numbered(num_classes: int, num_keypoints: int = 0) -> DatasetMetadata:
 
 @cache
 def _classes() -> dict[str, list]:
-    """Load the class names by data set, and COCO's category ids."""
+    """Load names, ids and colours ("#rrggbb") of the classes by data set."""
     return json.loads(
         resources.files("tfdetect.data").joinpath("dataset_classes.json").read_text("utf-8")
     )
+
+
+def _rgb(colors: Iterable[str]) -> list[tuple[int, int, int]]:
+    return [(int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)) for text in colors]
+
+
+def _label_colors(count: int) -> list[tuple[int, int, int]]:
+    """Colours 1..count of Pascal VOC's label images, where 0 is the background.
+
+    Of a label's bits, each group of three from the lowest up gives red, green and blue their next
+    bit from the highest down, so that no two labels look alike (the devkit's VOClabelcolormap).
+    """
+    labels = np.arange(1, count + 1)
+    colors = np.zeros((count, 3), np.int64)
+    for position in range(8):
+        for channel in range(3):
+            bits = (labels >> (3 * position + channel)) & 1
+            colors[:, channel] |= bits << (7 - position)
+    return [(red, green, blue) for red, green, blue in colors.tolist()]
 
 
 def _flip_map(names: list[str]) -> list[tuple[str, str]]:

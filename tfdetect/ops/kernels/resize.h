@@ -1,8 +1,8 @@
 // Bilinear resize of 8-bit images, bit for bit what Pillow's Image.resize(BILINEAR) gives.
 //
 // A triangle filter, stretched when shrinking so that it averages (its support is then that many
-// input pixels), applied along x and then along y in 22-bit fixed point, with a rounding to 8 bits
-// after each.
+// input pixels), applied along one axis and then the other in 22-bit fixed point, with a rounding
+// to 8 bits after each.
 #ifndef TFDETECT_RESIZE_H_
 #define TFDETECT_RESIZE_H_
 

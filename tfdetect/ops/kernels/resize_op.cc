@@ -46,28 +46,36 @@ class ResizeBilinearUint8Op : public tensorflow::OpKernel {
                 tensorflow::errors::InvalidArgument("image is empty: ",
                                                     image.shape().DebugString()));
 
-    // As in Pillow, a side that keeps its length is not filtered.
-    const uint8_t* wide = image.flat<uint8_t>().data();
+    // As in Pillow, a side that keeps its length is not filtered, and columns go first in an image
+    // that is shrunk along y and over a hundred times as high as wide.
+    const bool columns_first = in_height > 100 * in_width && height < in_height;
+    const uint8_t* from = image.flat<uint8_t>().data();
+    int64_t rows = in_height, row_pixels = in_width;
     Tensor between;
-    if (width != in_width) {
-      OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_UINT8,
-                                                     {in_height, width, channels}, &between));
-      const ResizeAxis axis = MakeResizeAxis(in_width, width);
-      ParallelFor(context, in_height, 3 * width * channels, [&](int64_t begin, int64_t end) {
-        ResizeRows(axis, wide, in_width, channels, begin, end, between.flat<uint8_t>().data());
+    for (const bool along_y : {columns_first, !columns_first}) {
+      if (along_y ? rows == height : row_pixels == width) continue;
+      const int64_t new_rows = along_y ? height : rows, new_pixels = along_y ? row_pixels : width;
+      const bool is_last = new_rows == height && new_pixels == width;
+      if (!is_last) {
+        OP_REQUIRES_OK(context,
+                       context->allocate_temp(tensorflow::DT_UINT8,
+                                              {new_rows, new_pixels, channels}, &between));
+      }
+      uint8_t* to = (is_last ? output : &between)->flat<uint8_t>().data();
+      const ResizeAxis axis = along_y ? MakeResizeAxis(rows, height)
+                                      : MakeResizeAxis(row_pixels, width);
+      ParallelFor(context, new_rows, 2 * new_pixels * channels, [&](int64_t begin, int64_t end) {
+        if (along_y)
+          ResizeColumns(axis, from, row_pixels * channels, begin, end, to);
+        else
+          ResizeRows(axis, from, row_pixels, channels, begin, end, to);
       });
-      wide = between.flat<uint8_t>().data();
+      from = to;
+      rows = new_rows;
+      row_pixels = new_pixels;
     }
-    const int64_t row_size = width * channels;
-    uint8_t* result = output->flat<uint8_t>().data();
-    if (height == in_height) {
-      std::copy_n(wide, height * row_size, result);
-      return;
-    }
-    const ResizeAxis axis = MakeResizeAxis(in_height, height);
-    ParallelFor(context, height, row_size, [&](int64_t begin, int64_t end) {
-      ResizeColumns(axis, wide, row_size, begin, end, result);
-    });
+    if (from == image.flat<uint8_t>().data())
+      std::copy_n(from, image.NumElements(), output->flat<uint8_t>().data());
   }
 };
 

@@ -1,0 +1,153 @@
+"""How the native library is built, kept, found and chosen; in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tfdetect.errors import InputError
+from tfdetect.ops import kernels
+from tfdetect.ops.kernels import build
+
+BUILD = [sys.executable, "-m", "tfdetect.ops.kernels.build"]
+ASK = [sys.executable, "-c", "from tfdetect.ops import kernels; print(kernels.use_native())"]
+
+
+def environment(cache, **changes):
+    """Without CUDA's compiler, so that building here takes seconds."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("TFDETECT_OPS", "CXX", "CUDA_HOME")}
+    return {**kept, "PATH": "/usr/bin:/bin", "TFDETECT_CACHE": str(cache), **changes}
+
+
+def run(command, env):
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def one_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache that two processes filled at once."""
+    if build.find_toolchain() is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("cache")
+    processes = [
+        subprocess.Popen(BUILD, env=environment(folder), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = {process.communicate(timeout=180)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(printed) == 1
+    return folder
+
+
+def test_two_processes_make_one_library(cache):
+    assert len(list(cache.rglob("*.so"))) == 1
+    assert not list(cache.rglob("building-*"))
+
+
+def test_second_build_is_a_hit(cache):
+    (library,) = cache.rglob("*.so")
+    before = library.stat().st_mtime_ns
+    start = time.monotonic()
+    done = run(BUILD, environment(cache))
+    assert str(library) in done.stdout
+    assert library.stat().st_mtime_ns == before
+    assert time.monotonic() - start < 5  # compiling takes more
+
+
+def test_library_built_ahead_serves_without_a_compiler(cache):
+    done = run(BUILD, environment(cache, PATH="/nonexistent"))
+    assert done.returncode == 0
+    assert str(next(cache.rglob("*.so"))) in done.stdout
+
+
+def test_no_compiler(tmp_path):
+    env = environment(tmp_path, PATH="/nonexistent")
+    done = run(BUILD, env)
+    assert done.returncode == 2
+    assert "no C++ compiler" in one_line(done.stderr)
+    done = run([*BUILD, "--optional"], env)
+    assert done.returncode == 0
+    assert "portable" in one_line(done.stderr)
+
+
+def test_automatic_choice_without_a_compiler_is_portable(tmp_path):
+    done = run(ASK, environment(tmp_path, PATH="/nonexistent"))
+    assert done.stdout == "False\n"
+    assert "no C++ compiler" in one_line(done.stderr)
+
+
+def test_native_without_a_compiler_is_an_error(tmp_path):
+    done = run(ASK, environment(tmp_path, PATH="/nonexistent", TFDETECT_OPS="native"))
+    assert "InputError: the native operators cannot be had: no C++ compiler" in done.stderr
+
+
+def test_portable_builds_nothing(tmp_path):
+    done = run(ASK, environment(tmp_path, TFDETECT_OPS="portable"))
+    assert done.stdout == "False\n"
+    assert not done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiler_that_fails(tmp_path):
+    compiler = tmp_path / "broken"
+    compiler.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo 1 && exit\necho some error >&2\nexit 1"
+    )
+    compiler.chmod(0o755)
+    env = environment(tmp_path, CXX=str(compiler))
+    done = run(BUILD, env)
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("some error")
+    done = run(ASK, env)
+    assert done.stdout == "False\n"
+    assert "building the native operators" in done.stderr.splitlines()[0]
+    assert "using the portable operators" in done.stderr.splitlines()[1]
+
+
+def test_cache_that_cannot_be_written():
+    done = run(BUILD, environment("/proc/tfdetect", CXX=""))
+    assert done.returncode == 2
+    assert "/proc/tfdetect" in one_line(done.stderr)
+
+
+def test_compiler_that_is_not_there(tmp_path):
+    done = run(BUILD, environment(tmp_path, CXX="/no/such/compiler"))
+    assert done.returncode == 2
+    assert "/no/such/compiler" in one_line(done.stderr)
+
+
+def test_choice(monkeypatch):
+    monkeypatch.setenv("TFDETECT_OPS", "portable")
+    assert not kernels.use_native()
+    monkeypatch.setenv("TFDETECT_OPS", "fast")
+    with pytest.raises(InputError, match="fast"):
+        kernels.use_native()
+    with kernels.implementation("portable"):
+        assert not kernels.use_native()
+    with pytest.raises(InputError, match="quick"), kernels.implementation("quick"):
+        pass
+
+
+def test_native_choice(monkeypatch):
+    if kernels.library() is None:
+        pytest.skip("no compiled operators here (no C++ compiler)")
+    monkeypatch.setenv("TFDETECT_OPS", "native")
+    assert kernels.use_native()
+    with kernels.implementation("portable"):
+        assert not kernels.use_native()
+        with kernels.implementation("native"):
+            assert kernels.use_native()
+        assert not kernels.use_native()
+    monkeypatch.delenv("TFDETECT_OPS")
+    assert kernels.use_native()
+    assert kernels.library() is kernels.library()

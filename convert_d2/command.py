@@ -29,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tfdetect.checkpoint.assign import assign_state_dict
     from tfdetect.checkpoint.model_dir import check_output, save_model
     from tfdetect.modeling.build import build_model
+    from tfdetect.serving.pipeline import Pipeline
 
     check_output(output)
     model = build_model(cfg)
+    Pipeline(cfg, model)  # what predict.py will refuse is refused here
     variables = assign_state_dict(
         model,
         checkpoint.arrays,

@@ -42,11 +42,10 @@ def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[s
         InputError: the place cannot be written, or holds other files.
     """
     check_output(directory)
+    target = directory.resolve()
     try:
-        directory.absolute().parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(
-            tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.absolute().parent)
-        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
         raise InputError(f"{directory}: cannot be written ({error.strerror})") from error
     try:
@@ -54,13 +53,13 @@ def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[s
         (beside / CONFIG).write_text(dump_config(cfg), encoding="utf-8")
         (beside / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         tf.train.Checkpoint(model=model).write(str(beside / _PREFIX))
-        if directory.exists():
+        if target.exists():
             retired = beside.with_name(beside.name + "-replaced")
-            directory.rename(retired)
-            beside.rename(directory)
+            target.rename(retired)
+            beside.rename(target)
             shutil.rmtree(retired)
         else:
-            beside.rename(directory)
+            beside.rename(target)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
         raise InputError(f"{directory}: cannot be written ({reason})") from error
@@ -94,7 +93,7 @@ def load_model(
     try:
         status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
         status.assert_consumed()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except Exception as error:  # TensorFlow's reader raises almost anything for a damaged file
         reason = str(getattr(error, "message", error)).strip().splitlines()[0]
         raise InputError(
             f"{path / _PREFIX}.index: is damaged or not of {CONFIG}'s model ({reason}); "

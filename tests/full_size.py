@@ -21,6 +21,11 @@ from tfdetect.modeling.postprocess import rescale_detections
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.ops.paste_masks import paste_masks
 
+# The configurations with a record in data/full.
+FULL_SIZE_CONFIGS = sorted(
+    path.stem.replace("__", "/") for path in (DATA / "full").glob("*__*.npz")
+)
+
 
 @dataclass
 class FullSizeResult:

@@ -1,0 +1,136 @@
+"""Measure the differences to Detectron2 and write docs/parity.md: `make parity`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+from comparison import Differences, compare
+from conftest import DATA, DEMO
+from full_size import FULL_SIZE_CONFIGS, run_full_size
+
+import convert_d2.command
+import tfdetect.serving.command
+from tfdetect.data.files import write_text_atomically
+from tfdetect.ops import kernels
+
+HEADER = """# Differences to Detectron2, measured
+
+Written by `make parity` on {date} ({machine}, TensorFlow {tensorflow}); do not edit.
+
+Detectron2's side was recorded from its main branch (commit 02b5c4e2) with PyTorch 2.4.1 on a CPU in
+float32. How its definitions and TensorFlow's differ, and what is done about each, is in the
+docstrings of `tfdetect/ops`.
+
+"Matched" are the detections of Detectron2 that have a partner of the same class; the columns to its
+right are the largest differences within a pair. Keypoints are compared by distance, masks by IoU.
+"""
+
+TINY = """
+## A trained model, from JPEG files through `convert_d2.py` and `predict.py`
+
+A quarter-width R50-FPN with box, mask and keypoint heads, trained with Detectron2, on {images}
+images. Pairs need IoU > 0.999 and scores within 1e-4; detections above 0.051.
+
+| operators | matched | extra | score | box (pixels) | mask IoU, mean | keypoints (pixels) |
+|---|---|---|---|---|---|---|
+{rows}
+
+COCO average precision, native operators:
+
+| task | metric | Detectron2 | tfdetect | difference |
+|---|---|---|---|---|
+{metrics}
+
+In batches of four images of different sizes, padded as Detectron2 pads them:
+{batch}
+"""
+
+FULL = """
+## The zoo's models at full size, with seeded weights
+
+One photograph, 400 x 600, resized to 800 x 1200. "Stages" is the largest difference of any feature
+map, RPN output, pooled region or head output, as a share of that tensor's largest value. Pairs need
+IoU > 0.99 and scores within 2e-3.
+
+| configuration | stages | matched | extra | score | box (pixels) | mask IoU, mean |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def main() -> None:
+    import tensorflow as tf
+
+    output = Path(sys.argv[1])
+    text = HEADER.format(
+        date=datetime.date.today(), machine=platform.machine(), tensorflow=tf.__version__
+    )
+    text += _tiny()
+    rows = []
+    for config in FULL_SIZE_CONFIGS:
+        start = time.perf_counter()
+        result = run_full_size(config)
+        stage, difference = max(result.stages.items(), key=lambda item: item[1])
+        rows.append(f"| {config} | {difference:.1e} ({stage}) | {_columns(result.detections)[0]} |")
+        print(f"{config}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    write_text_atomically(output, text + FULL.format(rows="\n".join(rows)))
+
+
+def _columns(found: Differences) -> tuple[str, str]:
+    """The cells up to the masks, and that of the keypoints."""
+    masks = f"{np.mean(found.mask_ious):.6f}" if found.mask_ious else "-"
+    keypoints = f"{max(found.keypoints):.1e}" if found.keypoints else "-"
+    cells = [f"{found.matched} of {found.expected}", str(found.extra), f"{found.score:.1e}"]
+    return " | ".join([*cells, f"{found.box:.1e}", masks]), keypoints
+
+
+def _tiny() -> str:
+    recorded = json.loads((DATA / "tiny" / "joint_rcnn.json").read_text())
+    expected = json.loads((DATA / "tiny" / "detectron2_coco_ap.json").read_text())["joint_rcnn"]
+    batch = json.loads((DATA / "tiny" / "batch_joint_rcnn.json").read_text())
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = str(folder / "model")
+        command = ["--config-file", str(DEMO / "joint_rcnn" / "config.yaml"), "--output", model]
+        weights = str(DEMO / "joint_rcnn" / "model_final.pkl")
+        convert_d2.command.main([*command, "--weights", weights])
+        for operators in ("portable", "native"):
+            command = ["--model", model, "--evaluate", str(DEMO / "annotations.json")]
+            command += ["--images", str(DEMO / "images"), "--output", str(folder)]
+            with kernels.implementation(operators):
+                tfdetect.serving.command.main([*command, "--json", str(folder / "found.json")])
+            found = json.loads((folder / "found.json").read_text())
+            cells = _columns(compare(found, recorded, iou=0.999, score=1e-4))
+            rows.append(f"| {operators} | {' | '.join(cells)} |")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        command = ["--model", model, "--batch-size", "4", "--json", str(folder / "found.json")]
+        command += ["--input", *(str(DEMO / "images" / image["file_name"]) for image in batch)]
+        tfdetect.serving.command.main(command)
+        found = json.loads((folder / "found.json").read_text())
+        batched = compare(found, batch, iou=0.999, score=1e-4)
+    table = [
+        f"| {task} | {metric} | {value:.3f} | {metrics[task][metric]:.3f} "
+        f"| {metrics[task][metric] - value:+.4f} |"
+        for task, values in expected.items()
+        for metric, value in values.items()
+        if not np.isnan(value)
+    ]
+    summary = f"{batched.matched} of {batched.expected} matched, {batched.extra} extra, scores "
+    summary += f"within {batched.score:.1e}, boxes within {batched.box:.1e} pixels."
+    return TINY.format(
+        images=len(recorded), rows="\n".join(rows), metrics="\n".join(table), batch=summary
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,11 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tfdetect.data.coco import CocoDataset, is_numbers
+from tfdetect.data.coco import CocoDataset
+from tfdetect.data.json_format import check_segmentation, is_numbers
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.evaluation.table import format_metrics, percent
 
 METRICS = {
     "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -137,7 +139,8 @@ def evaluate(
     if "keypoints" in tasks:
         _check_keypoints(dataset, results, len(keypoint_oks_sigmas) or 17)
     if "segm" in tasks:
-        _check_segmentations(dataset)
+        for entry in dataset.annotations:
+            check_segmentation(dataset.path, entry)
     if not results:
         return {task: dict.fromkeys(METRICS[task], math.nan) for task in sorted(tasks)}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -185,7 +188,7 @@ def _evaluate_task(
     evaluation.accumulate()
     evaluation.summarize()
     metrics = {
-        name: _percent(value) for name, value in zip(METRICS[task], evaluation.stats, strict=False)
+        name: percent(value) for name, value in zip(METRICS[task], evaluation.stats, strict=False)
     }
     if len(dataset.category_names) > 1:
         # [IoU, recall, category, area range (the first is all), limit of detections]
@@ -193,13 +196,8 @@ def _evaluate_task(
         for index, name in enumerate(dataset.category_names):
             reached = precision[:, :, index]
             reached = reached[reached > -1]
-            metrics[f"AP-{name}"] = _percent(np.mean(reached) if reached.size else -1)
+            metrics[f"AP-{name}"] = percent(np.mean(reached) if reached.size else -1)
     return metrics
-
-
-def _percent(value: float) -> float:
-    """COCOeval's number in percent; it says -1 where there is no ground truth."""
-    return float(value) * 100 if value >= 0 else math.nan
 
 
 def _check_keypoints(
@@ -225,60 +223,9 @@ def _check_keypoints(
         )
 
 
-def _check_segmentations(dataset: CocoDataset) -> None:
-    for entry in dataset.annotations or ():
-        segmentation: Any = entry.get("segmentation")
-        if isinstance(segmentation, dict):
-            valid = is_numbers(segmentation.get("size"), 2) and isinstance(
-                segmentation.get("counts"), (list, str)
-            )
-        else:
-            # Of a polygon of fewer points pycocotools reads memory that is not the polygon's.
-            valid = isinstance(segmentation, list) and len(segmentation) > 0
-            valid = valid and all(
-                isinstance(p, list) and len(p) >= 4 and is_numbers(p, len(p)) for p in segmentation
-            )
-        if not valid:
-            raise InputError(
-                f"{dataset.path}: annotation {entry['id']} has no valid 'segmentation', name"
-                " annotations with polygons or RLE"
-            )
-
-
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """What `evaluate` returned, as two tables in plain text: by task, and by category.
 
     A dash stands for a metric that a task has not, or that cannot be computed.
     """
-    names = METRICS["bbox"]
-    rows = [
-        [task, *(_cell(values.get(name)) for name in names)] for task, values in metrics.items()
-    ]
-    tables = [_align([["task", *names], *rows])]
-    categories: dict[str, None] = {}
-    for values in metrics.values():
-        categories.update(dict.fromkeys(key for key in values if key.startswith("AP-")))
-    if categories:
-        rows = [
-            [key.removeprefix("AP-"), *(_cell(values.get(key)) for values in metrics.values())]
-            for key in categories
-        ]
-        tables.append(_align([["category", *(f"{task} AP" for task in metrics)], *rows]))
-    return "\n\n".join(tables)
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
-
-
-def _align(rows: list[list[str]]) -> str:
-    """Columns of equal width, the first to the left, numbers to the right, a rule below row 0."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return format_metrics(metrics, METRICS["bbox"], "AP")

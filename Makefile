@@ -39,7 +39,6 @@ parity: install
 
 bench: install
 	$(BIN)/python benchmarks/predict.py
-	$(BIN)/python benchmarks/operators.py
 
 clean:
 	rm -rf .venv output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -3,6 +3,7 @@
 `zoo_values.json` has the SHA-256 of each config, merged with its bases and the defaults and
 written as canonical JSON. It was recorded from Detectron2's own files (main, commit 02b5c4e2) with
 plain dictionaries, so that nothing of `tfdetect.config` took part; the empty name is the defaults.
+MODEL.REGNETS, which Detectron2's schema lacks, is left out of what is compared.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ CONFIGS = ROOT / "configs"
 
 
 def digest(cfg) -> str:
+    model = {key: value for key, value in cfg.MODEL.items() if key != "REGNETS"}
     return hashlib.sha256(
-        json.dumps(cfg, sort_keys=True, separators=(",", ":")).encode()
+        json.dumps({**cfg, "MODEL": model}, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
 
 
 def test_recorded_and_present_are_the_same_files():
     present = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
-    assert present == {name for name in RECORDED if name}
+    # Those of new_baselines are Python in Detectron2: see test_new_baselines.py.
+    yaml = {name for name in present if not name.startswith("new_baselines/")}
+    assert yaml == {name for name in RECORDED if name}
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
 
 
@@ -36,7 +37,7 @@ class NamedVariable:
 
     def from_foreign(self, array: np.ndarray) -> np.ndarray:
         """`array` of `foreign_shape`, in PyTorch's layout, in TensorFlow's."""
-        if isinstance(self.layer, (Conv2d, ConvTranspose2d)) and array.ndim == 4:
+        if isinstance(self.layer, (Conv2d, ConvTranspose2d, DeformConv2d)) and array.ndim == 4:
             # (out, in, height, width), transposed convolutions (in, out, height, width): either
             # way TensorFlow wants the first two last and swapped.
             return np.transpose(array, [2, 3, 1, 0])

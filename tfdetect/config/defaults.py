@@ -3,7 +3,7 @@
 The names, the nesting, the types and the values are Detectron2's (`detectron2.config.get_cfg`),
 so that its YAML files, which state only what differs from them, mean the same here. Keys that no
 model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
-complete `config.yaml` that Detectron2's trainer writes has them.
+complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.REGNETS` is this project's.
 """
 
 from __future__ import annotations
@@ -189,6 +189,22 @@ DEFAULTS: dict[str, Any] = {
             "DEFORM_ON_PER_STAGE": [False, False, False, False],
             "DEFORM_MODULATED": False,
             "DEFORM_NUM_GROUPS": 1,
+        },
+        # This project's own: Detectron2's schema has no RegNet, only its Python configs build one.
+        # The values are those of RegNetX 4GF in its new_baselines.
+        "REGNETS": {
+            "OUT_FEATURES": ["s1", "s2", "s3", "s4"],
+            "STEM_WIDTH": 32,
+            # Blocks altogether, and the widths of them all: see `tfdetect...backbone.regnet`.
+            "DEPTH": 23,
+            "W_A": 38.65,
+            "W_0": 96,
+            "W_M": 2.43,
+            # Channels per group of the 3 x 3 convolutions.
+            "GROUP_WIDTH": 40,
+            # Squeeze-and-excitation channels per input channel; 0 is RegNetX, which has none.
+            "SE_RATIO": 0.0,
+            "NORM": "SyncBN",
         },
     },
     "INPUT": {

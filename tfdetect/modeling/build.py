@@ -8,7 +8,12 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.modeling.backbone.fpn import build_resnet_fpn
+from tfdetect.modeling.backbone.fpn import (
+    build_regnet_fpn,
+    build_resnet_fpn,
+    build_retinanet_resnet_fpn,
+)
+from tfdetect.modeling.backbone.resnet import build_resnet
 from tfdetect.modeling.proposal_generator.rpn import RPN
 from tfdetect.modeling.rcnn import GeneralizedRCNN
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
@@ -16,7 +21,13 @@ from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
 # Each is called with the configuration and gives a backbone: a module that maps an image batch
 # [N, H, W, 3] to (features by name, stages by name), with `output_shapes` ((channels, stride) by
 # name) and `size_divisibility`.
-BACKBONES: dict[str, Callable] = {"build_resnet_fpn_backbone": build_resnet_fpn}
+# `build_regnet_fpn_backbone` is this project's name: Detectron2 builds RegNets in Python configs.
+BACKBONES: dict[str, Callable] = {
+    "build_resnet_backbone": build_resnet,
+    "build_resnet_fpn_backbone": build_resnet_fpn,
+    "build_retinanet_resnet_fpn_backbone": build_retinanet_resnet_fpn,
+    "build_regnet_fpn_backbone": build_regnet_fpn,
+}
 # Each of these is called with the configuration and the backbone's `output_shapes`.
 PROPOSAL_GENERATORS: dict[str, Callable] = {"RPN": RPN}
 ROI_HEADS: dict[str, Callable] = {"StandardROIHeads": StandardROIHeads}

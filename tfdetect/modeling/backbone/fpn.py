@@ -4,55 +4,91 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet
 
 
+class LastLevelMaxPool(tf.Module):
+    """One more level, of `in_feature` at every other cell: a max-pool of kernel 1 and stride 2."""
+
+    num_levels = 1
+
+    def __init__(self, in_feature: str):
+        super().__init__()
+        self.in_feature = in_feature
+
+    def __call__(self, x: tf.Tensor) -> list[tf.Tensor]:
+        return [x[:, ::2, ::2]]
+
+
+class LastLevelP6P7(tf.Module):
+    """Two more levels by convolutions of stride 2 (RetinaNet, section 4)."""
+
+    num_levels = 2
+
+    def __init__(self, in_channels: int, out_channels: int, in_feature: str):
+        super().__init__()
+        self.in_feature = in_feature
+        self.p6 = Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.p7 = Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+
+    def __call__(self, x: tf.Tensor) -> list[tf.Tensor]:
+        p6 = self.p6(x)
+        return [p6, self.p7(tf.nn.relu(p6))]
+
+
 class FPN(tf.Module):
-    """Lateral and output convolutions over `bottom_up`, and p6 by striding p5.
+    """Lateral and output convolutions over `bottom_up`, and what `top_block` adds above them.
 
     Args:
-        bottom_up: maps an image batch to features by name.
-        shapes: (channels, stride) of each input feature, from the highest resolution down.
+        bottom_up: a backbone; see `tfdetect.modeling.build.BACKBONES`.
+        in_features: of `bottom_up`, from the highest resolution down, each of half the one before.
         out_channels: of every level.
         norm: as Detectron2 names it; with one, the convolutions have no bias.
         average: whether lateral and top-down features are averaged, not summed.
+        top_block: maps its `in_feature`, of the levels or of `bottom_up`, to `num_levels` more.
     """
 
     def __init__(
         self,
         bottom_up: tf.Module,
-        shapes: dict[str, tuple[int, int]],
+        in_features: list[str],
         out_channels: int,
         norm: str,
         average: bool,
+        top_block: LastLevelMaxPool | LastLevelP6P7,
     ):
         super().__init__()
-        self._in_features = list(shapes)
-        self._stages = [int(math.log2(stride)) for _, stride in shapes.values()]
+        shapes = [bottom_up.output_shapes[name] for name in in_features]
+        self._in_features = list(in_features)
+        self._stages = [int(math.log2(stride)) for _, stride in shapes]
         self._average = average
-        for (channels, _), stage in zip(shapes.values(), self._stages, strict=True):
+        for (channels, _), stage in zip(shapes, self._stages, strict=True):
             bias = norm == ""
             lateral = Conv2d(channels, out_channels, 1, bias=bias, norm=norm)
             output = Conv2d(out_channels, out_channels, 3, padding=1, bias=bias, norm=norm)
             setattr(self, f"fpn_lateral{stage}", lateral)
             setattr(self, f"fpn_output{stage}", output)
+        self.top_block = top_block
         self.bottom_up = bottom_up
 
         # The image is padded to a multiple of this, so that every level is twice the next.
         self.size_divisibility = 2 ** self._stages[-1]
-        stages = [*self._stages, self._stages[-1] + 1]
-        self.output_shapes = {f"p{stage}": (out_channels, 2**stage) for stage in stages}
+        highest = self._stages[-1] + top_block.num_levels
+        self.output_shapes = {
+            f"p{stage}": (out_channels, 2**stage) for stage in range(self._stages[0], highest + 1)
+        }
 
     def __call__(self, x: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """[N, H, W, 3] -> the levels by name (p2 .. p6), and the bottom-up features."""
-        bottom_up = self.bottom_up(x)
+        """[N, H, W, 3] -> the levels by name (p2, p3, ...), and the bottom-up features."""
+        bottom_up, _ = self.bottom_up(x)
         levels: dict[str, tf.Tensor] = {}
         top_down = None
         for name, stage in zip(reversed(self._in_features), reversed(self._stages), strict=True):
@@ -63,8 +99,9 @@ class FPN(tf.Module):
                     merged /= 2
             top_down = merged
             levels[f"p{stage}"] = getattr(self, f"fpn_output{stage}")(merged)
-        last = self._stages[-1]
-        levels[f"p{last + 1}"] = levels[f"p{last}"][:, ::2, ::2]  # a max-pool of kernel 1, stride 2
+        above = self.top_block({**bottom_up, **levels}[self.top_block.in_feature])
+        for stage, level in enumerate(above, start=self._stages[-1] + 1):
+            levels[f"p{stage}"] = level
         return {name: levels[name] for name in self.output_shapes}, bottom_up
 
 
@@ -77,17 +114,44 @@ def nearest_double(x: tf.Tensor) -> tf.Tensor:
 
 def build_resnet_fpn(cfg: CfgNode) -> FPN:
     """`build_resnet_fpn_backbone` of Detectron2, from MODEL.FPN and MODEL.RESNETS."""
-    bottom_up, shapes = build_resnet(cfg)
+    return _build(cfg, build_resnet(cfg), LastLevelMaxPool)
+
+
+def build_retinanet_resnet_fpn(cfg: CfgNode) -> FPN:
+    """`build_retinanet_resnet_fpn_backbone` of Detectron2: p6 and p7 come from res5."""
+    bottom_up = build_resnet(cfg)
+    if "res5" not in bottom_up.output_shapes:
+        raise InputError("MODEL.RESNETS.OUT_FEATURES: RetinaNet's FPN needs res5 for p6 and p7")
+
+    def top_block(_: str) -> LastLevelP6P7:
+        channels = bottom_up.output_shapes["res5"][0]
+        return LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, "res5")
+
+    return _build(cfg, bottom_up, top_block)
+
+
+def build_regnet_fpn(cfg: CfgNode) -> FPN:
+    """The FPN over a RegNet of Detectron2's new_baselines, from MODEL.FPN and MODEL.REGNETS."""
+    return _build(cfg, build_regnet(cfg), LastLevelMaxPool)
+
+
+def _build(cfg: CfgNode, bottom_up: tf.Module, make_top_block: Callable) -> FPN:
+    """MODEL.FPN over `bottom_up`; `make_top_block` is given the name of the last level."""
     fpn = cfg.MODEL.FPN
-    missing = [name for name in fpn.IN_FEATURES if name not in shapes]
-    if missing:
-        raise InputError(
-            f"MODEL.FPN.IN_FEATURES: {missing[0]!r} is not in MODEL.RESNETS.OUT_FEATURES"
-        )
-    inputs = {name: shapes[name] for name in fpn.IN_FEATURES}
-    strides: Sequence[int] = [stride for _, stride in inputs.values()]
+    shapes = bottom_up.output_shapes
+    if not fpn.IN_FEATURES:
+        raise InputError(f"MODEL.FPN.IN_FEATURES: is empty; name some of {', '.join(shapes)}")
+    for name in fpn.IN_FEATURES:
+        if name not in shapes:
+            raise InputError(
+                f"MODEL.FPN.IN_FEATURES: {name!r} is not among the OUT_FEATURES of the network "
+                f"below ({', '.join(shapes)})"
+            )
+    strides = [shapes[name][1] for name in fpn.IN_FEATURES]
     if any(high != 2 * low for low, high in itertools.pairwise(strides)):
         raise InputError(f"MODEL.FPN.IN_FEATURES: strides {strides} do not double at each step")
     if fpn.FUSE_TYPE not in ("sum", "avg"):
         raise InputError(f"MODEL.FPN.FUSE_TYPE: {fpn.FUSE_TYPE!r} is not 'sum' or 'avg'")
-    return FPN(bottom_up, inputs, fpn.OUT_CHANNELS, fpn.NORM, fpn.FUSE_TYPE == "avg")
+    top_block = make_top_block(f"p{int(math.log2(strides[-1]))}")
+    average = fpn.FUSE_TYPE == "avg"
+    return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, average, top_block)

@@ -1,0 +1,69 @@
+"""Convolution with displaced taps, as a layer."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.layers.norm import BatchNorm, make_norm
+from tfdetect.ops.deform_conv import deform_conv
+
+
+class DeformConv2d(tf.Module):
+    """Deformable convolution, NHWC, and its normalisation (`DeformConv`, `ModulatedDeformConv`).
+
+    Variables are `weight` float32 [kernel, kernel, in_channels / groups, out_channels], the
+    kernel being 3, and those of `norm`; there is no bias. The offsets come from a convolution
+    beside it, which belongs to whoever uses the layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        dilation: int,
+        groups: int,
+        deformable_groups: int,
+        norm: str,
+    ):
+        super().__init__()
+        self._options = {
+            "stride": stride,
+            "padding": dilation,
+            "dilation": dilation,
+            "groups": groups,
+            "deformable_groups": deformable_groups,
+        }
+        self.weight = tf.Variable(tf.zeros([3, 3, in_channels // groups, out_channels]))
+        self.norm = make_norm(norm, out_channels)
+
+    def __call__(self, x: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+        """Convolve.
+
+        Args:
+            x: [N, H, W, in_channels].
+            offset: [N, h, w, deformable_groups * 18], (dy, dx) of each tap in cells of `x`.
+            mask: [N, h, w, deformable_groups * 9], the factor of each tap, or None for version 1.
+
+        Returns:
+            [N, h, w, out_channels] in the type of x; the arithmetic is float32, because positions
+            need more than bfloat16's eight bits.
+        """
+        weight = self.weight
+        shift = None
+        if isinstance(self.norm, BatchNorm):
+            scale, shift = self.norm.scale_and_shift()
+            weight = weight * scale
+        y = deform_conv(
+            tf.cast(x, tf.float32),
+            tf.cast(offset, tf.float32),
+            None if mask is None else tf.cast(mask, tf.float32),
+            tf.convert_to_tensor(weight),
+            **self._options,
+        )
+        if shift is not None:
+            y = tf.nn.bias_add(y, shift)
+        elif self.norm is not None:
+            y = self.norm(y)
+        return tf.cast(y, x.dtype)

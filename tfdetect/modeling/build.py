@@ -14,9 +14,12 @@ from tfdetect.modeling.backbone.fpn import (
     build_retinanet_resnet_fpn,
 )
 from tfdetect.modeling.backbone.resnet import build_resnet
+from tfdetect.modeling.panoptic import PanopticFPN
 from tfdetect.modeling.proposal_generator.rpn import RPN
 from tfdetect.modeling.rcnn import GeneralizedRCNN
+from tfdetect.modeling.retinanet import RetinaNet
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
+from tfdetect.modeling.semantic import SemanticSegmentor
 
 # Each is called with the configuration and gives a backbone: a module that maps an image batch
 # [N, H, W, 3] to (features by name, stages by name), with `output_shapes` ((channels, stride) by
@@ -55,6 +58,21 @@ def _build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
     return GeneralizedRCNN(backbone, make_proposals(cfg, shapes), make_heads(cfg, shapes))
 
 
+def _build_panoptic_fpn(cfg: CfgNode) -> PanopticFPN:
+    rcnn = _build_generalized_rcnn(cfg)
+    return PanopticFPN(cfg, rcnn.backbone, rcnn.proposal_generator, rcnn.roi_heads)
+
+
+def _build_on_backbone(architecture: Callable) -> Callable:
+    """The builder of an architecture that is called with the configuration and the backbone."""
+
+    def build(cfg: CfgNode) -> tf.Module:
+        name = cfg.MODEL.BACKBONE.NAME
+        return architecture(cfg, choose(BACKBONES, "MODEL.BACKBONE.NAME", name)(cfg))
+
+    return build
+
+
 def choose(known: dict[str, Callable], key: str, name: str) -> Callable:
     """What `name`, the value of configuration `key`, stands for; InputError if nothing."""
     if name not in known:
@@ -62,4 +80,9 @@ def choose(known: dict[str, Callable], key: str, name: str) -> Callable:
     return known[name]
 
 
-META_ARCHITECTURES: dict[str, Callable] = {"GeneralizedRCNN": _build_generalized_rcnn}
+META_ARCHITECTURES: dict[str, Callable] = {
+    "GeneralizedRCNN": _build_generalized_rcnn,
+    "PanopticFPN": _build_panoptic_fpn,
+    "RetinaNet": _build_on_backbone(RetinaNet),
+    "SemanticSegmentor": _build_on_backbone(SemanticSegmentor),
+}

@@ -1,0 +1,134 @@
+"""Panoptic FPN (Kirillov et al., 2019): instances and a semantic segmentation of one backbone."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.modeling.rcnn import GeneralizedRCNN
+from tfdetect.modeling.semantic import SemSegFPNHead
+from tfdetect.ops.paste_masks import paste_masks
+
+
+class PanopticFPN(GeneralizedRCNN):
+    """GeneralizedRCNN with a semantic head beside its own: Detectron2's PanopticFPN.
+
+    How the two are combined is `combine_semantic_and_instance_outputs`, in the original image.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        backbone: tf.Module,
+        proposal_generator: tf.Module,
+        roi_heads: tf.Module,
+    ):
+        super().__init__(backbone, proposal_generator, roi_heads)
+        if not cfg.MODEL.MASK_ON:
+            raise InputError("MODEL.MASK_ON: PanopticFPN combines masks; set it True")
+        self.sem_seg_head = SemSegFPNHead(cfg, backbone.output_shapes)
+
+    def __call__(
+        self, images: tf.Tensor, image_sizes: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """What `GeneralizedRCNN` gives, and `sem_seg_logits` (see `SemSegFPNHead`)."""
+        outputs, stages = super().__call__(images, image_sizes)
+        return outputs | {"sem_seg_logits": self.sem_seg_head(stages)}, stages
+
+
+def combine_semantic_and_instance_outputs(
+    detections: dict[str, tf.Tensor],
+    sem_seg: tf.Tensor,
+    *,
+    num_stuff_classes: int,
+    overlap_threshold: float,
+    stuff_area_limit: int,
+    instances_confidence_threshold: float,
+) -> dict[str, tf.Tensor]:
+    """Each pixel of one image to at most one segment (Detectron2's function of this name).
+
+    Instances come first, by falling score down to the threshold. One of which more than
+    `overlap_threshold` is taken already gives no segment, nor does one without a pixel; else it
+    gets what is left of its mask. What no instance has goes to the stuff classes that have at least
+    `stuff_area_limit` pixels there, class 0 ("things") aside.
+
+    Args:
+        detections: of one image: `pred_boxes` float32 [D, 4] in its pixels, `pred_masks` float32
+            [D, M, M] (probabilities within the box), `scores` float32 [D], `pred_classes` int32 [D]
+            and `num_detections` int32, how many of them are meant.
+        sem_seg: int32 [H, W], the stuff class of each pixel.
+
+    Returns:
+        `panoptic_seg` int32 [H, W], the segments' ids from 1, 0 where there is none;
+        `num_segments` int32; and of the segment of id i + 1 at index i, with zeros after the last,
+        [S] with S = D + `num_stuff_classes`: `segment_category_ids` int32 (a class of the
+        instances or of the stuff), `segment_isthing` bool, `segment_scores` float32 (0 for stuff),
+        `segment_instance_ids` int32 (the index of the detection, 0 for stuff) and `segment_areas`
+        int32, in pixels.
+    """
+    scores = detections["scores"]
+    slots = scores.shape[0]
+    used = tf.range(slots) < detections["num_detections"]
+    # In float64, in which Detectron2 compares.
+    used &= tf.cast(scores, tf.float64) >= tf.constant(instances_confidence_threshold, tf.float64)
+    order = tf.argsort(-scores, stable=True)
+    order = tf.boolean_mask(order, tf.gather(used, order))
+    size = tf.shape(sem_seg)
+
+    def add(
+        rank: tf.Tensor, panoptic: tf.Tensor, count: tf.Tensor, instances: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        index = order[rank]
+        # One mask at a time: a hundred of a large image would take gigabytes.
+        mask = paste_masks(
+            detections["pred_masks"][index][None], detections["pred_boxes"][index][None], size
+        )[0]
+        free = mask & (panoptic == 0)
+        area = _count(mask)
+        taken = (area - _count(free)) / area  # float64; NaN without a pixel
+        accepted = (area > 0) & ~(taken > overlap_threshold)
+        count += tf.cast(accepted, tf.int32)
+        panoptic = tf.where(free & accepted, count, panoptic)
+        instances = tf.where(accepted & (tf.range(slots) == count - 1), index, instances)
+        return rank + 1, panoptic, count, instances
+
+    _, panoptic, things, instances = tf.while_loop(
+        lambda rank, *_: rank < tf.size(order),
+        add,
+        [tf.constant(0), tf.zeros_like(sem_seg), tf.constant(0), tf.zeros([slots], tf.int32)],
+    )
+
+    def areas(labels: tf.Tensor) -> tf.Tensor:
+        return tf.math.bincount(labels, minlength=num_stuff_classes, maxlength=num_stuff_classes)
+
+    stuff_areas = areas(tf.boolean_mask(sem_seg, panoptic == 0))
+    accepted = (areas(tf.reshape(sem_seg, [-1])) > 0) & (stuff_areas >= stuff_area_limit)
+    accepted &= tf.range(num_stuff_classes) > 0
+    stuff_ids = tf.where(accepted, things + tf.cumsum(tf.cast(accepted, tf.int32)), 0)
+    panoptic = tf.where(panoptic == 0, tf.gather(stuff_ids, sem_seg), panoptic)
+
+    stuff = tf.cast(tf.where(accepted)[:, 0], tf.int32)
+    instances = instances[:things]
+
+    def join(of_things: tf.Tensor, of_stuff: tf.Tensor) -> tf.Tensor:
+        joined = tf.concat([of_things, of_stuff], 0)
+        capacity = slots + num_stuff_classes
+        return tf.ensure_shape(tf.pad(joined, [[0, capacity - tf.size(joined)]]), [capacity])
+
+    count = things + tf.size(stuff)
+    segment_areas = tf.math.bincount(panoptic, minlength=count + 1)[1:]
+    return {
+        "panoptic_seg": panoptic,
+        "num_segments": count,
+        "segment_category_ids": join(tf.gather(detections["pred_classes"], instances), stuff),
+        "segment_isthing": join(tf.fill([things], True), tf.fill(tf.shape(stuff), False)),
+        "segment_scores": join(tf.gather(scores, instances), tf.zeros(tf.shape(stuff))),
+        "segment_instance_ids": join(instances, tf.zeros_like(stuff)),
+        "segment_areas": join(segment_areas, segment_areas[:0]),
+    }
+
+
+def _count(mask: tf.Tensor) -> tf.Tensor:
+    """Pixels of a bool [H, W] mask, as float64 (exact)."""
+    return tf.cast(tf.math.count_nonzero(mask), tf.float64)

@@ -1,0 +1,218 @@
+"""RetinaNet (Lin et al., 2017): dense detection, without proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.level_norm import LevelBatchNorm
+from tfdetect.layers.norm import make_norm
+from tfdetect.modeling.anchors import AnchorGenerator
+from tfdetect.ops.boxes import apply_deltas
+from tfdetect.ops.nms import batched_nms, top_k
+
+
+class Subnet(tf.Module):
+    """3 x 3 convolutions, each with its norm, if any, and ReLU.
+
+    The layers are attributes `0`, `1`, .. by their place in that sequence, ReLU included.
+    """
+
+    def __init__(self, channels: int, convs: int, norm: str, levels: int):
+        super().__init__()
+        self._steps: list[tuple[tf.Module, tf.Module | None]] = []
+        for index in range(convs):
+            conv, norm_layer = Conv2d(channels, channels, 3, padding=1), None
+            place = index * (3 if norm else 2)
+            setattr(self, str(place), conv)
+            if norm:
+                # What is trained with the statistics of a batch keeps them for each level.
+                per_level = norm in ("BN", "SyncBN")
+                norm_layer = (
+                    LevelBatchNorm(channels, levels) if per_level else make_norm(norm, channels)
+                )
+                setattr(self, str(place + 1), norm_layer)
+            self._steps.append((conv, norm_layer))
+
+    def __call__(self, x: tf.Tensor, level: int) -> tf.Tensor:
+        """[B, H, W, channels] of the level of this index -> the same shape."""
+        for conv, norm in self._steps:
+            x = conv(x)
+            if isinstance(norm, LevelBatchNorm):
+                x = norm(x, level)
+            elif norm is not None:
+                x = norm(x)
+            x = tf.nn.relu(x)
+        return x
+
+
+class RetinaNetHead(tf.Module):
+    """Two subnets, shared by all levels: one for class logits, one for anchor deltas.
+
+    Args:
+        cfg: the whole configuration.
+        in_channels: of every level.
+        anchors_per_cell: of every level.
+        levels: number of feature maps.
+    """
+
+    def __init__(self, cfg: CfgNode, in_channels: int, anchors_per_cell: int, levels: int):
+        super().__init__()
+        retinanet = cfg.MODEL.RETINANET
+        subnet = (in_channels, retinanet.NUM_CONVS, retinanet.NORM, levels)
+        self.cls_subnet = Subnet(*subnet)
+        self.bbox_subnet = Subnet(*subnet)
+        class_logits = anchors_per_cell * retinanet.NUM_CLASSES
+        self.cls_score = Conv2d(in_channels, class_logits, 3, padding=1)
+        self.bbox_pred = Conv2d(in_channels, anchors_per_cell * 4, 3, padding=1)
+
+    def __call__(self, features: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """[B, H, W, C] of each level -> logits [B, H, W, A * K], deltas [B, H, W, A * 4].
+
+        Both are float32; K logits, and 4 deltas, of the first anchor come first.
+        """
+        logits, deltas = [], []
+        for level, feature in enumerate(features):
+            logits.append(self.cls_score(self.cls_subnet(feature, level)))
+            deltas.append(self.bbox_pred(self.bbox_subnet(feature, level)))
+        return (
+            [tf.cast(level_logits, tf.float32) for level_logits in logits],
+            [tf.cast(level_deltas, tf.float32) for level_deltas in deltas],
+        )
+
+
+class RetinaNet(tf.Module):
+    """Detectron2's RetinaNet.
+
+    Args:
+        cfg: the whole configuration.
+        backbone: maps an image batch to features by name and stages by name, with
+            `output_shapes` ((channels, stride) by name) and `size_divisibility`.
+    """
+
+    def __init__(self, cfg: CfgNode, backbone: tf.Module):
+        super().__init__()
+        retinanet = cfg.MODEL.RETINANET
+        shapes = backbone.output_shapes
+        missing = [name for name in retinanet.IN_FEATURES if name not in shapes]
+        if missing or not retinanet.IN_FEATURES:
+            raise InputError(
+                f"MODEL.RETINANET.IN_FEATURES: {missing[0] if missing else None!r} is not a "
+                f"feature of the backbone ({', '.join(shapes)})"
+            )
+        self.backbone = backbone
+        self._in_features = list(retinanet.IN_FEATURES)
+        self._anchors = AnchorGenerator(cfg, [shapes[name][1] for name in self._in_features])
+        self._selection = {
+            "weights": list(retinanet.BBOX_REG_WEIGHTS),
+            "score_threshold": retinanet.SCORE_THRESH_TEST,
+            "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
+            "nms_threshold": retinanet.NMS_THRESH_TEST,
+            "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+        }
+        self.head = RetinaNetHead(
+            cfg,
+            shapes[self._in_features[0]][0],
+            self._anchors.anchors_per_cell,
+            len(self._in_features),
+        )
+
+    @property
+    def size_divisibility(self) -> int:
+        """Height and width of the padded image batch are multiples of this."""
+        return self.backbone.size_divisibility
+
+    def __call__(
+        self, images: tf.Tensor, image_sizes: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Detect objects.
+
+        Args:
+            images: [B, H, W, 3], normalised, zero beyond each image's own size.
+            image_sizes: int32 [B, 2], (height, width) of each image without padding; the
+                detections do not depend on it: boxes are clipped in the original image only.
+
+        Returns:
+            The detections in pixels of `images` (see `select_dense_detections`), and the stages
+            by name: the backbone's features, and `cls_logits_i` [B, H, W, A * K] and
+            `anchor_deltas_i` [B, H, W, A * 4] of each level.
+        """
+        features, stages = self.backbone(images)
+        inputs = [features[name] for name in self._in_features]
+        logits, deltas = self.head(inputs)
+        detections = select_dense_detections(
+            logits, deltas, self._anchors(inputs), **self._selection
+        )
+        stages = {**stages, **features}
+        for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
+            stages[f"cls_logits_{level}"] = level_logits
+            stages[f"anchor_deltas_{level}"] = level_deltas
+        return detections, stages
+
+
+def select_dense_detections(
+    logits: Sequence[tf.Tensor],
+    deltas: Sequence[tf.Tensor],
+    anchors: Sequence[tf.Tensor],
+    *,
+    weights: Sequence[float],
+    score_threshold: float,
+    topk_candidates: int,
+    nms_threshold: float,
+    max_detections: int,
+) -> dict[str, tf.Tensor]:
+    """Detectron2's `RetinaNet.forward_inference`.
+
+    Of every level the best `topk_candidates` pairs of anchor and class with a score strictly above
+    the threshold; NMS per class over all levels; the best `max_detections` by falling score.
+
+    Args:
+        logits: per level float32 [B, H, W, A * K].
+        deltas: per level float32 [B, H, W, A * 4].
+        anchors: per level float32 [H * W * A, 4], in pixels of the network's input image.
+        weights: four divisors of the deltas.
+
+    Returns:
+        `pred_boxes` float32 [B, D, 4] in pixels of the network's input image, not clipped,
+        `scores` float32 [B, D], `pred_classes` int32 [B, D] and `num_detections` int32 [B];
+        D = `max_detections`, zeros where there are fewer.
+    """
+    classes = logits[0].shape[3] * 4 // deltas[0].shape[3]
+    batch = tf.shape(logits[0])[0]
+    level_boxes, level_scores, level_labels = [], [], []
+    for cell_logits, cell_deltas, cell_anchors in zip(logits, deltas, anchors, strict=True):
+        # Anchor-major, class-minor: the order of equal scores.
+        scores = tf.sigmoid(tf.reshape(cell_logits, [batch, -1]))
+        scores = tf.where(scores > score_threshold, scores, 0.0)
+        best, indices = top_k(scores, topk_candidates)
+        anchor = indices // classes
+        chosen = tf.gather(tf.reshape(cell_deltas, [batch, -1, 4]), anchor, batch_dims=1)
+        level_boxes.append(apply_deltas(chosen, tf.gather(cell_anchors, anchor), weights))
+        level_scores.append(best)
+        level_labels.append(indices % classes)
+    boxes, scores = tf.concat(level_boxes, 1), tf.concat(level_scores, 1)
+    labels = tf.concat(level_labels, 1)
+
+    groups = tf.where(scores > score_threshold, tf.range(batch)[:, None] * classes + labels, -1)
+    keep = batched_nms(
+        tf.reshape(boxes, [-1, 4]),
+        tf.reshape(scores, [-1]),
+        tf.reshape(groups, [-1]),
+        nms_threshold,
+    )
+    ranked = tf.where(tf.reshape(keep, tf.shape(scores)), scores, -1.0)
+    candidates = tf.shape(scores)[1]
+    padding = [[0, 0], [0, tf.maximum(max_detections - candidates, 0)]]
+    values, order = tf.math.top_k(tf.pad(ranked, padding, constant_values=-1.0), max_detections)
+    used = values >= 0
+    order = tf.minimum(order, candidates - 1)
+    return {
+        "pred_boxes": tf.where(used[..., None], tf.gather(boxes, order, batch_dims=1), 0.0),
+        "scores": tf.where(used, values, 0.0),
+        "pred_classes": tf.where(used, tf.gather(labels, order, batch_dims=1), 0),
+        "num_detections": tf.reduce_sum(tf.cast(used, tf.int32), 1),
+    }

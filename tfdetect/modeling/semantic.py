@@ -1,0 +1,114 @@
+"""Semantic segmentation on a feature pyramid (Panoptic FPN, Kirillov et al., 2019, section 3)."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.layers.conv import Conv2d
+
+
+class ScaleHead(tf.Module):
+    """3 x 3 convolutions with norm and ReLU, each with a bilinear doubling after it if `double`.
+
+    The convolutions are attributes `0`, `1`, .., or `0`, `2`, .. where the doublings count too.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, convs: int, double: bool, norm: str):
+        super().__init__()
+        self._double = double
+        self._convs = []
+        for index in range(convs):
+            conv = Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "", norm=norm)
+            setattr(self, str(index * (2 if double else 1)), conv)
+            self._convs.append(conv)
+            in_channels = out_channels
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, in_channels] -> [B, s H, s W, out_channels], s = 2 ** convs or 1."""
+        for conv in self._convs:
+            x = tf.nn.relu(conv(x))
+            if self._double:
+                # Between pixel centres, computed in float32 whatever the type of x.
+                x = tf.cast(tf.image.resize(x, 2 * tf.shape(x)[1:3]), x.dtype)
+        return x
+
+
+class SemSegFPNHead(tf.Module):
+    """Every level brought to one stride, summed, and a 1 x 1 predictor.
+
+    Args:
+        cfg: the whole configuration.
+        shapes: (channels, stride) of the backbone's features by name.
+    """
+
+    def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
+        super().__init__()
+        head = cfg.MODEL.SEM_SEG_HEAD
+        if head.NAME != "SemSegFPNHead":
+            raise InputError(
+                f"MODEL.SEM_SEG_HEAD.NAME: {head.NAME!r} is not supported (the `projects` of "
+                "Detectron2 are not); use SemSegFPNHead"
+            )
+        missing = [name for name in head.IN_FEATURES if name not in shapes]
+        if missing or not head.IN_FEATURES:
+            raise InputError(
+                f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {missing[0] if missing else None!r} is not a "
+                f"feature of the backbone ({', '.join(shapes)})"
+            )
+        self._in_features = sorted(head.IN_FEATURES, key=lambda name: shapes[name][1])
+        for name in self._in_features:
+            channels, stride = shapes[name]
+            doublings = math.log2(stride / head.COMMON_STRIDE)
+            if doublings < 0 or doublings != int(doublings):
+                raise InputError(
+                    f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE: {name} of stride {stride} does not come "
+                    f"to {head.COMMON_STRIDE} by doublings; set the smallest stride"
+                )
+            convs = max(1, int(doublings))
+            scale_head = ScaleHead(channels, head.CONVS_DIM, convs, doublings > 0, head.NORM)
+            setattr(self, name, scale_head)
+        self.predictor = Conv2d(head.CONVS_DIM, head.NUM_CLASSES, 1)
+
+    def __call__(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Features [B, H, W, C] by name -> logits float32 [B, H', W', K] at COMMON_STRIDE.
+
+        Detectron2's head enlarges them to the size of its input as well; here that is left to
+        `sem_seg_postprocess`, which knows the part of the padded image that matters.
+        """
+        x = tf.add_n([getattr(self, name)(features[name]) for name in self._in_features])
+        return tf.cast(self.predictor(x), tf.float32)
+
+
+class SemanticSegmentor(tf.Module):
+    """Backbone and semantic head: Detectron2's meta architecture of this name."""
+
+    def __init__(self, cfg: CfgNode, backbone: tf.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = SemSegFPNHead(cfg, backbone.output_shapes)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Height and width of the padded image batch are multiples of this."""
+        return self.backbone.size_divisibility
+
+    def __call__(
+        self, images: tf.Tensor, image_sizes: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Segment.
+
+        Args:
+            images: [B, H, W, 3], normalised, zero beyond each image's own size.
+            image_sizes: int32 [B, 2], (height, width) of each image without padding; only what is
+                made of the logits depends on it.
+
+        Returns:
+            `sem_seg_logits` float32 [B, H', W', K] at MODEL.SEM_SEG_HEAD.COMMON_STRIDE, and the
+            stages by name: the backbone's features.
+        """
+        features, stages = self.backbone(images)
+        return {"sem_seg_logits": self.sem_seg_head(features)}, {**stages, **features}

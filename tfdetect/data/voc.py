@@ -1,0 +1,165 @@
+"""Reading annotations in Pascal VOC's form: a folder of XML files and lists of images."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The XML parser of the standard library follows what a file declares, to any size.
+from defusedxml import DefusedXmlException, ElementTree
+
+from tfdetect.errors import InputError
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """One object of an image.
+
+    Attributes:
+        class_index: index into the data set's class names.
+        box: (x1, y1, x2, y2) in continuous coordinates, pixels of the image. VOC counts pixels
+            from 1 and its boxes include the last, so x1 and y1 are 1 less than the file's.
+        difficult: whether the object counts neither for nor against in evaluation.
+    """
+
+    class_index: int
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class VocImage:
+    """One image: its name in the lists, its file in JPEGImages, its size, what is in it."""
+
+    id: str
+    file_name: str
+    height: int
+    width: int
+    objects: tuple[VocObject, ...]
+
+
+@dataclass(frozen=True)
+class VocDataset:
+    """One set of images of a Pascal VOC folder.
+
+    Attributes:
+        path: the list of the images, for messages.
+        image_folder: where the images are.
+        year: that the first annotation's `folder` names (VOC2007), or None.
+        class_names: name of class 0..K-1.
+        images: in the order of the list.
+    """
+
+    path: Path
+    image_folder: Path
+    year: int | None
+    class_names: tuple[str, ...]
+    images: tuple[VocImage, ...]
+
+
+def read_voc(path: str | os.PathLike[str], class_names: Sequence[str]) -> VocDataset:
+    """Read one set of images, as Detectron2's `load_voc_instances` does.
+
+    Args:
+        path: the set, such as `VOC2007/ImageSets/Main/test.txt`; its Annotations and JPEGImages
+            are two folders up. A folder such as `VOC2007` stands for its test set.
+        class_names: of class 0..K-1, in the model's order.
+
+    Raises:
+        InputError: a file is missing, or not in Pascal VOC's format, or it has an object of a
+            class that is not among the names.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "ImageSets" / "Main" / "test.txt"
+        if not path.is_file():
+            raise InputError(f"{path}: is missing, name the list of another set, such as val.txt")
+    root = path.absolute().parent.parent.parent
+    images: list[VocImage] = []
+    year = None
+    for name in _read_list(path):
+        where = root / "Annotations" / f"{name}.xml"
+        annotation = _parse(where)
+        if not images:
+            match = re.fullmatch(r"VOC(\d{4})", (annotation.findtext("folder") or "").strip())
+            year = int(match[1]) if match else None
+        images.append(
+            VocImage(
+                id=name,
+                file_name=f"{name}.jpg",
+                height=_size(where, annotation, "height"),
+                width=_size(where, annotation, "width"),
+                objects=tuple(
+                    _object(where, entry, class_names) for entry in annotation.findall("object")
+                ),
+            )
+        )
+    return VocDataset(path, root / "JPEGImages", year, tuple(class_names), tuple(images))
+
+
+def _read_list(path: Path) -> list[str]:
+    names = [line.strip() for line in _read(path).decode("utf-8", "replace").splitlines()]
+    names = [name for name in names if name]
+    if not names:
+        raise InputError(f"{path}: lists no images, name a list such as ImageSets/Main/test.txt")
+    bad = next((name for name in names if not re.fullmatch(r"[^\s/\\\0]+", name)), None)
+    if bad is not None:
+        raise InputError(
+            f"{path}: {bad[:50]!r} is no name of an image, name a list such as test.txt"
+        )
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: lists an image twice, remove one")
+    return names
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read ({reason}), check the folder") from error
+
+
+def _parse(path: Path) -> Any:
+    """The file's root element."""
+    try:
+        return ElementTree.fromstring(_read(path), forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise InputError(f"{path}: declares a document type, remove the declaration") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: not XML ({error}), replace the file") from error
+
+
+def _size(path: Path, annotation: Any, key: str) -> int:
+    text = annotation.findtext(f"size/{key}") or ""
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        raise InputError(f"{path}: size/{key} must be a number of pixels, correct the file")
+    return int(text)
+
+
+def _object(path: Path, entry: Any, class_names: Sequence[str]) -> VocObject:
+    name = (entry.findtext("name") or "").strip()
+    if name not in class_names:
+        raise InputError(
+            f"{path}: object of class {name!r}, which the model has not: name annotations with the"
+            " classes that the model was trained on"
+        )
+    corners = []
+    for key in ("xmin", "ymin", "xmax", "ymax"):
+        try:
+            corners.append(float(entry.findtext(f"bndbox/{key}")))
+        except (TypeError, ValueError):
+            corners.append(math.nan)
+    if not all(math.isfinite(value) for value in corners):
+        raise InputError(f"{path}: an object's bndbox must have four numbers, correct the file")
+    x1, y1, x2, y2 = corners
+    return VocObject(
+        class_index=list(class_names).index(name),
+        box=(x1 - 1, y1 - 1, x2, y2),
+        difficult=(entry.findtext("difficult") or "").strip() == "1",
+    )

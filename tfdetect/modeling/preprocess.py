@@ -44,15 +44,13 @@ class Preprocessor:
         if self._reverse_channels:
             images = images[..., ::-1]
         resized_sizes = shortest_edge_size(sizes, self._short_edge, self._max_size)
-        largest = tf.reduce_max(resized_sizes, 0)
-        padded = (largest + self._divisibility - 1) // self._divisibility * self._divisibility
+        padded = padded_size(resized_sizes, self._divisibility)
 
         def prepare(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
             image, size, resized_size = arguments
             resized = resize_bilinear_uint8(image[: size[0], : size[1]], resized_size)
             normalized = (tf.cast(resized, tf.float32) - self._mean) / self._std
-            beyond = padded - resized_size
-            return tf.pad(normalized, [[0, beyond[0]], [0, beyond[1]], [0, 0]])
+            return pad_bottom_right(normalized, padded)
 
         batch = tf.map_fn(
             prepare,
@@ -60,3 +58,18 @@ class Preprocessor:
             fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32),
         )
         return batch, resized_sizes
+
+
+def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:
+    """The size that images of int32 [B, 2] sizes are padded to together (`ImageList.from_tensors`).
+
+    Returns:
+        int32 [2]: the largest height and the largest width, rounded up to multiples.
+    """
+    return (tf.reduce_max(sizes, 0) + divisibility - 1) // divisibility * divisibility
+
+
+def pad_bottom_right(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Zeros below and to the right of an [H, W, C] image, up to int32 [2] `size`."""
+    beyond = size - tf.shape(image)[:2]
+    return tf.pad(image, [[0, beyond[0]], [0, beyond[1]], [0, 0]])

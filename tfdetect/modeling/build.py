@@ -18,6 +18,8 @@ from tfdetect.modeling.panoptic import PanopticFPN
 from tfdetect.modeling.proposal_generator.rpn import RPN
 from tfdetect.modeling.rcnn import GeneralizedRCNN
 from tfdetect.modeling.retinanet import RetinaNet
+from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
+from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
 from tfdetect.modeling.semantic import SemanticSegmentor
 
@@ -33,7 +35,11 @@ BACKBONES: dict[str, Callable] = {
 }
 # Each of these is called with the configuration and the backbone's `output_shapes`.
 PROPOSAL_GENERATORS: dict[str, Callable] = {"RPN": RPN}
-ROI_HEADS: dict[str, Callable] = {"StandardROIHeads": StandardROIHeads}
+ROI_HEADS: dict[str, Callable] = {
+    "StandardROIHeads": StandardROIHeads,
+    "CascadeROIHeads": CascadeROIHeads,
+    "Res5ROIHeads": Res5ROIHeads,
+}
 
 
 def build_model(cfg: CfgNode) -> tf.Module:

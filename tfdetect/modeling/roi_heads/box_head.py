@@ -62,10 +62,7 @@ class FastRCNNOutputLayers(tf.Module):
         super().__init__()
         classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         head = cfg.MODEL.ROI_BOX_HEAD
-        if head.USE_SIGMOID_CE:
-            raise InputError(
-                "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE: sigmoid classification is not supported"
-            )
+        self._sigmoid = head.USE_SIGMOID_CE
         self.cls_score = Linear(in_features, classes + 1, flattened=in_shape)
         box_classes = 1 if head.CLS_AGNOSTIC_BBOX_REG else classes
         self.bbox_pred = Linear(in_features, box_classes * 4, flattened=in_shape)
@@ -74,3 +71,7 @@ class FastRCNNOutputLayers(tf.Module):
         """[R, in_features] -> logits [R, K + 1] and deltas [R, K * 4 or 4], both float32."""
         logits, deltas = self.cls_score(x), self.bbox_pred(x)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
+
+    def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
+        """Scores of the same shape: softmax, or each class for itself with USE_SIGMOID_CE."""
+        return tf.sigmoid(logits) if self._sigmoid else tf.nn.softmax(logits)

@@ -1,0 +1,113 @@
+"""The heads of a C4 model (He et al., 2016, appendix A): res5 runs on every region."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
+from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
+from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, class_masks
+from tfdetect.modeling.roi_heads.selection import select_detections
+from tfdetect.modeling.roi_heads.shared import (
+    flatten_proposals,
+    input_features,
+    make_pooler,
+    per_image,
+    predict_on_detections,
+    require_name,
+    selection_options,
+)
+from tfdetect.ops.boxes import apply_deltas
+
+# res5 of ResNet-50, 101 and 152 alike.
+_BLOCKS = 3
+
+
+class Res5ROIHeads(tf.Module):
+    """Boxes and masks from the same pooled features, which `res5` works on.
+
+    Args:
+        cfg: the whole configuration.
+        shapes: (channels, stride) of the backbone's features by name.
+    """
+
+    def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
+        super().__init__()
+        names = input_features(cfg, shapes)
+        if len(names) != 1:
+            raise InputError(
+                f"MODEL.ROI_HEADS.IN_FEATURES: Res5ROIHeads takes one feature, not {names}"
+            )
+        if cfg.MODEL.KEYPOINT_ON:
+            raise InputError("MODEL.KEYPOINT_ON: Res5ROIHeads has no keypoint head; set it False")
+        resnets = cfg.MODEL.RESNETS
+        if resnets.DEPTH < 50:
+            raise InputError(
+                f"MODEL.RESNETS.DEPTH: {resnets.DEPTH} has no bottlenecks for Res5ROIHeads; "
+                "use 50, 101 or 152"
+            )
+        if resnets.DEFORM_ON_PER_STAGE[-1]:
+            raise InputError(
+                "MODEL.RESNETS.DEFORM_ON_PER_STAGE: the res5 of Res5ROIHeads cannot be deformable; "
+                "set the last entry False"
+            )
+        self._in_feature = names[0]
+        channels, stride = shapes[self._in_feature]
+        self.pooler = make_pooler(cfg, "ROI_BOX_HEAD", [stride])
+        self.res5 = make_stage(cfg, 5, _BLOCKS, in_channels=channels, stride=2, dilation=1)
+        self.box_predictor = FastRCNNOutputLayers(cfg, stage_channels(cfg, 5))
+        self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
+        self._selection = selection_options(cfg)
+        self.mask_head = None
+        if cfg.MODEL.MASK_ON:
+            mask = cfg.MODEL.ROI_MASK_HEAD
+            require_name("MODEL.ROI_MASK_HEAD.NAME", mask.NAME, "MaskRCNNConvUpsampleHead")
+            self.mask_head = MaskRCNNConvUpsampleHead(cfg, stage_channels(cfg, 5))
+
+    def __call__(
+        self,
+        features: dict[str, tf.Tensor],
+        proposals: tf.Tensor,
+        counts: tf.Tensor,
+        image_sizes: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Detect: as `StandardROIHeads`, without keypoints."""
+        feature = features[self._in_feature]
+        logits, deltas = self.predict_boxes(
+            self.region_features(feature, *flatten_proposals(proposals))
+        )
+        logits, deltas = per_image(logits, proposals), per_image(deltas, proposals)
+        detections = select_detections(
+            apply_deltas(deltas, proposals, self._box_weights),
+            self.box_predictor.probabilities(logits),
+            counts,
+            image_sizes,
+            **self._selection,
+        )
+        mask_head = self.mask_head
+        if mask_head is not None:
+            detections |= predict_on_detections(
+                detections,
+                lambda boxes, box_indices, classes: {
+                    "pred_masks": class_masks(
+                        mask_head(self.region_features(feature, boxes, box_indices)), classes
+                    )
+                },
+            )
+        return detections, {"box_logits": logits, "box_deltas": deltas}
+
+    def region_features(
+        self, feature: tf.Tensor, boxes: tf.Tensor, box_indices: tf.Tensor
+    ) -> tf.Tensor:
+        """Pool boxes [R, 4] and run res5: [R, side / 2, side / 2, C]."""
+        x = self.pooler([feature], boxes, box_indices)
+        for block in self.res5:
+            x = block(x)
+        return x
+
+    def predict_boxes(self, region_features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits [R, K + 1] and deltas of what `region_features` gives, from its mean."""
+        mean = tf.reduce_mean(tf.cast(region_features, tf.float32), [1, 2])
+        return self.box_predictor(tf.cast(mean, region_features.dtype))

@@ -1,0 +1,104 @@
+"""What all RoI heads have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.modeling.roi_heads.pooler import RoIPooler
+
+
+def input_features(cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> list[str]:
+    """MODEL.ROI_HEADS.IN_FEATURES, which the backbone must have with equal channels.
+
+    Args:
+        cfg: the whole configuration.
+        shapes: (channels, stride) of the backbone's features by name.
+
+    Raises:
+        InputError: it has not.
+    """
+    names = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+    known = ", ".join(shapes)
+    if not names:
+        raise InputError(f"MODEL.ROI_HEADS.IN_FEATURES: is empty; name some of {known}")
+    for name in names:
+        if name not in shapes:
+            raise InputError(
+                f"MODEL.ROI_HEADS.IN_FEATURES: {name!r} is not a feature of the backbone ({known})"
+            )
+    if len({shapes[name][0] for name in names}) > 1:
+        raise InputError(f"MODEL.ROI_HEADS.IN_FEATURES: {names} differ in their channels")
+    return names
+
+
+def make_pooler(cfg: CfgNode, key: str, strides: Sequence[int]) -> RoIPooler:
+    """The pooler of the head that is configured at MODEL.`key`."""
+    head = cfg.MODEL[key]
+    return RoIPooler(
+        f"MODEL.{key}",
+        head.POOLER_TYPE,
+        head.POOLER_RESOLUTION,
+        head.POOLER_SAMPLING_RATIO,
+        strides,
+    )
+
+
+def selection_options(cfg: CfgNode) -> dict[str, Any]:
+    """The options of `select_detections`."""
+    heads = cfg.MODEL.ROI_HEADS
+    return {
+        "score_threshold": heads.SCORE_THRESH_TEST,
+        "nms_threshold": heads.NMS_THRESH_TEST,
+        "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+    }
+
+
+def require_name(key: str, value: str, known: str) -> None:
+    """Raise InputError unless the configuration `key` names the one class that there is."""
+    if value != known:
+        raise InputError(f"{key}: {value!r} is not supported; use {known}")
+
+
+def flatten_proposals(proposals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """float32 [B, P, 4] -> boxes [B * P, 4] and the image of each, int32 [B * P]."""
+    batch, count = tf.shape(proposals)[0], tf.shape(proposals)[1]
+    return tf.reshape(proposals, [-1, 4]), tf.repeat(tf.range(batch), count)
+
+
+def per_image(values: tf.Tensor, proposals: tf.Tensor) -> tf.Tensor:
+    """[B * P, C], of the flattened `proposals` [B, P, 4], as [B, P, C]."""
+    return tf.reshape(values, [tf.shape(proposals)[0], tf.shape(proposals)[1], values.shape[1]])
+
+
+def predict_on_detections(
+    detections: dict[str, tf.Tensor],
+    predict: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+) -> dict[str, tf.Tensor]:
+    """Predict something more of every detection.
+
+    Args:
+        detections: what `select_detections` gives, D slots for each of B images.
+        predict: maps boxes float32 [R, 4], the image of each int32 [R] and their classes int32 [R]
+            to tensors [R, ...] by name. It sees only slots that hold a detection.
+
+    Returns:
+        The same names: [B, D, ...], zeros in the other slots.
+    """
+    boxes = detections["pred_boxes"]
+    slots = tf.where(tf.range(boxes.shape[1]) < detections["num_detections"][:, None])
+
+    def place(values: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([tf.shape(boxes)[:2], tf.shape(values)[1:]], 0)
+        return tf.scatter_nd(slots, values, tf.cast(shape, tf.int64))
+
+    predicted = predict(
+        tf.gather_nd(boxes, slots),
+        tf.cast(slots[:, 0], tf.int32),
+        tf.gather_nd(detections["pred_classes"], slots),
+    )
+    return {name: place(values) for name, values in predicted.items()}

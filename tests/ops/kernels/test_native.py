@@ -236,7 +236,7 @@ def test_decode_keypoints_of_an_endless_box(native):
     assert abs(x - (-1e9 + (column + 0.5) * cell)) < cell
     assert abs(y - (-1e9 + (row + 0.5) * cell)) < cell
     assert logit >= 20
-    assert 0 < score < 1
+    assert score > 0
 
 
 @pytest.mark.parametrize("case", ["v1", "v1_s2_g", "v2", "v2_s2_dil2"])

@@ -1,0 +1,300 @@
+// ROIAlign on the GPU, for features with the channels last.
+//
+// A warp computes one bin (or, for the gradient, one pixel) for a run of channels. Its lanes first
+// find the weights of the rows and of the columns, a lane each, and then read along the channels:
+// each pixel of the features is read once per bin however many samples fall between it and others.
+#include "gpu_kernels.h"
+#include "roi_align_gpu.h"
+
+namespace tfdetect {
+namespace {
+
+constexpr int kWarps = 4;    // in a block of the forward kernel
+constexpr int kTileH = 4;    // pixels of a block of the gradient kernel,
+constexpr int kTileW = 8;    // a quarter of them each warp
+constexpr int kThreads = kWarps * kWarp;
+
+// One axis of one region: sampled as by SampleAxis in roi_align_axis.cc.
+struct Axis {
+  float start, bin_length, samples;  // samples per bin; none: 0
+  bool adaptive;
+  int size;  // rows or columns of the features
+};
+
+__device__ Axis MakeAxis(float low, float high, int bins, int size, int sampling_ratio,
+                         bool aligned) {
+  Axis axis;
+  axis.start = low;
+  axis.size = size;
+  axis.adaptive = sampling_ratio <= 0;
+  const float length = aligned ? high - low : fmaxf(high - low, 1.0f);
+  axis.bin_length = length / static_cast<float>(bins);
+  axis.samples =
+      axis.adaptive ? ceilf(axis.bin_length) : static_cast<float>(sampling_ratio);
+  if (!(axis.samples > 0.0f)) axis.samples = 0.0f;
+  return axis;
+}
+
+struct Region {
+  Axis y, x;
+};
+
+__device__ Region MakeRegion(const RoiAlignShape& shape, const float* box) {
+  float corners[4];
+  bool finite = true;
+  for (int i = 0; i < 4; ++i) {
+    const float corner = box[i] * shape.spatial_scale;
+    finite = finite && isfinite(corner);
+    corners[i] = fminf(fmaxf(corner - (shape.aligned ? 0.5f : 0.0f), -kFarthest), kFarthest);
+  }
+  Region region;
+  region.y = MakeAxis(corners[1], corners[3], shape.pooled_height,
+                      static_cast<int>(shape.height), shape.sampling_ratio, shape.aligned);
+  region.x = MakeAxis(corners[0], corners[2], shape.pooled_width, static_cast<int>(shape.width),
+                      shape.sampling_ratio, shape.aligned);
+  if (!finite) region.y.samples = 0.0f;
+  return region;
+}
+
+// The rows (or columns) that samples between these positions can touch: [first, end).
+__device__ void Touched(const Axis& axis, float position, float other, int* first, int* end) {
+  const float low = fminf(position, other), high = fmaxf(position, other);
+  *first = max(static_cast<int>(floorf(low)) - 1, 0);
+  *end = min(static_cast<int>(floorf(high)) + 3, axis.size);
+  if (axis.samples == 0.0f) *end = *first;
+}
+
+// How much a row (or column) counts in a bin.
+__device__ float Weight(const Axis& axis, int bin, int index) {
+  const float bin_start = axis.start + static_cast<float>(bin) * axis.bin_length;
+  float first = 0.0f, end = axis.samples;
+  if (axis.adaptive && axis.samples > 1.0f) {
+    // Only samples less than a pixel away.
+    const float step = axis.bin_length / axis.samples;
+    first = fmaxf(first, floorf((static_cast<float>(index - 1) - bin_start) / step) - 1.0f);
+    end = fminf(end, ceilf((static_cast<float>(index + 1) - bin_start) / step) + 1.0f);
+  }
+  float weight = 0.0f;
+  for (float i = first; i < end; i += 1.0f) {
+    float position = bin_start + (i + 0.5f) * axis.bin_length / axis.samples;
+    if (!(position >= -1.0f && position <= static_cast<float>(axis.size))) continue;
+    position = fmaxf(position, 0.0f);
+    const int low = static_cast<int>(position);
+    const float fraction = position - static_cast<float>(low);
+    if (low >= axis.size - 1) {
+      if (index == axis.size - 1) weight += 1.0f;
+    } else if (index == low) {
+      weight += 1.0f - fraction;
+    } else if (index == low + 1) {
+      weight += fraction;
+    }
+  }
+  return axis.samples > 0.0f ? weight / axis.samples : 0.0f;
+}
+
+template <typename T, int N>
+__device__ void AddScaled(float weight, const T* from, float* sums) {
+  const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(from);
+  for (int i = 0; i < N; ++i) sums[i] = fmaf(weight, ToFloat(pack.values[i]), sums[i]);
+}
+
+template <typename T, int N>
+__device__ void StoreSums(const float* sums, T* to) {
+  Pack<T, N> pack;
+  for (int i = 0; i < N; ++i) FromFloat(sums[i], &pack.values[i]);
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+}
+
+// Grid: x over bins of all regions, y over runs of channels; block: a warp per bin.
+template <typename T, int N>
+__global__ void RoiAlignKernel(RoiAlignShape shape, const T* features, const float* boxes,
+                               const int32_t* box_indices, int64_t num_bins, T* output) {
+  const int lane = threadIdx.x;
+  const int64_t bin = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.y;
+  if (bin >= num_bins) return;  // the whole warp
+  const int pw = static_cast<int>(bin % shape.pooled_width);
+  const int ph = static_cast<int>(bin / shape.pooled_width % shape.pooled_height);
+  const int64_t r = bin / shape.pooled_width / shape.pooled_height;
+  const int64_t channel = (static_cast<int64_t>(blockIdx.y) * kWarp + lane) * N;
+  const bool active = channel < shape.channels;
+  const int64_t image = box_indices[r];
+  const bool exists = image >= 0 && image < shape.images;
+  const Region region = MakeRegion(shape, boxes + 4 * r);
+  const float top = region.y.start + static_cast<float>(ph) * region.y.bin_length;
+  const float left = region.x.start + static_cast<float>(pw) * region.x.bin_length;
+  int first_y, end_y, first_x, end_x;
+  Touched(region.y, top, top + region.y.bin_length, &first_y, &end_y);
+  Touched(region.x, left, left + region.x.bin_length, &first_x, &end_x);
+  if (!exists) end_y = first_y;
+  const T* pixels = features + (exists ? image : 0) * shape.height * shape.width * shape.channels;
+  float sums[N] = {};
+  for (int y0 = first_y; y0 < end_y; y0 += kWarp) {
+    const float row_weight = y0 + lane < end_y ? Weight(region.y, ph, y0 + lane) : 0.0f;
+    for (int x0 = first_x; x0 < end_x; x0 += kWarp) {
+      const float column_weight = x0 + lane < end_x ? Weight(region.x, pw, x0 + lane) : 0.0f;
+      for (int y = y0; y < min(y0 + kWarp, end_y); ++y) {
+        const float wy = __shfl_sync(kAllLanes, row_weight, y - y0);
+        if (wy == 0.0f) continue;
+        for (int x = x0; x < min(x0 + kWarp, end_x); ++x) {
+          const float weight = wy * __shfl_sync(kAllLanes, column_weight, x - x0);
+          if (weight == 0.0f || !active) continue;
+          AddScaled<T, N>(weight, pixels + (y * shape.width + x) * shape.channels + channel, sums);
+        }
+      }
+    }
+  }
+  if (active) StoreSums<T, N>(sums, output + bin * shape.channels + channel);
+}
+
+// Grid: x over tiles of all images, y over runs of channels; each warp has a quarter of the tile.
+template <typename T, int N>
+__global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const float* boxes,
+                                       const int32_t* box_indices, int64_t regions, T* output) {
+  constexpr int kPixels = kTileH * kTileW / kWarps;  // per warp
+  __shared__ int candidates[kThreads];
+  __shared__ int counts[kWarps];
+  const int lane = threadIdx.x, warp = threadIdx.y;
+  const int64_t tiles_x = (shape.width + kTileW - 1) / kTileW;
+  const int64_t tiles_y = (shape.height + kTileH - 1) / kTileH;
+  const int tile_x = static_cast<int>(blockIdx.x % tiles_x) * kTileW;
+  const int tile_y = static_cast<int>(blockIdx.x / tiles_x % tiles_y) * kTileH;
+  const int64_t image = blockIdx.x / tiles_x / tiles_y;
+  const int64_t channel = (static_cast<int64_t>(blockIdx.y) * kWarp + lane) * N;
+  const bool active = channel < shape.channels;
+  float sums[kPixels][N] = {};
+  for (int64_t first = 0; first < regions; first += kThreads) {
+    // Which of these regions reach the tile, in their order.
+    const int64_t mine = first + warp * kWarp + lane;
+    bool reaches = false;
+    if (mine < regions && box_indices[mine] == image) {
+      const Region region = MakeRegion(shape, boxes + 4 * mine);
+      const Axis &y = region.y, &x = region.x;
+      int first_y, end_y, first_x, end_x;
+      Touched(y, y.start, y.start + shape.pooled_height * y.bin_length, &first_y, &end_y);
+      Touched(x, x.start, x.start + shape.pooled_width * x.bin_length, &first_x, &end_x);
+      reaches = first_y < tile_y + kTileH && end_y > tile_y && first_x < tile_x + kTileW &&
+                end_x > tile_x;
+    }
+    const unsigned ballot = __ballot_sync(kAllLanes, reaches);
+    if (lane == 0) counts[warp] = __popc(ballot);
+    __syncthreads();
+    int before = 0, count = 0;
+    for (int w = 0; w < kWarps; ++w) {
+      if (w < warp) before += counts[w];
+      count += counts[w];
+    }
+    if (reaches)
+      candidates[before + __popc(ballot & ((1u << lane) - 1))] = static_cast<int>(mine - first);
+    __syncthreads();
+    for (int i = 0; i < count; ++i) {
+      const int64_t r = first + candidates[i];
+      const Region region = MakeRegion(shape, boxes + 4 * r);
+      const T* bins = grad + r * shape.pooled_height * shape.pooled_width * shape.channels + channel;
+      for (int p = 0; p < kPixels; ++p) {
+        const int pixel = warp * kPixels + p;
+        const int y = tile_y + pixel / kTileW, x = tile_x + pixel % kTileW;
+        if (y >= shape.height || x >= shape.width) continue;
+        for (int ph0 = 0; ph0 < shape.pooled_height; ph0 += kWarp) {
+          const float row_weight =
+              ph0 + lane < shape.pooled_height ? Weight(region.y, ph0 + lane, y) : 0.0f;
+          const unsigned used_rows = __ballot_sync(kAllLanes, row_weight != 0.0f);
+          if (used_rows == 0) continue;
+          for (int pw0 = 0; pw0 < shape.pooled_width; pw0 += kWarp) {
+            const float column_weight =
+                pw0 + lane < shape.pooled_width ? Weight(region.x, pw0 + lane, x) : 0.0f;
+            const unsigned used_columns = __ballot_sync(kAllLanes, column_weight != 0.0f);
+            for (unsigned rows = used_rows; rows != 0; rows &= rows - 1) {
+              const int row = __ffs(rows) - 1;
+              const float wy = __shfl_sync(kAllLanes, row_weight, row);
+              for (unsigned columns = used_columns; columns != 0; columns &= columns - 1) {
+                const int column = __ffs(columns) - 1;
+                const float weight = wy * __shfl_sync(kAllLanes, column_weight, column);
+                const int64_t bin = (ph0 + row) * int64_t{shape.pooled_width} + pw0 + column;
+                if (active) AddScaled<T, N>(weight, bins + bin * shape.channels, sums[p]);
+              }
+            }
+          }
+        }
+      }
+    }
+    __syncthreads();  // before `candidates` is written again
+  }
+  for (int p = 0; p < kPixels; ++p) {
+    const int pixel = warp * kPixels + p;
+    const int y = tile_y + pixel / kTileW, x = tile_x + pixel % kTileW;
+    if (!active || y >= shape.height || x >= shape.width) continue;
+    StoreSums<T, N>(sums[p],
+                    output + ((image * shape.height + y) * shape.width + x) * shape.channels +
+                        channel);
+  }
+}
+
+template <typename T, int N>
+void LaunchTyped(const RoiAlignShape& shape, const void* features, const float* boxes,
+                 const int32_t* box_indices, int64_t regions, void* output, GpuStream stream) {
+  const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
+  const dim3 grid(static_cast<unsigned>((bins + kWarps - 1) / kWarps),
+                  static_cast<unsigned>((shape.channels + kWarp * N - 1) / (kWarp * N)));
+  TFDETECT_LAUNCH((RoiAlignKernel<T, N>), grid, dim3(kWarp, kWarps), stream, shape,
+                  static_cast<const T*>(features), boxes, box_indices, bins,
+                  static_cast<T*>(output));
+}
+
+template <typename T, int N>
+void LaunchTypedGradient(const RoiAlignShape& shape, const void* grad, const float* boxes,
+                         const int32_t* box_indices, int64_t regions, void* output,
+                         GpuStream stream) {
+  const int64_t tiles = shape.images * ((shape.height + kTileH - 1) / kTileH) *
+                        ((shape.width + kTileW - 1) / kTileW);
+  const dim3 grid(static_cast<unsigned>(tiles),
+                  static_cast<unsigned>((shape.channels + kWarp * N - 1) / (kWarp * N)));
+  TFDETECT_LAUNCH((RoiAlignGradientKernel<T, N>), grid, dim3(kWarp, kWarps), stream, shape,
+                  static_cast<const T*>(grad), boxes, box_indices, regions,
+                  static_cast<T*>(output));
+}
+
+// Calls one of the functions with the element type, and with as many elements per lane as fit
+// in 16 bytes where that divides the channels.
+#define TFDETECT_DISPATCH(function, type, ...)                        \
+  switch (type) {                                                     \
+    case FloatType::kFloat:                                           \
+      if (shape.channels % 4 == 0)                                    \
+        function<float, 4>(__VA_ARGS__);                              \
+      else                                                            \
+        function<float, 1>(__VA_ARGS__);                              \
+      break;                                                          \
+    case FloatType::kHalf:                                            \
+      if (shape.channels % 8 == 0)                                    \
+        function<__half, 8>(__VA_ARGS__);                             \
+      else                                                            \
+        function<__half, 1>(__VA_ARGS__);                             \
+      break;                                                          \
+    case FloatType::kBFloat16:                                        \
+      if (shape.channels % 8 == 0)                                    \
+        function<__nv_bfloat16, 8>(__VA_ARGS__);                      \
+      else                                                            \
+        function<__nv_bfloat16, 1>(__VA_ARGS__);                      \
+      break;                                                          \
+  }
+
+}  // namespace
+
+const char* LaunchRoiAlign(const RoiAlignShape& shape, FloatType type, const void* features,
+                           const float* boxes, const int32_t* box_indices, int64_t regions,
+                           void* output, GpuStream stream) {
+  if (regions == 0 || shape.channels == 0) return nullptr;
+  TFDETECT_DISPATCH(LaunchTyped, type, shape, features, boxes, box_indices, regions, output,
+                    stream)
+  return LaunchError();
+}
+
+const char* LaunchRoiAlignGradient(const RoiAlignShape& shape, FloatType type, const void* grad,
+                                   const float* boxes, const int32_t* box_indices, int64_t regions,
+                                   void* output, GpuStream stream) {
+  if (shape.images * shape.height * shape.width * shape.channels == 0) return nullptr;
+  TFDETECT_DISPATCH(LaunchTypedGradient, type, shape, grad, boxes, box_indices, regions, output,
+                    stream)
+  return LaunchError();
+}
+
+}  // namespace tfdetect

@@ -1,0 +1,79 @@
+// Kernels of TfdetectRoiAlign and its gradient for the GPU.
+#include "gpu_op_helpers.h"
+#include "roi_align_gpu.h"
+#include "roi_align_op.h"
+
+namespace tfdetect {
+namespace {
+
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+
+template <typename T>
+class RoiAlignGpuOp : public tensorflow::OpKernel {
+ public:
+  explicit RoiAlignGpuOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadRoiAlignAttributes(context, &attributes_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &features = context->input(0), &boxes = context->input(1);
+    const Tensor& box_indices = context->input(2);
+    RoiAlignShape shape = attributes_;
+    OP_REQUIRES_OK(context, CheckRoiAlign(features.shape(), boxes, box_indices, &shape));
+    Tensor* output;
+    const int64_t regions = boxes.dim_size(0);
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(0, RoiAlignOutputShape(shape, regions), &output));
+    OP_REQUIRES_OK(context, Launched(LaunchRoiAlign(
+                                shape, FloatTypeOf<T>::value, features.flat<T>().data(),
+                                boxes.flat<float>().data(), box_indices.flat<int32_t>().data(),
+                                regions, output->flat<T>().data(), StreamOf(context))));
+  }
+
+ private:
+  RoiAlignShape attributes_;
+};
+
+template <typename T>
+class RoiAlignGradGpuOp : public tensorflow::OpKernel {
+ public:
+  explicit RoiAlignGradGpuOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadRoiAlignAttributes(context, &attributes_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &grad = context->input(0), &boxes = context->input(1);
+    const Tensor& box_indices = context->input(2);
+    RoiAlignShape shape = attributes_;
+    tensorflow::TensorShape feature_shape;
+    OP_REQUIRES_OK(context, CheckRoiAlignGrad(context->input(3), grad, boxes, box_indices, &shape,
+                                              &feature_shape));
+    Tensor* output;
+    OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));
+    OP_REQUIRES_OK(context, Launched(LaunchRoiAlignGradient(
+                                shape, FloatTypeOf<T>::value, grad.flat<T>().data(),
+                                boxes.flat<float>().data(), box_indices.flat<int32_t>().data(),
+                                boxes.dim_size(0), output->flat<T>().data(), StreamOf(context))));
+  }
+
+ private:
+  RoiAlignShape attributes_;
+};
+
+#define TFDETECT_REGISTER(T)                                                              \
+  REGISTER_KERNEL_BUILDER(                                                                \
+      Name("TfdetectRoiAlign").Device(tensorflow::DEVICE_GPU).TypeConstraint<T>("T"),     \
+      RoiAlignGpuOp<T>);                                                                  \
+  REGISTER_KERNEL_BUILDER(Name("TfdetectRoiAlignGrad")                                    \
+                              .Device(tensorflow::DEVICE_GPU)                             \
+                              .HostMemory("feature_shape")                                \
+                              .TypeConstraint<T>("T"),                                    \
+                          RoiAlignGradGpuOp<T>);
+TFDETECT_REGISTER(float)
+TFDETECT_REGISTER(Eigen::half)
+TFDETECT_REGISTER(Eigen::bfloat16)
+#undef TFDETECT_REGISTER
+
+}  // namespace
+}  // namespace tfdetect

@@ -16,7 +16,7 @@ from tfdetect.modeling.backbone.fpn import (
 from tfdetect.modeling.backbone.resnet import build_resnet
 from tfdetect.modeling.panoptic import PanopticFPN
 from tfdetect.modeling.proposal_generator.rpn import RPN
-from tfdetect.modeling.rcnn import GeneralizedRCNN
+from tfdetect.modeling.rcnn import FastRCNN, GeneralizedRCNN, ProposalNetwork
 from tfdetect.modeling.retinanet import RetinaNet
 from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
 from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads
@@ -40,6 +40,8 @@ ROI_HEADS: dict[str, Callable] = {
     "CascadeROIHeads": CascadeROIHeads,
     "Res5ROIHeads": Res5ROIHeads,
 }
+# What Detectron2 calls the proposal generator of a model that has none.
+_PRECOMPUTED = "PrecomputedProposals"
 
 
 def build_model(cfg: CfgNode) -> tf.Module:
@@ -51,43 +53,75 @@ def build_model(cfg: CfgNode) -> tf.Module:
     return choose(META_ARCHITECTURES, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE)(cfg)
 
 
-def _build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
+def takes_proposals(cfg: CfgNode) -> bool:
+    """Whether the model is given its proposals with the images (`FastRCNN`)."""
     model = cfg.MODEL
-    if model.LOAD_PROPOSALS:
-        raise InputError("MODEL.LOAD_PROPOSALS: precomputed proposals are not supported; set False")
-    backbone = choose(BACKBONES, "MODEL.BACKBONE.NAME", model.BACKBONE.NAME)(cfg)
-    shapes = backbone.output_shapes
-    make_proposals = choose(
-        PROPOSAL_GENERATORS, "MODEL.PROPOSAL_GENERATOR.NAME", model.PROPOSAL_GENERATOR.NAME
+    return (
+        model.META_ARCHITECTURE == "GeneralizedRCNN"
+        and model.PROPOSAL_GENERATOR.NAME == _PRECOMPUTED
     )
-    make_heads = choose(ROI_HEADS, "MODEL.ROI_HEADS.NAME", model.ROI_HEADS.NAME)
-    return GeneralizedRCNN(backbone, make_proposals(cfg, shapes), make_heads(cfg, shapes))
+
+
+def _build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:
+    backbone = _build_backbone(cfg)
+    if takes_proposals(cfg):
+        return FastRCNN(backbone, _build_roi_heads(cfg, backbone))
+    return GeneralizedRCNN(
+        backbone, _build_proposal_generator(cfg, backbone), _build_roi_heads(cfg, backbone)
+    )
 
 
 def _build_panoptic_fpn(cfg: CfgNode) -> PanopticFPN:
-    rcnn = _build_generalized_rcnn(cfg)
-    return PanopticFPN(cfg, rcnn.backbone, rcnn.proposal_generator, rcnn.roi_heads)
+    backbone = _build_backbone(cfg)
+    return PanopticFPN(
+        cfg, backbone, _build_proposal_generator(cfg, backbone), _build_roi_heads(cfg, backbone)
+    )
+
+
+def _build_proposal_network(cfg: CfgNode) -> ProposalNetwork:
+    backbone = _build_backbone(cfg)
+    return ProposalNetwork(backbone, _build_proposal_generator(cfg, backbone))
+
+
+def _build_backbone(cfg: CfgNode) -> tf.Module:
+    return choose(BACKBONES, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME)(cfg)
+
+
+def _build_proposal_generator(cfg: CfgNode, backbone: tf.Module) -> tf.Module:
+    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    make = choose(PROPOSAL_GENERATORS, "MODEL.PROPOSAL_GENERATOR.NAME", name)
+    return make(cfg, backbone.output_shapes)
+
+
+def _build_roi_heads(cfg: CfgNode, backbone: tf.Module) -> tf.Module:
+    make = choose(ROI_HEADS, "MODEL.ROI_HEADS.NAME", cfg.MODEL.ROI_HEADS.NAME)
+    return make(cfg, backbone.output_shapes)
 
 
 def _build_on_backbone(architecture: Callable) -> Callable:
     """The builder of an architecture that is called with the configuration and the backbone."""
 
     def build(cfg: CfgNode) -> tf.Module:
-        name = cfg.MODEL.BACKBONE.NAME
-        return architecture(cfg, choose(BACKBONES, "MODEL.BACKBONE.NAME", name)(cfg))
+        return architecture(cfg, _build_backbone(cfg))
 
     return build
 
 
 def choose(known: dict[str, Callable], key: str, name: str) -> Callable:
     """What `name`, the value of configuration `key`, stands for; InputError if nothing."""
-    if name not in known:
-        raise InputError(f"{key}: {name!r} is not supported; use {' or '.join(known)}")
-    return known[name]
+    if name in known:
+        return known[name]
+    if name.startswith("RR") or "Rotated" in name:
+        raise InputError(f"{key}: {name!r} is not supported: rotated boxes are out of scope")
+    raise InputError(
+        f"{key}: {name!r} is not supported; use {' or '.join(known)} "
+        "(what Detectron2's projects/ add is out of scope)"
+    )
 
 
 META_ARCHITECTURES: dict[str, Callable] = {
     "GeneralizedRCNN": _build_generalized_rcnn,
+    "ProposalNetwork": _build_proposal_network,
     "PanopticFPN": _build_panoptic_fpn,
     "RetinaNet": _build_on_backbone(RetinaNet),
     "SemanticSegmentor": _build_on_backbone(SemanticSegmentor),

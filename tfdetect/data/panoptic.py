@@ -1,0 +1,205 @@
+"""Reading panoptic annotations in COCO's format: a JSON file, and a PNG of segments per image."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfdetect.data.images import read_image
+from tfdetect.data.json_format import check_unique, entries, get, read_object
+from tfdetect.errors import InputError
+
+IGNORE_LABEL = 255
+"""What `semantic_labels` has where nothing is labelled."""
+
+
+@dataclass(frozen=True)
+class PanopticSegment:
+    """One segment of an image.
+
+    Attributes:
+        id: its value in the image's PNG, above 0.
+        category_id: the data set's.
+        area: in pixels.
+        iscrowd: whether it is a group of things that nobody separated.
+    """
+
+    id: int
+    category_id: int
+    area: int
+    iscrowd: bool
+
+
+@dataclass(frozen=True)
+class PanopticImage:
+    """One annotated image: its id and file, the PNG of its segments, its size, its segments."""
+
+    id: int
+    file_name: str
+    label_file: Path
+    height: int
+    width: int
+    segments: tuple[PanopticSegment, ...]
+
+
+@dataclass(frozen=True)
+class PanopticDataset:
+    """What a panoptic annotation file says.
+
+    Attributes:
+        path: the file, for messages.
+        images: the annotated ones, sorted by id.
+        category_names: by category id.
+        thing_ids: the categories of things, sorted; class c of a model's instances is
+            `thing_ids[c]`.
+        stuff_ids: 0, which stands for all things, then the categories of stuff, sorted; class c
+            of a model's semantic segmentation is `stuff_ids[c]`.
+    """
+
+    path: Path
+    images: tuple[PanopticImage, ...]
+    category_names: Mapping[int, str]
+    thing_ids: tuple[int, ...]
+    stuff_ids: tuple[int, ...]
+
+    @property
+    def stuff_names(self) -> list[str]:
+        """The names of `stuff_ids`, without COCO's endings, as Detectron2 has them."""
+        names = [self.category_names[index] for index in self.stuff_ids[1:]]
+        return ["things", *(re.sub("-other|-merged", "", name) for name in names)]
+
+
+def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
+    """Read an annotation file in COCO's panoptic format.
+
+    The PNGs are in the folder of the file's name, beside it as COCO's archives have it
+    (`annotations/panoptic_val2017.json`, `annotations/panoptic_val2017/`) or one folder up as
+    Detectron2's documentation asks for.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or is not in the format; its folder of PNGs
+            is missing.
+    """
+    path = Path(path)
+    root = read_object(path, "COCO panoptic")
+    candidates = [path.parent / path.stem, path.absolute().parent.parent / path.stem]
+    folder = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if folder is None:
+        raise InputError(f"{path}: its folder of PNGs is missing, put it at {candidates[0]}")
+    names: dict[int, str] = {}
+    things = []
+    for where, entry in entries(path, root, "categories", "COCO panoptic"):
+        index = get(path, entry, where, "id", int)
+        names[index] = get(path, entry, where, "name", str)
+        if get(path, entry, where, "isthing", int) == 1:
+            things.append(index)
+    check_unique(path, "categories", (entry["id"] for entry in root["categories"]))
+    # Detectron2 has 0 for all things together.
+    if min(names) < 1:
+        raise InputError(f"{path}: a category has an id below 1, correct the file")
+    images = {
+        get(path, entry, where, "id", int): (
+            get(path, entry, where, "file_name", str),
+            get(path, entry, where, "height", int),
+            get(path, entry, where, "width", int),
+        )
+        for where, entry in entries(path, root, "images", "COCO panoptic")
+    }
+    check_unique(path, "images", (entry["id"] for entry in root["images"]))
+    annotated = []
+    for where, entry in entries(path, root, "annotations", "COCO panoptic"):
+        index = get(path, entry, where, "image_id", int)
+        if index not in images:
+            raise InputError(f"{path}: {where}.image_id {index} is not among 'images', add it")
+        file_name, height, width = images[index]
+        label_file = folder / get(path, entry, where, "file_name", str)
+        segments = tuple(_segments(path, entry, where, names))
+        annotated.append(PanopticImage(index, file_name, label_file, height, width, segments))
+    check_unique(path, "annotations' images", (image.id for image in annotated))
+    return PanopticDataset(
+        path=path,
+        images=tuple(sorted(annotated, key=lambda image: image.id)),
+        category_names=names,
+        thing_ids=tuple(sorted(things)),
+        stuff_ids=(0, *sorted(set(names) - set(things))),
+    )
+
+
+def _segments(
+    path: Path, annotation: Mapping[str, Any], where: str, categories: Mapping[int, str]
+) -> Iterable[PanopticSegment]:
+    found = []
+    for place, entry in entries(
+        path, annotation, "segments_info", "COCO panoptic", may_be_empty=True
+    ):
+        place = f"{where}.{place}"
+        segment = PanopticSegment(
+            id=get(path, entry, place, "id", int),
+            category_id=get(path, entry, place, "category_id", int),
+            area=get(path, entry, place, "area", int),
+            iscrowd=entry.get("iscrowd", 0) == 1,
+        )
+        if segment.category_id not in categories:
+            raise InputError(
+                f"{path}: {place}.category_id {segment.category_id} is not among 'categories'"
+            )
+        if not 0 < segment.id < 256**3:
+            raise InputError(f"{path}: {place}.id must be from 1 to 16777215, correct the file")
+        found.append(segment)
+    check_unique(path, f"{where}.segments_info", (segment.id for segment in found))
+    return found
+
+
+def read_segment_ids(image: PanopticImage) -> np.ndarray:
+    """The segment of each pixel.
+
+    Returns:
+        int64 [height, width]: a segment's id, or 0 where nothing is labelled.
+
+    Raises:
+        InputError: the PNG cannot be read, or is of another size than the image.
+    """
+    ids = segment_ids(read_image(image.label_file, "RGB"))
+    if ids.shape != (image.height, image.width):
+        raise InputError(
+            f"{image.label_file}: has {ids.shape[1]} x {ids.shape[0]} pixels, its image"
+            f" {image.width} x {image.height}: name the PNGs that belong to the annotations"
+        )
+    return ids
+
+
+def segment_ids(rgb: np.ndarray) -> np.ndarray:
+    """int64 [H, W] ids of uint8 [H, W, 3] colours: red + 256 green + 256^2 blue."""
+    return rgb.astype(np.int64) @ np.array([1, 256, 256**2])
+
+
+def segment_colors(ids: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of int [H, W] ids in [0, 256^3): what `segment_ids` undoes."""
+    return np.stack([(ids >> shift) & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
+def semantic_labels(
+    ids: np.ndarray, segments: Iterable[PanopticSegment], stuff_ids: tuple[int, ...]
+) -> np.ndarray:
+    """The semantic classes that Panoptic FPN learns, as `prepare_panoptic_fpn.py` makes them.
+
+    Args:
+        ids: int64 [H, W], of `read_segment_ids`.
+        segments: of the same image.
+        stuff_ids: of the data set.
+
+    Returns:
+        uint8 [H, W]: c where the segment's category is `stuff_ids[c]`, 0 for things, and
+        `IGNORE_LABEL` where nothing is labelled.
+    """
+    classes = {category: index for index, category in enumerate(stuff_ids)}
+    labels = np.full(ids.shape, IGNORE_LABEL, np.uint8)
+    for segment in segments:
+        labels[ids == segment.id] = classes.get(segment.category_id, 0)
+    return labels

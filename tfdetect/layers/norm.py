@@ -7,6 +7,8 @@ import tensorflow as tf
 from tfdetect.errors import InputError
 
 _EPSILON = 1e-5
+_GROUPS = 32
+_BATCH_NORMS = ("FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 
 
 class BatchNorm(tf.Module):
@@ -39,7 +41,7 @@ class GroupNorm(tf.Module):
     Variables are `weight` and `bias`, float32 [channels].
     """
 
-    def __init__(self, channels: int, groups: int = 32):
+    def __init__(self, channels: int, groups: int = _GROUPS):
         super().__init__()
         self._groups = groups
         self.weight = tf.Variable(tf.ones([channels]))
@@ -59,11 +61,21 @@ class GroupNorm(tf.Module):
 
 
 def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
-    """The layer that Detectron2 calls `name` (FrozenBN, BN, SyncBN, GN), None for ""."""
+    """The layer that Detectron2 calls `name`, None for "".
+
+    FrozenBN, BN, SyncBN and its variants nnSyncBN, naiveSyncBN and naiveSyncBN_N, which differ only
+    in the statistics of training; GN.
+
+    Raises:
+        InputError: there is no such layer, or the channels do not make 32 groups for GN.
+    """
     if name == "":
         return None
-    if name in ("FrozenBN", "BN", "SyncBN"):
+    if name in _BATCH_NORMS:
         return BatchNorm(channels)
     if name == "GN":
+        if channels % _GROUPS:
+            raise InputError(f"NORM: GN has {_GROUPS} groups, into which {channels} do not divide")
         return GroupNorm(channels)
-    raise InputError(f"NORM: {name!r} is not supported; use FrozenBN, BN, SyncBN, GN or ''")
+    known = ", ".join([*_BATCH_NORMS, "GN"])
+    raise InputError(f"NORM: {name!r} is not supported; use {known} or ''")

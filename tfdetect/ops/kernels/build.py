@@ -28,7 +28,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfdetect.errors import InputError, run_command
@@ -48,28 +48,29 @@ TENSORFLOW_FLAGS = (
     "-DEIGEN_MAX_ALIGN_BYTES=64",
     "-Wno-deprecated-declarations",
 )
-NVCC_FLAGS = ("-O3", "-std=c++17", "-Xcompiler", "-fPIC", "--fmad=false", "--threads", "2")
-# Where there is no GPU to ask, as for an image: machine code for the common data-centre GPUs, and
-# what the driver translates for any other from Turing on.
-ARCHITECTURES = (
+# Machine code for the common data-centre GPUs, and what the driver translates for any other from
+# Turing on: like the CPU's part, the library does not depend on the machine that built it.
+NVCC_FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "--fmad=false",  # as -ffp-contract=off; kernels fuse by name where it only is faster
     "-gencode=arch=compute_75,code=compute_75",
     "-gencode=arch=compute_80,code=sm_80",
     "-gencode=arch=compute_90,code=sm_90",
+    "-Xcompiler",
+    "-fPIC",
+    "--threads",
+    "2",
 )
-
-
-class NoCompilerError(InputError):
-    """There is no C++ compiler on this machine."""
 
 
 @dataclass(frozen=True)
 class Cuda:
-    """CUDA's compiler, the folder of its static runtime, and the GPUs to compile for."""
+    """CUDA's compiler, and the folder of its static runtime."""
 
     nvcc: str
     version: str
     libraries: str
-    architectures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def build() -> Path:
     Safe to call from several processes at once: one compiles, the others wait for it.
 
     Raises:
-        NoCompilerError: there is no compiler and nothing was built ahead.
-        InputError: TensorFlow is not installed, the cache cannot be written, or compiling fails.
+        InputError: there is no compiler and nothing was built ahead, TensorFlow is not installed,
+            the cache cannot be written, or compiling fails.
     """
     existing = find_library()
     if existing is not None:
@@ -128,7 +129,7 @@ def build() -> Path:
     toolchain = find_toolchain()
     if toolchain is None:
         wanted = os.environ.get("CXX")
-        raise NoCompilerError(
+        raise InputError(
             f"the compiler {wanted!r} that CXX names does not run: correct or unset CXX"
             if wanted
             else "no C++ compiler found (looked for c++, g++, clang++): install one or set CXX"
@@ -136,7 +137,13 @@ def build() -> Path:
     library = _library_path(toolchain)
     with _locked(library.parent):
         if not library.is_file():
-            _compile(toolchain, library)
+            try:
+                _compile(toolchain, library)
+            except InputError as error:
+                if toolchain.cuda is None:
+                    raise
+                print(f"tfdetect: the GPU's operators are left out: {error}", file=sys.stderr)
+                _compile(replace(toolchain, cuda=None), library)
     return library
 
 
@@ -160,7 +167,7 @@ def _compile(toolchain: Toolchain, library: Path) -> None:
         add([*toolchain.compiler, *flags], registrations)
         if cuda is not None:
             for source in sorted(SOURCES.glob("*.cu")):
-                add([cuda.nvcc, *NVCC_FLAGS, *cuda.architectures, "-c"], source)
+                add([cuda.nvcc, *NVCC_FLAGS, "-c"], source)
         for source in _maths_files():
             fused = ("-ffp-contract=fast",) if source.name in FUSED_FILES else ()
             add([*toolchain.compiler, *COMMON_FLAGS, *MATHS_FLAGS, *fused, "-c"], source)
@@ -269,9 +276,7 @@ def _find_cuda() -> Cuda | None:
     for folder in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
         libraries = Path(top.group(1).strip()) / folder if top else Path()
         if version and (libraries / "libcudart_static.a").is_file():
-            has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
-            architectures = ("-arch=native",) if has_gpu else ARCHITECTURES
-            return Cuda(nvcc, version[-1], str(libraries.resolve()), architectures)
+            return Cuda(nvcc, version[-1], str(libraries.resolve()))
     return None
 
 
@@ -297,12 +302,12 @@ def main() -> int:
     parser.add_argument(
         "--optional",
         action="store_true",
-        help="exit with status 0 where there is no compiler: the portable operators are used then",
+        help="exit with status 0 where they cannot be built: the portable ones are used then",
     )
     arguments = parser.parse_args()
     try:
         print(f"native operators: {build()}")
-    except NoCompilerError as error:
+    except InputError as error:
         if not arguments.optional:
             raise
         print(f"native operators: none, the portable ones will be used ({error})", file=sys.stderr)

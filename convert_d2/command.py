@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save_model(output, cfg, model, metadata)
     print(
         f"{output}: {variables} variables, {metadata['counts']['parameters']:,} parameters, "
-        f"{len(names.thing_classes)} classes"
+        f"{_count_classes(names)}"
     )
     return 0
 
@@ -103,12 +104,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMetadata:
     """The names of classes and keypoints: of the zoo's data set, of the file, or numbers."""
-    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    key, classes, stuff = _class_numbers(cfg)
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
-    numbered = catalog.numbered(classes, keypoints)
+    stuff_classes = [f"stuff {index}" for index in range(stuff)] or None
+    numbered = dataclasses.replace(
+        catalog.numbered(classes, keypoints), stuff_classes=stuff_classes
+    )
     for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         known = catalog.metadata(dataset)
-        if known is not None and len(known.thing_classes) == classes:
+        if known is None or (stuff and len(known.stuff_classes or ()) != stuff):
+            continue
+        if classes == 0:  # the data set has things, but this model does not tell them apart
+            known = dataclasses.replace(known, thing_classes=[], category_ids=None)
+        if len(known.thing_classes) == classes:
             if metadata_file is not None:
                 print(
                     f"note: --metadata {metadata_file} is not used; "
@@ -119,10 +127,10 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     if metadata_file is None:
         return numbered
     given = catalog.metadata_from_coco(metadata_file)
-    if len(given.thing_classes) != classes:
+    if len(given.thing_classes) != (classes or stuff):
         raise InputError(
             f"{metadata_file}: has {len(given.thing_classes)} categories, but "
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}; give the annotations of the training"
+            f"{key} is {classes or stuff}; give the annotations of the training"
         )
     if keypoints and len(given.keypoint_names or []) != keypoints:
         raise InputError(
@@ -130,7 +138,27 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
             f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {keypoints}; "
             "give the annotations of the training"
         )
-    return given
+    if classes == 0:
+        return dataclasses.replace(numbered, stuff_classes=given.thing_classes)
+    return dataclasses.replace(given, stuff_classes=stuff_classes)
+
+
+def _class_numbers(cfg: CfgNode) -> tuple[str, int, int]:
+    """The key of the number of classes, that of detections (0 without any) and that of stuff."""
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    stuff = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if architecture == "SemanticSegmentor":
+        return "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 0, stuff
+    if architecture == "RetinaNet":
+        return "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES, 0
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    return "MODEL.ROI_HEADS.NUM_CLASSES", classes, stuff if architecture == "PanopticFPN" else 0
+
+
+def _count_classes(names: catalog.DatasetMetadata) -> str:
+    """Such as "80 classes, 54 stuff classes"."""
+    numbers = {"classes": names.thing_classes, "stuff classes": names.stuff_classes or []}
+    return ", ".join(f"{len(classes)} {kind}" for kind, classes in numbers.items() if classes)
 
 
 def _describe(
@@ -143,6 +171,9 @@ def _describe(
         "keypoint_connections": names.keypoint_connections,
         "keypoint_classes": names.keypoint_classes,
         "category_ids": names.category_ids,
+        "stuff_class_names": names.stuff_classes,
+        "stuff_colors": names.stuff_colors,
+        "stuff_category_ids": names.stuff_category_ids,
         "source": {
             "file_name": checkpoint.source,
             "sha256": checkpoint.sha256,

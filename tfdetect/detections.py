@@ -8,9 +8,45 @@ from dataclasses import dataclass
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a panoptic segmentation, as in Detectron2's `segments_info`.
+
+    Attributes:
+        id: its value in the map, from 1.
+        category_id: a class of the things, or of the stuff.
+        isthing: which of the two.
+        area: in pixels.
+        score: of the detection that it comes from; None for stuff.
+        instance_id: the index of that detection as the model gives them; None for stuff.
+    """
+
+    id: int
+    category_id: int
+    isthing: bool
+    area: int
+    score: float | None = None
+    instance_id: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticSegmentation:
+    """Every pixel of one image in at most one segment.
+
+    Attributes:
+        ids: int32 [height, width], the segment of each pixel, 0 where there is none.
+        segments: by rising id: the things by falling score, then the stuff.
+    """
+
+    ids: np.ndarray
+    segments: tuple[Segment, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """The N detections of one image, best score first as the model gives them.
+
+    A model of semantic segmentation alone gives none of them, only `sem_seg`.
 
     Every coordinate is in pixels of the original image (as read, before any resize), in
     continuous coordinates: the centre of the top left pixel is (0.5, 0.5).
@@ -23,6 +59,9 @@ class Detections:
         classes: int64 [N], in [0, number of classes); the background is not among them.
         masks: bool [N, height, width], or None where the model has no mask head.
         keypoints: float32 [N, K, 3], (x, y, score), or None where the model has no keypoint head.
+        sem_seg: int32 [height, width], the stuff class of each pixel, or None where the model has
+            no semantic head.
+        panoptic: detections and `sem_seg` combined, or None where the model is not panoptic.
 
     Raises:
         ValueError: the arrays' shapes do not belong together.
@@ -35,6 +74,8 @@ class Detections:
     classes: np.ndarray
     masks: np.ndarray | None = None
     keypoints: np.ndarray | None = None
+    sem_seg: np.ndarray | None = None
+    panoptic: PanopticSegmentation | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -44,6 +85,7 @@ class Detections:
             "classes": (count,),
             "masks": (count, self.height, self.width),
             "keypoints": (count, None, 3),
+            "sem_seg": (self.height, self.width),
         }
         for name, expected in shapes.items():
             array = getattr(self, name)
@@ -59,7 +101,7 @@ class Detections:
         return len(self.scores)
 
     def select(self, keep: np.ndarray) -> Detections:
-        """The detections that `keep` names, in its order.
+        """The detections that `keep` names, in its order; the segmentations stay as they are.
 
         Args:
             keep: bool [N], or int [M] of indices.

@@ -1,10 +1,94 @@
-"""From detections in the network's input to detections in the original image."""
+"""From what a model finds in the network's input to results in the original image."""
 
 from __future__ import annotations
 
 import tensorflow as tf
+from yacs.config import CfgNode
 
+from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
+from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
 from tfdetect.ops.boxes import clip_boxes, nonempty
+
+
+class Postprocessor:
+    """Results in the original images, whatever the model gives.
+
+    Args:
+        cfg: the whole configuration.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        self._panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+        self._combination = {
+            "num_stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            "overlap_threshold": combine.OVERLAP_THRESH,
+            "stuff_area_limit": combine.STUFF_AREA_LIMIT,
+            "instances_confidence_threshold": combine.INSTANCES_CONFIDENCE_THRESH,
+        }
+
+    def __call__(
+        self,
+        outputs: dict[str, tf.Tensor],
+        padded_size: tf.Tensor,
+        from_sizes: tf.Tensor,
+        to_sizes: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Rescale, and combine where there is something to combine.
+
+        Args:
+            outputs: of a model: the detections of B images, `sem_seg_logits`, or both.
+            padded_size: int32 [2], (height, width) of the network's input.
+            from_sizes: int32 [B, 2], (height, width) of each image in it.
+            to_sizes: int32 [B, 2], of the original images.
+
+        Returns:
+            What `rescale_detections` gives, where there are detections; `sem_seg` int32 [B, H, W],
+            the class of each pixel, where there are semantic logits; and what
+            `combine_semantic_and_instance_outputs` gives of each image, stacked, for PanopticFPN.
+            [H, W] holds the largest image, with zeros beyond each one's own size.
+        """
+        detections = dict(outputs)
+        logits = detections.pop("sem_seg_logits", None)
+        if detections:
+            detections = rescale_detections(detections, from_sizes, to_sizes)
+        if logits is None:
+            return detections
+        canvas = tf.reduce_max(to_sizes, 0)
+
+        def segment(
+            arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]],
+        ) -> dict[str, tf.Tensor]:
+            image_logits, from_size, to_size, found = arguments
+            beyond = canvas - to_size
+            padding = [[0, beyond[0]], [0, beyond[1]]]
+            enlarged = enlarge_logits(image_logits, padded_size, from_size)
+            labels = semantic_labels(enlarged, to_size)
+            result = {"sem_seg": tf.pad(labels, padding)}
+            if self._panoptic:
+                result |= combine_semantic_and_instance_outputs(found, labels, **self._combination)
+                result["panoptic_seg"] = tf.pad(result["panoptic_seg"], padding)
+            return result
+
+        arguments = (logits, from_sizes, to_sizes, detections)
+        signature = {"sem_seg": tf.TensorSpec([None, None], tf.int32)}
+        if self._panoptic:
+            segments = detections["scores"].shape[1] + self._combination["num_stuff_classes"]
+            signature |= _segments_signature(segments)
+        return detections | tf.map_fn(segment, arguments, fn_output_signature=signature)
+
+
+def _segments_signature(count: int) -> dict[str, tf.TensorSpec]:
+    """What `combine_semantic_and_instance_outputs` gives, for at most `count` segments."""
+    return {
+        "panoptic_seg": tf.TensorSpec([None, None], tf.int32),
+        "num_segments": tf.TensorSpec([], tf.int32),
+        "segment_category_ids": tf.TensorSpec([count], tf.int32),
+        "segment_isthing": tf.TensorSpec([count], tf.bool),
+        "segment_scores": tf.TensorSpec([count], tf.float32),
+        "segment_instance_ids": tf.TensorSpec([count], tf.int32),
+        "segment_areas": tf.TensorSpec([count], tf.int32),
+    }
 
 
 def rescale_detections(

@@ -13,7 +13,7 @@ from tfdetect.layers.level_norm import LevelBatchNorm
 from tfdetect.layers.norm import make_norm
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.ops.boxes import apply_deltas
-from tfdetect.ops.nms import batched_nms, top_k
+from tfdetect.ops.nms import batched_nms
 
 
 class Subnet(tf.Module):
@@ -168,7 +168,9 @@ def select_dense_detections(
     """Detectron2's `RetinaNet.forward_inference`.
 
     Of every level the best `topk_candidates` pairs of anchor and class with a score strictly above
-    the threshold; NMS per class over all levels; the best `max_detections` by falling score.
+    the threshold; NMS per class over all levels; the best `max_detections`. Pairs are ranked by
+    logit, equal ones by position (level, row, column, anchor, class). Detectron2 ranks by score:
+    the same but where the sigmoid saturates, and there it leaves the order to chance.
 
     Args:
         logits: per level float32 [B, H, W, A * K].
@@ -181,38 +183,39 @@ def select_dense_detections(
         `scores` float32 [B, D], `pred_classes` int32 [B, D] and `num_detections` int32 [B];
         D = `max_detections`, zeros where there are fewer.
     """
+    lowest = tf.constant(float("-inf"))
     classes = logits[0].shape[3] * 4 // deltas[0].shape[3]
     batch = tf.shape(logits[0])[0]
-    level_boxes, level_scores, level_labels = [], [], []
+    level_boxes, level_logits, level_labels = [], [], []
     for cell_logits, cell_deltas, cell_anchors in zip(logits, deltas, anchors, strict=True):
-        # Anchor-major, class-minor: the order of equal scores.
-        scores = tf.sigmoid(tf.reshape(cell_logits, [batch, -1]))
-        scores = tf.where(scores > score_threshold, scores, 0.0)
-        best, indices = top_k(scores, topk_candidates)
+        flat = tf.reshape(cell_logits, [batch, -1])
+        flat = tf.where(tf.math.is_nan(flat), lowest, flat)
+        best, indices = tf.math.top_k(flat, tf.minimum(topk_candidates, tf.shape(flat)[1]))
         anchor = indices // classes
         chosen = tf.gather(tf.reshape(cell_deltas, [batch, -1, 4]), anchor, batch_dims=1)
         level_boxes.append(apply_deltas(chosen, tf.gather(cell_anchors, anchor), weights))
-        level_scores.append(best)
+        level_logits.append(best)
         level_labels.append(indices % classes)
-    boxes, scores = tf.concat(level_boxes, 1), tf.concat(level_scores, 1)
+    boxes, ranked = tf.concat(level_boxes, 1), tf.concat(level_logits, 1)
     labels = tf.concat(level_labels, 1)
 
-    groups = tf.where(scores > score_threshold, tf.range(batch)[:, None] * classes + labels, -1)
+    candidate = tf.sigmoid(ranked) > score_threshold
+    groups = tf.where(candidate, tf.range(batch)[:, None] * classes + labels, -1)
     keep = batched_nms(
         tf.reshape(boxes, [-1, 4]),
-        tf.reshape(scores, [-1]),
+        tf.reshape(ranked, [-1]),
         tf.reshape(groups, [-1]),
         nms_threshold,
     )
-    ranked = tf.where(tf.reshape(keep, tf.shape(scores)), scores, -1.0)
-    candidates = tf.shape(scores)[1]
+    ranked = tf.where(tf.reshape(keep, tf.shape(ranked)), ranked, lowest)
+    candidates = tf.shape(ranked)[1]
     padding = [[0, 0], [0, tf.maximum(max_detections - candidates, 0)]]
-    values, order = tf.math.top_k(tf.pad(ranked, padding, constant_values=-1.0), max_detections)
-    used = values >= 0
+    best, order = tf.math.top_k(tf.pad(ranked, padding, constant_values=lowest), max_detections)
+    used = best > lowest
     order = tf.minimum(order, candidates - 1)
     return {
         "pred_boxes": tf.where(used[..., None], tf.gather(boxes, order, batch_dims=1), 0.0),
-        "scores": tf.where(used, values, 0.0),
+        "scores": tf.where(used, tf.sigmoid(best), 0.0),
         "pred_classes": tf.where(used, tf.gather(labels, order, batch_dims=1), 0),
         "num_detections": tf.reduce_sum(tf.cast(used, tf.int32), 1),
     }

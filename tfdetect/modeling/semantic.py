@@ -9,6 +9,10 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.ops.interpolate import bilinear_rows
+
+# Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
+_STRIP = 64
 
 
 class ScaleHead(tf.Module):
@@ -76,8 +80,7 @@ class SemSegFPNHead(tf.Module):
     def __call__(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         """Features [B, H, W, C] by name -> logits float32 [B, H', W', K] at COMMON_STRIDE.
 
-        Detectron2's head enlarges them to the size of its input as well; here that is left to
-        `sem_seg_postprocess`, which knows the part of the padded image that matters.
+        Detectron2's head also enlarges them to the size of the image batch: see `enlarge_logits`.
         """
         x = tf.add_n([getattr(self, name)(features[name]) for name in self._in_features])
         return tf.cast(self.predictor(x), tf.float32)
@@ -112,3 +115,42 @@ class SemanticSegmentor(tf.Module):
         """
         features, stages = self.backbone(images)
         return {"sem_seg_logits": self.sem_seg_head(features)}, {**stages, **features}
+
+
+def enlarge_logits(logits: tf.Tensor, padded_size: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
+    """The head's logits for each pixel of the network's input that is of the image.
+
+    Args:
+        logits: float32 [h, w, K], over the padded input.
+        padded_size: int32 [2], (height, width) of the padded input.
+        image_size: int32 [2], of the image in it.
+
+    Returns:
+        float32 [height, width, K].
+    """
+    return tf.image.resize(logits, padded_size)[: image_size[0], : image_size[1]]
+
+
+def semantic_labels(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """The class of each pixel of the original image.
+
+    The greatest of what Detectron2's `sem_seg_postprocess` gives, of equal ones the lowest class.
+
+    Args:
+        logits: float32 [h, w, K], over the image without padding: see `enlarge_logits`.
+        size: int32 [2], (height, width) of the original image.
+
+    Returns:
+        int32 [height, width].
+    """
+
+    def label(start: tf.Tensor) -> tf.Tensor:
+        rows = tf.minimum(start + tf.range(_STRIP), size[0] - 1)
+        return tf.argmax(bilinear_rows(logits, rows, size), 2, output_type=tf.int32)
+
+    strips = tf.map_fn(
+        label,
+        tf.range(0, size[0], _STRIP),
+        fn_output_signature=tf.TensorSpec([_STRIP, None], tf.int32),
+    )
+    return tf.reshape(strips, [-1, size[1]])[: size[0]]

@@ -1,21 +1,22 @@
-"""The graph from uint8 images to detections in them."""
+"""The graph from uint8 images to what is found in them."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.modeling.postprocess import rescale_detections
+from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
 
 
 class Pipeline(tf.Module):
-    """Preprocessing, the detector and the rescaling of its detections, as one function."""
+    """Preprocessing, the model and the postprocessing of its results, as one function."""
 
     def __init__(self, cfg: CfgNode, model: tf.Module):
         super().__init__()
         self.model = model
         self._preprocess = Preprocessor(cfg, model.size_divisibility)
+        self._postprocess = Postprocessor(cfg)
 
     @tf.function(
         input_signature=[
@@ -25,7 +26,7 @@ class Pipeline(tf.Module):
         autograph=False,
     )
     def detect(self, images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Detect objects.
+        """Detect objects, and segment images where the model does.
 
         Args:
             images: uint8 [B, H, W, 3] BGR; each image lies in the top left corner.
@@ -36,7 +37,11 @@ class Pipeline(tf.Module):
             `pred_classes` int32 [B, D], `num_detections` int32 [B], and where the model has them
             `pred_masks` float32 [B, D, M, M], probabilities within the box, and `pred_keypoints`
             float32 [B, D, K, 3] (x, y, score).
+            A SemanticSegmentor gives `sem_seg` int32 [B, H, W] instead, the class of each pixel; a
+            PanopticFPN gives it as well, with `panoptic_seg` int32 [B, H, W] and the segments in
+            it: see `combine_semantic_and_instance_outputs`. Both are 0 beyond each image, and
+            [H, W] holds the largest.
         """
         batch, resized_sizes = self._preprocess(images, sizes)
-        detections, _ = self.model(batch, resized_sizes)
-        return rescale_detections(detections, resized_sizes, sizes)
+        outputs, _ = self.model(batch, resized_sizes)
+        return self._postprocess(outputs, tf.shape(batch)[1:3], resized_sizes, sizes)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.checkpoint.model_dir import load_model
-from tfdetect.detections import Detections
+from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving.pipeline import Pipeline
@@ -22,13 +22,18 @@ class Predictor:
     >>> detections = predictor(cv2.imread("street.jpg"))
     >>> detections.boxes, detections.scores, detections.classes, detections.masks
 
+    A model of semantic or panoptic segmentation gives `detections.sem_seg` and
+    `detections.panoptic` too.
+
     Args:
         directory: what convert_d2.py wrote.
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
 
     Attributes:
         cfg: the model's configuration.
-        class_names: the name of each class.
+        class_names: the name of each class of the detections.
+        stuff_class_names: the name of each class of the semantic segmentation; empty without one.
+        stuff_colors: (red, green, blue) of each of them, or None where no data set gives them.
         keypoint_names: the name of each keypoint, or None.
         keypoint_connections: pairs of keypoint indices that are drawn joined.
         keypoint_classes: the classes that have keypoints, or None where that is not known.
@@ -43,6 +48,8 @@ class Predictor:
             self.cfg, model, self._metadata = load_model(directory)
             self._pipeline = Pipeline(self.cfg, model)
         self.class_names: list[str] = self._metadata["class_names"]
+        self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
+        self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")
         self.keypoint_names: list[str] | None = self._metadata.get("keypoint_names")
         self.keypoint_connections: list[tuple[int, int]] = [
             (first, second) for first, second in self._metadata.get("keypoint_connections") or []
@@ -91,23 +98,42 @@ class Predictor:
             return [self._unpack(outputs, index, size) for index, size in enumerate(sizes)]
 
     def _unpack(self, outputs: dict[str, tf.Tensor], index: int, size: np.ndarray) -> Detections:
-        count = int(outputs["num_detections"][index])
-        found = {
-            key: value[index, :count] for key, value in outputs.items() if key != "num_detections"
-        }
-        masks = found.get("pred_masks")
-        if masks is not None:
-            masks = self._paste(masks, found["pred_boxes"], size).numpy()
-        keypoints = found.get("pred_keypoints")
+        height, width = (int(length) for length in size)
+        found = {key: value[index] for key, value in outputs.items()}
+        segmentations = {}
+        if "sem_seg" in found:
+            segmentations["sem_seg"] = found["sem_seg"][:height, :width].numpy()
+        if "panoptic_seg" in found:
+            segmentations["panoptic"] = _unpack_panoptic(found, height, width)
+        if "pred_boxes" not in found:
+            nothing = np.zeros([0], np.float32)
+            return Detections(
+                height, width, nothing.reshape(0, 4), nothing, nothing.astype(int), **segmentations
+            )
+        count = int(found["num_detections"])
+        boxes = found["pred_boxes"][:count]
+        masks, keypoints = found.get("pred_masks"), found.get("pred_keypoints")
         return Detections(
-            height=int(size[0]),
-            width=int(size[1]),
-            boxes=found["pred_boxes"].numpy(),
-            scores=found["scores"].numpy(),
-            classes=found["pred_classes"].numpy().astype(np.int64),
-            masks=masks,
-            keypoints=None if keypoints is None else keypoints.numpy(),
+            height=height,
+            width=width,
+            boxes=boxes.numpy(),
+            scores=found["scores"][:count].numpy(),
+            classes=found["pred_classes"][:count].numpy().astype(np.int64),
+            masks=None if masks is None else self._paste(masks[:count], boxes, size).numpy(),
+            keypoints=None if keypoints is None else keypoints[:count].numpy(),
+            **segmentations,
         )
+
+
+def _unpack_panoptic(found: dict[str, tf.Tensor], height: int, width: int) -> PanopticSegmentation:
+    count = int(found["num_segments"])
+    names = ("category_ids", "isthing", "areas", "scores", "instance_ids")
+    columns = (found[f"segment_{name}"][:count].numpy().tolist() for name in names)
+    segments = []
+    for index, (category, isthing, area, score, instance) in enumerate(zip(*columns, strict=True)):
+        of_thing = {"score": score, "instance_id": instance} if isthing else {}
+        segments.append(Segment(index + 1, category, isthing, area, **of_thing))
+    return PanopticSegmentation(found["panoptic_seg"][:height, :width].numpy(), tuple(segments))
 
 
 def _check_image(index: int, image: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tfdetect.data.panoptic import segment_colors
+from tfdetect.detections import PanopticSegmentation, Segment
 
 CATEGORIES = [
     {"id": 1, "name": "person", "isthing": 1},
@@ -20,7 +21,7 @@ CATEGORIES = [
 THINGS, STUFF = [1, 3], [0, 92, 184, 187]
 
 
-def make(folder: Path, seed: int) -> list[tuple[np.ndarray, list[dict]]]:
+def make(folder: Path, seed: int) -> list[PanopticSegmentation]:
     """Write annotations (panoptic.json, panoptic/*.png); return each image's prediction.
 
     Of the 12 images some segments are crowds, some pixels are not labelled, and the predictions
@@ -50,13 +51,8 @@ def make(folder: Path, seed: int) -> list[tuple[np.ndarray, list[dict]]]:
                 other = CATEGORIES[rng.integers(len(CATEGORIES))]
                 chosen = category if rng.random() < 0.8 else other
                 classes = THINGS if chosen["isthing"] else STUFF
-                converted.append(
-                    {
-                        "id": index + 1,
-                        "isthing": bool(chosen["isthing"]),
-                        "category_id": classes.index(chosen["id"]),
-                    }
-                )
+                label = classes.index(chosen["id"])
+                converted.append((index + 1, label, bool(chosen["isthing"])))
         for segment in segments:
             segment["area"] = int((ids == segment["id"]).sum())
         name = f"{image:012d}"
@@ -69,7 +65,8 @@ def make(folder: Path, seed: int) -> list[tuple[np.ndarray, list[dict]]]:
             }
         )
         images.append({"id": image, "file_name": f"{name}.jpg", "height": height, "width": width})
-        predictions.append((found.astype(np.int32), converted))
+        shapes = tuple(Segment(*shape, int((found == shape[0]).sum())) for shape in converted)
+        predictions.append(PanopticSegmentation(found.astype(np.int32), shapes))
     root = {"images": images, "categories": CATEGORIES, "annotations": annotations}
     (folder / "panoptic.json").write_text(json.dumps(root))
     return predictions

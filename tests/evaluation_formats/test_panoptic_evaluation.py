@@ -18,6 +18,7 @@ from PIL import Image
 
 from tfdetect.data.images import read_image
 from tfdetect.data.panoptic import read_panoptic, segment_colors, segment_ids
+from tfdetect.detections import PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.evaluation import panoptic, semantic
 
@@ -29,7 +30,7 @@ def test_panopticapi_gives_the_same(tmp_path, seed):
     predictions = random_panoptic.make(tmp_path, seed)
     dataset = read_panoptic(tmp_path / "panoptic.json")
     results = [
-        panoptic.to_result(*prediction, dataset, image)
+        panoptic.to_result(prediction, dataset, image)
         for prediction, image in zip(predictions, dataset.images, strict=True)
     ]
     metrics = panoptic.evaluate(dataset, results)["panoptic_seg"]
@@ -60,9 +61,16 @@ def _dataset(tmp_path, ids, segments):
     return read_panoptic(tmp_path / "a.json")
 
 
-def _quality(dataset, found, segments):
-    info = [{"id": i, "isthing": thing, "category_id": c} for i, thing, c in segments]
-    result = panoptic.to_result(found, info, dataset, dataset.images[0])
+def _found(ids, segments):
+    """`segments` are (id, isthing, class)."""
+    return PanopticSegmentation(
+        ids.astype(np.int32),
+        tuple(Segment(i, c, thing, int((ids == i).sum())) for i, thing, c in segments),
+    )
+
+
+def _quality(dataset, ids, segments):
+    result = panoptic.to_result(_found(ids, segments), dataset, dataset.images[0])
     return panoptic.evaluate(dataset, [result])["panoptic_seg"]
 
 
@@ -118,12 +126,9 @@ def test_an_image_without_result_misses_everything(tmp_path):
 def test_result_files(tmp_path):
     dataset = _dataset(tmp_path, _stripes(1, 2), [(1, 1, 0), (2, 92, 0)])
     found = _stripes(1, 300)
-    info = [
-        {"id": 1, "isthing": True, "category_id": 1},
-        {"id": 300, "isthing": False, "category_id": 1},
-        {"id": 4, "isthing": True, "category_id": 0},  # without a pixel
-    ]
-    result = panoptic.to_result(found, info, dataset, dataset.images[0])
+    # The last is without a pixel.
+    segments = [(1, True, 1), (300, False, 1), (4, True, 0)]
+    result = panoptic.to_result(_found(found, segments), dataset, dataset.images[0])
     png = np.asarray(Image.open(io.BytesIO(result["png"])))
     np.testing.assert_array_equal(segment_ids(png), found)
     path = panoptic.write_results(tmp_path / "out", [result])
@@ -142,7 +147,7 @@ def test_the_classes_of_another_model_are_named(tmp_path):
             _quality(dataset, _stripes(1, 1), [(1, thing, label)])
     with pytest.raises(InputError, match=r"a\.json: has 2 classes of stuff"):
         semantic.to_results(_stripes(0, 2), 5, dataset.stuff_ids, dataset.path)
-    result = panoptic.to_result(_stripes(0, 0), [], dataset, dataset.images[0])
+    result = panoptic.to_result(_found(_stripes(0, 0), []), dataset, dataset.images[0])
     with pytest.raises(InputError, match=r"a\.json: has no image of id 6"):
         panoptic.evaluate(dataset, [{**result, "image_id": 6}])
 

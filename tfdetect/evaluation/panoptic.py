@@ -26,6 +26,7 @@ from tfdetect.data.panoptic import (
     segment_colors,
     segment_ids,
 )
+from tfdetect.detections import PanopticSegmentation
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics
 
@@ -36,18 +37,12 @@ _VOID = 0
 
 
 def to_result(
-    panoptic_seg: np.ndarray,
-    segments_info: Sequence[Mapping[str, Any]],
-    dataset: PanopticDataset,
-    image: PanopticImage,
+    found: PanopticSegmentation, dataset: PanopticDataset, image: PanopticImage
 ) -> dict[str, Any]:
     """One image's panoptic segmentation in COCO's form, as Detectron2's evaluator makes it.
 
     Args:
-        panoptic_seg: int [height, width], the segment of each pixel of the original image, 0 for
-            none.
-        segments_info: of each segment `id`, `isthing`, and `category_id`, a class of the model's
-            things or of its stuff.
+        found: of the original image's size, in the model's classes.
         dataset: what `tfdetect.data.panoptic.read_panoptic` read.
         image: the image that this is of.
 
@@ -58,25 +53,24 @@ def to_result(
     Raises:
         InputError: a class has no category id, so the data set is not the model's.
     """
-    present = set(np.unique(panoptic_seg).tolist())
-    converted = []
-    for segment in segments_info:
-        categories = dataset.thing_ids if segment["isthing"] else dataset.stuff_ids
-        if segment["category_id"] >= len(categories):
+    present = set(np.unique(found.ids).tolist())
+    segments = []
+    for segment in found.segments:
+        categories = dataset.thing_ids if segment.isthing else dataset.stuff_ids
+        if segment.category_id >= len(categories):
             raise InputError(
                 f"{dataset.path}: has {len(categories)} categories of"
-                f" {'things' if segment['isthing'] else 'stuff'}, the model more: name annotations"
+                f" {'things' if segment.isthing else 'stuff'}, the model more: name annotations"
                 " with the classes that the model was trained on"
             )
-        if segment["id"] in present:
-            category = categories[segment["category_id"]]
-            converted.append({"id": segment["id"], "category_id": category})
+        if segment.id in present:
+            segments.append({"id": segment.id, "category_id": categories[segment.category_id]})
     # OpenCV has the channels the other way round.
-    _, png = cv2.imencode(".png", segment_colors(panoptic_seg)[:, :, ::-1])
+    _, png = cv2.imencode(".png", segment_colors(found.ids)[:, :, ::-1])
     return {
         "image_id": image.id,
         "file_name": Path(image.file_name).with_suffix(".png").name,
-        "segments_info": converted,
+        "segments_info": segments,
         "png": png.tobytes(),
     }
 

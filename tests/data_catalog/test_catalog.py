@@ -26,6 +26,9 @@ def test_every_config_names_data_sets_that_fit_its_model(name):
         known = metadata(dataset)
         assert known is not None, dataset
         assert len(known.thing_classes) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        if cfg.MODEL.META_ARCHITECTURE in ("PanopticFPN", "SemanticSegmentor"):
+            assert known.stuff_classes is not None
+            assert len(known.stuff_classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         if cfg.MODEL.KEYPOINT_ON:
             assert known.keypoint_names is not None
             assert len(known.keypoint_names) == cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS

@@ -86,6 +86,8 @@ def test_a_test_set_has_neither_annotations_nor_frequencies(tmp_path):
         (["annotations", 0, "area"], None, "area"),
         (["annotations", 0, "segmentation"], [], "'segmentation'"),
         (["annotations", 0, "segmentation"], [[1, 2]], "'segmentation'"),
+        (["annotations", 0, "segmentation"], [[1, 2, 3, 4]], "less than 3 points"),
+        (["annotations", 0, "segmentation"], [[1, 2, 3, 4, 5, 6, 7]], "less than 3 points"),
         (["annotations"], VALID["annotations"] * 2, "id 1 twice"),
     ],
 )

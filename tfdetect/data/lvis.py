@@ -142,4 +142,8 @@ def _check_annotation(
     if not isinstance(area, (int, float)) or isinstance(area, bool):
         raise InputError(f"{path}: {where}.area must be a number, correct the file")
     check_segmentation(path, entry)
+    polygons = entry["segmentation"]
+    # pycocotools takes four numbers for a box.
+    if isinstance(polygons, list) and any(len(p) < 6 or len(p) % 2 for p in polygons):
+        raise InputError(f"{path}: {where} has a polygon of less than 3 points, correct the file")
     return entry

@@ -59,10 +59,18 @@ def test_chain_is_suppressed_one_by_one(implementation):
 
 
 def test_threshold_is_strict_and_empty_boxes_overlap_nothing(implementation):
-    boxes = np.array([[0, 0, 2, 1], [1, 0, 3, 1], [5, 5, 5, 5], [5, 5, 5, 5]], np.float32)
-    keep = batched_nms(boxes, np.ones(4, np.float32), np.zeros(4, np.int32), 1 / 3)
-    # IoU of the first two: 1 / 3 in float32, not above the threshold
-    np.testing.assert_array_equal(keep, [True, True, True, True])
+    boxes = np.array([[0, 0, 3, 1], [1, 0, 4, 1], [5, 5, 5, 5], [5, 5, 5, 5]], np.float32)
+    keep = batched_nms(boxes, np.ones(4, np.float32), np.zeros(4, np.int32), 0.5)
+    np.testing.assert_array_equal(keep, [True, True, True, True])  # the first two: exactly 0.5
+
+
+@pytest.mark.parametrize(("shift", "kept"), [(1, False), (3, True)])
+def test_threshold_is_compared_in_float64(implementation, shift, kept):
+    """IoUs of 1 / 3 and 7 / 10: in float32 the one is above, the other below its float64 value."""
+    width, threshold = {1: (2, 1 / 3), 3: (17, 0.7)}[shift]
+    boxes = np.array([[0, 0, width, 1], [shift, 0, shift + width, 1]], np.float32)
+    keep = batched_nms(boxes, np.ones(2, np.float32), np.zeros(2, np.int32), threshold)
+    np.testing.assert_array_equal(keep, [True, kept])
 
 
 def test_hostile(implementation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
@@ -17,7 +18,7 @@ def batched_nms(
     """Greedy NMS, each group (image and class, or image and FPN level) for itself.
 
     A box is suppressed when its IoU with a kept box of its group that stands before it is strictly
-    greater than the threshold. The order is by falling score, equal scores by index. The meaning is
+    greater than the threshold; the IoU is float32, the threshold float64, as in torchvision. The order is by falling score, equal scores by index. The meaning is
     that of the loop form of torchvision's `batched_nms`; its other form, which shifts the groups
     apart in the plane and so rounds the coordinates, is not reproduced.
 
@@ -61,6 +62,10 @@ def _portable_nms(
 
 def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) -> tf.Tensor:
     """NMS of boxes that are sorted by group and within it by score: a mask of the kept ones."""
+    # A float32 exceeds the float64 threshold just where it exceeds the float32 below or at that.
+    threshold = np.float32(iou_threshold)
+    if threshold > iou_threshold:
+        threshold = np.nextafter(threshold, np.float32(-1))
     count = tf.shape(boxes)[0]
     x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
     area = (x2 - x1) * (y2 - y1)
@@ -79,7 +84,7 @@ def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) 
         union = area[start:stop, None] + area[None, start:end] - intersection
         index = tf.range(end - start)
         suppresses = (
-            (intersection / union > iou_threshold)  # 0 / 0 is NaN, and NaN suppresses nothing
+            (intersection / union > threshold)  # 0 / 0 is NaN, and NaN suppresses nothing
             & (groups[start:stop, None] == groups[None, start:end])
             & (index[: stop - start, None] < index[None, :])
         )

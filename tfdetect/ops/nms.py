@@ -64,7 +64,7 @@ def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) 
     """NMS of boxes that are sorted by group and within it by score: a mask of the kept ones."""
     # A float32 exceeds the float64 threshold just where it exceeds the float32 below or at that.
     threshold = np.float32(iou_threshold)
-    if threshold > iou_threshold:
+    if float(threshold) > iou_threshold:
         threshold = np.nextafter(threshold, np.float32(-1))
     count = tf.shape(boxes)[0]
     x1, y1, x2, y2 = tf.unstack(boxes, axis=1)

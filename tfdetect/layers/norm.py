@@ -9,6 +9,8 @@ from tfdetect.errors import InputError
 _EPSILON = 1e-5
 _GROUPS = 32
 _BATCH_NORMS = ("FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+# What `make_norm` knows.
+NORMS = ("", *_BATCH_NORMS, "GN")
 
 
 class BatchNorm(tf.Module):
@@ -67,7 +69,8 @@ def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
     in the statistics of training; GN.
 
     Raises:
-        InputError: there is no such layer, or the channels do not make 32 groups for GN.
+        InputError: the channels do not make 32 groups for GN.
+        ValueError: there is no such layer.
     """
     if name == "":
         return None
@@ -77,5 +80,4 @@ def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
         if channels % _GROUPS:
             raise InputError(f"NORM: GN has {_GROUPS} groups, into which {channels} do not divide")
         return GroupNorm(channels)
-    known = ", ".join([*_BATCH_NORMS, "GN"])
-    raise InputError(f"NORM: {name!r} is not supported; use {known} or ''")
+    raise ValueError(f"{name!r} is none of {NORMS}")

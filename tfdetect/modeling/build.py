@@ -8,6 +8,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.norm import NORMS
 from tfdetect.modeling.backbone.fpn import (
     build_regnet_fpn,
     build_resnet_fpn,
@@ -50,6 +51,12 @@ def build_model(cfg: CfgNode) -> tf.Module:
     Raises:
         InputError: for a part that is not supported, naming the configuration key.
     """
+    for section, node in cfg.MODEL.items():
+        norm = node.get("NORM", "") if isinstance(node, CfgNode) else ""
+        if norm not in NORMS:
+            raise InputError(
+                f"MODEL.{section}.NORM: {norm!r} is not supported; use {', '.join(NORMS[1:])} or ''"
+            )
     return choose(META_ARCHITECTURES, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE)(cfg)
 
 

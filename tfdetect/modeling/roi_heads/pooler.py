@@ -57,7 +57,8 @@ class RoIPooler:
     ):
         if pooler_type not in ("ROIAlign", "ROIAlignV2"):
             raise InputError(
-                f"{key}.POOLER_TYPE: {pooler_type!r} is not supported; use ROIAlignV2 or ROIAlign"
+                f"{key}.POOLER_TYPE: {pooler_type!r} is not supported; use ROIAlignV2 or ROIAlign "
+                "(rotated boxes are out of scope)"
             )
         self.resolution = resolution
         self._sampling_ratio = sampling_ratio

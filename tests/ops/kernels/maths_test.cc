@@ -1,6 +1,7 @@
 // Puts the TensorFlow-free files through ordinary and hostile inputs; meant to be compiled with
 // -fsanitize=address,undefined (test_maths.py does). Prints what is wrong and exits with 1.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -243,6 +244,48 @@ void TestPasteMasks() {
   }
 }
 
+// The bicubic kernel of distance, and a map resized by it at one pixel.
+double Cubic(double d) {
+  d = std::fabs(d);
+  if (d < 1) return (1.25 * d - 2.25) * d * d + 1;
+  return d < 2 ? ((-0.75 * d + 3.75) * d - 6) * d + 3 : 0;
+}
+
+double Resized(const float* map, int64_t side, double y, double x) {
+  const double top = std::floor(y), left = std::floor(x);
+  double sum = 0.0;
+  for (double yy = top - 1; yy <= top + 2; ++yy) {
+    for (double xx = left - 1; xx <= left + 2; ++xx) {
+      const int64_t cy = std::min(std::max(static_cast<int64_t>(yy), int64_t{0}), side - 1);
+      const int64_t cx = std::min(std::max(static_cast<int64_t>(xx), int64_t{0}), side - 1);
+      sum += Cubic(y - yy) * Cubic(x - xx) * map[cy * side + cx];
+    }
+  }
+  return sum;
+}
+
+// The greatest value is found although most lines are skipped, in maps with and without a peak.
+void TestKeypointMaximum() {
+  const int64_t side = 9;
+  for (int i = 0; i < 60; ++i) {
+    std::vector<float> map = UniformVector(side * side);
+    if (i % 2) map[generator() % map.size()] += Uniform(0, 9);
+    const int64_t columns = 1 + generator() % 50, rows = 1 + generator() % 50;
+    const float box[] = {0, 0, static_cast<float>(columns), static_cast<float>(rows)};
+    float result[4];
+    DecodeKeypoints(map.data(), box, side, 1, 0, 1, result);
+    const auto value = [&](double y, double x) {
+      return Resized(map.data(), side, y * side / rows - 0.5, x * side / columns - 0.5);
+    };
+    double greatest = -1e9;
+    for (int64_t y = 0; y < rows; ++y) {
+      for (int64_t x = 0; x < columns; ++x) greatest = std::max(greatest, value(y + 0.5, x + 0.5));
+    }
+    EXPECT(std::fabs(result[2] - greatest) < 1e-4);
+    EXPECT(std::fabs(value(result[1], result[0]) - greatest) < 1e-4);
+  }
+}
+
 void TestDecodeKeypoints() {
   std::vector<float> boxes = HostileBoxes();
   boxes.resize(4 * 60);
@@ -311,7 +354,8 @@ void TestDeformConv() {
       scale += std::fabs(y[i] * dy[i]);
     }
     for (size_t i = 0; i < x.size(); ++i) products[1] += static_cast<double>(x[i]) * dx[i];
-    for (size_t i = 0; i < mask.size(); ++i) products[2] += static_cast<double>(mask[i]) * d_mask[i];
+    for (size_t i = 0; i < mask.size(); ++i)
+      products[2] += static_cast<double>(mask[i]) * d_mask[i];
     for (size_t i = 0; i < weight.size(); ++i)
       products[3] += static_cast<double>(weight[i]) * d_weight[i];
     for (int i = 1; i < 4; ++i) EXPECT(std::fabs(products[i] - products[0]) <= 1e-5 * scale);
@@ -328,6 +372,7 @@ int main() {
   TestNms();
   TestPasteMasks();
   TestDecodeKeypoints();
+  TestKeypointMaximum();
   TestMatMul();
   TestDeformConv();
   std::printf("%d failures\n", failures);

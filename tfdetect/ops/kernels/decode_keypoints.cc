@@ -70,6 +70,8 @@ class Resizer {
         column_taps_(MakeTaps(side, columns_)),
         row_taps_(MakeTaps(side, rows_)),
         stretched_(side * columns_),
+        is_stretched_(side),
+        bounds_(rows_),
         line_(columns_) {}
 
   int64_t columns() const { return columns_; }
@@ -80,23 +82,18 @@ class Resizer {
     int64_t x = 0, y = 0;
   };
 
-  // A line of the resized map at a time, so that memory does not grow with its area.
+  // A line of the resized map at a time, so that memory does not grow with its area, and only
+  // lines that can hold the greatest value: few of them in a map with a peak.
   Greatest FirstGreatest(const float* map) {
-    for (int64_t y = 0; y < side_; ++y) {
-      const float* row = map + y * side_;
-      for (int64_t x = 0; x < columns_; ++x) {
-        const Taps& taps = column_taps_[x];
-        stretched_[y * columns_ + x] =
-            taps.weight[0] * row[taps.index[0]] + taps.weight[1] * row[taps.index[1]] +
-            taps.weight[2] * row[taps.index[2]] + taps.weight[3] * row[taps.index[3]];
-      }
-    }
+    map_ = map;
+    std::fill(is_stretched_.begin(), is_stretched_.end(), false);
+    BoundLines();
+    const int64_t likely = std::max_element(bounds_.begin(), bounds_.end()) - bounds_.begin();
+    const float reached = ComputeLine(likely);
     Greatest best;
     for (int64_t y = 0; y < rows_; ++y) {
-      const float* sources[4];
-      for (int t = 0; t < 4; ++t) sources[t] = &stretched_[row_taps_[y].index[t] * columns_];
-      float greatest;
-      CombineRows(sources, row_taps_[y].weight, columns_, line_.data(), &greatest);
+      if (bounds_[y] < reached || bounds_[y] < best.value) continue;
+      const float greatest = ComputeLine(y);
       if (greatest <= best.value) continue;
       const auto found = std::find(line_.begin(), line_.end(), greatest);
       if (found != line_.end()) best = {greatest, found - line_.begin(), y};
@@ -105,10 +102,64 @@ class Resizer {
   }
 
  private:
+  // What no value of each line exceeds. Along one axis the negative weights sum to -0.1875 at
+  // most, so a stretched row leaves the range of its inputs by no more than that share of it.
+  void BoundLines() {
+    std::vector<float> low(side_), high(side_);
+    for (int64_t y = 0; y < side_; ++y) {
+      float least = std::numeric_limits<float>::infinity(), most = -least;
+      for (int64_t x = 0; x < side_; ++x) {
+        least = std::min(least, map_[y * side_ + x]);
+        most = std::max(most, map_[y * side_ + x]);
+      }
+      const float beyond = 0.1876f * (most - least);
+      low[y] = least - beyond;
+      high[y] = most + beyond;
+    }
+    for (int64_t y = 0; y < rows_; ++y) {
+      float bound = 0.0f, magnitude = 0.0f;
+      for (int t = 0; t < 4; ++t) {
+        const float weight = row_taps_[y].weight[t];
+        const int32_t row = row_taps_[y].index[t];
+        bound += weight * (weight > 0.0f ? high[row] : low[row]);
+        magnitude += std::fabs(weight) * std::max(std::fabs(high[row]), std::fabs(low[row]));
+      }
+      bound += 1e-5f * magnitude;  // far more than rounding
+      // NaN where there are infinite logits: then nothing is known.
+      bounds_[y] = std::isnan(bound) ? std::numeric_limits<float>::infinity() : bound;
+    }
+  }
+
+  // Fills `line_` with row y of the resized map; returns its greatest value.
+  float ComputeLine(int64_t y) {
+    const float* sources[4];
+    for (int t = 0; t < 4; ++t) sources[t] = Stretched(row_taps_[y].index[t]);
+    float greatest;
+    CombineRows(sources, row_taps_[y].weight, columns_, line_.data(), &greatest);
+    return greatest;
+  }
+
+  // A row of the map resized along x.
+  const float* Stretched(int64_t y) {
+    float* stretched = &stretched_[y * columns_];
+    if (is_stretched_[y]) return stretched;
+    is_stretched_[y] = true;
+    const float* row = map_ + y * side_;
+    for (int64_t x = 0; x < columns_; ++x) {
+      const Taps& taps = column_taps_[x];
+      stretched[x] = taps.weight[0] * row[taps.index[0]] + taps.weight[1] * row[taps.index[1]] +
+                     taps.weight[2] * row[taps.index[2]] + taps.weight[3] * row[taps.index[3]];
+    }
+    return stretched;
+  }
+
   int64_t side_, columns_, rows_;
+  const float* map_ = nullptr;
   std::vector<Taps> column_taps_, row_taps_;
-  std::vector<float> stretched_;  // [side, columns]: resized along x only
-  std::vector<float> line_;       // a row of the resized map
+  std::vector<float> stretched_;  // [side, columns]
+  std::vector<bool> is_stretched_;
+  std::vector<float> bounds_;  // [rows]
+  std::vector<float> line_;    // [columns]
 };
 
 }  // namespace

@@ -9,9 +9,9 @@
 namespace tfdetect {
 namespace {
 
-constexpr int kWarps = 4;    // in a block of the forward kernel
-constexpr int kTileH = 4;    // pixels of a block of the gradient kernel,
-constexpr int kTileW = 8;    // a quarter of them each warp
+constexpr int kWarps = 4;  // in a block
+constexpr int kTileH = 4;  // pixels of a block of the gradient kernel,
+constexpr int kTileW = 8;  // a quarter of them each warp
 constexpr int kThreads = kWarps * kWarp;
 
 // One axis of one region: sampled as by SampleAxis in roi_align_axis.cc.
@@ -189,7 +189,8 @@ __global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const
     for (int i = 0; i < count; ++i) {
       const int64_t r = first + candidates[i];
       const Region region = MakeRegion(shape, boxes + 4 * r);
-      const T* bins = grad + r * shape.pooled_height * shape.pooled_width * shape.channels + channel;
+      const int64_t num_bins = int64_t{shape.pooled_height} * shape.pooled_width;
+      const T* bins = grad + r * num_bins * shape.channels + channel;
       for (int p = 0; p < kPixels; ++p) {
         const int pixel = warp * kPixels + p;
         const int y = tile_y + pixel / kTileW, x = tile_x + pixel % kTileW;

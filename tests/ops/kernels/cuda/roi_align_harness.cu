@@ -1,10 +1,13 @@
-// ROIAlign on a GPU without TensorFlow: checked against the CPU's files, and timed.
-//
-//   K=tfdetect/ops/kernels
-//   nvcc -O3 -std=c++17 --fmad=false -arch=native -I $K tests/ops/kernels/cuda/roi_align_harness.cu \
-//     $K/roi_align.cu $K/roi_align.cc $K/roi_align_axis.cc -o roi_align_harness && ./roi_align_harness
-//
-// With -shared -Xcompiler -fPIC it is the library that compare_with_torchvision.py calls.
+/*
+ROIAlign on a GPU without TensorFlow: checked against the CPU's files, and timed.
+
+  K=tfdetect/ops/kernels
+  nvcc -O3 -std=c++17 --fmad=false -arch=native -I $K -o roi_align_harness \
+    tests/ops/kernels/cuda/roi_align_harness.cu $K/roi_align.cu \
+    $K/roi_align.cc $K/roi_align_axis.cc
+
+With -shared -Xcompiler -fPIC it is the library that compare_with_torchvision.py calls.
+*/
 
 #include <cuda_runtime.h>
 

@@ -90,3 +90,13 @@ def test_interpolation(oracle):
     x = tf.constant(nhwc(data["x"]))
     check(nearest_double(x), data["nearest2x"])
     check(tf.image.resize(x, [22, 26]), data["bilinear2x"])
+
+
+def test_grouped_convolution_in_a_graph():
+    """With norm and ReLU behind it, which TensorFlow would fuse into a kernel without groups."""
+    conv = Conv2d(8, 8, 3, padding=1, groups=4, bias=False, norm="FrozenBN")
+    conv.weight.assign(np.random.default_rng(0).normal(size=[3, 3, 2, 8]))
+    conv.norm.bias.assign(np.linspace(-1, 1, 8))
+    x = tf.constant(np.random.default_rng(1).normal(size=[2, 9, 11, 8]), tf.float32)
+    result = tf.function(lambda x: tf.nn.relu(conv(x)))(x)
+    np.testing.assert_allclose(result, tf.nn.relu(conv(x)), atol=1e-5)

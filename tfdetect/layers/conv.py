@@ -31,6 +31,7 @@ class Conv2d(tf.Module):
         self._stride = stride
         self._padding = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
         self._dilation = dilation
+        self._groups = groups
         self.weight = tf.Variable(
             tf.zeros([kernel_size, kernel_size, in_channels // groups, out_channels])
         )
@@ -41,11 +42,15 @@ class Conv2d(tf.Module):
         """x: [N, H, W, in_channels]; the result is in its type."""
         weight = self.weight
         bias = self.bias
-        if isinstance(self.norm, BatchNorm):
-            # Scaling the weights, not the output, saves a pass over the feature map.
-            scale, shift = self.norm.scale_and_shift()
+        norm = self.norm
+        # Scaling the weights, not the output, saves a pass over the feature map. Not with groups:
+        # TensorFlow fuses the addition with the convolution, and its fused kernel on the CPU knows
+        # no groups.
+        if isinstance(norm, BatchNorm) and self._groups == 1:
+            scale, shift = norm.scale_and_shift()
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift
+            norm = None
         y = tf.nn.conv2d(
             x,
             tf.cast(weight, x.dtype),
@@ -55,9 +60,7 @@ class Conv2d(tf.Module):
         )
         if bias is not None:
             y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-        if self.norm is not None and not isinstance(self.norm, BatchNorm):
-            y = self.norm(y)
-        return y
+        return y if norm is None else norm(y)
 
 
 class ConvTranspose2d(tf.Module):

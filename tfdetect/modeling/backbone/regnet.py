@@ -40,7 +40,9 @@ class SqueezeExcitation(tf.Module):
         }
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        mean = tf.reduce_mean(tf.cast(x, tf.float32), [1, 2], keepdims=True)
+        # One axis after the other, as a sum of so many terms in a row would lose digits.
+        mean = tf.reduce_mean(tf.cast(x, tf.float32), 2, keepdims=True)
+        mean = tf.reduce_mean(mean, 1, keepdims=True)
         squeezed = tf.nn.relu(self.f_ex["0"](tf.cast(mean, x.dtype)))
         return x * tf.sigmoid(self.f_ex["2"](squeezed))
 

@@ -20,17 +20,18 @@ TFDETECT_INLINE uint8_t Clip(int32_t sum) {
   return static_cast<uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-// Three channels are computed as four lanes: `padded` holds the row's pixels four bytes apart.
+// Three channels are computed as four lanes, the fourth of no use: `padded` may be read one byte
+// beyond the row.
 TFDETECT_CLONES void ResizeRow3(const ResizeAxis& axis, const uint8_t* padded, int64_t outputs,
                                 uint8_t* output) {
   const int32_t* weights = axis.weights.data();
   for (int64_t x = 0; x < outputs; ++x, weights += axis.stride) {
-    const uint8_t* pixel = padded + 4 * static_cast<int64_t>(axis.first[x]);
+    const uint8_t* pixel = padded + 3 * static_cast<int64_t>(axis.first[x]);
     const int32_t count = axis.count[x];
     Int4 sum = {kHalf, kHalf, kHalf, kHalf};
     for (int32_t t = 0; t < count; ++t) {
       Byte4 bytes;
-      Load(pixel + 4 * t, bytes);
+      Load(pixel + 3 * t, bytes);
       sum += __builtin_convertvector(bytes, Int4) * weights[t];
     }
     for (int c = 0; c < 3; ++c) output[3 * x + c] = Clip(sum[c]);
@@ -109,12 +110,12 @@ ResizeAxis MakeResizeAxis(int64_t in, int64_t out) {
 void ResizeRows(const ResizeAxis& axis, const uint8_t* image, int64_t width, int64_t channels,
                 int64_t begin, int64_t end, uint8_t* output) {
   const int64_t outputs = static_cast<int64_t>(axis.first.size());
-  std::vector<uint8_t> padded(channels == 3 ? 4 * width : 0);
+  std::vector<uint8_t> padded(channels == 3 ? 3 * width + 1 : 0);
   for (int64_t y = begin; y < end; ++y) {
     const uint8_t* row = image + y * width * channels;
     uint8_t* to = output + y * outputs * channels;
     if (channels == 3) {
-      for (int64_t x = 0; x < width; ++x) std::memcpy(padded.data() + 4 * x, row + 3 * x, 3);
+      std::memcpy(padded.data(), row, 3 * width);
       ResizeRow3(axis, padded.data(), outputs, to);
     } else {
       ResizeRowAny(axis, row, channels, outputs, to);

@@ -1,4 +1,4 @@
-"""Pictures of detections that one would show to others."""
+"""Pictures of detections and segmentations that one would show to others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import supervision as sv
 from PIL import Image, ImageDraw, ImageFont
 
 from tfdetect.data.files import write_bytes_atomically
-from tfdetect.detections import Detections
+from tfdetect.detections import Detections, PanopticSegmentation
 from tfdetect.errors import InputError
 
 KEYPOINT_THRESHOLD = 0.05
@@ -35,6 +35,9 @@ _LARGE = 2048
 """Pictures whose longer side is larger need no antialiasing: their lines are wide."""
 
 _MASK_OPACITY = 0.4
+
+_LEAST_LABELLED = 400
+"""Regions of a smaller part of the image than one in so many have no label."""
 
 
 def draw_detections(
@@ -78,14 +81,7 @@ def draw_detections(
     detections = detections.select(shown)
     colors = [PALETTE.by_idx(int(index)) for index in color_indices[shown]]
 
-    enlarge = min(8, max(1, round(_SMALL / max(height, width))))
-    picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
-    size = math.sqrt(height * width) * enlarge
-    # supervision's lines have hard edges: draw at twice the size and average. Repeated pixels
-    # average to themselves, so what is not drawn on stays as it is.
-    fine = 2 if max(picture.shape) <= _LARGE else 1
-    canvas = picture.repeat(fine, axis=0).repeat(fine, axis=1)
-    line = fine * max(2, round(size / 400))
+    enlarge, fine, line, canvas = _enlarge(image)
     scale = fine * enlarge
     if detections.masks is not None:
         for mask, color in zip(detections.masks, colors, strict=True):
@@ -98,17 +94,71 @@ def draw_detections(
         ):
             keypoints = detections.keypoints[index] * (scale, scale, 1)
             _draw_keypoints(canvas, keypoints, keypoint_connections, color, line)
-    if fine > 1:
-        cv2.resize(canvas, picture.shape[1::-1], dst=picture, interpolation=cv2.INTER_AREA)
-    else:
-        picture = canvas
     texts = [
-        f"{class_names[index] if index < len(class_names) else index} {score:.0%}"
+        f"{_name(class_names, index)} {score:.0%}"
         for index, score in zip(detections.classes.tolist(), detections.scores, strict=True)
     ]
-    return _draw_labels(
-        picture, texts, detections.boxes * enlarge, colors, max(14, round(size / 55))
+    return _draw_labels(_reduce(canvas, fine), texts, detections.boxes * enlarge, colors)
+
+
+def draw_semantic(
+    image: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    class_colors: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
+    """A copy of the image with its semantic segmentation laid over it.
+
+    Args:
+        image: uint8 [height, width, 3], BGR.
+        labels: int [height, width], the class of each pixel.
+        class_names: of each class; a class beyond them shows as its number.
+        class_colors: (red, green, blue) of each class; those of the palette without them.
+
+    Returns:
+        uint8 [k * height, k * width, 3], BGR, k >= 1, as `draw_detections` gives.
+    """
+    shown = [int(label) for label in np.unique(labels)]
+    return _draw_regions(
+        image,
+        [labels == label for label in shown],
+        [_name(class_names, label) for label in shown],
+        [_class_color(class_colors, label) for label in shown],
     )
+
+
+def draw_panoptic(
+    image: np.ndarray,
+    panoptic: PanopticSegmentation,
+    class_names: Sequence[str],
+    stuff_class_names: Sequence[str],
+    stuff_colors: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
+    """A copy of the image with its panoptic segmentation laid over it.
+
+    Stuff has the colour of its class; things have one for each, and their score in the label.
+
+    Args:
+        image: uint8 [height, width, 3], BGR.
+        panoptic: of the image.
+        class_names: of the things.
+        stuff_class_names: of the stuff.
+        stuff_colors: (red, green, blue) of each stuff class; those of the palette without them.
+
+    Returns:
+        uint8 [k * height, k * width, 3], BGR, k >= 1, as `draw_detections` gives.
+    """
+    # Things last, so that their contours are whole.
+    segments = sorted(panoptic.segments, key=lambda segment: segment.isthing)
+    texts, colors = [], []
+    for segment in segments:
+        if segment.isthing:
+            texts.append(f"{_name(class_names, segment.category_id)} {segment.score:.0%}")
+            colors.append(PALETTE.by_idx(segment.id - 1))
+        else:
+            texts.append(_name(stuff_class_names, segment.category_id))
+            colors.append(_class_color(stuff_colors, segment.category_id))
+    return _draw_regions(image, [panoptic.ids == segment.id for segment in segments], texts, colors)
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
@@ -125,6 +175,63 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
         raise InputError(f"{path}: JPEG holds at most 65500 pixels a side, write .png instead")
     _, encoded = cv2.imencode(suffix, image, options)
     write_bytes_atomically(path, encoded.tobytes())
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) else str(index)
+
+
+def _class_color(colors: Sequence[Sequence[int]] | None, index: int) -> sv.Color:
+    if colors is None or index >= len(colors):
+        return PALETTE.by_idx(index)
+    return sv.Color(*colors[index])
+
+
+def _enlarge(image: np.ndarray) -> tuple[int, int, int, np.ndarray]:
+    """How often the picture repeats the image and the canvas the picture, the width of lines on
+    the canvas, and the canvas."""
+    height, width = image.shape[:2]
+    enlarge = min(8, max(1, round(_SMALL / max(height, width))))
+    picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    # supervision's lines have hard edges: draw at twice the size and average. Repeated pixels
+    # average to themselves, so what is not drawn on stays as it is.
+    fine = 2 if max(picture.shape) <= _LARGE else 1
+    line = fine * max(2, round(math.sqrt(height * width) * enlarge / 400))
+    return enlarge, fine, line, picture.repeat(fine, axis=0).repeat(fine, axis=1)
+
+
+def _reduce(canvas: np.ndarray, fine: int) -> np.ndarray:
+    """The picture of a canvas that is `fine` times as large."""
+    if fine == 1:
+        return canvas
+    height, width = canvas.shape[:2]
+    return cv2.resize(canvas, (width // fine, height // fine), interpolation=cv2.INTER_AREA)
+
+
+def _draw_regions(
+    image: np.ndarray,
+    masks: Sequence[np.ndarray],
+    texts: Sequence[str],
+    colors: Sequence[sv.Color],
+) -> np.ndarray:
+    """Masks that do not overlap, each with its label in the middle of its widest part."""
+    enlarge, fine, line, canvas = _enlarge(image)
+    labelled, points = [], []
+    for index, (mask, color) in enumerate(zip(masks, colors, strict=True)):
+        _draw_mask(canvas, mask, fine * enlarge, color, line // 2)
+        # Slivers have no room for a label.
+        if mask.sum() * _LEAST_LABELLED >= mask.size:
+            framed = np.pad(mask, 1).astype(np.uint8)
+            distance = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            y, x = np.unravel_index(distance.argmax(), distance.shape)
+            labelled.append(index)
+            points.append([x - 0.5, y - 0.5] * 2)
+    return _draw_labels(
+        _reduce(canvas, fine),
+        [texts[index] for index in labelled],
+        np.array(points, np.float64).reshape(-1, 4) * enlarge,
+        [colors[index] for index in labelled],
+    )
 
 
 def _draw_mask(
@@ -187,9 +294,9 @@ def _draw_labels(
     texts: Sequence[str],
     boxes: np.ndarray,
     colors: Sequence[sv.Color],
-    font_size: int,
 ) -> np.ndarray:
     """Labels in the picture, each at its box, clear of one another where that can be."""
+    font_size = max(14, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 55))
     image = Image.fromarray(picture[:, :, ::-1])
     draw = ImageDraw.Draw(image)
     normal = _font(font_size)

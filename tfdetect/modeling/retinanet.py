@@ -106,8 +106,8 @@ class RetinaNet(tf.Module):
             )
         self.backbone = backbone
         self._in_features = list(retinanet.IN_FEATURES)
-        self._anchors = AnchorGenerator(cfg, [shapes[name][1] for name in self._in_features])
-        self._selection = {
+        self.anchor_generator = AnchorGenerator(cfg, [shapes[name][1] for name in self._in_features])
+        self.selection = {
             "weights": list(retinanet.BBOX_REG_WEIGHTS),
             "score_threshold": retinanet.SCORE_THRESH_TEST,
             "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
@@ -117,7 +117,7 @@ class RetinaNet(tf.Module):
         self.head = RetinaNetHead(
             cfg,
             shapes[self._in_features[0]][0],
-            self._anchors.anchors_per_cell,
+            self.anchor_generator.anchors_per_cell,
             len(self._in_features),
         )
 
@@ -145,7 +145,7 @@ class RetinaNet(tf.Module):
         inputs = [features[name] for name in self._in_features]
         logits, deltas = self.head(inputs)
         detections = select_dense_detections(
-            logits, deltas, self._anchors(inputs), **self._selection
+            logits, deltas, self.anchor_generator(inputs), **self.selection
         )
         stages = {**stages, **features}
         for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):

@@ -1,0 +1,88 @@
+"""RetinaNet, semantic and panoptic FPN, narrow: in a batch, without detections, in bfloat16."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import DATA, ROOT
+from dense_models import CONFIGS, make, network, two_images
+
+from tfdetect.checkpoint.names import named_variables
+from tfdetect.config import load_config
+from tfdetect.modeling.build import build_model
+from tfdetect.serving.pipeline import Pipeline
+
+with gzip.open(DATA / "zoo_state_dicts.json.gz", "rt") as file:
+    STATE_DICTS = json.load(file)
+DENSE = [name for name in STATE_DICTS if any(kind in name for kind in CONFIGS)]
+
+
+@pytest.mark.parametrize("config", DENSE)
+def test_variables_are_those_of_the_zoo(config):
+    with tf.device("cpu"):
+        model = build_model(load_config(ROOT / "configs" / config))
+    ours = {named.name: list(named.foreign_shape) for named in named_variables(model)}
+    assert ours == STATE_DICTS[config]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_batch_of_two_sizes(name, implementation):
+    """Each image of the batch as alone in the same padding: maps to 1e-5 of their scale, labels
+    and segments but for a pixel in a thousand. There is something in both."""
+    cfg, model = make(name)
+    images, sizes = two_images()
+    run, pipeline = network(cfg, model), Pipeline(cfg, model)
+    outputs, _ = run(images, sizes)
+    found = pipeline.detect(images, sizes)
+    for index in range(2):
+        # The other image gone, its place in the padding kept.
+        alone = np.where(np.arange(2)[:, None, None, None] == index, images, 0)
+        if "sem_seg_logits" in outputs:
+            logits, expected = (x["sem_seg_logits"][index] for x in (outputs, run(alone, sizes)[0]))
+            np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+        for key, expected in pipeline.detect(alone, sizes).items():
+            share = np.mean(found[key][index].numpy() == expected[index].numpy())
+            close = np.allclose(found[key][index], expected[index], atol=1e-3)
+            assert close or (key in ("sem_seg", "panoptic_seg") and share > 0.999), key
+        height, width = sizes[index]
+        if "sem_seg" in found:
+            labels = found["sem_seg"][index].numpy()
+            assert labels.shape == (90, 80)
+            assert len(np.unique(labels[:height, :width])) > 1
+            assert not labels[height:].any()
+            assert not labels[:, width:].any()
+        if "num_detections" in found:
+            assert found["num_detections"][index] > 2
+        if "num_segments" in found:
+            assert found["num_segments"][index] > 2
+
+
+@pytest.mark.parametrize("name", ["retinanet", "panoptic"])
+def test_without_detections(name, implementation):
+    cfg, model = make(
+        name, MODEL__RETINANET__SCORE_THRESH_TEST=1.0, MODEL__ROI_HEADS__SCORE_THRESH_TEST=1.0
+    )
+    pipeline = Pipeline(cfg, model)
+    found = pipeline.detect(*two_images())
+    np.testing.assert_array_equal(found["num_detections"], [0, 0])
+    assert not found["pred_boxes"].numpy().any()
+    if name == "panoptic":
+        assert not found["segment_isthing"].numpy().any()
+        assert found["num_segments"].numpy().all()  # the stuff is there
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bfloat16(name, implementation):
+    """Every output and stage is finite; logits, boxes and scores are float32."""
+    cfg, model = make(name)
+    outputs, stages = network(cfg, model, tf.bfloat16)(*two_images())
+    for key, value in (outputs | stages).items():
+        if value.dtype.is_floating:
+            assert np.isfinite(tf.cast(value, tf.float32)).all(), key
+    for key, value in outputs.items():
+        assert value.dtype in (tf.float32, tf.int32), key
+    assert stages["p3"].dtype == tf.bfloat16

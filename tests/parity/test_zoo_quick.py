@@ -1,0 +1,174 @@
+"""Every architecture of the zoo's R-CNNs, narrow and on small images with seeded weights.
+
+What the numbers must be is tested at full size; here, that each runs in a batch of images of
+different sizes, with nothing found, with the portable operators and in bfloat16.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import seeded_weights
+import tensorflow as tf
+from conftest import ROOT
+
+from tfdetect.checkpoint.assign import assign_state_dict
+from tfdetect.checkpoint.names import named_variables
+from tfdetect.config import load_config
+from tfdetect.data.images import read_image
+from tfdetect.modeling.build import build_model, takes_proposals
+from tfdetect.modeling.preprocess import Preprocessor
+from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
+from tfdetect.ops import kernels
+
+# 32 channels are the least that group normalisation takes.
+NARROW = {
+    "INPUT.MIN_SIZE_TEST": 96,
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 32,
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": 32,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_HEADS.NUM_CLASSES": 5,
+    "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": [32, 32],
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 32,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 40,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 50,
+    "TEST.DETECTIONS_PER_IMAGE": 10,
+}
+R18 = {"MODEL.RESNETS.DEPTH": 18}
+GROUPS = {"MODEL.RESNETS.NUM_GROUPS": 4, "MODEL.RESNETS.WIDTH_PER_GROUP": 8}
+VERSION_1 = {"MODEL.RESNETS.DEFORM_MODULATED": False, "MODEL.RESNETS.DEFORM_NUM_GROUPS": 2}
+VERSION_2 = {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.DEFORM_MODULATED": True, **GROUPS}
+SIGMOID = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True, **R18}
+NARROW_REGNET = {
+    "MODEL.REGNETS.STEM_WIDTH": 8,
+    "MODEL.REGNETS.W_0": 8,
+    "MODEL.REGNETS.W_A": 4.0,
+    "MODEL.REGNETS.GROUP_WIDTH": 8,
+    "MODEL.REGNETS.DEPTH": 8,
+    "MODEL.REGNETS.W_M": 1.7,
+}
+ARCHITECTURES = {
+    "fpn": ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", R18),
+    "keypoints": ("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x", R18),
+    "r34": ("COCO-Detection/faster_rcnn_R_50_FPN_1x", {"MODEL.RESNETS.DEPTH": 34}),
+    "resnext": ("COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x", GROUPS),
+    "c4": ("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x", {}),
+    "dc5": ("COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_1x", {}),
+    "gn": ("Misc/scratch_mask_rcnn_R_50_FPN_3x_gn", R18),
+    "syncbn": ("Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn", R18),
+    "cls_agnostic": ("Misc/mask_rcnn_R_50_FPN_1x_cls_agnostic", R18),
+    "sigmoid": ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", SIGMOID),
+    "dconv_v1": ("Misc/mask_rcnn_R_50_FPN_1x_dconv_c3-c5", VERSION_1),
+    "cascade_dconv_v2": ("Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv", VERSION_2),
+    "cascade": ("Misc/cascade_mask_rcnn_R_50_FPN_1x", R18),
+    "rpn": ("COCO-Detection/rpn_R_50_FPN_1x", R18),
+    "rpn_c4": ("COCO-Detection/rpn_R_50_C4_1x", R18),
+    "fast_rcnn": ("COCO-Detection/fast_rcnn_R_50_FPN_1x", R18),
+    "regnetx": ("new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", NARROW_REGNET),
+    "regnety": ("new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ", NARROW_REGNET),
+}
+
+
+def configure(name, **changes):
+    config, options = ARCHITECTURES[name]
+    if name.startswith("regnet"):
+        options = {**options, "MODEL.ROI_BOX_HEAD.NUM_CONV": 1}
+    options = {**NARROW, **options, **changes}
+    return load_config(
+        ROOT / "configs" / f"{config}.yaml", [item for pair in options.items() for item in pair]
+    )
+
+
+@lru_cache(maxsize=1)
+def make(name):
+    cfg = configure(name)
+    model = build_model(cfg)
+    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
+    assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
+    return cfg, model
+
+
+@lru_cache
+def images():
+    """Two images, the second smaller than the first both ways, so that it alone is padded."""
+    photograph = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
+    batch = np.zeros([2, 200, 300, 3], np.uint8)
+    batch[0] = photograph[::2, ::2]
+    batch[1, :180, :240] = photograph[100:280, 200:440]
+    return batch, np.array([[200, 300], [180, 240]], np.int32)
+
+
+def run(cfg, model, count=2, dtype=tf.float32):
+    """The outputs and stages of the first `count` images, features in `dtype`."""
+    batch, sizes = (values[:count] for values in images())
+    inputs, resized = Preprocessor(cfg, model.size_divisibility)(batch, tf.constant(sizes))
+    given = []
+    if takes_proposals(cfg):
+        grid = np.arange(0, 150, 30, np.float32)
+        corners = np.stack(np.meshgrid(grid, grid), -1).reshape(1, -1, 2)
+        sides = np.array([60, 45])
+        boxes = np.concatenate([corners, corners + sides], -1).repeat(count, 0)
+        counts = tf.constant([len(corners[0])] * count)
+        given = transform_proposals(
+            tf.constant(boxes, tf.float32),
+            counts,
+            sizes,
+            resized,
+            topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
+            min_box_size=float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
+        )
+    return model(tf.cast(inputs, dtype), resized, *given)
+
+
+def check_close(found, expected, atol):
+    """Every array within `atol` of its scale."""
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        scale = np.abs(values).max() or 1.0
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=atol * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_batch_and_portable_operators(name):
+    """In a graph and in a batch as alone, and portable as native: to float32 rounding."""
+    cfg, model = make(name)
+    detections, _ = tf.function(lambda: run(cfg, model), autograph=False)()
+    count = int(detections["num_detections"][0])
+    assert 0 < count <= detections["scores"].shape[1]
+    alone, _ = run(cfg, model, count=1)
+    first = {key: values[:1].numpy() for key, values in detections.items()}
+    check_close({key: values.numpy() for key, values in alone.items()}, first, 1e-4)
+    with kernels.implementation("portable"):
+        portable, _ = run(cfg, model, count=1)
+    check_close({key: values.numpy() for key, values in portable.items()}, first, 1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_bfloat16(name):
+    """Features in bfloat16; boxes, logits and scores stay float32; all of it finite."""
+    cfg, model = make(name)
+    detections, stages = run(cfg, model, dtype=tf.bfloat16)
+    for key, values in {**stages, **detections}.items():
+        if values.dtype.is_floating:
+            assert np.isfinite(tf.cast(values, tf.float32).numpy()).all(), key
+    assert all(values.dtype in (tf.float32, tf.int32) for values in detections.values())
+    in_bfloat16 = {key for key, values in stages.items() if values.dtype == tf.bfloat16}
+    in_float32 = {key for key, values in stages.items() if values.dtype == tf.float32}
+    assert in_bfloat16
+    assert all(key.startswith(("p", "res", "s")) for key in in_bfloat16)
+    assert all(key.startswith(("rpn_", "proposal", "box_")) for key in in_float32)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_nothing_found(name, implementation):
+    """No proposal is large enough: no detection, and every slot is empty."""
+    cfg = configure(name, **{"MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 100_000})
+    detections, _ = run(cfg, build_model(cfg))
+    for key, values in detections.items():
+        assert values.shape[0] == 2
+        assert not values.numpy().any(), key

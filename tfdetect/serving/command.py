@@ -18,9 +18,10 @@ from tfdetect.data.files import check_writable, write_json
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.coco import evaluate, format_table, prediction_record, to_results
+from tfdetect.evaluation.coco import evaluate, format_table, to_results
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
-from tfdetect.visualize import draw_detections, write_image
+from tfdetect.serving.records import Records
+from tfdetect.visualize import draw_detections, draw_panoptic, draw_semantic, write_image
 
 if TYPE_CHECKING:
     from tfdetect.serving.predictor import Predictor
@@ -41,26 +42,19 @@ def _predict(args: argparse.Namespace) -> int:
     files = find_images(args.input)
     predictor = _load(args)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
-    records = []
+    records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
     for index, image, detections in _run(predictor, files, args.batch_size, unread):
-        if args.json is not None:
-            records.append(prediction_record(files[index].name, detections))
+        if records is not None:
+            records.add(files[index].name, detections)
         if pictures is not None:
-            drawn = draw_detections(
-                image,
-                detections,
-                predictor.class_names,
-                predictor.keypoint_connections,
-                args.confidence_threshold,
-                predictor.keypoint_classes,
-            )
+            drawn = _draw(image, detections, predictor, args.confidence_threshold)
             write_image(pictures[index], drawn)
         target = "" if pictures is None else f" -> {pictures[index]}"
-        found = _summary(detections, predictor.class_names, args.confidence_threshold)
+        found = _summary(detections, predictor, args.confidence_threshold)
         print(f"{files[index]}: {found}{target}", flush=True)
-    if args.json is not None:
-        write_json(args.json, records)
+    if records is not None:
+        records.write()
     return 1 if unread else 0
 
 
@@ -74,13 +68,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise InputError(f"{args.evaluate}: lists no images")
     predictor = _load(args)
     results: list[dict[str, Any]] = []
-    records = []
+    records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
     with tqdm(total=len(files), desc="Evaluating", unit="image") as progress:
         for index, _, detections in _run(predictor, files, args.batch_size, unread):
             results += to_results(detections, dataset.images[index].id, dataset.category_ids)
-            if args.json is not None:
-                records.append(prediction_record(dataset.images[index].file_name, detections))
+            if records is not None:
+                records.add(dataset.images[index].file_name, detections)
             progress.update()
     tasks = ["bbox"]
     tasks += ["segm"] if predictor.cfg.MODEL.MASK_ON else []
@@ -89,8 +83,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     output = Path(args.output)
     write_json(output / RESULTS, results)
     write_json(output / METRICS, _without_nan(metrics))
-    if args.json is not None:
-        write_json(args.json, records)
+    if records is not None:
+        records.write()
     print(format_table(metrics))
     print(f"results: {output / RESULTS}")
     return 1 if unread else 0
@@ -161,13 +155,47 @@ def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     return result
 
 
-def _summary(detections: Detections, class_names: Sequence[str], threshold: float) -> str:
-    """Such as "2 person, 1 circle"."""
+def _draw(
+    image: np.ndarray, detections: Detections, predictor: Predictor, threshold: float
+) -> np.ndarray:
+    """The picture of what the model is for: segments, classes of pixels, or detections."""
+    if detections.panoptic is not None:
+        return draw_panoptic(
+            image,
+            detections.panoptic,
+            predictor.class_names,
+            predictor.stuff_class_names,
+            predictor.stuff_colors,
+        )
+    if detections.sem_seg is not None:
+        names, colors = predictor.stuff_class_names, predictor.stuff_colors
+        return draw_semantic(image, detections.sem_seg, names, colors)
+    return draw_detections(
+        image,
+        detections,
+        predictor.class_names,
+        predictor.keypoint_connections,
+        threshold,
+        predictor.keypoint_classes,
+    )
+
+
+def _summary(detections: Detections, predictor: Predictor, threshold: float) -> str:
+    """Such as "2 person, 1 circle", and the stuff by falling area: "2 person, sky, grass"."""
     shown = detections.classes[detections.scores >= threshold].tolist()
-    if not shown:
-        return f"nothing above {threshold:g}"
-    counts = Counter(class_names[label] for label in shown)
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    areas: dict[int, int] = {}
+    if detections.panoptic is not None:
+        segments = detections.panoptic.segments
+        shown = [segment.category_id for segment in segments if segment.isthing]
+        areas = {s.category_id: s.area for s in segments if not s.isthing}
+    elif detections.sem_seg is not None:
+        labels, pixels = np.unique(detections.sem_seg, return_counts=True)
+        areas = dict(zip(labels.tolist(), pixels.tolist(), strict=True))
+    counts = Counter(predictor.class_names[label] for label in shown)
+    parts = [f"{count} {name}" for name, count in counts.most_common()]
+    largest_first = sorted(areas, key=areas.__getitem__, reverse=True)
+    parts += [predictor.stuff_class_names[label] for label in largest_first]
+    return ", ".join(parts) or f"nothing above {threshold:g}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -182,14 +210,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", metavar="DIR", help="folder for the pictures or the results")
     parser.add_argument(
-        "--json", metavar="FILE", help="write every detection of the model to this file"
+        "--json",
+        metavar="FILE",
+        help="write everything that the model finds to this file (panoptic maps beside it)",
     )
     parser.add_argument(
         "--confidence-threshold",
         type=_unit_interval,
         default=0.5,
         metavar="SCORE",
-        help="draw and count detections from this score on (default 0.5)",
+        help="draw and count detections from this score on (default 0.5); what a panoptic model "
+        "combines is in its configuration, MODEL.PANOPTIC_FPN.COMBINE",
     )
     parser.add_argument(
         "--batch-size",

@@ -37,10 +37,12 @@ def shortest_edge_size(sizes: tf.Tensor, short_edge: int, max_size: int) -> tf.T
 
 
 def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resize as `Image.resize(size, BILINEAR)` does in Pillow up to 12, to the bit.
+    """Resize as `Image.resize(size, BILINEAR)` does in Pillow 11, to the bit.
 
     The filter is a triangle as wide as the reduction (so shrinking does not alias); the horizontal
-    pass comes first and is rounded to uint8; the coefficients have 22 fractional bits.
+    pass comes first and is rounded to uint8; the coefficients have 22 fractional bits. Pillow 12.2
+    and later take the vertical pass first in some shapes, which differs by a grey level here and
+    there; Detectron2's published results are older.
 
     Args:
         image: uint8 [H, W, C], H and W at least 1.

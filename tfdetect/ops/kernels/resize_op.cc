@@ -23,7 +23,7 @@ REGISTER_OP("TfdetectResizeBilinearUint8")
       c->set_output(0, output);
       return absl::OkStatus();
     })
-    .Doc("Pillow's Image.resize(BILINEAR) of an image [H, W, C] to size [h, w], bit for bit.");
+    .Doc("Pillow 11's Image.resize(BILINEAR) of an image [H, W, C] to size [h, w], bit for bit.");
 
 class ResizeBilinearUint8Op : public tensorflow::OpKernel {
  public:
@@ -46,13 +46,12 @@ class ResizeBilinearUint8Op : public tensorflow::OpKernel {
                 tensorflow::errors::InvalidArgument("image is empty: ",
                                                     image.shape().DebugString()));
 
-    // As in Pillow, a side that keeps its length is not filtered, and columns go first in an image
-    // that is shrunk along y and over a hundred times as high as wide.
-    const bool columns_first = in_height > 100 * in_width && height < in_height;
+    // As in Pillow 11, a side that keeps its length is not filtered, and rows go first. (Later
+    // versions put the columns first in some shapes.)
     const uint8_t* from = image.flat<uint8_t>().data();
     int64_t rows = in_height, row_pixels = in_width;
     Tensor between;
-    for (const bool along_y : {columns_first, !columns_first}) {
+    for (const bool along_y : {false, true}) {
       if (along_y ? rows == height : row_pixels == width) continue;
       const int64_t new_rows = along_y ? height : rows, new_pixels = along_y ? row_pixels : width;
       const bool is_last = new_rows == height && new_pixels == width;

@@ -3,7 +3,7 @@
 `zoo_values.json` has the SHA-256 of each config, merged with its bases and the defaults and
 written as canonical JSON. It was recorded from Detectron2's own files (main, commit 02b5c4e2) with
 plain dictionaries, so that nothing of `tfdetect.config` took part; the empty name is the defaults.
-MODEL.REGNETS, which Detectron2's schema lacks, is left out of what is compared.
+The keys that Detectron2's schema lacks (OWN_KEYS) are left out of what is compared.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from tfdetect.config import dump_config, get_cfg, load_config
 
 RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
 CONFIGS = ROOT / "configs"
+OWN_KEYS = ("MODEL.REGNETS", "INPUT.LARGE_SCALE_JITTER", "DATALOADER.ON_ERROR")
 
 
 def digest(cfg) -> str:
-    model = {key: value for key, value in cfg.MODEL.items() if key != "REGNETS"}
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in cfg.items()}
+    for key in OWN_KEYS:
+        section, name = key.split(".")
+        del values[section][name]
     return hashlib.sha256(
-        json.dumps({**cfg, "MODEL": model}, sort_keys=True, separators=(",", ":")).encode()
+        json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
 
 

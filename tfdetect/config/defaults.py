@@ -3,7 +3,8 @@
 The names, the nesting, the types and the values are Detectron2's (`detectron2.config.get_cfg`),
 so that its YAML files, which state only what differs from them, mean the same here. Keys that no
 model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
-complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.REGNETS` is this project's.
+complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.REGNETS`,
+`INPUT.LARGE_SCALE_JITTER` and `DATALOADER.ON_ERROR` are this project's.
 """
 
 from __future__ import annotations
@@ -222,6 +223,15 @@ DEFAULTS: dict[str, Any] = {
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
         },
+        # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
+        # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
+        "LARGE_SCALE_JITTER": {
+            "ENABLED": False,
+            # The image is fitted into a square of SIZE times a random scale of this range, and
+            # cropped or padded to SIZE x SIZE pixels.
+            "SCALE": [0.1, 2.0],
+            "SIZE": 1024,
+        },
     },
     "DATASETS": {
         "TRAIN": (),
@@ -238,6 +248,9 @@ DEFAULTS: dict[str, Any] = {
         "REPEAT_THRESHOLD": 0.0,
         "REPEAT_SQRT": True,
         "FILTER_EMPTY_ANNOTATIONS": True,
+        # This project's own: what to do about a broken annotation, or an image that cannot be
+        # read, in training: "stop", or "skip" it, name it and go on.
+        "ON_ERROR": "stop",
     },
     "SOLVER": {
         "LR_SCHEDULER_NAME": "WarmupMultiStepLR",

@@ -106,7 +106,9 @@ class RetinaNet(tf.Module):
             )
         self.backbone = backbone
         self._in_features = list(retinanet.IN_FEATURES)
-        self.anchor_generator = AnchorGenerator(cfg, [shapes[name][1] for name in self._in_features])
+        self.anchor_generator = AnchorGenerator(
+            cfg, [shapes[name][1] for name in self._in_features]
+        )
         self.selection = {
             "weights": list(retinanet.BBOX_REG_WEIGHTS),
             "score_threshold": retinanet.SCORE_THRESH_TEST,

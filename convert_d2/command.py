@@ -104,6 +104,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMetadata:
     """The names of classes and keypoints: of the zoo's data set, of the file, or numbers."""
+    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+        return dataclasses.replace(catalog.numbered(1), thing_classes=["object"])
     key, classes, stuff = _class_numbers(cfg)
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
     stuff_classes = [f"stuff {index}" for index in range(stuff)] or None

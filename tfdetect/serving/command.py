@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from convert_d2.proposals import image_names, read_proposals
 from tfdetect.data.coco import read_coco
 from tfdetect.data.files import check_writable, write_json
 from tfdetect.data.images import find_images, read_image
@@ -40,11 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     files = find_images(args.input)
+    proposals = _find_proposals(args.proposals, [image_names(path) for path in files])
     predictor = _load(args)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
-    for index, image, detections in _run(predictor, files, args.batch_size, unread):
+    for index, image, detections in _run(predictor, files, proposals, args.batch_size, unread):
         if records is not None:
             records.add(files[index].name, detections)
         if pictures is not None:
@@ -66,12 +68,16 @@ def _evaluate(args: argparse.Namespace) -> int:
     files = [folder / image.file_name for image in dataset.images]
     if not files:
         raise InputError(f"{args.evaluate}: lists no images")
+    ids = [str(image.id) for image in dataset.images]
+    proposals = _find_proposals(args.proposals, [[name] for name in ids])
     predictor = _load(args)
+    if predictor.cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+        raise InputError(f"{args.model}: proposes boxes without classes; --evaluate needs classes")
     results: list[dict[str, Any]] = []
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
     with tqdm(total=len(files), desc="Evaluating", unit="image") as progress:
-        for index, _, detections in _run(predictor, files, args.batch_size, unread):
+        for index, _, detections in _run(predictor, files, proposals, args.batch_size, unread):
             results += to_results(detections, dataset.images[index].id, dataset.category_ids)
             if records is not None:
                 records.add(dataset.images[index].file_name, detections)
@@ -98,8 +104,20 @@ def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, fl
     }
 
 
+def _find_proposals(path: str | None, names: Sequence[Sequence[str]]) -> list[np.ndarray] | None:
+    """The proposals of each image, which the file may have under any of the image's names."""
+    if path is None:
+        return None
+    proposals = read_proposals(path)
+    return [proposals.find(known_as) for known_as in names]
+
+
 def _run(
-    predictor: Predictor, files: Sequence[Path], batch_size: int, unread: list[Path]
+    predictor: Predictor,
+    files: Sequence[Path],
+    proposals: Sequence[np.ndarray] | None,
+    batch_size: int,
+    unread: list[Path],
 ) -> Iterator[tuple[int, np.ndarray, Detections]]:
     """Yield (index into `files`, image, detections); name what cannot be read and go on.
 
@@ -117,7 +135,8 @@ def _run(
             if len(files) > 1:
                 print(f"error: {error}", file=sys.stderr)
         if batch and (len(batch) == batch_size or index == len(files) - 1):
-            found = predictor.predict_batch([image for _, image in batch])
+            given = None if proposals is None else [proposals[position] for position, _ in batch]
+            found = predictor.predict_batch([image for _, image in batch], given)
             for (position, image), detections in zip(batch, found, strict=True):
                 yield position, image, detections
             batch = []
@@ -236,6 +255,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--evaluate", metavar="JSON", help="COCO annotations to measure average precision against"
     )
     parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
+    parser.add_argument(
+        "--proposals",
+        metavar="FILE",
+        help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
+        "found in it by their id in the annotations, else by file name",
+    )
     args = parser.parse_args(arguments)
     if args.evaluate is not None:
         if args.images is None or args.output is None:

@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
+from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
 
 
 class Pipeline(tf.Module):
@@ -17,6 +18,10 @@ class Pipeline(tf.Module):
         self.model = model
         self._preprocess = Preprocessor(cfg, model.size_divisibility)
         self._postprocess = Postprocessor(cfg)
+        self._proposal_options = {
+            "topk": cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
+            "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
+        }
 
     @tf.function(
         input_signature=[
@@ -44,4 +49,33 @@ class Pipeline(tf.Module):
         """
         batch, resized_sizes = self._preprocess(images, sizes)
         outputs, _ = self.model(batch, resized_sizes)
+        return self._postprocess(outputs, tf.shape(batch)[1:3], resized_sizes, sizes)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, 3], tf.uint8),
+            tf.TensorSpec([None, 2], tf.int32),
+            tf.TensorSpec([None, None, 4], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ],
+        autograph=False,
+    )
+    def detect_in_proposals(
+        self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor, counts: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Detect objects with a model that is given its proposals (`FastRCNN`).
+
+        Args:
+            images, sizes: as `detect`'s.
+            proposals: float32 [B, P, 4] in pixels of the images given, the best of each first.
+            counts: int32 [B], how many of each image's P are meant.
+
+        Returns:
+            As `detect`.
+        """
+        batch, resized_sizes = self._preprocess(images, sizes)
+        boxes, counts = transform_proposals(
+            proposals, counts, sizes, resized_sizes, **self._proposal_options
+        )
+        outputs, _ = self.model(batch, resized_sizes, boxes, counts)
         return self._postprocess(outputs, tf.shape(batch)[1:3], resized_sizes, sizes)

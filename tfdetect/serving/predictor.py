@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
+from tfdetect.modeling.build import takes_proposals
 from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving.pipeline import Pipeline
 
@@ -66,27 +67,38 @@ class Predictor:
             ],
         )
 
-    def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
+    def __call__(
+        self,
+        images: np.ndarray | Sequence[np.ndarray],
+        proposals: np.ndarray | Sequence[np.ndarray] | None = None,
+    ) -> Detections | list[Detections]:
         """Detect.
 
         Args:
             images: one uint8 [H, W, 3] array in BGR order (as `cv2.imread` gives), or several of
                 any sizes, which go through the network together, padded as Detectron2 pads them.
+            proposals: of each image float [P, 4], (x1, y1, x2, y2) in its pixels, the best first;
+                for a model with MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, and only there.
 
         Returns:
             Its detections, or a list of the detections of each.
 
         Raises:
-            InputError: an image is of another type or shape.
+            InputError: an image or its proposals are of another type or shape, or proposals are
+                missing or not wanted.
         """
         if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self.predict_batch([images])[0]
-        return self.predict_batch(list(images))
+            given = None if proposals is None else [np.asarray(proposals)]
+            return self.predict_batch([images], given)[0]
+        return self.predict_batch(list(images), None if proposals is None else list(proposals))
 
-    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+    def predict_batch(
+        self, images: Sequence[np.ndarray], proposals: Sequence[np.ndarray] | None = None
+    ) -> list[Detections]:
         """The detections of each of several images; see `__call__`."""
         for index, image in enumerate(images):
             _check_image(index, image)
+        boxes = self._check_proposals(len(images), proposals)
         if len(images) == 0:
             return []
         sizes = np.array([image.shape[:2] for image in images], np.int32)
@@ -94,8 +106,31 @@ class Predictor:
         for slot, image in zip(batch, images, strict=True):
             slot[: image.shape[0], : image.shape[1]] = image
         with tf.device(self._device):
-            outputs = self._pipeline.detect(batch, sizes)
+            if boxes is None:
+                outputs = self._pipeline.detect(batch, sizes)
+            else:
+                outputs = self._pipeline.detect_in_proposals(batch, sizes, *_pad_boxes(boxes))
             return [self._unpack(outputs, index, size) for index, size in enumerate(sizes)]
+
+    def _check_proposals(
+        self, count: int, proposals: Sequence[np.ndarray] | None
+    ) -> list[np.ndarray] | None:
+        if not takes_proposals(self.cfg):
+            if proposals is not None:
+                raise InputError("proposals: this model makes its own; leave them out")
+            return None
+        if proposals is None:
+            raise InputError(
+                "MODEL.PROPOSAL_GENERATOR.NAME: this model needs PrecomputedProposals; "
+                "give those of each image (predict.py: --proposals FILE)"
+            )
+        boxes = [np.asarray(array, np.float32) for array in proposals]
+        if len(boxes) != count:
+            raise InputError(f"proposals: {len(boxes)} arrays for {count} images; give one of each")
+        for index, array in enumerate(boxes):
+            if array.ndim != 2 or array.shape[1] != 4:
+                raise InputError(f"proposals {index}: expected [P, 4], got {list(array.shape)}")
+        return boxes
 
     def _unpack(self, outputs: dict[str, tf.Tensor], index: int, size: np.ndarray) -> Detections:
         height, width = (int(length) for length in size)
@@ -134,6 +169,15 @@ def _unpack_panoptic(found: dict[str, tf.Tensor], height: int, width: int) -> Pa
         of_thing = {"score": score, "instance_id": instance} if isthing else {}
         segments.append(Segment(index + 1, category, isthing, area, **of_thing))
     return PanopticSegmentation(found["panoptic_seg"][:height, :width].numpy(), tuple(segments))
+
+
+def _pad_boxes(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """[P_i, 4] of each of B images as float32 [B, P, 4] with zeros, and int32 [B], the P_i."""
+    counts = np.array([len(array) for array in boxes], np.int32)
+    padded = np.zeros([len(boxes), counts.max(), 4], np.float32)
+    for slot, array in zip(padded, boxes, strict=True):
+        slot[: len(array)] = array
+    return padded, counts
 
 
 def _check_image(index: int, image: np.ndarray) -> None:

@@ -18,9 +18,10 @@ def batched_nms(
     """Greedy NMS, each group (image and class, or image and FPN level) for itself.
 
     A box is suppressed when its IoU with a kept box of its group that stands before it is strictly
-    greater than the threshold; the IoU is float32, the threshold float64, as in torchvision. The order is by falling score, equal scores by index. The meaning is
-    that of the loop form of torchvision's `batched_nms`; its other form, which shifts the groups
-    apart in the plane and so rounds the coordinates, is not reproduced.
+    greater than the threshold; the IoU is float32, the threshold float64, as in torchvision. The
+    order is by falling score, equal scores by index. The meaning is that of the loop form of
+    torchvision's `batched_nms`; its other form, which shifts the groups apart in the plane and so
+    rounds the coordinates, is not reproduced.
 
     Args:
         boxes: float32 [N, 4].

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfdetect.data.json_format import check_annotation, check_unique, entries, get, read_object
+from tfdetect.data.json_format import (
+    check_annotation,
+    check_each,
+    check_unique,
+    entries,
+    get,
+    read_object,
+)
+from tfdetect.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,14 @@ class CocoDataset:
     annotations: tuple[Mapping[str, Any], ...] | None
 
 
-def read_coco(path: str | os.PathLike[str]) -> CocoDataset:
+def read_coco(
+    path: str | os.PathLike[str], report: Callable[[InputError], None] | None = None
+) -> CocoDataset:
     """Read an annotation file in COCO's instances or person-keypoints format.
+
+    Args:
+        path: the file.
+        report: gets the error of each broken annotation, which is then left out; None raises it.
 
     Raises:
         InputError: the file is missing, is not JSON, or is not in COCO's format.
@@ -68,10 +82,11 @@ def read_coco(path: str | os.PathLike[str]) -> CocoDataset:
     check_unique(path, "categories", (entry["id"] for entry in root["categories"]))
     annotations = None
     if "annotations" in root:
-        annotations = [
-            check_annotation(path, entry, where, names)
-            for where, entry in entries(path, root, "annotations", "COCO", may_be_empty=True)
-        ]
+        annotations = check_each(
+            entries(path, root, "annotations", "COCO", may_be_empty=True),
+            lambda where, entry: check_annotation(path, entry, where, names),
+            report,
+        )
         # The well-known minival files of COCO 2014 repeat a few; Detectron2 lets them pass too.
         if "minival" not in path.name:
             check_unique(path, "annotations", (entry["id"] for entry in annotations))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,29 @@ def check_unique(path: Path, key: str, ids: Iterable[int]) -> None:
         if value in seen:
             raise InputError(f"{path}: {key} has id {value} twice, give each its own")
         seen.add(value)
+
+
+def check_each(
+    found: Iterable[tuple[str, dict[str, Any]]],
+    check: Callable[[str, dict[str, Any]], dict[str, Any]],
+    report: Callable[[InputError], None] | None,
+) -> list[dict[str, Any]]:
+    """What `check(where, entry)` returns of each entry.
+
+    Args:
+        found: of `entries`.
+        check: raises an `InputError` if an entry is broken.
+        report: gets that error, and the entry is left out; None raises it.
+    """
+    checked = []
+    for where, entry in found:
+        try:
+            checked.append(check(where, entry))
+        except InputError as error:
+            if report is None:
+                raise
+            report(error)
+    return checked
 
 
 def check_annotation(

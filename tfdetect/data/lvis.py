@@ -7,13 +7,14 @@ those that were looked for and are not there, and those of which more are there 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfdetect.data.json_format import (
     check_annotation,
+    check_each,
     check_segmentation,
     check_unique,
     entries,
@@ -71,8 +72,14 @@ class LvisDataset:
     annotations: tuple[Mapping[str, Any], ...] | None
 
 
-def read_lvis(path: str | os.PathLike[str]) -> LvisDataset:
+def read_lvis(
+    path: str | os.PathLike[str], report: Callable[[InputError], None] | None = None
+) -> LvisDataset:
     """Read an annotation file in LVIS's format, as Detectron2's `load_lvis_json` understands it.
+
+    Args:
+        path: the file.
+        report: gets the error of each broken annotation, which is then left out; None raises it.
 
     Raises:
         InputError: the file is missing, is not JSON, or is not in LVIS's format.
@@ -105,10 +112,11 @@ def read_lvis(path: str | os.PathLike[str]) -> LvisDataset:
         raise InputError(f"{path}: a category's 'frequency' must be r, c or f, correct the file")
     annotations = None
     if "annotations" in root:
-        annotations = [
-            _check_annotation(path, entry, where, categories)
-            for where, entry in entries(path, root, "annotations", "LVIS", may_be_empty=True)
-        ]
+        annotations = check_each(
+            entries(path, root, "annotations", "LVIS", may_be_empty=True),
+            lambda where, entry: _check_annotation(path, entry, where, categories),
+            report,
+        )
         check_unique(path, "annotations", (entry["id"] for entry in annotations))
     return LvisDataset(
         path=path,

@@ -1,0 +1,150 @@
+"""From a record to the arrays that a model trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycocotools.mask as coco_mask
+
+from tfdetect.data.geometry import transform_boxes, transform_keypoints
+from tfdetect.data.images import read_image
+from tfdetect.data.training.records import Annotation, Record
+from tfdetect.data.training.transforms import ImageTransform
+from tfdetect.errors import InputError
+from tfdetect.modeling.polygon_masks import polygon_boxes, rasterize_polygons
+
+_SMALLEST_SIDE = 1e-5
+"""Of a box that is not empty, in pixels (Detectron2: `filter_empty_instances`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An augmented image and its objects, in pixels of the augmented image.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        boxes: float32 [G, 4] XYXY.
+        classes: int32 [G].
+        polygons: of each object, float64 [2 P] each; None without masks, or with bitmasks.
+        bitmasks: bool [G, H, W]; None without masks, or with polygons.
+        keypoints: float32 [G, N, 3] of x, y and visibility; None without keypoints.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    polygons: list[list[np.ndarray]] | None
+    bitmasks: np.ndarray | None
+    keypoints: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingMapper:
+    """Reads a record's image, and applies transforms to it and to what is in it.
+
+    Detectron2: `DatasetMapper` in training.
+
+    Attributes:
+        image_format: INPUT.FORMAT, "BGR" or "RGB".
+        mask_format: INPUT.MASK_FORMAT, "polygon" or "bitmask"; None for a model without masks.
+        recompute_boxes: whether boxes are drawn around what the transforms leave of the masks.
+        keypoint_flip_indices: [N], of `geometry.keypoint_flip_indices`; None for a model without
+            keypoints.
+    """
+
+    image_format: str
+    mask_format: str | None
+    recompute_boxes: bool
+    keypoint_flip_indices: np.ndarray | None
+
+    def __call__(self, record: Record, transforms: Sequence[ImageTransform]) -> Example:
+        """Make an example.
+
+        Crowds are left out, and so is what the transforms leave nothing of.
+
+        Raises:
+            InputError: the image cannot be read or is not of the record's size, or a mask is
+                broken.
+        """
+        image = read_image(record.file_name, self.image_format)
+        if image.shape[:2] != (record.height, record.width):
+            raise InputError(
+                f"{record.file_name}: has {image.shape[1]} x {image.shape[0]} pixels, its"
+                f" annotations say {record.width} x {record.height}: correct them"
+            )
+        for transform in transforms:
+            image = transform.apply_image(image)
+        size = image.shape[:2]
+        objects = [a for a in record.annotations if not a.iscrowd]
+        boxes = np.reshape([a.box for a in objects], (-1, 4))
+        boxes = transform_boxes(boxes, transforms, size).astype(np.float32)
+        kept = np.ones(len(objects), dtype=bool)
+        polygons = bitmasks = keypoints = None
+        if self.mask_format == "polygon":
+            polygons = [_transform_polygons(a, transforms) for a in objects]
+            kept &= np.array([bool(p) for p in polygons], dtype=bool)
+            if self.recompute_boxes:
+                boxes = polygon_boxes(polygons)
+        elif self.mask_format == "bitmask":
+            bitmasks = np.zeros((len(objects), *size), dtype=bool)
+            for mask, annotation in zip(bitmasks, objects, strict=True):
+                mask[:] = _transform_mask(annotation, transforms, record, size)
+            kept &= bitmasks.any(axis=(1, 2))
+            if self.recompute_boxes:
+                boxes = _bitmask_boxes(bitmasks)
+        if self.keypoint_flip_indices is not None:
+            keypoints = np.zeros((len(objects), len(self.keypoint_flip_indices), 3), np.float32)
+            for row, annotation in zip(keypoints, objects, strict=True):
+                row[:] = transform_keypoints(
+                    annotation.keypoints, transforms, size, self.keypoint_flip_indices
+                )
+        kept &= (boxes[:, 2:] - boxes[:, :2] > _SMALLEST_SIDE).all(axis=1)
+        classes = np.array([a.class_index for a in objects], np.int32)
+        return Example(
+            image=image,
+            boxes=boxes[kept],
+            classes=classes[kept],
+            polygons=polygons and [p for p, keep in zip(polygons, kept, strict=True) if keep],
+            bitmasks=None if bitmasks is None else bitmasks[kept],
+            keypoints=None if keypoints is None else keypoints[kept],
+        )
+
+
+def _transform_polygons(
+    annotation: Annotation, transforms: Sequence[ImageTransform]
+) -> list[np.ndarray]:
+    polygons = list(annotation.polygons or ())
+    for transform in transforms:
+        polygons = transform.apply_polygons(polygons)
+    return polygons
+
+
+def _transform_mask(
+    annotation: Annotation,
+    transforms: Sequence[ImageTransform],
+    record: Record,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """bool [H, W] of the augmented image's `size`."""
+    if annotation.rle is None:
+        # Polygons are drawn after the transforms, whose edges then are as sharp as can be.
+        return rasterize_polygons(_transform_polygons(annotation, transforms), *size)
+    try:
+        mask = coco_mask.decode(annotation.rle)
+    except ValueError as error:
+        raise InputError(f"{record.file_name}: has a mask of broken RLE: correct it") from error
+    for transform in transforms:
+        mask = transform.apply_segmentation(mask)
+    return mask.astype(bool)
+
+
+def _bitmask_boxes(bitmasks: np.ndarray) -> np.ndarray:
+    """float32 [N, 4] XYXY around bool [N, H, W] masks; zeros around an empty one."""
+    boxes = np.zeros((len(bitmasks), 4), np.float32)
+    for box, mask in zip(boxes, bitmasks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes

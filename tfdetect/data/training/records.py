@@ -1,0 +1,331 @@
+"""The annotated images that training goes through, from annotation files of COCO and LVIS."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from yacs.config import CfgNode
+
+from tfdetect.data.catalog import DatasetMetadata
+from tfdetect.data.coco import CocoDataset, read_coco
+from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices, xywh_to_xyxy
+from tfdetect.data.json_format import is_numbers
+from tfdetect.data.lvis import LvisDataset, read_lvis
+from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
+from tfdetect.errors import InputError
+from tfdetect.modeling.polygon_masks import as_polygons
+
+_logger = logging.getLogger("tfdetect.data")
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One object, in pixels of the image as it is on disk.
+
+    Attributes:
+        box: float64 [4] XYXY.
+        class_index: 0..K-1.
+        iscrowd: whether it is a group that nobody separated. Training passes over those.
+        polygons: the outlines, each float64 [2 P] of x0, y0, x1, y1, ...; or None.
+        rle: the mask as pycocotools' compressed RLE; or None. An object of a model with masks
+            that is no crowd has polygons or RLE.
+        keypoints: float64 [N, 3] of x, y in continuous coordinates and visibility (0, 1, 2), for
+            a model with keypoints; else None.
+    """
+
+    box: np.ndarray
+    class_index: int
+    iscrowd: bool
+    polygons: tuple[np.ndarray, ...] | None
+    rle: Mapping[str, Any] | None
+    keypoints: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One image: its path, its size in pixels, its id in the data set, what is in it."""
+
+    file_name: str
+    height: int
+    width: int
+    image_id: int
+    annotations: tuple[Annotation, ...]
+
+
+class BrokenData:
+    """What happens to data that cannot be used: DATALOADER.ON_ERROR.
+
+    Called with an error, it raises it for "stop"; for "skip" it logs and counts it.
+
+    Attributes:
+        count: the errors so far.
+    """
+
+    def __init__(self, on_error: str):
+        if on_error not in ("stop", "skip"):
+            raise InputError(f"DATALOADER.ON_ERROR: {on_error!r} is neither stop nor skip")
+        self.skips = on_error == "skip"
+        self.count = 0
+
+    def __call__(self, error: InputError) -> None:
+        if not self.skips:
+            raise InputError(f"{error} (or set DATALOADER.ON_ERROR skip)") from error
+        self.count += 1
+        _logger.warning("skipped (%d so far): %s", self.count, error)
+
+
+def training_records(cfg: CfgNode) -> tuple[Record, ...]:
+    """Load DATASETS.TRAIN, as Detectron2's `get_detection_dataset_dicts` does.
+
+    The data sets follow one another, the images of each sorted by id. Left out are, under
+    DATALOADER.FILTER_EMPTY_ANNOTATIONS, images with nothing but crowds; and for a model with
+    keypoints, images with fewer labelled ones than
+    MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE.
+
+    The last result is kept: asking again for the same costs nothing.
+
+    Raises:
+        InputError: a data set is unknown, does not fit the model, or cannot be read; an annotation
+            is broken, and DATALOADER.ON_ERROR is "stop"; no image is left.
+    """
+    files = tuple(dataset_files(name) for name in cfg.DATASETS.TRAIN)
+    training_metadata(cfg)
+    keypoints = cfg.MODEL.KEYPOINT_ON
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    mask_format = cfg.INPUT.MASK_FORMAT
+    if mask_format not in ("polygon", "bitmask"):
+        raise InputError(f"INPUT.MASK_FORMAT: {mask_format!r} is neither polygon nor bitmask")
+    return _load(
+        files,
+        mask_format if cfg.MODEL.MASK_ON else None,
+        head.NUM_KEYPOINTS if keypoints else None,
+        cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        head.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
+        cfg.DATALOADER.ON_ERROR,
+    )
+
+
+def training_metadata(cfg: CfgNode) -> DatasetMetadata:
+    """The classes and keypoints of DATASETS.TRAIN, which all its data sets share.
+
+    Raises:
+        InputError: there are none, they differ, or they do not fit the model's NUM_CLASSES and
+            NUM_KEYPOINTS.
+    """
+    names = list(cfg.DATASETS.TRAIN)
+    if not names:
+        raise InputError("DATASETS.TRAIN: names no data set, add one to train on")
+    found = [dataset_metadata(dataset_files(name)) for name in names]
+    first = found[0]
+    for name, other in zip(names, found, strict=True):
+        if other.thing_classes != first.thing_classes:
+            raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different classes")
+        if cfg.MODEL.KEYPOINT_ON and other.keypoint_names != first.keypoint_names:
+            raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different keypoints")
+    head = "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
+    num_classes = cfg.MODEL[head].NUM_CLASSES
+    if len(first.thing_classes) > num_classes:
+        raise InputError(
+            f"MODEL.{head}.NUM_CLASSES: is {num_classes}, but {names[0]} has"
+            f" {len(first.thing_classes)} classes; set it to that"
+        )
+    num_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    in_data = len(first.keypoint_names or [])
+    if cfg.MODEL.KEYPOINT_ON and in_data != num_keypoints:
+        raise InputError(
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS: is {num_keypoints}, but {names[0]} has"
+            f" {in_data} keypoints; set it to that"
+        )
+    return first
+
+
+def flip_indices(metadata: DatasetMetadata) -> np.ndarray | None:
+    """int64 [N]: which keypoint takes each one's place in a mirrored image; None without any."""
+    if metadata.keypoint_names is None:
+        return None
+    return keypoint_flip_indices(metadata.keypoint_names, dict(metadata.keypoint_flip_map))
+
+
+@lru_cache(maxsize=1)
+def _load(
+    files: tuple[DatasetFiles, ...],
+    mask_format: str | None,
+    num_keypoints: int | None,
+    filter_empty: bool,
+    min_keypoints: int,
+    on_error: str,
+) -> tuple[Record, ...]:
+    broken = BrokenData(on_error)
+    records: list[Record] = []
+    for dataset in files:
+        records += _read(dataset, mask_format, num_keypoints, broken)
+    kept = [
+        record
+        for record in records
+        if (not filter_empty or not all(a.iscrowd for a in record.annotations))
+        and (min_keypoints <= 0 or _labelled_keypoints(record) >= min_keypoints)
+    ]
+    names = ", ".join(dataset.name for dataset in files)
+    _logger.info(
+        "%s: %d images to train on; %d without usable annotations are left out",
+        *(names, len(kept), len(records) - len(kept)),
+    )
+    if not kept:
+        raise InputError(
+            f"DATASETS.TRAIN: no image of {names} has annotations to train on, name others or set"
+            " DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
+        )
+    return tuple(kept)
+
+
+def _labelled_keypoints(record: Record) -> int:
+    return sum(
+        int((a.keypoints[:, 2] > 0).sum()) for a in record.annotations if a.keypoints is not None
+    )
+
+
+def _read(
+    files: DatasetFiles, mask_format: str | None, num_keypoints: int | None, broken: BrokenData
+) -> list[Record]:
+    """The records of one data set (Detectron2: `load_coco_json`, `load_lvis_json`)."""
+    dataset: CocoDataset | LvisDataset
+    if files.form == "COCO":
+        dataset = read_coco(files.annotations, broken)
+    else:
+        dataset = read_lvis(files.annotations, broken)
+    if dataset.annotations is None:
+        raise InputError(
+            f"DATASETS.TRAIN: {files.name}: {files.annotations} has no annotations to train on"
+        )
+    classes = {category: index for index, category in enumerate(dataset.category_ids)}
+    sizes = {image.id: (image.height, image.width) for image in dataset.images}
+    by_image: dict[int, list[Annotation]] = defaultdict(list)
+    passed_over: Counter[str] = Counter()
+    for entry in dataset.annotations:
+        if entry["image_id"] not in sizes:
+            passed_over["are of images that the file does not list"] += 1
+            continue
+        try:
+            annotation = _annotation(
+                entry, classes, sizes[entry["image_id"]], mask_format, num_keypoints
+            )
+        except InputError as error:
+            broken(InputError(f"{files.annotations}: annotation {entry['id']}: {error}"))
+            continue
+        if annotation is None:
+            passed_over["have no polygon of three points or more"] += 1
+            continue
+        by_image[entry["image_id"]].append(annotation)
+    for reason, count in passed_over.items():
+        _logger.warning("%s: %d annotations %s; left out", files.annotations, count, reason)
+    return [
+        Record(
+            file_name=str(files.images_dir / image.file_name),
+            height=image.height,
+            width=image.width,
+            image_id=image.id,
+            annotations=tuple(by_image[image.id]),
+        )
+        for image in dataset.images
+    ]
+
+
+def _annotation(
+    entry: Mapping[str, Any],
+    classes: Mapping[int, int],
+    image_size: tuple[int, int],
+    mask_format: str | None,
+    num_keypoints: int | None,
+) -> Annotation | None:
+    """One entry of `annotations`; None for one that Detectron2 drops without a word."""
+    if entry.get("ignore"):
+        raise InputError("'ignore' is not supported; remove it, or the annotation")
+    iscrowd = bool(entry.get("iscrowd", 0))
+    segmentation = entry.get("segmentation")
+    polygons = rle = None
+    if segmentation and isinstance(segmentation, list):
+        segmentation = [p for p in segmentation if _is_polygon(p)]
+        if not segmentation:
+            return None
+    if mask_format is not None and not iscrowd:
+        if isinstance(segmentation, list) and segmentation:
+            polygons = tuple(as_polygons(segmentation))
+        elif isinstance(segmentation, dict):
+            if mask_format == "polygon":
+                raise InputError("its mask is RLE; set INPUT.MASK_FORMAT bitmask")
+            rle = _compressed(segmentation, image_size)
+        else:
+            raise InputError("has no 'segmentation'; add it, or set MODEL.MASK_ON False")
+    return Annotation(
+        box=xywh_to_xyxy(entry["bbox"]),
+        class_index=classes[entry["category_id"]],
+        iscrowd=iscrowd,
+        polygons=polygons,
+        rle=rle,
+        keypoints=None if num_keypoints is None else _keypoints(entry, num_keypoints),
+    )
+
+
+def _is_polygon(value: Any) -> bool:
+    """Whether it has points enough for an area."""
+    if not isinstance(value, list) or not all(type(x) in (int, float) for x in value):
+        raise InputError("a polygon of 'segmentation' is not a list of numbers; correct it")
+    return len(value) >= 6 and len(value) % 2 == 0
+
+
+def _compressed(rle: Mapping[str, Any], image_size: tuple[int, int]) -> Mapping[str, Any]:
+    """COCO's RLE of either kind as pycocotools' compressed one."""
+    counts = rle.get("counts")
+    if rle.get("size") != list(image_size):
+        raise InputError(f"its RLE has the size {rle.get('size')}, its image {list(image_size)}")
+    if isinstance(counts, list):
+        valid = all(type(count) is int and count >= 0 for count in counts)
+        if not valid or sum(counts) != image_size[0] * image_size[1]:
+            raise InputError("the 'counts' of its RLE do not add up to the image; correct them")
+        return coco_mask.frPyObjects(dict(rle), *image_size)
+    if not isinstance(counts, str):
+        raise InputError("its RLE has no 'counts'; correct it")
+    return {"size": list(image_size), "counts": counts.encode("utf-8", "replace")}
+
+
+def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:
+    """float64 [N, 3]; all unlabelled for an object that has none, such as of another class."""
+    given = entry.get("keypoints") or []
+    if not given:
+        return np.zeros((num_keypoints, 3))
+    if not is_numbers(given, 3 * num_keypoints):
+        raise InputError(f"'keypoints' must be {3 * num_keypoints} numbers; correct it")
+    return coco_keypoints(given)
+
+
+def repeat_factors(records: Sequence[Record], threshold: float, sqrt: bool) -> np.ndarray:
+    """How often each image should come in an epoch, so that rare classes come often enough.
+
+    Image I comes max over its classes c of max(1, sqrt(threshold / f(c))) times, where f(c) is the
+    share of images that have class c (LVIS, appendix B.2; Detectron2:
+    `repeat_factors_from_category_frequency`).
+
+    Args:
+        records: the N images.
+        threshold: DATALOADER.REPEAT_THRESHOLD.
+        sqrt: DATALOADER.REPEAT_SQRT; False leaves the square root out.
+
+    Returns:
+        float32 [N], at least 1.
+    """
+    classes = [{a.class_index for a in record.annotations} for record in records]
+    counts = Counter(index for found in classes for index in found)
+    factors = {}
+    for index, count in counts.items():
+        ratio = threshold / (count / len(records))
+        factors[index] = max(1.0, ratio**0.5 if sqrt else ratio)
+    return np.array(
+        [max((factors[index] for index in found), default=1.0) for found in classes], np.float32
+    )

@@ -1,0 +1,69 @@
+"""Which image comes when: infinite streams that depend on a seed alone.
+
+A stream is epochs one after another. Every epoch has its own random numbers, made from the seed
+and the epoch's number, so that a stream can be entered anywhere. They come from NumPy's
+RandomState, whose numbers are the same in every version of NumPy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def random_state(*entropy: int) -> np.random.RandomState:
+    """A generator of random numbers that depend on these integers, not negative, and no others."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(entropy)))
+
+
+class Sampler(ABC):
+    """An infinite stream of indices into the records."""
+
+    @abstractmethod
+    def epoch(self, number: int) -> np.ndarray:
+        """int64 [M], the indices of epoch 0, 1, ..., in order."""
+
+    def __iter__(self) -> Iterator[int]:
+        for number in itertools.count():
+            yield from self.epoch(number).tolist()
+
+
+class TrainingSampler(Sampler):
+    """Every image once in an epoch, shuffled (Detectron2: `TrainingSampler`).
+
+    Args:
+        size: the number of images, at least 1.
+        seed: not negative.
+    """
+
+    def __init__(self, size: int, seed: int):
+        self._size = size
+        self._seed = seed
+
+    def epoch(self, number: int) -> np.ndarray:
+        return random_state(self._seed, number).permutation(self._size)
+
+
+class RepeatFactorTrainingSampler(Sampler):
+    """Every image as often as its factor says, shuffled (Detectron2's class of this name).
+
+    Of a factor that is no whole number, the fraction is the chance of coming once more.
+
+    Args:
+        factors: float32 [N], of `repeat_factors`.
+        seed: not negative.
+    """
+
+    def __init__(self, factors: np.ndarray, seed: int):
+        self._whole = np.trunc(factors)
+        self._fraction = factors - self._whole
+        self._seed = seed
+
+    def epoch(self, number: int) -> np.ndarray:
+        random = random_state(self._seed, number)
+        more = random.random_sample(len(self._fraction)) < self._fraction
+        times = (self._whole + more).astype(np.int64)
+        return random.permutation(np.repeat(np.arange(len(times)), times))

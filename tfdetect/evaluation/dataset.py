@@ -32,6 +32,7 @@ class EvaluationDataset(ABC):
         path: the annotations, for messages.
         tasks: those of `measures` that the model does.
         file_names: of the images, below the folder of images; `index` below counts these.
+        image_ids: of the images, as text.
         image_folder: where the images are, if the format says so, else None.
     """
 
@@ -42,13 +43,16 @@ class EvaluationDataset(ABC):
         self,
         path: Path,
         tasks: Collection[str],
-        file_names: Sequence[str],
+        images: Sequence[Any],
         image_folder: Path | None = None,
     ):
         self.path = path
         self.tasks = [task for task in self.measures if task in tasks]
-        self.file_names = tuple(file_names)
+        self.file_names = tuple(image.file_name for image in images)
+        self.image_ids = tuple(str(image.id) for image in images)
         self.image_folder = image_folder
+        if not images:
+            raise InputError(f"{path}: lists no images")
         if not self.tasks:
             raise InputError(
                 f"{path}: {self.form} annotations measure {', '.join(self.measures)}, the model"
@@ -150,7 +154,7 @@ class _Coco(EvaluationDataset):
     def __init__(self, path: Path, tasks: Collection[str], keypoint_oks_sigmas: Sequence[float]):
         self._dataset = read_coco(path)
         self._sigmas = keypoint_oks_sigmas
-        super().__init__(path, tasks, [image.file_name for image in self._dataset.images])
+        super().__init__(path, tasks, self._dataset.images)
 
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
         image = self._dataset.images[index]
@@ -173,7 +177,7 @@ class _Lvis(EvaluationDataset):
 
     def __init__(self, path: Path, tasks: Collection[str]):
         self._dataset = read_lvis(path)
-        super().__init__(path, tasks, [image.file_name for image in self._dataset.images])
+        super().__init__(path, tasks, self._dataset.images)
 
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
         image = self._dataset.images[index]
@@ -196,8 +200,7 @@ class _Voc(EvaluationDataset):
 
     def __init__(self, path: Path, tasks: Collection[str], class_names: Sequence[str]):
         self._dataset = read_voc(path, class_names)
-        names = [image.file_name for image in self._dataset.images]
-        super().__init__(path, tasks, names, self._dataset.image_folder)
+        super().__init__(path, tasks, self._dataset.images, self._dataset.image_folder)
 
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
         return voc.to_results(detections, self._dataset.images[index].id)
@@ -227,7 +230,7 @@ class _Panoptic(EvaluationDataset):
 
     def __init__(self, path: Path, tasks: Collection[str]):
         self._dataset = read_panoptic(path)
-        super().__init__(path, tasks, [image.file_name for image in self._dataset.images])
+        super().__init__(path, tasks, self._dataset.images)
 
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
         image = self._dataset.images[index]

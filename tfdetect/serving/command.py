@@ -14,12 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from convert_d2.proposals import image_names, read_proposals
-from tfdetect.data.coco import read_coco
 from tfdetect.data.files import check_writable, write_json
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.coco import evaluate, format_table, to_results
+from tfdetect.evaluation.dataset import model_tasks, open_dataset
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 from tfdetect.serving.records import Records
 from tfdetect.visualize import draw_detections, draw_panoptic, draw_semantic, write_image
@@ -27,7 +26,6 @@ from tfdetect.visualize import draw_detections, draw_panoptic, draw_semantic, wr
 if TYPE_CHECKING:
     from tfdetect.serving.predictor import Predictor
 
-RESULTS = "coco_instances_results.json"
 METRICS = "metrics.json"
 
 
@@ -61,38 +59,39 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    dataset = read_coco(args.evaluate)
-    folder = Path(args.images)
-    if not folder.is_dir():
-        raise InputError(f"--images {folder}: is not a folder; give the folder of the images")
-    files = [folder / image.file_name for image in dataset.images]
-    if not files:
-        raise InputError(f"{args.evaluate}: lists no images")
-    ids = [str(image.id) for image in dataset.images]
-    proposals = _find_proposals(args.proposals, [[name] for name in ids])
     predictor = _load(args)
     if predictor.cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         raise InputError(f"{args.model}: proposes boxes without classes; --evaluate needs classes")
+    dataset = open_dataset(
+        args.evaluate,
+        model_tasks(predictor.cfg),
+        predictor.class_names,
+        predictor.cfg.TEST.KEYPOINT_OKS_SIGMAS,
+    )
+    folder = dataset.image_folder if args.images is None else Path(args.images)
+    if folder is None:
+        raise InputError(f"{args.evaluate}: does not say where its images are; give --images")
+    if not folder.is_dir():
+        raise InputError(f"--images {folder}: is not a folder; give the folder of the images")
+    files = [folder / name for name in dataset.file_names]
+    proposals = _find_proposals(args.proposals, [[name] for name in dataset.image_ids])
     results: list[dict[str, Any]] = []
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
     with tqdm(total=len(files), desc="Evaluating", unit="image") as progress:
         for index, _, detections in _run(predictor, files, proposals, args.batch_size, unread):
-            results += to_results(detections, dataset.images[index].id, dataset.category_ids)
+            results += dataset.to_results(index, detections)
             if records is not None:
-                records.add(dataset.images[index].file_name, detections)
+                records.add(dataset.file_names[index], detections)
             progress.update()
-    tasks = ["bbox"]
-    tasks += ["segm"] if predictor.cfg.MODEL.MASK_ON else []
-    tasks += ["keypoints"] if predictor.cfg.MODEL.KEYPOINT_ON else []
-    metrics = evaluate(dataset, results, tasks, predictor.cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    metrics = dataset.evaluate(results)
     output = Path(args.output)
-    write_json(output / RESULTS, results)
+    written = dataset.write_results(output, results)
     write_json(output / METRICS, _without_nan(metrics))
     if records is not None:
         records.write()
-    print(format_table(metrics))
-    print(f"results: {output / RESULTS}")
+    print(dataset.format_table(metrics))
+    print(f"results: {', '.join(str(path) for path in written)}")
     return 1 if unread else 0
 
 
@@ -252,7 +251,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
     )
     parser.add_argument(
-        "--evaluate", metavar="JSON", help="COCO annotations to measure average precision against"
+        "--evaluate",
+        metavar="PATH",
+        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
+        "Pascal VOC",
     )
     parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
     parser.add_argument(
@@ -263,8 +265,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     args = parser.parse_args(arguments)
     if args.evaluate is not None:
-        if args.images is None or args.output is None:
-            parser.error("--evaluate needs --images and --output")
+        if args.output is None:
+            parser.error("--evaluate needs --output")
         if args.input is not None:
             parser.error("--evaluate takes its images from --images, not --input")
     elif args.input is None:

@@ -31,8 +31,10 @@ def mask_targets(
 
     def crop(polygons: np.ndarray, boxes: np.ndarray, indices: np.ndarray) -> np.ndarray:
         masks = np.zeros((*indices.shape, mask_size, mask_size), dtype=bool)
-        for mask, *image in zip(masks, polygons, boxes, indices, strict=True):
-            mask[:] = crop_polygon_rows(*image, mask_size)
+        for image in range(len(masks)):
+            masks[image] = crop_polygon_rows(
+                polygons[image], boxes[image], indices[image], mask_size
+            )
         return masks
 
     masks = tf.numpy_function(crop, [polygons, boxes, indices], tf.bool, stateful=False)

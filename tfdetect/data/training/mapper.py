@@ -97,9 +97,10 @@ class TrainingMapper:
         if self.keypoint_flip_indices is not None:
             keypoints = np.zeros((len(objects), len(self.keypoint_flip_indices), 3), np.float32)
             for row, annotation in zip(keypoints, objects, strict=True):
-                row[:] = transform_keypoints(
-                    annotation.keypoints, transforms, size, self.keypoint_flip_indices
-                )
+                if annotation.keypoints is not None:
+                    row[:] = transform_keypoints(
+                        annotation.keypoints, transforms, size, self.keypoint_flip_indices
+                    )
         kept &= (boxes[:, 2:] - boxes[:, :2] > _SMALLEST_SIDE).all(axis=1)
         classes = np.array([a.class_index for a in objects], np.int32)
         return Example(

@@ -76,9 +76,14 @@ class BrokenData:
 
     def __call__(self, error: InputError) -> None:
         if not self.skips:
-            raise InputError(f"{error} (or set DATALOADER.ON_ERROR skip)") from error
+            raise stopping(error) from error
         self.count += 1
         _logger.warning("skipped (%d so far): %s", self.count, error)
+
+
+def stopping(error: InputError) -> InputError:
+    """The error that stops training, which says how to go on without what is broken."""
+    return InputError(f"{error} (or set DATALOADER.ON_ERROR skip)")
 
 
 def training_records(cfg: CfgNode) -> tuple[Record, ...]:

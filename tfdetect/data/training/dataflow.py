@@ -1,0 +1,243 @@
+"""Batches as a tensorpack dataflow, made by worker processes in an order that never changes.
+
+Batch n depends on the seed, on n and on the files, and on nothing else: each worker makes every
+W-th batch, all by itself, and they are taken from the workers in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from tfdetect.data.training.augmentation import draw_transforms
+from tfdetect.data.training.batching import Sample, collate, plan_batches
+from tfdetect.data.training.mapper import Example, TrainingMapper
+from tfdetect.data.training.records import Record, stopping
+from tfdetect.data.training.sampler import Sampler, random_state
+from tfdetect.data.training.tensorpack_dataflow import DataFlow, ImageAugmentor, MultiProcessRunner
+from tfdetect.data.training.transforms import ImageTransform
+from tfdetect.errors import InputError
+
+_BATCHES_AHEAD = 2
+"""That each worker has ready, at most."""
+
+_REPLACEMENTS = 20
+"""How many images in a row may turn out broken before skipping them makes no sense."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchSource:
+    """All that batches are made from.
+
+    Attributes:
+        records: the images.
+        sampler: which image comes when.
+        groups: of each record; a batch has images of one group.
+        augmentors: what happens to the images, in order.
+        mapper: makes an example of a record.
+        batch_size: images of a whole batch.
+        seed: what random augmentation depends on, not negative.
+        shard: (k, n): only the k-th of n equal parts of every batch is made. Its arrays are
+            padded as for the whole batch, so that parts make up what the whole would be.
+        skips: whether an image that cannot be used is replaced by another, or is an error.
+    """
+
+    records: Sequence[Record]
+    sampler: Sampler
+    groups: Sequence[int]
+    augmentors: Sequence[ImageAugmentor]
+    mapper: TrainingMapper
+    batch_size: int
+    seed: int
+    shard: tuple[int, int]
+    skips: bool
+
+    def make(self, batch: Sequence[Sample]) -> Batch:
+        """Make the arrays of a batch, or of the shard's part.
+
+        Raises:
+            InputError: an image cannot be used and is not to be skipped, or all of a long row of
+                images cannot be used.
+        """
+        transforms = [self._draw(sample.record, sample.position) for sample in batch]
+        sizes = np.array([found[-1].output_size for found in transforms])
+        objects = [self.records[sample.record].annotations for sample in batch]
+        part, parts = self.shard
+        mine = slice(len(batch) * part // parts, len(batch) * (part + 1) // parts)
+        skipped: list[str] = []
+        made = [
+            self._example(sample, found, skipped)
+            for sample, found in zip(batch[mine], transforms[mine], strict=True)
+        ]
+        arrays = collate(
+            [example for example, _ in made],
+            [record for _, record in made],
+            (sizes[:, 0].max(), sizes[:, 1].max()),
+            max(sum(not a.iscrowd for a in found) for found in objects),
+        )
+        return Batch(arrays, skipped)
+
+    def _draw(self, record: int, *entropy: int) -> list[ImageTransform]:
+        size = self.records[record].height, self.records[record].width
+        return draw_transforms(self.augmentors, size, random_state(self.seed, *entropy))
+
+    def _example(
+        self, sample: Sample, transforms: Sequence[ImageTransform], skipped: list[str]
+    ) -> tuple[Example, int]:
+        """An example and its record: the sample's, or what replaces it."""
+        record = sample.record
+        for attempt in range(1, _REPLACEMENTS + 1):
+            try:
+                return self.mapper(self.records[record], transforms), record
+            except InputError as error:
+                if not self.skips:
+                    raise stopping(error) from error
+                skipped.append(str(error))
+            group = self.groups[sample.record]
+            candidates = np.flatnonzero(np.array(self.groups) == group)
+            record = int(random_state(self.seed, sample.position, attempt).choice(candidates))
+            transforms = self._draw(record, sample.position, attempt)
+        raise InputError(
+            f"DATALOADER.ON_ERROR: {_REPLACEMENTS} images in a row cannot be used, the last because"
+            f" of {skipped[-1]}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The arrays of a batch, and why images that should have been in it are not."""
+
+    arrays: dict[str, np.ndarray]
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What ended a worker: for the person if it is an `InputError`, else for the programmer."""
+
+    message: str
+    is_input_error: bool
+
+
+class BatchFlow(DataFlow):
+    """Every `step`-th batch from batch `first` on, without end."""
+
+    def __init__(self, source: BatchSource, first: int, step: int):
+        self._source = source
+        self._first = first
+        self._step = step
+
+    def __iter__(self) -> Iterator[Batch]:
+        source = self._source
+        plan = plan_batches(source.sampler, source.groups, source.batch_size)
+        for number, batch in enumerate(plan):
+            if number >= self._first and (number - self._first) % self._step == 0:
+                yield source.make(batch)
+
+
+class _InWorker(DataFlow):
+    """A dataflow as a worker process runs it: its errors come as data, and it dies alone."""
+
+    def __init__(self, flow: DataFlow):
+        self._flow = flow
+        self._parent = os.getpid()
+
+    def reset_state(self) -> None:
+        # Ctrl-C goes to all processes of a terminal; the parent ends the workers.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # OpenCV's threads do not survive a fork, and the processes are parallel enough.
+        cv2.setNumThreads(0)
+        threading.Thread(target=self._end_with_parent, daemon=True).start()
+        self._flow.reset_state()
+
+    def _end_with_parent(self) -> None:
+        # Whatever ends the parent, kill -9 included: its child is then somebody else's. (Linux can
+        # send a signal, but does so when the parent's thread ends that started the child.)
+        while os.getppid() == self._parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    def __iter__(self) -> Iterator[Batch | _Failure]:
+        try:
+            yield from self._flow
+        except InputError as error:
+            failure = _Failure(str(error), is_input_error=True)
+        except Exception:
+            failure = _Failure(traceback.format_exc(), is_input_error=False)
+        while True:
+            yield failure
+
+
+class _Worker(MultiProcessRunner):
+    """tensorpack's runner with one process, which keeps the order of what the process makes."""
+
+    def __init__(self, flow: DataFlow):
+        super().__init__(_InWorker(flow), num_prefetch=_BATCHES_AHEAD, num_proc=1)
+
+    def next(self) -> Batch:
+        """Wait for the next batch; raises what ended the process."""
+        while True:
+            try:
+                found = self.queue.get(timeout=1.0)
+                break
+            except queue.Empty:
+                if not self.procs[0].is_alive():
+                    raise InputError(
+                        "DATALOADER.NUM_WORKERS: a worker process ended with code"
+                        f" {self.procs[0].exitcode}; if memory ran out, set it to less"
+                    ) from None
+        if isinstance(found, _Failure):
+            if found.is_input_error:
+                raise InputError(found.message)
+            raise RuntimeError(f"in a worker process:\n{found.message}")
+        return found
+
+    def close(self) -> None:
+        for process in self.procs:
+            if process.is_alive():
+                process.terminate()
+            process.join()
+        self.queue.cancel_join_thread()
+        self.queue.close()
+
+
+def run_batches(source: BatchSource, first: int, num_workers: int) -> Generator[Batch, None, None]:
+    """Batch `first`, `first` + 1, ..., made ahead of time by worker processes.
+
+    The processes start with the first batch asked for, and end when the iterator is closed or
+    garbage, or when this process ends, however it does.
+
+    Args:
+        source: what to make them from.
+        first: where to begin; 0 for a run from its start.
+        num_workers: how many processes; with 0, batches are made here when they are asked for.
+
+    Raises:
+        InputError: see `BatchSource.make`; or a worker process was killed.
+    """
+    if num_workers == 0:
+        flow = BatchFlow(source, first, 1)
+        flow.reset_state()
+        yield from flow
+        return
+    workers = [
+        _Worker(BatchFlow(source, first + index, num_workers)) for index in range(num_workers)
+    ]
+    try:
+        for worker in workers:
+            worker.reset_state()
+        while True:
+            for worker in workers:
+                yield worker.next()
+    finally:
+        for worker in workers:
+            worker.close()

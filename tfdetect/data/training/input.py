@@ -1,0 +1,171 @@
+"""Training data as a `tf.data.Dataset`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.data.training.augmentation import build_augmentation, crops
+from tfdetect.data.training.batching import aspect_ratio_groups
+from tfdetect.data.training.dataflow import BatchSource, run_batches
+from tfdetect.data.training.mapper import TrainingMapper
+from tfdetect.data.training.records import (
+    BrokenData,
+    flip_indices,
+    repeat_factors,
+    training_metadata,
+    training_records,
+)
+from tfdetect.data.training.sampler import RepeatFactorTrainingSampler, Sampler, TrainingSampler
+from tfdetect.errors import InputError
+
+_logger = logging.getLogger("tfdetect.data")
+
+
+def training_dataset(
+    cfg: CfgNode, *, seed: int, start_batch: int = 0, shard: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
+    """The batches that training goes through, without end.
+
+    Batch n depends on the configuration, the seed, n and the data only: not on where the run
+    began, nor on DATALOADER.NUM_WORKERS, the number of processes that prepare batches. Processes
+    start with the first batch of an iterator and end with it.
+
+    Args:
+        cfg: INPUT, DATASETS.TRAIN, DATALOADER and SOLVER.IMS_PER_BATCH, and what MODEL says of
+            masks and keypoints.
+        seed: not negative.
+        start_batch: the first batch; a run that has done n goes on with n.
+        shard: (k, n) gives the k-th of n equal parts of every batch, padded as the whole batch:
+            what worker k of n computes of it.
+
+    Returns:
+        Dictionaries. B is SOLVER.IMS_PER_BATCH / n, and static; H, W, G and P differ from batch
+        to batch. Boxes, polygons and keypoints are in pixels of the augmented image.
+
+        - record: int64 [B], index of the image in `training_records(cfg)`.
+        - image: uint8 [B, H, W, 3] in the channel order of INPUT.FORMAT, in the top left corner
+          of zeros; H and W are the largest of the batch, not rounded up to anything.
+        - image_size: int32 [B, 2], (height, width) of each image.
+        - gt_boxes: float32 [B, G, 4] XYXY.
+        - gt_classes: int32 [B, G].
+        - gt_valid: bool [B, G], false for padding, which comes last; an image may have none.
+        - gt_polygons: float64 [B, P, 4], rows for `tfdetect.modeling.mask_targets`; with masks in
+          polygon format.
+        - gt_bitmasks: bool [B, G, H, W]; with masks in bitmask format.
+        - gt_keypoints: float32 [B, G, N, 3] of x, y and visibility; with keypoints.
+
+    Raises:
+        InputError: the configuration or the annotations cannot be used. What goes wrong later, in
+            iteration, `input_errors` turns into the same.
+    """
+    batch_size = cfg.SOLVER.IMS_PER_BATCH
+    if batch_size < 1 or batch_size % shard[1]:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: {batch_size} is no multiple of {shard[1]}, the number of parts"
+        )
+    if cfg.DATALOADER.NUM_WORKERS < 0:
+        raise InputError("DATALOADER.NUM_WORKERS: is negative, give 0 or more")
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise InputError(
+            "MODEL.LOAD_PROPOSALS: training takes no precomputed proposals, set it to False"
+        )
+    records = training_records(cfg)
+    sizes = [(record.height, record.width) for record in records]
+    grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None
+    keypoints = cfg.MODEL.KEYPOINT_ON
+    broken = BrokenData(cfg.DATALOADER.ON_ERROR)
+    source = BatchSource(
+        records=records,
+        sampler=_sampler(cfg, seed),
+        groups=aspect_ratio_groups(sizes) if grouping else [0] * len(records),
+        augmentors=build_augmentation(cfg),
+        mapper=TrainingMapper(
+            image_format=_image_format(cfg),
+            mask_format=mask_format,
+            recompute_boxes=mask_format is not None and crops(cfg),
+            keypoint_flip_indices=flip_indices(training_metadata(cfg)) if keypoints else None,
+        ),
+        batch_size=batch_size,
+        seed=seed,
+        shard=shard,
+        skips=broken.skips,
+    )
+
+    def generate() -> Iterator[dict[str, np.ndarray]]:
+        with contextlib.closing(
+            run_batches(source, start_batch, cfg.DATALOADER.NUM_WORKERS)
+        ) as batches:
+            for batch in batches:
+                for message in batch.skipped:
+                    broken(InputError(message))
+                yield batch.arrays
+
+    dataset = tf.data.Dataset.from_generator(
+        generate, output_signature=_signature(cfg, batch_size // shard[1])
+    )
+    options = tf.data.Options()
+    # `shard` says what is whose: a distribution strategy should not divide it again.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(2).with_options(options)
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Raise as an `InputError` what was one before it went through TensorFlow.
+
+    For `with input_errors(): batch = next(iterator)`. Other errors pass unchanged.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        match = re.search(r"InputError: (.*)", error.message or "")
+        if match is None:
+            raise
+        raise InputError(match[1]) from error
+
+
+def _image_format(cfg: CfgNode) -> str:
+    if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
+        raise InputError(f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} is not supported; use BGR or RGB")
+    return cfg.INPUT.FORMAT
+
+
+def _sampler(cfg: CfgNode, seed: int) -> Sampler:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    records = training_records(cfg)
+    if name == "TrainingSampler":
+        return TrainingSampler(len(records), seed)
+    if name == "RepeatFactorTrainingSampler":
+        threshold, sqrt = cfg.DATALOADER.REPEAT_THRESHOLD, cfg.DATALOADER.REPEAT_SQRT
+        return RepeatFactorTrainingSampler(repeat_factors(records, threshold, sqrt), seed)
+    raise InputError(
+        f"DATALOADER.SAMPLER_TRAIN: {name!r} is not supported; use TrainingSampler or"
+        " RepeatFactorTrainingSampler"
+    )
+
+
+def _signature(cfg: CfgNode, size: int) -> dict[str, tf.TensorSpec]:
+    signature = {
+        "record": tf.TensorSpec([size], tf.int64),
+        "image": tf.TensorSpec([size, None, None, 3], tf.uint8),
+        "image_size": tf.TensorSpec([size, 2], tf.int32),
+        "gt_boxes": tf.TensorSpec([size, None, 4], tf.float32),
+        "gt_classes": tf.TensorSpec([size, None], tf.int32),
+        "gt_valid": tf.TensorSpec([size, None], tf.bool),
+    }
+    if cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon":
+        signature["gt_polygons"] = tf.TensorSpec([size, None, 4], tf.float64)
+    if cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "bitmask":
+        signature["gt_bitmasks"] = tf.TensorSpec([size, None, None, None], tf.bool)
+    if cfg.MODEL.KEYPOINT_ON:
+        keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+        signature["gt_keypoints"] = tf.TensorSpec([size, None, keypoints, 3], tf.float32)
+    return signature

@@ -3,7 +3,9 @@
     python -m tfdetect.data.shapes OUT N SEED
 
 writes N images to OUT/images and OUT/annotations.json. Every object has a mask; people, who are
-stick figures, have COCO's 17 keypoints as well. What is drawn depends on N and SEED alone.
+stick figures, have COCO's 17 keypoints as well. What is drawn depends on N and SEED alone, and is
+what the data was that Detectron2's results on such shapes were recorded with: the order of the
+random draws is part of that.
 """
 
 from __future__ import annotations
@@ -34,17 +36,19 @@ _COCO_SKELETON = (
     *((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9)),
     *((8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7)),
 )
-# Where the head and the trunk are, in heights of the figure; the body's right has the smaller x.
+# Where the head and the trunk are, in heights of the figure: x from its axis, y from its top. The
+# body's right has the smaller x.
+_AXIS = 0.3
 _TRUNK = {
-    "nose": (0.3, 0.12),
-    "left_eye": (0.33, 0.095),
-    "right_eye": (0.27, 0.095),
-    "left_ear": (0.36, 0.11),
-    "right_ear": (0.24, 0.11),
-    "left_shoulder": (0.41, 0.25),
-    "right_shoulder": (0.19, 0.25),
-    "left_hip": (0.37, 0.55),
-    "right_hip": (0.23, 0.55),
+    "nose": (0.0, 0.12),
+    "left_eye": (0.03, 0.095),
+    "right_eye": (-0.03, 0.095),
+    "left_ear": (0.06, 0.11),
+    "right_ear": (-0.06, 0.11),
+    "left_shoulder": (0.11, 0.25),
+    "right_shoulder": (-0.11, 0.25),
+    "left_hip": (0.07, 0.55),
+    "right_hip": (-0.07, 0.55),
 }
 
 
@@ -65,6 +69,7 @@ def draw_image(random: np.random.Generator) -> tuple[np.ndarray, list[_Object]]:
     for _ in range(random.integers(1, 7)):
         class_index = int(random.choice(len(CLASSES), p=_SHARES))
         color = random.uniform(0, 255, 3)
+        size = float(random.uniform(0.16, 0.55) * min(width, height))
         mask = np.zeros((height, width), np.uint8)
         keypoints = None
         if CLASSES[class_index] == "person":
@@ -77,7 +82,6 @@ def draw_image(random: np.random.Generator) -> tuple[np.ndarray, list[_Object]]:
             for eye in _EYES:
                 _dot(image, keypoints[eye], max(1, int(0.012 * size)), (255 - color).tolist())
         else:
-            size = float(random.uniform(0.16, 0.55) * min(width, height))
             center = random.uniform(0, [width, height])
             _draw_shape(random, mask, CLASSES[class_index], center, size / 2)
             image[mask > 0] = color
@@ -101,7 +105,7 @@ def _background(random: np.random.Generator, height: int, width: int) -> np.ndar
 
 def _pose(random: np.random.Generator) -> np.ndarray:
     """float64 [17, 2] keypoints of a figure of height 1, arms and legs somehow."""
-    points = {name: np.array(point) for name, point in _TRUNK.items()}
+    points = {name: np.array([_AXIS + x, y]) for name, (x, y) in _TRUNK.items()}
 
     def reach(start: np.ndarray, length: float, side: int, angle: float) -> np.ndarray:
         # The angle is from straight down, outwards.
@@ -137,7 +141,7 @@ def _draw_person(mask: np.ndarray, keypoints: np.ndarray, size: float) -> None:
 def _draw_shape(
     random: np.random.Generator, mask: np.ndarray, name: str, center: np.ndarray, radius: float
 ) -> None:
-    angle = random.uniform(0, 2 * np.pi)
+    angle = random.uniform(0, 6.28)
     if name == "circle":
         axes = int(radius), int(radius * random.uniform(0.8, 1))
         place = center.astype(int).tolist()

@@ -103,6 +103,21 @@ def test_images_of_few_keypoints_are_left_out(load):
         assert [record.image_id for record in found] == expected
 
 
+def test_compressed_rle_of_any_shape(load):
+    random = np.random.default_rng(0)
+    masks = [
+        np.asfortranarray(random.random((40, 60)) < share, np.uint8) for share in (0, 0.001, 0.5, 1)
+    ]
+    masks.append(np.asfortranarray(np.tile(np.arange(40)[:, None] > 30, 60), np.uint8))
+    annotations = [
+        {"segmentation": {**code, "counts": code["counts"].decode()}}
+        for code in map(coco_mask.encode, masks)
+    ]
+    (record,) = load(annotations, MODEL__MASK_ON=True, INPUT__MASK_FORMAT="bitmask")
+    for annotation, mask in zip(record.annotations, masks, strict=True):
+        np.testing.assert_array_equal(coco_mask.decode(annotation.rle), mask)
+
+
 def test_rle(load):
     mask = np.zeros((40, 60), np.uint8, order="F")
     mask[5:20, 10:30] = 1
@@ -164,7 +179,10 @@ def test_broken_annotations_stop_or_are_skipped(load, caplog, broken, message):
         ({"size": [4, 4], "counts": [16]}, r"size \[4, 4\]"),
         ({"size": [40, 60], "counts": [16]}, "do not add up"),
         ({"size": [40, 60], "counts": [-1, 2401]}, "do not add up"),
-        ({"size": [40, 60]}, "no 'counts'"),
+        ({"size": [40, 60]}, "do not add up"),
+        ({"size": [40, 60], "counts": "1"}, "do not add up"),
+        ({"size": [40, 60], "counts": "~~"}, "do not add up"),
+        ({"size": [40, 60], "counts": "o" * 99}, "do not add up"),
     ],
 )
 def test_broken_rle(load, rle, message):

@@ -65,8 +65,7 @@ class TrainingMapper:
         Crowds are left out, and so is what the transforms leave nothing of.
 
         Raises:
-            InputError: the image cannot be read or is not of the record's size, or a mask is
-                broken.
+            InputError: the image cannot be read or is not of the record's size.
         """
         image = read_image(record.file_name, self.image_format)
         if image.shape[:2] != (record.height, record.width):
@@ -90,7 +89,7 @@ class TrainingMapper:
         elif self.mask_format == "bitmask":
             bitmasks = np.zeros((len(objects), *size), dtype=bool)
             for mask, annotation in zip(bitmasks, objects, strict=True):
-                mask[:] = _transform_mask(annotation, transforms, record, size)
+                mask[:] = _transform_mask(annotation, transforms, size)
             kept &= bitmasks.any(axis=(1, 2))
             if self.recompute_boxes:
                 boxes = _bitmask_boxes(bitmasks)
@@ -123,19 +122,13 @@ def _transform_polygons(
 
 
 def _transform_mask(
-    annotation: Annotation,
-    transforms: Sequence[ImageTransform],
-    record: Record,
-    size: tuple[int, int],
+    annotation: Annotation, transforms: Sequence[ImageTransform], size: tuple[int, int]
 ) -> np.ndarray:
     """bool [H, W] of the augmented image's `size`."""
     if annotation.rle is None:
         # Polygons are drawn after the transforms, whose edges then are as sharp as can be.
         return rasterize_polygons(_transform_polygons(annotation, transforms), *size)
-    try:
-        mask = coco_mask.decode(annotation.rle)
-    except ValueError as error:
-        raise InputError(f"{record.file_name}: has a mask of broken RLE: correct it") from error
+    mask = coco_mask.decode(annotation.rle)
     for transform in transforms:
         mask = transform.apply_segmentation(mask)
     return mask.astype(bool)

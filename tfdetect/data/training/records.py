@@ -286,18 +286,43 @@ def _is_polygon(value: Any) -> bool:
 
 
 def _compressed(rle: Mapping[str, Any], image_size: tuple[int, int]) -> Mapping[str, Any]:
-    """COCO's RLE of either kind as pycocotools' compressed one."""
-    counts = rle.get("counts")
-    if rle.get("size") != list(image_size):
-        raise InputError(f"its RLE has the size {rle.get('size')}, its image {list(image_size)}")
-    if isinstance(counts, list):
-        valid = all(type(count) is int and count >= 0 for count in counts)
-        if not valid or sum(counts) != image_size[0] * image_size[1]:
-            raise InputError("the 'counts' of its RLE do not add up to the image; correct them")
-        return coco_mask.frPyObjects(dict(rle), *image_size)
-    if not isinstance(counts, str):
-        raise InputError("its RLE has no 'counts'; correct it")
-    return {"size": list(image_size), "counts": counts.encode("utf-8", "replace")}
+    """COCO's RLE of either kind as pycocotools' compressed one.
+
+    The lengths must add up: pycocotools leaves what they do not cover uninitialised.
+    """
+    counts, (height, width) = rle.get("counts"), image_size
+    if rle.get("size") != [height, width]:
+        raise InputError(f"its RLE has the size {rle.get('size')}, its image {[height, width]}")
+    lengths = _run_lengths(counts) if isinstance(counts, str) else counts
+    if (
+        not isinstance(lengths, list)
+        or not all(type(length) is int and length >= 0 for length in lengths)
+        or sum(lengths) != height * width
+    ):
+        raise InputError("the 'counts' of its RLE do not add up to the image; correct them")
+    return coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+
+
+def _run_lengths(counts: str) -> list[int] | None:
+    """The lengths that COCO's compressed string stands for; None if it is none.
+
+    Each is written in digits of five bits, the lowest first, from the character "0" on; another bit
+    says that more follow, and the last digit has the sign. From the fourth on it is the difference
+    to the one two before.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts:
+        digit = ord(character) - ord("0")
+        if not 0 <= digit < 64 or shift > 60:
+            return None
+        value |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            value -= (digit & 16) << (shift - 4)
+            lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+            value = shift = 0
+    return None if shift else lengths
 
 
 def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
 
-.PHONY: install demo test test-full parity bench clean
+.PHONY: install demo test test-full parity zoo bench clean
 
 install: .venv/.installed
 
@@ -36,6 +36,10 @@ test-full: install
 # Measure the differences to Detectron2 again and write docs/parity.md.
 parity: install
 	$(BIN)/python tests/parity_report.py docs/parity.md
+
+# The table of the zoo: needs docs/parity.md, and half an hour.
+zoo: install
+	$(BIN)/python benchmarks/zoo.py docs/zoo.md
 
 bench: install
 	$(BIN)/python benchmarks/predict.py

@@ -1,0 +1,152 @@
+"""The table of the zoo's models, docs/zoo.md: what is published of each, and what is measured here.
+
+Every architecture runs once at full size with seeded weights, in a process of its own, on an image
+of 400 x 600 (resized to 800 x 1200 where the configuration says so). The differences to Detectron2
+are those of docs/parity.md: run `make parity` first.
+
+    python benchmarks/zoo.py docs/zoo.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
+
+from tfdetect.config import load_config
+from tfdetect.data.files import write_text_atomically
+
+HEADER = """# The models of Detectron2's zoo
+
+Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
+
+"Published" and the model id are Detectron2's, as of its model zoo: AP on the data set of the
+configuration. The checkpoint is at
+`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
+
+"Difference" is measured here, at full size with seeded weights against Detectron2's recorded outputs
+([parity.md](parity.md)): the largest of any stage as a share of its scale, and the detections
+matched; models without one share their parts with those that have it. The time is of one image of
+400 x 600 after a warm-up, in processor seconds (of all cores together), which other work on the
+machine disturbs less than wall time; it is measured once per architecture ({machine}).
+
+| configuration | published | model id | file | parameters | difference | time (s) |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def main() -> None:
+    if sys.argv[1] == "--child":
+        print(json.dumps(_measure(sys.argv[2])))
+        return
+    published = json.loads((ROOT / "benchmarks" / "zoo_published.json").read_text())
+    differences = _read_differences(ROOT / "docs" / "parity.md")
+    measured: dict[str, dict] = {}
+    rows = []
+    for config in sorted(_configurations()):
+        key = _architecture(config)
+        if key not in measured:
+            measured[key] = _run_child(config)
+            print(f"{config}: {measured[key]}", file=sys.stderr, flush=True)
+        facts = published.get(config, {"ap": {}, "model_id": "-", "file": "-"})
+        ap = ", ".join(f"{name} {value:g}" for name, value in facts["ap"].items()) or "-"
+        rows.append(
+            f"| {config} | {ap} | {facts['model_id']} | {facts['file']} "
+            f"| {measured[key]['parameters'] / 1e6:.1f} M | {differences.get(config, '-')} "
+            f"| {measured[key]['seconds']:.1f} |"
+        )
+    machine = f"{measured[key]['machine']}, TensorFlow {measured[key]['tensorflow']}"
+    write_text_atomically(sys.argv[1], HEADER.format(rows="\n".join(rows), machine=machine))
+
+
+def _configurations() -> list[str]:
+    paths = (ROOT / "configs").glob("*/*.yaml")
+    names = [str(path.relative_to(ROOT / "configs"))[: -len(".yaml")] for path in paths]
+    return [name for name in names if "/Base-" not in name]
+
+
+def _architecture(config: str) -> str:
+    """The same for configurations that differ only in their training."""
+    cfg = load_config(ROOT / "configs" / f"{config}.yaml")
+    model = json.loads(json.dumps(cfg.MODEL))
+    for key in ("WEIGHTS", "DEVICE"):
+        model.pop(key)
+    for section, key in (
+        ("BACKBONE", "FREEZE_AT"),
+        ("RPN", "SMOOTH_L1_BETA"),
+        ("RPN", "BBOX_REG_LOSS_TYPE"),
+        ("RPN", "BBOX_REG_LOSS_WEIGHT"),
+        ("RPN", "POST_NMS_TOPK_TRAIN"),
+        ("ROI_BOX_HEAD", "SMOOTH_L1_BETA"),
+        ("ROI_BOX_HEAD", "BBOX_REG_LOSS_TYPE"),
+        ("ROI_BOX_HEAD", "BBOX_REG_LOSS_WEIGHT"),
+    ):
+        model[section].pop(key)
+    return json.dumps([model, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST], sort_keys=True)
+
+
+def _read_differences(path: Path) -> dict[str, str]:
+    """From the table of full-size models: its largest stage difference and its detections."""
+    rows = re.findall(r"^\| (\S+/\S+) \| (\S+) \(\S+\) \| (\d+ of \d+) \|", path.read_text(), re.M)
+    return {config: f"{stages}, {matched}" for config, stages, matched in rows}
+
+
+def _run_child(config: str) -> dict:
+    command = [sys.executable, __file__, "--child", config]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def _measure(config: str) -> dict:
+    from tfdetect.quiet import import_tensorflow
+
+    import_tensorflow()
+    import numpy as np
+    import seeded_weights
+    import tensorflow as tf
+
+    from tfdetect.checkpoint.assign import assign_state_dict
+    from tfdetect.checkpoint.names import named_variables
+    from tfdetect.data.images import read_image
+    from tfdetect.modeling.build import build_model, takes_proposals
+    from tfdetect.serving.pipeline import Pipeline
+
+    cfg = load_config(ROOT / "configs" / f"{config}.yaml")
+    model = build_model(cfg)
+    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
+    assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
+    pipeline = Pipeline(cfg, model)
+    image = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
+    arguments = [tf.constant(image[None]), tf.constant([image.shape[:2]])]
+    detect = pipeline.detect
+    if takes_proposals(cfg):
+        detect = pipeline.detect_in_proposals
+        corners = np.random.default_rng(0).uniform(0, 300, [1, 1000, 2])
+        boxes = np.concatenate([corners, corners + 90], -1).astype(np.float32)
+        arguments += [tf.constant(boxes), tf.constant([1000])]
+    detect(*arguments)
+    start = time.process_time()
+    detect(*arguments)
+    return {
+        "seconds": time.process_time() - start,
+        "parameters": sum(int(np.prod(shape)) for shape in shapes.values()),
+        "machine": _processor(),
+        "tensorflow": tf.__version__,
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,12 +16,12 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from tfdetect.config import load_config
 from tfdetect.data.files import write_text_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
 
 HEADER = """# The models of Detectron2's zoo
 
@@ -31,11 +31,11 @@ Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 configuration. The checkpoint is at
 `https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
 
-"Difference" is measured here, at full size with seeded weights against Detectron2's recorded outputs
-([parity.md](parity.md)): the largest of any stage as a share of its scale, and the detections
-matched; models without one share their parts with those that have it. The time is of one image of
-400 x 600 after a warm-up, in processor seconds (of all cores together), which other work on the
-machine disturbs less than wall time; it is measured once per architecture ({machine}).
+"Difference" is measured here, at full size with seeded weights against Detectron2's recorded
+outputs ([parity.md](parity.md)): the largest of any stage as a share of its scale, and the
+detections matched; models without one share their parts with those that have it. The time is of one
+image of 400 x 600 after a warm-up, in processor seconds (of all cores together), which other work
+on the machine disturbs less than wall time; it is measured once per architecture ({machine}).
 
 | configuration | published | model id | file | parameters | difference | time (s) |
 |---|---|---|---|---|---|---|

@@ -53,7 +53,15 @@ def test_complete_config_of_detectron2_states_every_key():
                 yield from keys(value, f"{prefix}{name}.")
 
     path = DEMO / "joint_rcnn" / "config.yaml"
-    own = ("MODEL.REGNETS", "INPUT.LARGE_SCALE_JITTER", "DATALOADER.ON_ERROR")
+    own = (
+        "MODEL.REGNETS",
+        "INPUT.LARGE_SCALE_JITTER",
+        "DATALOADER.ON_ERROR",
+        "SOLVER.CHECKPOINTS_KEPT",
+        "SOLVER.LOG_PERIOD",
+        "SOLVER.ACCUMULATION_STEPS",
+        "SOLVER.AMP.DTYPE",
+    )
     ours = {key for key in keys(DEFAULTS) if not key.startswith(own)}
     assert set(keys(yaml.safe_load(path.read_text()))) == ours
     cfg = load_config(path)

@@ -19,7 +19,15 @@ from tfdetect.config import dump_config, get_cfg, load_config
 
 RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
 CONFIGS = ROOT / "configs"
-OWN_KEYS = ("MODEL.REGNETS", "INPUT.LARGE_SCALE_JITTER", "DATALOADER.ON_ERROR")
+OWN_KEYS = (
+    "MODEL.REGNETS",
+    "INPUT.LARGE_SCALE_JITTER",
+    "DATALOADER.ON_ERROR",
+    "SOLVER.CHECKPOINTS_KEPT",
+    "SOLVER.LOG_PERIOD",
+    "SOLVER.ACCUMULATION_STEPS",
+    "SOLVER.AMP.DTYPE",
+)
 
 
 def digest(cfg) -> str:

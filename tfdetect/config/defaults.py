@@ -4,7 +4,8 @@ The names, the nesting, the types and the values are Detectron2's (`detectron2.c
 so that its YAML files, which state only what differs from them, mean the same here. Keys that no
 model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
 complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.REGNETS`,
-`INPUT.LARGE_SCALE_JITTER` and `DATALOADER.ON_ERROR` are this project's.
+`INPUT.LARGE_SCALE_JITTER`, `DATALOADER.ON_ERROR`, `SOLVER.LOG_PERIOD`, `SOLVER.CHECKPOINTS_KEPT`,
+`SOLVER.ACCUMULATION_STEPS` and `SOLVER.AMP.DTYPE` are this project's.
 """
 
 from __future__ import annotations
@@ -269,7 +270,14 @@ DEFAULTS: dict[str, Any] = {
         "WARMUP_METHOD": "linear",
         "RESCALE_INTERVAL": False,
         "CHECKPOINT_PERIOD": 5000,
+        # This project's own: the newest checkpoints that are kept; 0 keeps all.
+        "CHECKPOINTS_KEPT": 5,
+        # This project's own: iterations from one line of metrics.json and of the log to the next.
+        "LOG_PERIOD": 20,
         "IMS_PER_BATCH": 16,
+        # This project's own: in how many equal parts, one after the other, a device computes its
+        # share of a batch. More take less memory; losses and gradients are averaged over them.
+        "ACCUMULATION_STEPS": 1,
         # 0: no rescaling of the schedule with the number of workers.
         "REFERENCE_WORLD_SIZE": 0,
         "BIAS_LR_FACTOR": 1.0,
@@ -277,12 +285,15 @@ DEFAULTS: dict[str, Any] = {
         "WEIGHT_DECAY_BIAS": None,
         "CLIP_GRADIENTS": {
             "ENABLED": False,
+            # value, norm (of each parameter) or full_model (the norm of all, as DETR's trainer).
             "CLIP_TYPE": "value",
             "CLIP_VALUE": 1.0,
             "NORM_TYPE": 2.0,
         },
         "AMP": {
             "ENABLED": False,
+            # This project's own: float16, which is Detectron2's, with loss scaling; or bfloat16.
+            "DTYPE": "float16",
         },
     },
     "TEST": {

@@ -8,6 +8,7 @@ The keys that Detectron2's schema lacks (OWN_KEYS) are left out of what is compa
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -31,10 +32,13 @@ OWN_KEYS = (
 
 
 def digest(cfg) -> str:
-    values = {key: dict(value) if isinstance(value, dict) else value for key, value in cfg.items()}
+    values = copy.deepcopy(cfg)
     for key in OWN_KEYS:
-        section, name = key.split(".")
-        del values[section][name]
+        *sections, name = key.split(".")
+        node = values
+        for section in sections:
+            node = node[section]
+        del node[name]
     return hashlib.sha256(
         json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()

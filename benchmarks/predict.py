@@ -77,23 +77,18 @@ def _serve(config: str, operators: str) -> None:
     from tfdetect.quiet import import_tensorflow
 
     import_tensorflow()
-    import seeded_weights
     import tensorflow as tf
+    from seeded_weights import seeded_model
 
-    from tfdetect.checkpoint.assign import assign_state_dict
-    from tfdetect.checkpoint.names import named_variables
     from tfdetect.config import load_config
     from tfdetect.data.images import read_image
-    from tfdetect.modeling.build import build_model
     from tfdetect.ops import kernels
     from tfdetect.ops.paste_masks import paste_masks
     from tfdetect.serving.pipeline import Pipeline
 
     with kernels.implementation(operators):
         cfg = load_config(ROOT / "configs" / f"{config}.yaml")
-        model = build_model(cfg)
-        shapes = {named.name: named.foreign_shape for named in named_variables(model)}
-        assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
+        model = seeded_model(cfg)
         pipeline = Pipeline(cfg, model)
         image = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
         size = tf.constant([image.shape[:2]])

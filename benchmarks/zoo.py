@@ -110,19 +110,15 @@ def _measure(config: str) -> dict:
 
     import_tensorflow()
     import numpy as np
-    import seeded_weights
     import tensorflow as tf
+    from seeded_weights import seeded_model
 
-    from tfdetect.checkpoint.assign import assign_state_dict
-    from tfdetect.checkpoint.names import named_variables
     from tfdetect.data.images import read_image
-    from tfdetect.modeling.build import build_model, takes_proposals
+    from tfdetect.modeling.build import takes_proposals
     from tfdetect.serving.pipeline import Pipeline
 
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
-    model = build_model(cfg)
-    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
-    assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
+    model = seeded_model(cfg)
     pipeline = Pipeline(cfg, model)
     image = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
     arguments = [tf.constant(image[None]), tf.constant([image.shape[:2]])]
@@ -137,7 +133,7 @@ def _measure(config: str) -> dict:
     detect(*arguments)
     return {
         "seconds": time.process_time() - start,
-        "parameters": sum(int(np.prod(shape)) for shape in shapes.values()),
+        "parameters": sum(v.shape.num_elements() for v in model.variables),
         "machine": _processor(),
         "tensorflow": tf.__version__,
     }

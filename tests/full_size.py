@@ -6,18 +6,15 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-import seeded_weights
 import tensorflow as tf
 from comparison import Differences, compare
 from conftest import DATA, ROOT
 from saturated_scores import select_in_recorded_order
+from seeded_weights import seeded_model
 
-from tfdetect.checkpoint.assign import assign_state_dict
-from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.evaluation.coco import encode_mask
-from tfdetect.modeling.build import build_model
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.modeling.retinanet import RetinaNet
@@ -50,9 +47,7 @@ def run_full_size(config: str) -> FullSizeResult:
     with np.load(DATA / "full" / f"{config.replace('/', '__')}.npz") as arrays:
         recorded = dict(arrays)
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
-    model = build_model(cfg)
-    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
-    assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
+    model = seeded_model(cfg)
     image = read_image(DATA / "full" / "coffee.png")
     size = tf.constant([image.shape[:2]])
     preprocess = Preprocessor(cfg, model.size_divisibility)

@@ -45,3 +45,15 @@ def array(name, shape):
 
 def state_dict(shapes):
     return {name: array(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def seeded_model(cfg):
+    """The model of a configuration, with these weights."""
+    from tfdetect.checkpoint.assign import assign_state_dict
+    from tfdetect.checkpoint.names import named_variables
+    from tfdetect.modeling.build import build_model
+
+    model = build_model(cfg)
+    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
+    assign_state_dict(model, state_dict(shapes), source="seeded weights")
+    return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,20 @@ class DatasetFiles:
     form: Literal["COCO", "LVIS"]
     annotations: Path
     images_dir: Path
+
+    def version(self) -> tuple[int, int]:
+        """What changes when the annotations do: their time and size.
+
+        Raises:
+            InputError: the file is gone.
+        """
+        try:
+            found = self.annotations.stat()
+        except OSError as error:
+            raise InputError(
+                f"{self.annotations}: cannot be read ({error.strerror}), check the name"
+            ) from error
+        return found.st_mtime_ns, found.st_size
 
 
 _registered: dict[str, DatasetFiles] = {}
@@ -107,7 +122,13 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     Raises:
         InputError: its file cannot be read.
     """
-    return metadata(files.name) or metadata_from_coco(files.annotations)
+    return metadata(files.name) or _metadata_from_file(files.annotations, files.version())
+
+
+@lru_cache(maxsize=8)
+def _metadata_from_file(path: Path, version: tuple[int, int]) -> DatasetMetadata:
+    # Parsing a large file takes seconds, and several ask for it.
+    return metadata_from_coco(path)
 
 
 def _of_the_zoo(name: str) -> DatasetFiles | None:

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices, xywh_to_xyxy
+from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices
 from tfdetect.data.json_format import is_numbers
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
@@ -94,7 +94,7 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     keypoints, images with fewer labelled ones than
     MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE.
 
-    The last result is kept: asking again for the same costs nothing.
+    The last result is kept: asking again for the same files costs nothing.
 
     Raises:
         InputError: a data set is unknown, does not fit the model, or cannot be read; an annotation
@@ -109,6 +109,7 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
         raise InputError(f"INPUT.MASK_FORMAT: {mask_format!r} is neither polygon nor bitmask")
     return _load(
         files,
+        tuple(dataset.version() for dataset in files),
         mask_format if cfg.MODEL.MASK_ON else None,
         head.NUM_KEYPOINTS if keypoints else None,
         cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
@@ -161,6 +162,7 @@ def flip_indices(metadata: DatasetMetadata) -> np.ndarray | None:
 @lru_cache(maxsize=1)
 def _load(
     files: tuple[DatasetFiles, ...],
+    versions: tuple[tuple[int, int], ...],
     mask_format: str | None,
     num_keypoints: int | None,
     filter_empty: bool,
@@ -252,6 +254,7 @@ def _annotation(
     """One entry of `annotations`; None for one that Detectron2 drops without a word."""
     if entry.get("ignore"):
         raise InputError("'ignore' is not supported; remove it, or the annotation")
+    x, y, width, height = entry["bbox"]
     iscrowd = bool(entry.get("iscrowd", 0))
     segmentation = entry.get("segmentation")
     polygons = rle = None
@@ -269,7 +272,7 @@ def _annotation(
         else:
             raise InputError("has no 'segmentation'; add it, or set MODEL.MASK_ON False")
     return Annotation(
-        box=xywh_to_xyxy(entry["bbox"]),
+        box=np.array([x, y, x + width, y + height], np.float64),
         class_index=classes[entry["category_id"]],
         iscrowd=iscrowd,
         polygons=polygons,
@@ -280,7 +283,7 @@ def _annotation(
 
 def _is_polygon(value: Any) -> bool:
     """Whether it has points enough for an area."""
-    if not isinstance(value, list) or not all(type(x) in (int, float) for x in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
         raise InputError("a polygon of 'segmentation' is not a list of numbers; correct it")
     return len(value) >= 6 and len(value) % 2 == 0
 

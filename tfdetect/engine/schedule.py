@@ -12,6 +12,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
+from yacs.config import CfgNode
+
 from tfdetect.errors import InputError
 
 # Added to a fraction before it is compared or turned back into an iteration, so that
@@ -132,3 +134,40 @@ def _with_warmup(
     end = schedule(0.0) if rescale_interval else schedule(length)
     progress = done / length
     return end * progress + start * (1 - progress)
+
+
+def learning_rate(cfg: CfgNode, iteration: int) -> float:
+    """The learning rate of an iteration, before the factors of single parameters.
+
+    Args:
+        cfg: SOLVER.
+        iteration: 0 for the first step of training.
+
+    Raises:
+        InputError: an unknown SOLVER.LR_SCHEDULER_NAME, or values that make no schedule.
+    """
+    solver = cfg.SOLVER
+    warmup = {
+        "max_iter": solver.MAX_ITER,
+        "warmup_factor": solver.WARMUP_FACTOR,
+        "warmup_iters": solver.WARMUP_ITERS,
+        "warmup_method": solver.WARMUP_METHOD,
+        "rescale_interval": solver.RESCALE_INTERVAL,
+    }
+    if solver.MAX_ITER < 1:
+        raise InputError(f"SOLVER.MAX_ITER: is {solver.MAX_ITER}; give at least 1")
+    if solver.BASE_LR <= 0:
+        raise InputError(f"SOLVER.BASE_LR: is {solver.BASE_LR}; give more than 0")
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        factor = warmup_multistep_factor(
+            iteration, steps=solver.STEPS, gamma=solver.GAMMA, **warmup
+        )
+    elif solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
+        end_factor = solver.BASE_LR_END / solver.BASE_LR
+        factor = warmup_cosine_factor(iteration, end_factor=end_factor, **warmup)
+    else:
+        raise InputError(
+            f"SOLVER.LR_SCHEDULER_NAME: {solver.LR_SCHEDULER_NAME!r} is not supported; use "
+            "WarmupMultiStepLR or WarmupCosineLR"
+        )
+    return solver.BASE_LR * factor

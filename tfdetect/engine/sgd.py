@@ -67,7 +67,10 @@ class SGD(tf.Module):
         self._learning_rate_factors = list(learning_rate_factors)
 
     def apply_gradients(
-        self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor | float
+        self,
+        gradients: Sequence[tf.Tensor | None],
+        learning_rate: tf.Tensor | float,
+        usable: tf.Tensor | None = None,
     ) -> None:
         """Take a step.
 
@@ -76,6 +79,7 @@ class SGD(tf.Module):
                 a strategy, in replica context, they are already reduced: every replica gives the
                 same ones.
             learning_rate: of this step, before the parameters' factors.
+            usable: bool scalar; if false, parameters and buffers stay as they are. None: true.
 
         Raises:
             ValueError: if there are not as many gradients as parameters.
@@ -84,13 +88,14 @@ class SGD(tf.Module):
             raise ValueError(f"{len(gradients)} gradients for {len(self.parameters)} parameters")
         # Mirrored variables are written in cross-replica context, each copy by its own device.
         context = tf.distribute.get_replica_context()
-        context.merge_call(self._apply, args=(list(gradients), learning_rate))
+        context.merge_call(self._apply, args=(list(gradients), learning_rate, usable))
 
     def _apply(
         self,
         strategy: tf.distribute.Strategy,
         gradients: list[tf.Tensor | None],
         learning_rate: tf.Tensor | float,
+        usable: tf.Tensor | None,
     ) -> None:
         for parameter, buffer, gradient, decay, factor in zip(
             self.parameters,
@@ -101,9 +106,8 @@ class SGD(tf.Module):
             strict=True,
         ):
             if gradient is not None:
-                strategy.extended.update(
-                    parameter, self._step, args=(buffer, gradient, learning_rate, decay, factor)
-                )
+                arguments = (buffer, gradient, learning_rate, decay, factor, usable)
+                strategy.extended.update(parameter, self._step, args=arguments)
 
     def _step(
         self,
@@ -113,8 +117,13 @@ class SGD(tf.Module):
         learning_rate: tf.Tensor | float,
         decay: float,
         factor: float,
+        usable: tf.Tensor | None,
     ) -> None:
         gradient = gradient + decay * parameter
-        buffer.assign(self._momentum * buffer + gradient)
+        new_buffer = self._momentum * buffer + gradient
+        if usable is not None:
+            new_buffer = tf.where(usable, new_buffer, buffer)
+        buffer.assign(new_buffer)
         direction = gradient + self._momentum * buffer if self._nesterov else buffer
-        parameter.assign_sub(tf.cast(learning_rate * factor, parameter.dtype) * direction)
+        step = tf.cast(learning_rate * factor, parameter.dtype) * direction
+        parameter.assign_sub(step if usable is None else tf.where(usable, step, 0.0))

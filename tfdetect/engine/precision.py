@@ -1,0 +1,63 @@
+"""Mixed precision: the type that features are computed in, and loss scaling for float16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+
+# torch.cuda.amp.GradScaler's.
+_FIRST_SCALE = 65536.0
+_GROWTH_INTERVAL = 2000
+
+
+def compute_dtype(cfg: CfgNode) -> tf.DType:
+    """What SOLVER.AMP makes of the network's input and so of its features; variables are float32.
+
+    Raises:
+        InputError: SOLVER.AMP.DTYPE is neither float16 nor bfloat16.
+    """
+    if not cfg.SOLVER.AMP.ENABLED:
+        return tf.float32
+    known = {"float16": tf.float16, "bfloat16": tf.bfloat16}
+    if cfg.SOLVER.AMP.DTYPE not in known:
+        raise InputError(f"SOLVER.AMP.DTYPE: {cfg.SOLVER.AMP.DTYPE!r} is not float16 or bfloat16")
+    return known[cfg.SOLVER.AMP.DTYPE]
+
+
+class LossScale(tf.Module):
+    """A factor on the loss that keeps float16's gradients from vanishing.
+
+    It doubles after 2000 steps in a row with finite gradients, and halves after a step without,
+    which is not taken (torch.cuda.amp.GradScaler).
+
+    Attributes:
+        scale: float32 scalar.
+        good_steps: int32 scalar, steps since it last changed.
+    """
+
+    def __init__(self) -> None:
+        """Under a tf.distribute strategy, call it within the strategy's scope."""
+        super().__init__(name="loss_scale")
+        # Every replica assigns the same value, so that any copy will do.
+        shared = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.scale = tf.Variable(_FIRST_SCALE, **shared)
+        self.good_steps = tf.Variable(0, **shared)
+
+    def unscale(
+        self, gradients: Sequence[tf.Tensor | None]
+    ) -> tuple[list[tf.Tensor | None], tf.Tensor]:
+        """Gradients of the loss itself from those of the scaled one, and whether all are finite."""
+        unscaled = [g if g is None else g / self.scale for g in gradients]
+        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in unscaled if g is not None]
+        return unscaled, tf.reduce_all(tf.stack(finite))
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Set the scale for the next step, given whether this one's gradients were finite."""
+        steps = tf.where(finite, self.good_steps + 1, 0)
+        grows = steps >= _GROWTH_INTERVAL
+        self.scale.assign(self.scale * tf.where(finite, tf.where(grows, 2.0, 1.0), 0.5))
+        self.good_steps.assign(tf.where(grows, 0, steps))

@@ -90,6 +90,16 @@ def load_model(
     cfg = load_config(path / CONFIG)
     metadata = _read_metadata(path / METADATA)
     model = build_model(cfg)
+    load_weights(path, model)
+    return cfg, model, metadata
+
+
+def load_weights(path: Path, model: tf.Module) -> None:
+    """Give the variables of a model the values in the model directory `path`.
+
+    Raises:
+        InputError: the directory's checkpoint is damaged or of another model.
+    """
     try:
         status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
         status.assert_consumed()
@@ -99,7 +109,6 @@ def load_model(
             f"{path / _PREFIX}.index: is damaged or not of {CONFIG}'s model ({reason}); "
             "convert the model again"
         ) from error
-    return cfg, model, metadata
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Trainer:
         seed: int,
         strategy: tf.distribute.Strategy | None = None,
         local_replicas: int = 1,
-        first_image: int = 0,
+        more_targets: Mapping[str, tf.Tensor] | None = None,
     ):
         """Create the variables of training.
 
@@ -47,11 +47,10 @@ class Trainer:
                 returns scalars by name; created within the strategy's scope.
             parameters: its variables that are trained.
             element_spec: of the batches of `training_dataset`, this worker's part of them.
-            seed: what the model's random choices depend on, together with the iteration and the
-                number of the image in its batch.
+            seed: int32; what the model chooses at random depends on it and on the iteration.
             strategy: replicas that share the work; None for one device.
             local_replicas: how many of them this worker has.
-            first_image: the number, in the whole batch, of this worker's first image.
+            more_targets: what the model's losses need of the data set as a whole.
 
         Raises:
             InputError: SOLVER has a value that is not supported, or SOLVER.IMS_PER_BATCH does not
@@ -63,7 +62,7 @@ class Trainer:
         self._strategy = strategy or tf.distribute.get_strategy()
         self._local_replicas = local_replicas
         self._parts = cfg.SOLVER.ACCUMULATION_STEPS
-        self._first_image = first_image
+        self._more_targets = dict(more_targets or {})
         self._seed = seed
         self._dtype = compute_dtype(cfg)
         self._clip = gradient_clipping(cfg)
@@ -83,7 +82,7 @@ class Trainer:
         self.state = tf.train.Checkpoint(
             momentum_buffers=self.optimizer.momentum_buffers, loss_scale=self._loss_scale
         )
-        scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
+        scalars = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float64)
         self._step = tf.function(
             self._all_replicas, input_signature=[dict(element_spec), *scalars], autograph=False
         )
@@ -99,7 +98,7 @@ class Trainer:
             The losses by name, of the parameters as they were before the step.
         """
         rate = tf.constant(learning_rate(self._cfg, iteration), tf.float64)
-        losses = self._step(dict(batch), tf.constant(iteration, tf.int64), rate)
+        losses = self._step(dict(batch), tf.constant(iteration, tf.int32), rate)
         return {name: float(loss) for name, loss in losses.items()}
 
     def _all_replicas(
@@ -116,15 +115,17 @@ class Trainer:
         number = tf.get_static_value(context.replica_id_in_sync_group) % self._local_replicas
         losses: list[dict[str, tf.Tensor]] = []
         gradients: list[Gradients] = []
-        for part in range(number * self._parts, (number + 1) * self._parts):
+        for part in range(self._parts):
             # One after the other, so that they need the memory of one.
             before = [g for g in gradients[-1] if g is not None] if gradients else []
             with tf.control_dependencies(before):
-                first = part * self._part_size
+                first = (number * self._parts + part) * self._part_size
                 images = {
                     name: value[first : first + self._part_size] for name, value in batch.items()
                 }
-                part_losses, part_gradients = self._differentiate(images, iteration, first)
+                # Replicas share it: which images are theirs is the model's business.
+                seed = tf.stack([self._seed, iteration * self._parts + part])
+                part_losses, part_gradients = self._differentiate(images, seed)
                 losses.append(part_losses)
                 gradients.append(part_gradients)
         mean_gradients = [_mean(of_parts) for of_parts in zip(*gradients, strict=True)]
@@ -132,15 +133,14 @@ class Trainer:
         return {name: _mean([found[name] for found in losses]) for name in losses[0]}
 
     def _differentiate(
-        self, batch: Batch, iteration: tf.Tensor, first: int
+        self, batch: Batch, seed: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], Gradients]:
         """The losses of some images, and the gradients of their sum (times the loss scale)."""
-        number = iteration * self._cfg.SOLVER.IMS_PER_BATCH + (self._first_image + first)
-        seed = tf.stack([tf.constant(self._seed, tf.int64), number])
         images = normalize(
             batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
         )
         targets = {name: value for name, value in batch.items() if name.startswith("gt_")}
+        targets |= self._more_targets
         with tf.GradientTape() as tape:
             losses = self._model.losses(
                 tf.cast(images, self._dtype), batch["image_size"], targets, seed

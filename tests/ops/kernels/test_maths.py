@@ -1,6 +1,6 @@
 """The TensorFlow-free C++ and CUDA files, alone, under AddressSanitizer and UBSan.
 
-maths_test.cc compares the CPU's files with definitions written out; emulated_test.cc compares the
+maths_test.cc compares the CPU's files with definitions written out; cuda/gpu_test.cu compares the
 CUDA kernels, run on the CPU by cuda/emulated_gpu.h, with the CPU's files. Both give boxes that are
 empty, inverted, huge, infinite or NaN.
 """
@@ -35,7 +35,7 @@ def objects(tmp_path_factory):
     folder = tmp_path_factory.mktemp("objects")
     sources = [p for p in build.SOURCES.glob("*.cc") if not p.name.endswith("_op.cc")]
     sources += [*build.SOURCES.glob("*.cu"), HERE / "maths_test.cc"]
-    sources += [HERE / "cuda" / "emulated_test.cc"]
+    sources += [HERE / "cuda" / "gpu_test.cu"]
 
     def compile_one(source: Path) -> str:
         target = str(folder / f"{source.name}.o")
@@ -54,7 +54,7 @@ def objects(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("program", "other"),
-    [("maths_test.cc", "emulated_test.cc"), ("emulated_test.cc", "maths_test.cc")],
+    [("maths_test.cc", "gpu_test.cu"), ("gpu_test.cu", "maths_test.cc")],
 )
 def test_program(objects, tmp_path, program, other):
     toolchain, compiled = objects

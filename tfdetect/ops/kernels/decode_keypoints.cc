@@ -6,34 +6,15 @@
 #include <memory>
 #include <vector>
 
+#include "bicubic.h"
 #include "portability.h"
 
 namespace tfdetect {
 namespace {
 
-// The four inputs and weights of an output coordinate of the bicubic resize.
-struct Taps {
-  int32_t index[4];
-  float weight[4];
-};
-
-std::vector<Taps> MakeTaps(int64_t in, int64_t out) {
-  constexpr float a = -0.75f;
-  const auto near = [](float t) { return ((a + 2.0f) * t - (a + 3.0f)) * t * t + 1.0f; };
-  const auto far = [](float t) { return ((a * t - 5.0f * a) * t + 8.0f * a) * t - 4.0f * a; };
-  const float scale = static_cast<float>(in) / static_cast<float>(out);
-  std::vector<Taps> taps(out);
-  for (int64_t o = 0; o < out; ++o) {
-    const float position = scale * (static_cast<float>(o) + 0.5f) - 0.5f;
-    const float lower = std::floor(position);
-    const float t = position - lower;
-    const float weights[4] = {far(t + 1.0f), near(t), near(1.0f - t), far(2.0f - t)};
-    for (int k = 0; k < 4; ++k) {
-      const int64_t index = static_cast<int64_t>(lower) - 1 + k;
-      taps[o].index[k] = static_cast<int32_t>(std::clamp<int64_t>(index, 0, in - 1));
-      taps[o].weight[k] = weights[k];
-    }
-  }
+std::vector<BicubicTaps> MakeTaps(int64_t in, int64_t out) {
+  std::vector<BicubicTaps> taps(out);
+  for (int64_t o = 0; o < out; ++o) taps[o] = MakeBicubicTaps(in, out, o);
   return taps;
 }
 
@@ -146,7 +127,7 @@ class Resizer {
     is_stretched_[y] = true;
     const float* row = map_ + y * side_;
     for (int64_t x = 0; x < columns_; ++x) {
-      const Taps& taps = column_taps_[x];
+      const BicubicTaps& taps = column_taps_[x];
       stretched[x] = taps.weight[0] * row[taps.index[0]] + taps.weight[1] * row[taps.index[1]] +
                      taps.weight[2] * row[taps.index[2]] + taps.weight[3] * row[taps.index[3]];
     }
@@ -155,7 +136,7 @@ class Resizer {
 
   int64_t side_, columns_, rows_;
   const float* map_ = nullptr;
-  std::vector<Taps> column_taps_, row_taps_;
+  std::vector<BicubicTaps> column_taps_, row_taps_;
   std::vector<float> stretched_;  // [side, columns]
   std::vector<bool> is_stretched_;
   std::vector<float> bounds_;  // [rows]

@@ -1,6 +1,7 @@
 // TfdetectDecodeKeypoints: definition, and a kernel for the CPU.
+#include "decode_keypoints_op.h"
+
 #include "decode_keypoints.h"
-#include "op_helpers.h"
 
 namespace tfdetect {
 namespace {
@@ -34,21 +35,11 @@ class DecodeKeypointsOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &heatmaps = context->input(0), &boxes = context->input(1);
-    OP_REQUIRES_OK(context,
-                   CheckShape(heatmaps.dims() == 4 && heatmaps.dim_size(1) == heatmaps.dim_size(2),
-                              "heatmaps", "[N, S, S, K]", heatmaps));
-    OP_REQUIRES_OK(context, CheckBoxes(boxes));
+    Tensor* output;
+    OP_REQUIRES_OK(context, CheckDecodeKeypoints(context, &output));
+    if (output->NumElements() == 0) return;
     const int64_t n = heatmaps.dim_size(0), side = heatmaps.dim_size(1);
     const int64_t keypoints = heatmaps.dim_size(3);
-    OP_REQUIRES(context, boxes.dim_size(0) == n,
-                tensorflow::errors::InvalidArgument("there are heatmaps of ", n, " boxes but ",
-                                                    boxes.dim_size(0), " boxes"));
-    Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {n, keypoints, 4}, &output));
-    if (output->NumElements() == 0) return;
-    OP_REQUIRES(context, side > 0,
-                tensorflow::errors::InvalidArgument("heatmaps are empty: ",
-                                                    heatmaps.shape().DebugString()));
     ParallelFor(context, n * keypoints, 100000, [&](int64_t begin, int64_t end) {
       DecodeKeypoints(heatmaps.flat<float>().data(), boxes.flat<float>().data(), side, keypoints,
                       begin, end, output->flat<float>().data());

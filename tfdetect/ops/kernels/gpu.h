@@ -1,6 +1,7 @@
 // What the launchers of CUDA kernels share with those who call them; includes nothing of CUDA.
 //
-// A launcher takes device pointers and a stream, and returns null or what CUDA says went wrong.
+// A launcher takes device pointers and a stream, and returns null or what CUDA says went wrong. A
+// workspace is device memory, aligned to 64 bytes, that it may overwrite.
 #ifndef TFDETECT_GPU_H_
 #define TFDETECT_GPU_H_
 

@@ -33,6 +33,16 @@ namespace tfdetect {
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// Blocks of `threads` for `total` elements.
+inline dim3 Blocks(int64_t total, int64_t threads) {
+  return dim3(static_cast<unsigned>((total + threads - 1) / threads));
+}
+
+// The thread's number among all of a grid and block that have only x.
+__device__ inline int64_t ThreadNumber(int64_t threads) {
+  return static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+}
+
 inline const char* LaunchError() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

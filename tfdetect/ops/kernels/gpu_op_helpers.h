@@ -13,6 +13,11 @@ inline GpuStream StreamOf(tensorflow::OpKernelContext* context) {
       context->op_device_context()->stream()->platform_specific_handle().stream);
 }
 
+inline absl::Status AllocateWorkspace(tensorflow::OpKernelContext* context, int64_t bytes,
+                                      tensorflow::Tensor* workspace) {
+  return context->allocate_temp(tensorflow::DT_INT8, {bytes}, workspace);
+}
+
 inline absl::Status Launched(const char* error) {
   if (error == nullptr) return absl::OkStatus();
   return tensorflow::errors::Internal("CUDA kernel: ", error);

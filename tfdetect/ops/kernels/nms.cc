@@ -58,10 +58,7 @@ NmsOrder OrderForNms(const float* boxes, const float* scores, const int32_t* gro
 
 void SuppressGroups(const NmsOrder& order, const float* boxes, double iou_threshold, int64_t begin,
                     int64_t end, bool* keep) {
-  // A float32 IoU exceeds the float64 threshold just where it exceeds the greatest float32 that
-  // is not above it. (0.3 as float32 is greater than 0.3.)
-  float threshold = static_cast<float>(iou_threshold);
-  if (threshold > iou_threshold) threshold = std::nextafter(threshold, -INFINITY);
+  const float threshold = NmsThreshold(iou_threshold);
   std::vector<float> coordinates;
   std::vector<int32_t> suppressed;
   for (int64_t g = begin; g < end; ++g) {

@@ -3,11 +3,19 @@
 #ifndef TFDETECT_NMS_H_
 #define TFDETECT_NMS_H_
 
+#include <cmath>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
 namespace tfdetect {
+
+// A float32 IoU exceeds the float64 threshold just where it exceeds the greatest float32 that is
+// not above it, which this is. (0.3 as float32 is greater than 0.3.)
+inline float NmsThreshold(double iou_threshold) {
+  const float nearest = static_cast<float>(iou_threshold);
+  return nearest > iou_threshold ? std::nextafter(nearest, -INFINITY) : nearest;
+}
 
 // The candidates by group, then score from high to low, then index. A negative group, a NaN score
 // or a coordinate that is not finite is no candidate.

@@ -1,6 +1,7 @@
 // TfdetectNms: definition, and a kernel for the CPU.
+#include "nms_op.h"
+
 #include "nms.h"
-#include "op_helpers.h"
 
 namespace tfdetect {
 namespace {
@@ -42,14 +43,8 @@ class NmsOp : public tensorflow::OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor &boxes = context->input(0), &scores = context->input(1);
     const Tensor &group_ids = context->input(2), &threshold = context->input(3);
-    OP_REQUIRES_OK(context, CheckBoxes(boxes));
+    OP_REQUIRES_OK(context, CheckNms(context));
     const int64_t n = boxes.dim_size(0);
-    OP_REQUIRES_OK(context, CheckVector("scores", scores, n));
-    OP_REQUIRES_OK(context, CheckVector("group_ids", group_ids, n));
-    OP_REQUIRES_OK(context,
-                   CheckShape(threshold.dims() == 0, "iou_threshold", "[]", threshold));
-    OP_REQUIRES(context, n < std::numeric_limits<int32_t>::max(),
-                tensorflow::errors::InvalidArgument("too many boxes: ", n));
     Tensor* output;
     OP_REQUIRES_OK(context, context->allocate_output(0, {n}, &output));
     bool* keep = output->flat<bool>().data();

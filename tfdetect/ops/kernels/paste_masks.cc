@@ -10,31 +10,23 @@
 namespace tfdetect {
 namespace {
 
-// Where the centres of pixels fall in a mask that spans [low, high]: index -1 to side - 1 of the
-// lower neighbour in a mask with a border of zeros (so counted from 0), and the fraction beyond it.
+// The samples of all pixels that a mask which spans [low, high] may reach.
 struct Samples {
-  int64_t begin = 0, end = 0;  // pixels that may be inside
+  int64_t begin = 0, end = 0;  // those pixels
   std::vector<int32_t> lower;
   std::vector<float> fraction;
 };
 
-// The same float32 steps as grid_sample's: to [-1, 1], then to mask cells.
 Samples SampleAxis(float low, float high, int64_t side, int64_t pixels) {
   Samples samples;
   samples.begin = static_cast<int64_t>(
       std::clamp(std::floor(static_cast<double>(low)) - 1.0, 0.0, static_cast<double>(pixels)));
   samples.end = static_cast<int64_t>(
       std::clamp(std::ceil(static_cast<double>(high)) + 1.0, 0.0, static_cast<double>(pixels)));
-  const float length = high - low;
-  const float half_side = static_cast<float>(side) / 2.0f;
   for (int64_t i = samples.begin; i < samples.end; ++i) {
-    const float relative = (static_cast<float>(i) + 0.5f - low) / length * 2.0f - 1.0f;
-    const float cell = (relative + 1.0f) * half_side - 0.5f;
-    const float lower = std::floor(cell);
-    const bool inside = lower >= -1.0f && lower < static_cast<float>(side);
-    samples.lower.push_back(inside ? static_cast<int32_t>(lower) + 1 : 0);
-    // Outside, the sample is the border's corner of zeros whatever the other axis says.
-    samples.fraction.push_back(inside ? cell - lower : 0.0f);
+    const MaskSample sample = SampleMask(low, high, side, i);
+    samples.lower.push_back(sample.lower);
+    samples.fraction.push_back(sample.fraction);
   }
   return samples;
 }

@@ -1,5 +1,6 @@
 // TfdetectPasteMasks: definition, and a kernel for the CPU.
-#include "op_helpers.h"
+#include "paste_masks_op.h"
+
 #include "paste_masks.h"
 
 namespace tfdetect {
@@ -40,20 +41,11 @@ class PasteMasksOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &masks = context->input(0), &boxes = context->input(1);
-    const Tensor& size = context->input(2);
-    OP_REQUIRES_OK(context, CheckShape(masks.dims() == 3 && masks.dim_size(1) == masks.dim_size(2),
-                                       "masks", "[N, M, M]", masks));
-    OP_REQUIRES_OK(context, CheckBoxes(boxes));
-    OP_REQUIRES_OK(context, CheckSize(size));
-    const int64_t n = masks.dim_size(0);
-    OP_REQUIRES(context, boxes.dim_size(0) == n,
-                tensorflow::errors::InvalidArgument("there are ", n, " masks but ",
-                                                    boxes.dim_size(0), " boxes"));
-    const int64_t height = size.flat<int32_t>()(0), width = size.flat<int32_t>()(1);
     Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {n, height, width}, &output));
+    OP_REQUIRES_OK(context, CheckPasteMasks(context, &output));
     if (output->NumElements() == 0) return;
-    ParallelFor(context, n, height * width, [&](int64_t begin, int64_t end) {
+    const int64_t height = output->dim_size(1), width = output->dim_size(2);
+    ParallelFor(context, masks.dim_size(0), height * width, [&](int64_t begin, int64_t end) {
       PasteMasks(masks.flat<float>().data(), boxes.flat<float>().data(), masks.dim_size(1), height,
                  width, threshold_, begin, end, output->flat<bool>().data());
     });

@@ -1,7 +1,5 @@
 #include "resize.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "portability.h"
@@ -9,16 +7,8 @@
 namespace tfdetect {
 namespace {
 
-constexpr int kPrecision = 22;
-constexpr int32_t kHalf = 1 << (kPrecision - 1);
-
 typedef uint8_t Byte4 __attribute__((vector_size(4)));
 typedef int32_t Int4 __attribute__((vector_size(16)));
-
-TFDETECT_INLINE uint8_t Clip(int32_t sum) {
-  const int32_t value = sum >> kPrecision;
-  return static_cast<uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
-}
 
 // Three channels are computed as four lanes, the fourth of no use: `padded` may be read one byte
 // beyond the row.
@@ -28,13 +18,13 @@ TFDETECT_CLONES void ResizeRow3(const ResizeAxis& axis, const uint8_t* padded, i
   for (int64_t x = 0; x < outputs; ++x, weights += axis.stride) {
     const uint8_t* pixel = padded + 3 * static_cast<int64_t>(axis.first[x]);
     const int32_t count = axis.count[x];
-    Int4 sum = {kHalf, kHalf, kHalf, kHalf};
+    Int4 sum = {kResizeHalf, kResizeHalf, kResizeHalf, kResizeHalf};
     for (int32_t t = 0; t < count; ++t) {
       Byte4 bytes;
       Load(pixel + 3 * t, bytes);
       sum += __builtin_convertvector(bytes, Int4) * weights[t];
     }
-    for (int c = 0; c < 3; ++c) output[3 * x + c] = Clip(sum[c]);
+    for (int c = 0; c < 3; ++c) output[3 * x + c] = ResizeClip(sum[c]);
   }
 }
 
@@ -44,9 +34,9 @@ void ResizeRowAny(const ResizeAxis& axis, const uint8_t* row, int64_t channels, 
     const int32_t* weights = axis.weights.data() + x * axis.stride;
     const uint8_t* pixel = row + axis.first[x] * channels;
     for (int64_t c = 0; c < channels; ++c) {
-      int32_t sum = kHalf;
+      int32_t sum = kResizeHalf;
       for (int32_t t = 0; t < axis.count[x]; ++t) sum += weights[t] * pixel[t * channels + c];
-      output[x * channels + c] = Clip(sum);
+      output[x * channels + c] = ResizeClip(sum);
     }
   }
 }
@@ -57,53 +47,31 @@ TFDETECT_CLONES void ResizeColumn(const int32_t* weights, int32_t count, const u
   int64_t i = 0;
   for (; i + kBlock <= row_size; i += kBlock) {
     int32_t sums[kBlock];
-    for (int64_t j = 0; j < kBlock; ++j) sums[j] = kHalf;
+    for (int64_t j = 0; j < kBlock; ++j) sums[j] = kResizeHalf;
     for (int32_t t = 0; t < count; ++t) {
       const uint8_t* row = rows + t * row_size + i;
       const int32_t weight = weights[t];
       for (int64_t j = 0; j < kBlock; ++j) sums[j] += weight * row[j];
     }
-    for (int64_t j = 0; j < kBlock; ++j) output[i + j] = Clip(sums[j]);
+    for (int64_t j = 0; j < kBlock; ++j) output[i + j] = ResizeClip(sums[j]);
   }
   for (; i < row_size; ++i) {
-    int32_t sum = kHalf;
+    int32_t sum = kResizeHalf;
     for (int32_t t = 0; t < count; ++t) sum += weights[t] * rows[t * row_size + i];
-    output[i] = Clip(sum);
+    output[i] = ResizeClip(sum);
   }
 }
 
 }  // namespace
 
 ResizeAxis MakeResizeAxis(int64_t in, int64_t out) {
-  const double scale = static_cast<double>(in) / static_cast<double>(out);
-  const double stretch = std::max(scale, 1.0);
   ResizeAxis axis;
-  axis.stride = 2 * static_cast<int64_t>(std::ceil(stretch)) + 1;
+  axis.stride = ResizeTaps(in, out);
   axis.first.resize(out);
   axis.count.resize(out);
   axis.weights.assign(out * axis.stride, 0);
-  std::vector<double> filter(axis.stride);
-  const double per_pixel = 1.0 / stretch;
-  for (int64_t o = 0; o < out; ++o) {
-    const double center = (static_cast<double>(o) + 0.5) * scale;
-    // Rounded as an int conversion does; the filter's support is `stretch` to either side.
-    const int64_t first = std::max<int64_t>(static_cast<int64_t>(center - stretch + 0.5), 0);
-    const int64_t end = std::min<int64_t>(static_cast<int64_t>(center + stretch + 0.5), in);
-    double total = 0.0;
-    for (int64_t i = first; i < end; ++i) {
-      const double distance =
-          std::fabs((static_cast<double>(i) - center + 0.5) * per_pixel);
-      filter[i - first] = distance < 1.0 ? 1.0 - distance : 0.0;
-      total += filter[i - first];
-    }
-    axis.first[o] = static_cast<int32_t>(first);
-    axis.count[o] = static_cast<int32_t>(end - first);
-    for (int64_t i = 0; i < end - first; ++i) {
-      const double weight = total != 0.0 ? filter[i] / total : filter[i];
-      axis.weights[o * axis.stride + i] =
-          static_cast<int32_t>(0.5 + weight * (1 << kPrecision));
-    }
-  }
+  for (int64_t o = 0; o < out; ++o)
+    ResizeWeights(in, out, o, &axis.first[o], &axis.count[o], &axis.weights[o * axis.stride]);
   return axis;
 }
 

@@ -1,5 +1,6 @@
 // TfdetectResizeBilinearUint8: definition, and a kernel for the CPU.
-#include "op_helpers.h"
+#include "resize_op.h"
+
 #include "resize.h"
 
 namespace tfdetect {
@@ -30,21 +31,13 @@ class ResizeBilinearUint8Op : public tensorflow::OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &image = context->input(0), &size = context->input(1);
-    OP_REQUIRES_OK(context, CheckShape(image.dims() == 3, "image", "[H, W, C]", image));
-    OP_REQUIRES_OK(context, CheckSize(size));
+    Tensor* output;
+    OP_REQUIRES_OK(context, CheckResize(context, &output));
+    if (output->NumElements() == 0) return;
+    const Tensor& image = context->input(0);
     const int64_t in_height = image.dim_size(0), in_width = image.dim_size(1);
     const int64_t channels = image.dim_size(2);
-    const int64_t height = size.flat<int32_t>()(0), width = size.flat<int32_t>()(1);
-    OP_REQUIRES(context, std::max(in_height, in_width) < (1 << 28),
-                tensorflow::errors::InvalidArgument("image is too large: ",
-                                                    image.shape().DebugString()));
-    Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {height, width, channels}, &output));
-    if (output->NumElements() == 0) return;
-    OP_REQUIRES(context, image.NumElements() > 0,
-                tensorflow::errors::InvalidArgument("image is empty: ",
-                                                    image.shape().DebugString()));
+    const int64_t height = output->dim_size(0), width = output->dim_size(1);
 
     // As in Pillow 11, a side that keeps its length is not filtered, and rows go first. (Later
     // versions put the columns first in some shapes.)

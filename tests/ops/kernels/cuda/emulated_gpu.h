@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "half.h"
@@ -31,13 +33,14 @@ struct dim3 {
 
 namespace emulated {
 
-constexpr size_t kStack = 256 * 1024;
+// Small: AddressSanitizer forgets what it knows of all of it at every turn.
+constexpr size_t kStack = 32 * 1024;
 constexpr int kLanes = 32;
 
 // Threads that wait for each other: a warp, or the block.
 struct Meeting {
   int expected = 0, arrived = 0, generation = 0;
-  uint64_t values[kLanes];
+  uint64_t values[2][kLanes];  // of this exchange, and of the next, which some may have begun
 };
 
 struct Fiber {
@@ -54,6 +57,7 @@ inline Fiber* current;
 inline dim3 block_index;
 inline Meeting block_meeting;
 inline std::function<void()> body;
+inline int last_error = 0;
 
 inline void Yield() { swapcontext(&current->context, &scheduler); }
 
@@ -66,45 +70,52 @@ inline void Meet(Meeting* meeting) {
   while (meeting->generation == generation) Yield();
 }
 
+// The thread's part of one block after another.
 inline void RunFiber() {
-  body();
-  current->done = true;
-  Yield();
+  for (;;) {
+    body();
+    current->done = true;
+    Yield();
+  }
 }
 
 // What a lane of the warp brought to this exchange.
 template <typename Read>
 auto Exchange(uint64_t value, const Read& read) {
   Meeting* warp = current->warp;
-  warp->values[current->lane] = value;
+  uint64_t* values = warp->values[warp->generation % 2];
+  values[current->lane] = value;
   Meet(warp);
-  const auto result = read(warp->values);
-  Meet(warp);
-  return result;
+  return read(values);
 }
 
 inline void Launch(dim3 grid, dim3 block, const std::function<void()>& kernel) {
   body = kernel;
   const int threads = static_cast<int>(block.x * block.y * block.z);
+  const bool valid = grid.x * grid.y * grid.z > 0 && grid.y < 65536 && grid.z < 65536 &&
+                     threads > 0 && threads <= 1024;
+  if (!valid) {
+    last_error = 1;
+    return;
+  }
   std::vector<Fiber> fibers(threads);
+  std::vector<Meeting> warps((threads + kLanes - 1) / kLanes);
+  for (Meeting& warp : warps) warp.expected = kLanes;
+  block_meeting.expected = threads;
+  for (int t = 0; t < threads; ++t) {
+    Fiber& fiber = fibers[t];
+    fiber.thread = {t % block.x, t / block.x % block.y, t / block.x / block.y};
+    fiber.lane = t % kLanes;
+    fiber.warp = &warps[t / kLanes];
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStack;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, RunFiber, 0);
+  }
   for (unsigned i = 0; i < grid.x * grid.y * grid.z; ++i) {
     block_index = {i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y};
-    std::vector<Meeting> warps((threads + kLanes - 1) / kLanes);
-    for (Meeting& warp : warps) warp.expected = kLanes;
-    block_meeting = Meeting();
-    block_meeting.expected = threads;
-    for (int t = 0; t < threads; ++t) {
-      Fiber& fiber = fibers[t];
-      fiber.thread = {t % block.x, t / block.x % block.y, t / block.x / block.y};
-      fiber.lane = t % kLanes;
-      fiber.warp = &warps[t / kLanes];
-      fiber.done = false;
-      getcontext(&fiber.context);
-      fiber.context.uc_stack.ss_sp = fiber.stack.get();
-      fiber.context.uc_stack.ss_size = kStack;
-      fiber.context.uc_link = nullptr;
-      makecontext(&fiber.context, RunFiber, 0);
-    }
+    for (Fiber& fiber : fibers) fiber.done = false;
     for (bool running = true; running;) {
       running = false;
       for (Fiber& fiber : fibers) {
@@ -141,9 +152,23 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
   });
 }
 
+// Fibers take turns only where they wait, so that these need nothing else.
+inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
+  const unsigned long long before = *to;
+  *to += value;
+  return before;
+}
+inline unsigned atomicMax(unsigned* to, unsigned value) {
+  const unsigned before = *to;
+  *to = std::max(before, value);
+  return before;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
+inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 using std::isfinite;
+using std::isnan;
 using std::max;
 using std::min;
 
@@ -164,7 +189,31 @@ inline __nv_bfloat16 __float2bfloat16_rn(float value) {
 
 typedef int cudaError_t;
 constexpr cudaError_t cudaSuccess = 0;
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+inline cudaError_t cudaGetLastError() { return std::exchange(emulated::last_error, cudaSuccess); }
+inline const char* cudaGetErrorString(cudaError_t) { return "invalid configuration argument"; }
+enum cudaMemcpyKind { cudaMemcpyDeviceToDevice, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+template <typename T>
+cudaError_t cudaMalloc(T** memory, size_t bytes) {
+  *memory = static_cast<T*>(std::malloc(bytes));
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+template <typename Stream>
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, Stream) {
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+template <typename Stream>
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, Stream) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
 
 #endif  // TFDETECT_EMULATED_GPU_H_

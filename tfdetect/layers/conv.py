@@ -46,7 +46,7 @@ class Conv2d(tf.Module):
         # Scaling the weights, not the output, saves a pass over the feature map. Not with groups:
         # TensorFlow fuses the addition with the convolution, and its fused kernel on the CPU knows
         # no groups.
-        if isinstance(norm, BatchNorm) and self._groups == 1:
+        if isinstance(norm, BatchNorm) and norm.uses_stored_statistics and self._groups == 1:
             scale, shift = norm.scale_and_shift()
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift

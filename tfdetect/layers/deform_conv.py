@@ -52,7 +52,7 @@ class DeformConv2d(tf.Module):
         """
         weight = self.weight
         shift = None
-        if isinstance(self.norm, BatchNorm):
+        if isinstance(self.norm, BatchNorm) and self.norm.uses_stored_statistics:
             scale, shift = self.norm.scale_and_shift()
             weight = weight * scale
         y = deform_conv(

@@ -2,39 +2,128 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from tfdetect.errors import InputError
 
 _EPSILON = 1e-5
 _GROUPS = 32
-_BATCH_NORMS = ("FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+_FROZEN = "FrozenBN"
+_BATCH_NORMS = (_FROZEN, "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 # What `make_norm` knows.
 NORMS = ("", *_BATCH_NORMS, "GN")
+# PyTorch's: the share of a batch in the running statistics.
+_MOMENTUM = 0.1
+
+_training = threading.local()
+
+
+@contextlib.contextmanager
+def batch_statistics() -> Iterator[None]:
+    """Within it, `BatchNorm` normalises by its batch and updates its running statistics.
+
+    It holds for the thread that enters it: under a strategy, for the replica that does. FrozenBN
+    takes no part.
+    """
+    before = getattr(_training, "active", False)
+    _training.active = True
+    try:
+        yield
+    finally:
+        _training.active = before
 
 
 class BatchNorm(tf.Module):
-    """Batch normalisation with stored statistics (FrozenBN; BN and SyncBN at inference).
+    """Batch normalisation: by stored statistics, or within `batch_statistics` by the batch's.
 
     Variables are `weight`, `bias`, `running_mean` and `running_var`, each float32 [channels].
+    FrozenBN always uses the stored ones and trains nothing. In training the batch's variance is
+    biased, the one that goes into `running_var` unbiased, as PyTorch has it; replicas store the
+    mean of theirs.
+
+    Args:
+        channels: of the input.
+        kind: as Detectron2 names it. BN takes the statistics of each replica by itself. SyncBN and
+            nnSyncBN take those of all elements on all replicas; naiveSyncBN and naiveSyncBN_N
+            average the replicas' statistics, the latter by number of images (or regions), and both
+            store the biased variance (Detectron2: `NaiveSyncBatchNorm`).
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, kind: str = _FROZEN):
         super().__init__()
-        self.weight = tf.Variable(tf.ones([channels]))
-        self.bias = tf.Variable(tf.zeros([channels]))
-        self.running_mean = tf.Variable(tf.zeros([channels]), trainable=False)
-        self.running_var = tf.Variable(tf.ones([channels]), trainable=False)
+        self._kind = kind
+        trains = kind != _FROZEN
+        self.weight = tf.Variable(tf.ones([channels]), trainable=trains)
+        self.bias = tf.Variable(tf.zeros([channels]), trainable=trains)
+        # Replicas of BN see different batches; with a mean, what a checkpoint holds is what all of
+        # them go on with.
+        mean = tf.VariableAggregation.MEAN
+        self.running_mean = tf.Variable(tf.zeros([channels]), trainable=False, aggregation=mean)
+        self.running_var = tf.Variable(tf.ones([channels]), trainable=False, aggregation=mean)
+
+    @property
+    def uses_stored_statistics(self) -> bool:
+        """Whether the layer is, at the moment, a scale and a shift that do not see the input."""
+        return self._kind == _FROZEN or not getattr(_training, "active", False)
 
     def scale_and_shift(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """The layer as y = x * scale + shift, both float32 [channels]."""
+        """The layer of stored statistics as y = x * scale + shift, both float32 [channels]."""
         scale = self.weight * tf.math.rsqrt(self.running_var + _EPSILON)
         return scale, self.bias - self.running_mean * scale
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """x: [..., channels]."""
-        scale, shift = self.scale_and_shift()
-        return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
+        """x: [..., channels]; where statistics are the batch's, [N, H, W, channels]."""
+        if self.uses_stored_statistics:
+            scale, shift = self.scale_and_shift()
+            return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
+        context = tf.distribute.get_replica_context()
+        if self._kind == "BN" or context is None or context.num_replicas_in_sync == 1:
+            return self._normalize_by_replica(x)
+        return self._normalize_by_all(x, context)
+
+    def _normalize_by_replica(self, x: tf.Tensor) -> tf.Tensor:
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=self.weight,
+            offset=self.bias,
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=_EPSILON,
+            exponential_avg_factor=1.0,
+            is_training=True,
+        )
+        self._update(mean, variance, tf.size(x) > 0)  # `variance` is the unbiased one
+        return y
+
+    def _normalize_by_all(self, x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
+        def over_replicas(value: tf.Tensor) -> tf.Tensor:
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+        shape = tf.cast(tf.shape(x), tf.float32)
+        count = shape[0] * shape[1] * shape[2]
+        weight = {"naiveSyncBN": tf.ones([]), "naiveSyncBN_N": shape[0]}.get(self._kind, count)
+        total, total_count = tf.unstack(over_replicas(tf.stack([weight, count])))
+        share = tf.math.divide_no_nan(weight, total)
+        values = tf.cast(x, tf.float32)
+        mean = over_replicas(share * _channel_mean(values, count))
+        centred = values - mean
+        variance = over_replicas(share * _channel_mean(tf.square(centred), count))
+        y = centred * tf.math.rsqrt(variance + _EPSILON) * self.weight + self.bias
+        stored = variance
+        if not self._kind.startswith("naive"):
+            stored *= total_count / tf.maximum(total_count - 1.0, 1.0)
+        self._update(mean, stored, total > 0)
+        return tf.cast(y, x.dtype)
+
+    def _update(self, mean: tf.Tensor, variance: tf.Tensor, happened: tf.Tensor) -> None:
+        """A batch without elements (no region is foreground) has no statistics."""
+        for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+            value = tf.where(happened, value, running)
+            running.assign(running + _MOMENTUM * (value - running))
 
 
 class GroupNorm(tf.Module):
@@ -74,6 +163,21 @@ def _group_mean(x: tf.Tensor) -> tf.Tensor:
     return x
 
 
+def _channel_mean(x: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The mean of [N, H, W, channels], `count` elements in each, as [channels]; 0 without any.
+
+    The sum goes axis by axis, for the sake of its last digits (see `_group_mean`).
+    """
+    for axis in (2, 1, 0):
+        x = tf.reduce_sum(x, axis)
+    return tf.math.divide_no_nan(x, count)
+
+
+def frozen(name: str) -> str:
+    """What becomes of the norm `name` in a frozen stage: FrozenBN of every batch norm."""
+    return _FROZEN if name in _BATCH_NORMS else name
+
+
 def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
     """The layer that Detectron2 calls `name`, None for "".
 
@@ -87,7 +191,7 @@ def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
     if name == "":
         return None
     if name in _BATCH_NORMS:
-        return BatchNorm(channels)
+        return BatchNorm(channels, name)
     if name == "GN":
         if channels % _GROUPS:
             raise InputError(f"NORM: GN has {_GROUPS} groups, into which {channels} do not divide")

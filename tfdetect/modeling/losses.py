@@ -1,10 +1,14 @@
-"""Box regression losses. What they are divided by is the business of the heads that use them."""
+"""Box regression losses. What they are divided by is the business of those that use them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
+
+from tfdetect.errors import InputError
+from tfdetect.ops.boxes import apply_deltas, get_deltas
 
 Reduction = Literal["none", "sum"]
 
@@ -58,6 +62,41 @@ def giou_loss(
     )
     giou = overlap / (union + eps) - (hull - union) / (hull + eps)
     return _reduce(1.0 - giou, reduction)
+
+
+class BoxRegressionLoss:
+    """The sum over boxes of how far predicted deltas are from what they should be.
+
+    Args:
+        key: the configuration node that BBOX_REG_LOSS_TYPE is in, for errors.
+        loss_type: "smooth_l1" compares deltas, "giou" the boxes that they give.
+        beta: of smooth L1.
+        weights: of the deltas, see `apply_deltas`.
+
+    Detectron2: `_dense_box_regression_loss`.
+    """
+
+    def __init__(self, key: str, loss_type: str, beta: float, weights: Sequence[float]):
+        self._key = key
+        self._type = loss_type
+        self._beta = beta
+        self._weights = weights
+
+    def __call__(self, deltas: tf.Tensor, boxes: tf.Tensor, gt_boxes: tf.Tensor) -> tf.Tensor:
+        """The loss of float32 [N, 4] deltas, which refer to `boxes`, against `gt_boxes`.
+
+        Raises:
+            InputError: the type of loss is not supported. Only training needs one.
+        """
+        if self._type == "smooth_l1":
+            wanted = get_deltas(boxes, gt_boxes, self._weights)
+            return smooth_l1_loss(deltas, wanted, self._beta, "sum")
+        if self._type == "giou":
+            return giou_loss(apply_deltas(deltas, boxes, self._weights), gt_boxes, "sum")
+        raise InputError(
+            f"{self._key}.BBOX_REG_LOSS_TYPE: {self._type!r} is not supported; "
+            "use smooth_l1 or giou"
+        )
 
 
 def _area(top_left: tf.Tensor, bottom_right: tf.Tensor) -> tf.Tensor:

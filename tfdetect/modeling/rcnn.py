@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.layers.norm import batch_statistics
+from tfdetect.modeling.replicas import image_seeds
+
 
 class GeneralizedRCNN(tf.Module):
     """Backbone, proposal generator and RoI heads.
@@ -40,6 +43,52 @@ class GeneralizedRCNN(tf.Module):
         proposals, counts, proposal_stages = self.proposal_generator(features, image_sizes)
         detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes)
         return detections, {**stages, **features, **proposal_stages, **head_stages}
+
+    def losses(
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """What a training step makes small: the sum of these.
+
+        Batch norms that are not frozen use, and store, the statistics of this batch. Under a
+        strategy call it in replica context, with an equal share of the batch on each replica:
+        losses are divided by numbers of the whole batch, and the mean of the replicas' losses is
+        that of one device with all of it. (Detectron2's workers divide each by their own numbers of
+        regions, masks and keypoints, which is the same where they are equal.)
+
+        Args:
+            images, image_sizes: as above.
+            targets: the ground truth in pixels of `images`, padded to G >= 1 objects of an image:
+
+                - gt_boxes: float32 [B, G, 4] XYXY, wider and higher than 0.
+                - gt_classes: int32 [B, G].
+                - gt_valid: bool [B, G], false for padding; an image may have no object.
+                - gt_polygons: float64 [B, P, 4], rows of `tfdetect.modeling.polygon_rows`, or
+                  gt_bitmasks: bool [B, G, H, W]; for a model with masks.
+                - gt_keypoints: float32 [B, G, N, 3] of x, y and visibility; for one with keypoints.
+            seed: int32 or int64 [2], what the random choices in the first image depend on; those in
+                the image at index i depend on seed + [0, i]. No two images of a run, however they
+                are divided, should have the same.
+
+        Returns:
+            Scalars by Detectron2's names, weighted as configured: `loss_rpn_cls`, `loss_rpn_loc`,
+            and those of `StandardROIHeads.losses`.
+
+        Raises:
+            InputError: the configuration asks for a loss that is not supported.
+        """
+        with batch_statistics():
+            features, _ = self.backbone(images)
+            seeds = image_seeds(seed, tf.shape(images)[0])
+            proposals, counts, losses = self.proposal_generator.losses(
+                features, image_sizes, targets, seeds
+            )
+            return losses | self.roi_heads.losses(
+                features, proposals, counts, image_sizes, targets, seeds
+            )
 
 
 class FastRCNN(tf.Module):
@@ -109,3 +158,17 @@ class ProposalNetwork(tf.Module):
             "num_detections": counts,
         }
         return detections, {**stages, **features, **proposal_stages}
+
+    def losses(
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """As `GeneralizedRCNN.losses`: `loss_rpn_cls` and `loss_rpn_loc`."""
+        with batch_statistics():
+            features, _ = self.backbone(images)
+            seeds = image_seeds(seed, tf.shape(images)[0])
+            _, _, losses = self.proposal_generator.losses(features, image_sizes, targets, seeds)
+        return losses

@@ -10,7 +10,8 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.norm import make_norm
+from tfdetect.layers.freeze import untrainable
+from tfdetect.layers.norm import frozen, make_norm
 
 _STAGE_STRIDE = 2
 # Widths are multiples of this before they are fitted to the groups.
@@ -95,28 +96,35 @@ class RegNet(tf.Module):
         widths: channels of each stage.
         depths: blocks of each stage.
         cfg: MODEL.REGNETS.
+        freeze_at: this many of stem, s1, s2, ... do not train (MODEL.BACKBONE.FREEZE_AT).
     """
 
     # As ResNet's: nothing to be a multiple of.
     size_divisibility = 1
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], cfg: CfgNode):
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], cfg: CfgNode, freeze_at: int):
         super().__init__()
-        self.stem = SimpleStem(cfg.STEM_WIDTH, cfg.NORM)
+
+        def norm(index: int) -> str:
+            return frozen(cfg.NORM) if freeze_at > index else cfg.NORM
+
+        with untrainable(freeze_at > 0):
+            self.stem = SimpleStem(cfg.STEM_WIDTH, norm(0))
         self._stage_names = []
         channels, stride = cfg.STEM_WIDTH, 2
         shapes = {"stem": (channels, stride)}
         for index, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             blocks: dict[str, tf.Module] = {}
             for block in range(1, depth + 1):
-                blocks[f"b{block}"] = ResBottleneckBlock(
-                    channels,
-                    width,
-                    stride=_STAGE_STRIDE if block == 1 else 1,
-                    groups=width // min(cfg.GROUP_WIDTH, width),
-                    se=round(channels * cfg.SE_RATIO),
-                    norm=cfg.NORM,
-                )
+                with untrainable(freeze_at > index):
+                    blocks[f"b{block}"] = ResBottleneckBlock(
+                        channels,
+                        width,
+                        stride=_STAGE_STRIDE if block == 1 else 1,
+                        groups=width // min(cfg.GROUP_WIDTH, width),
+                        se=round(channels * cfg.SE_RATIO),
+                        norm=norm(index),
+                    )
                 channels = width
             name = f"s{index}"
             setattr(self, name, blocks)
@@ -186,7 +194,7 @@ def build_regnet(cfg: CfgNode) -> RegNet:
     widths, depths = stage_widths_and_depths(
         regnets.DEPTH, regnets.W_A, regnets.W_0, regnets.W_M, regnets.GROUP_WIDTH
     )
-    return RegNet(widths, depths, regnets)
+    return RegNet(widths, depths, regnets, cfg.MODEL.BACKBONE.FREEZE_AT)
 
 
 def _conv_and_norm(

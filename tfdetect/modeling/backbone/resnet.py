@@ -8,6 +8,8 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.freeze import untrainable
+from tfdetect.layers.norm import frozen
 from tfdetect.modeling.backbone.blocks import BasicBlock, BottleneckBlock, Deformation, Stem
 
 _BLOCKS_PER_STAGE = {
@@ -57,9 +59,9 @@ class ResNet(tf.Module):
 
 
 def make_stage(
-    cfg: CfgNode, index: int, count: int, *, in_channels: int, stride: int, dilation: int
+    cfg: CfgNode, index: int, count: int, *, in_channels: int, stride: int, dilation: int, norm: str
 ) -> list[tf.Module]:
-    """`count` blocks of stage res`index`, as MODEL.RESNETS has them; only the first one strides."""
+    """`count` blocks of stage res`index` of MODEL.RESNETS; only the first one strides."""
     resnets = cfg.MODEL.RESNETS
     out_channels = stage_channels(cfg, index)
     deformation = None
@@ -68,7 +70,7 @@ def make_stage(
     blocks: list[tf.Module] = []
     for _ in range(count):
         if resnets.DEPTH < 50:
-            blocks.append(BasicBlock(in_channels, out_channels, stride=stride, norm=resnets.NORM))
+            blocks.append(BasicBlock(in_channels, out_channels, stride=stride, norm=norm))
         else:
             blocks.append(
                 BottleneckBlock(
@@ -79,7 +81,7 @@ def make_stage(
                     stride_in_1x1=resnets.STRIDE_IN_1X1,
                     dilation=dilation,
                     groups=resnets.NUM_GROUPS,
-                    norm=resnets.NORM,
+                    norm=norm,
                     deformation=deformation,
                 )
             )
@@ -95,11 +97,14 @@ def stage_channels(cfg: CfgNode, index: int) -> int:
 def build_resnet(cfg: CfgNode) -> ResNet:
     """`build_resnet_backbone` of Detectron2: the ResNet of MODEL.RESNETS.
 
+    MODEL.BACKBONE.FREEZE_AT stages do not train: 1 is the stem, 2 the stem and res2, and so on.
+
     Raises:
         InputError: for a depth, a dilation, a feature or an option that is not supported.
     """
     _check(cfg)
     resnets = cfg.MODEL.RESNETS
+    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
     last_stage = max([1] + [int(name[3:]) for name in resnets.OUT_FEATURES if name != "stem"])
     channels = resnets.STEM_OUT_CHANNELS
     stride = 4
@@ -109,20 +114,24 @@ def build_resnet(cfg: CfgNode) -> ResNet:
         dilation = resnets.RES5_DILATION if index == 5 else 1
         # A dilated res5 keeps the resolution of res4.
         first_stride = 1 if index == 2 or dilation == 2 else 2
-        stages.append(
-            make_stage(
+        frozen_stage = freeze_at >= index
+        with untrainable(frozen_stage):
+            blocks = make_stage(
                 cfg,
                 index,
                 _BLOCKS_PER_STAGE[resnets.DEPTH][index - 2],
                 in_channels=channels,
                 stride=first_stride,
                 dilation=dilation,
+                norm=frozen(resnets.NORM) if frozen_stage else resnets.NORM,
             )
-        )
+        stages.append(blocks)
         channels = stage_channels(cfg, index)
         stride *= first_stride
         shapes[f"res{index}"] = (channels, stride)
-    stem = Stem(resnets.STEM_OUT_CHANNELS, resnets.NORM)
+    with untrainable(freeze_at >= 1):
+        stem_norm = frozen(resnets.NORM) if freeze_at >= 1 else resnets.NORM
+        stem = Stem(resnets.STEM_OUT_CHANNELS, stem_norm)
     return ResNet(stem, stages, {name: shapes[name] for name in resnets.OUT_FEATURES})
 
 

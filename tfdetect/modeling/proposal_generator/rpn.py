@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from yacs.config import CfgNode
@@ -10,6 +11,8 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.modeling.anchors import AnchorGenerator
+from tfdetect.modeling.losses import BoxRegressionLoss
+from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
 from tfdetect.modeling.proposal_generator.selection import select_proposals
 from tfdetect.ops.boxes import apply_deltas
 
@@ -41,6 +44,15 @@ class RPNHead(tf.Module):
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
 
 
+class _Predictions(NamedTuple):
+    """Of the levels: anchors [N_l, 4], logits [B, N_l], deltas [B, N_l, 4]; and the stages."""
+
+    anchors: list[tf.Tensor]
+    logits: list[tf.Tensor]
+    deltas: list[tf.Tensor]
+    stages: dict[str, tf.Tensor]
+
+
 class RPN(tf.Module):
     """Proposals from the features that MODEL.RPN.IN_FEATURES names.
 
@@ -69,6 +81,24 @@ class RPN(tf.Module):
             "post_nms_topk": rpn.POST_NMS_TOPK_TEST,
             "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         }
+        self._training_selection = self._selection | {
+            "pre_nms_topk": rpn.PRE_NMS_TOPK_TRAIN,
+            "post_nms_topk": rpn.POST_NMS_TOPK_TRAIN,
+        }
+        self._sampling: dict[str, Any] = {
+            "thresholds": list(rpn.IOU_THRESHOLDS),
+            "labels": list(rpn.IOU_LABELS),
+            "batch_size_per_image": rpn.BATCH_SIZE_PER_IMAGE,
+            "positive_fraction": rpn.POSITIVE_FRACTION,
+            "boundary_threshold": rpn.BOUNDARY_THRESH,
+        }
+        self._box_loss = BoxRegressionLoss(
+            "MODEL.RPN", rpn.BBOX_REG_LOSS_TYPE, rpn.SMOOTH_L1_BETA, self._weights
+        )
+        self._loss_weights = {
+            "loss_rpn_cls": rpn.LOSS_WEIGHT,
+            "loss_rpn_loc": rpn.LOSS_WEIGHT * rpn.BBOX_REG_LOSS_WEIGHT,
+        }
         self.rpn_head = RPNHead(
             shapes[self._in_features[0]][0], self._anchors.anchors_per_cell, rpn.CONV_DIMS
         )
@@ -87,19 +117,83 @@ class RPN(tf.Module):
             fewer; their number int32 [B]; and the stages `rpn_logits_i` [B, H, W, A],
             `rpn_deltas_i` [B, H, W, 4 A] per level, `proposals` and `proposal_logits` [B, P].
         """
+        outputs = self._predict(features)
+        boxes = self._decode(outputs.anchors, outputs.deltas)
+        proposals, scores, counts = select_proposals(
+            boxes, outputs.logits, image_sizes, **self._selection
+        )
+        stages = outputs.stages | {"proposals": proposals, "proposal_logits": scores}
+        return proposals, counts, stages
+
+    def losses(
+        self,
+        features: dict[str, tf.Tensor],
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seeds: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """Propose boxes for training, and say how wrong the predictions are.
+
+        Args:
+            features, image_sizes: as above.
+            targets: see `GeneralizedRCNN.losses`.
+            seeds: int [B, 2], of the choice of each image's anchors.
+
+        Returns:
+            Proposals and their number as above, with the limits of PRE_NMS_TOPK_TRAIN and
+            POST_NMS_TOPK_TRAIN, without gradient; and `loss_rpn_cls` and `loss_rpn_loc`, divided
+            by BATCH_SIZE_PER_IMAGE times the number of images (Detectron2: `RPN.losses`).
+        """
+        outputs = self._predict(features)
+        anchors = tf.concat(outputs.anchors, 0)
+        logits, deltas = tf.concat(outputs.logits, 1), tf.concat(outputs.deltas, 1)
+        labels, matches = label_and_sample_anchors(
+            anchors, image_sizes, targets, seeds, **self._sampling
+        )
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(
+            labels=tf.cast(labels == 1, tf.float32), logits=logits
+        )
+        foreground = tf.where(labels == 1)
+        matched = tf.stack([foreground[:, 0], tf.gather_nd(tf.cast(matches, tf.int64), foreground)])
+        losses = {
+            "loss_rpn_cls": tf.reduce_sum(tf.where(labels >= 0, entropy, 0.0)),
+            "loss_rpn_loc": self._box_loss(
+                tf.gather_nd(deltas, foreground),
+                tf.gather(anchors, foreground[:, 1]),
+                tf.gather_nd(targets["gt_boxes"], tf.transpose(matched)),
+            ),
+        }
+        images = tf.cast(tf.shape(logits)[0], tf.float32)
+        normalizer = self._sampling["batch_size_per_image"] * images
+        losses = {
+            name: loss * self._loss_weights[name] / normalizer for name, loss in losses.items()
+        }
+
+        boxes = self._decode(outputs.anchors, [tf.stop_gradient(d) for d in outputs.deltas])
+        proposals, _, counts = select_proposals(
+            boxes,
+            [tf.stop_gradient(level) for level in outputs.logits],
+            image_sizes,
+            **self._training_selection,
+        )
+        return proposals, counts, losses
+
+    def _predict(self, features: dict[str, tf.Tensor]) -> _Predictions:
         inputs = [features[name] for name in self._in_features]
         stages: dict[str, tf.Tensor] = {}
-        boxes, logits = [], []
-        for index, (feature, anchors) in enumerate(zip(inputs, self._anchors(inputs), strict=True)):
-            level_logits, deltas = self.rpn_head(feature)
+        logits, deltas = [], []
+        for index, feature in enumerate(inputs):
+            level_logits, level_deltas = self.rpn_head(feature)
             stages[f"rpn_logits_{index}"] = level_logits
-            stages[f"rpn_deltas_{index}"] = deltas
+            stages[f"rpn_deltas_{index}"] = level_deltas
             batch = tf.shape(feature)[0]
-            boxes.append(
-                apply_deltas(tf.reshape(deltas, [batch, -1, 4]), anchors[None], self._weights)
-            )
             logits.append(tf.reshape(level_logits, [batch, -1]))
-        proposals, scores, counts = select_proposals(boxes, logits, image_sizes, **self._selection)
-        stages["proposals"] = proposals
-        stages["proposal_logits"] = scores
-        return proposals, counts, stages
+            deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
+        return _Predictions(self._anchors(inputs), logits, deltas, stages)
+
+    def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Boxes [B, N_l, 4] of each level."""
+        return [
+            apply_deltas(level_deltas, level_anchors[None], self._weights)
+            for level_anchors, level_deltas in zip(anchors, deltas, strict=True)
+        ]

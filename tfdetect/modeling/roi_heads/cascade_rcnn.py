@@ -7,9 +7,11 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
+from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
+from tfdetect.modeling.roi_heads.sampling import Regions, match_regions
 from tfdetect.modeling.roi_heads.shared import flatten_proposals, per_image
-from tfdetect.ops.boxes import apply_deltas, clip_boxes
+from tfdetect.ops.boxes import apply_deltas, clip_boxes, nonempty
 
 
 class CascadeROIHeads(StandardROIHeads):
@@ -33,6 +35,13 @@ class CascadeROIHeads(StandardROIHeads):
             raise InputError(
                 "MODEL.ROI_BOX_CASCADE_HEAD: BBOX_REG_WEIGHTS and IOUS need an entry for each stage"
             )
+        self._stage_losses = [FastRCNNLosses(cfg, weights) for weights in self._stage_weights]
+        self._stage_ious = list(cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS)
+        if self._stage_ious[:1] != list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS):
+            raise InputError(
+                "MODEL.ROI_BOX_CASCADE_HEAD.IOUS: its first entry must be the one of "
+                "MODEL.ROI_HEADS.IOU_THRESHOLDS"
+            )
         self.box_head = [FastRCNNConvFCHead(cfg, channels) for _ in self._stage_weights]
         self.box_predictor = [
             FastRCNNOutputLayers(cfg, head.out_features, head.out_shape) for head in self.box_head
@@ -55,3 +64,46 @@ class CascadeROIHeads(StandardROIHeads):
             boxes = apply_deltas(stages[f"box_deltas_{index}"], boxes, weights)
             scores.append(predictor.probabilities(stages[f"box_logits_{index}"]))
         return boxes, tf.add_n(scores) * (1.0 / len(scores)), stages
+
+    def _losses_of_boxes(
+        self,
+        inputs: list[tf.Tensor],
+        regions: Regions,
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], Regions]:
+        losses: dict[str, tf.Tensor] = {}
+        objects = regions.where(regions.gt_classes < self._num_classes)
+        seeds = tf.random.experimental.stateless_split(seed, len(self._stage_weights))
+        for index, weights in enumerate(self._stage_weights):
+            pooled = self.box_pooler(inputs, regions.boxes, regions.image_indices)
+            pooled = _scale_gradient(pooled, 1.0 / len(self._stage_weights))
+            logits, deltas = self.box_predictor[index](self.box_head[index](pooled))
+            found = self._stage_losses[index](
+                logits, deltas, regions, self.class_image_counts, seeds[index]
+            )
+            losses |= {f"{name}_stage{index}": loss for name, loss in found.items()}
+            if index + 1 < len(self._stage_weights):
+                boxes = apply_deltas(tf.stop_gradient(deltas), regions.boxes, weights)
+                sizes = tf.gather(image_sizes, regions.image_indices)
+                boxes = clip_boxes(boxes, sizes)
+                usable = nonempty(boxes)
+                regions = match_regions(
+                    tf.boolean_mask(boxes, usable),
+                    tf.boolean_mask(regions.image_indices, usable),
+                    targets,
+                    self._stage_ious[index + 1],
+                    self._num_classes,
+                )
+        return losses, objects
+
+
+@tf.custom_gradient
+def _scaled(x: tf.Tensor, scale: tf.Tensor):
+    return tf.identity(x), lambda upstream: (upstream * tf.cast(scale, upstream.dtype), None)
+
+
+def _scale_gradient(x: tf.Tensor, scale: float) -> tf.Tensor:
+    """x, with a gradient times `scale`: the features learn from the mean of the stages' losses."""
+    return _scaled(x, tf.constant(scale))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
+from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, class_masks
+from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
+from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, sampling_options
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
     flatten_proposals,
@@ -27,6 +31,8 @@ _BLOCKS = 3
 
 class Res5ROIHeads(tf.Module):
     """Boxes and masks from the same pooled features, which `res5` works on.
+
+    `class_image_counts` is as `StandardROIHeads`'s.
 
     Args:
         cfg: the whole configuration.
@@ -56,10 +62,17 @@ class Res5ROIHeads(tf.Module):
         self._in_feature = names[0]
         channels, stride = shapes[self._in_feature]
         self.pooler = make_pooler(cfg, "ROI_BOX_HEAD", [stride])
-        self.res5 = make_stage(cfg, 5, _BLOCKS, in_channels=channels, stride=2, dilation=1)
+        # MODEL.BACKBONE.FREEZE_AT counts the backbone's stages only.
+        self.res5 = make_stage(
+            cfg, 5, _BLOCKS, in_channels=channels, stride=2, dilation=1, norm=resnets.NORM
+        )
         self.box_predictor = FastRCNNOutputLayers(cfg, stage_channels(cfg, 5))
         self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
         self._selection = selection_options(cfg)
+        self._sampling = sampling_options(cfg)
+        self.class_image_counts: np.ndarray | None = None
+        self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self._box_losses = FastRCNNLosses(cfg, self._box_weights)
         self.mask_head = None
         if cfg.MODEL.MASK_ON:
             mask = cfg.MODEL.ROI_MASK_HEAD
@@ -97,6 +110,34 @@ class Res5ROIHeads(tf.Module):
                 },
             )
         return detections, {"box_logits": logits, "box_deltas": deltas}
+
+    def losses(
+        self,
+        features: dict[str, tf.Tensor],
+        proposals: tf.Tensor,
+        counts: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seeds: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """As `StandardROIHeads.losses`, without keypoints."""
+        del image_sizes  # only a cascade clips boxes on the way
+        regions = label_and_sample_proposals(proposals, counts, targets, seeds, **self._sampling)
+        region_features = self.region_features(
+            features[self._in_feature], regions.boxes, regions.image_indices
+        )
+        losses = self._box_losses(
+            *self.predict_boxes(region_features), regions, self.class_image_counts, seeds[0]
+        )
+        if self.mask_head is not None:
+            foreground = regions.gt_classes < self._num_classes
+            logits = self.mask_head(tf.boolean_mask(region_features, foreground))
+            # res5 halves what was pooled, rounding up, and the head doubles it.
+            mask_size = 2 * ((self.pooler.resolution + 1) // 2)
+            losses["loss_mask"] = mask_rcnn_loss(
+                logits, regions.where(foreground), targets, mask_size
+            )
+        return losses
 
     def region_features(
         self, feature: tf.Tensor, boxes: tf.Tensor, box_indices: tf.Tensor

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
+from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
+from tfdetect.modeling.roi_heads.keypoint_losses import KeypointRCNNLoss, has_visible_keypoints
 from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, class_masks
+from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
+from tfdetect.modeling.roi_heads.sampling import (
+    Regions,
+    label_and_sample_proposals,
+    sampling_options,
+)
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
     flatten_proposals,
@@ -26,6 +35,10 @@ from tfdetect.ops.keypoints import decode_keypoints
 
 class StandardROIHeads(tf.Module):
     """Box head on the proposals, mask and keypoint heads on the detections.
+
+    Attributes:
+        class_image_counts: float32 [K], in how many training images each class is. To be set before
+            training with the federated loss (MODEL.ROI_BOX_HEAD.USE_FED_LOSS).
 
     Args:
         cfg: the whole configuration.
@@ -44,6 +57,9 @@ class StandardROIHeads(tf.Module):
         require_name("MODEL.ROI_BOX_HEAD.NAME", cfg.MODEL.ROI_BOX_HEAD.NAME, "FastRCNNConvFCHead")
         self.box_pooler = make_pooler(cfg, "ROI_BOX_HEAD", strides)
         self._selection = selection_options(cfg)
+        self._sampling = sampling_options(cfg)
+        self.class_image_counts: np.ndarray | None = None
+        self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         self._make_box_heads(cfg, channels)
         self.mask_head = None
         if cfg.MODEL.MASK_ON:
@@ -59,6 +75,7 @@ class StandardROIHeads(tf.Module):
             )
             self.keypoint_pooler = make_pooler(cfg, "ROI_KEYPOINT_HEAD", strides)
             self.keypoint_head = KRCNNConvDeconvUpsampleHead(cfg, channels)
+            self._keypoint_loss = KeypointRCNNLoss(cfg, 4 * self.keypoint_pooler.resolution)
 
     def _make_box_heads(self, cfg: CfgNode, channels: int) -> None:
         self.box_head = FastRCNNConvFCHead(cfg, channels)
@@ -66,6 +83,8 @@ class StandardROIHeads(tf.Module):
             cfg, self.box_head.out_features, self.box_head.out_shape
         )
         self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
+        self._box_losses = FastRCNNLosses(cfg, self._box_weights)
+        self._train_on_pred_boxes = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
 
     def __call__(
         self,
@@ -98,6 +117,66 @@ class StandardROIHeads(tf.Module):
             ),
         )
         return detections, stages
+
+    def losses(
+        self,
+        features: dict[str, tf.Tensor],
+        proposals: tf.Tensor,
+        counts: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seeds: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """How wrong the heads are about a sample of the proposals.
+
+        Args:
+            features, proposals, counts, image_sizes: as above.
+            targets: see `GeneralizedRCNN.losses`.
+            seeds: int [B, 2], of what is chosen at random in each image.
+
+        Returns:
+            Scalars `loss_cls` and `loss_box_reg` (in a cascade `loss_cls_stage0` and so on), and
+            `loss_mask` and `loss_keypoint` where the model has the heads. The latter two look at
+            the foreground only, the last at regions in which there is a keypoint.
+        """
+        inputs = [features[name] for name in self._in_features]
+        regions = label_and_sample_proposals(proposals, counts, targets, seeds, **self._sampling)
+        losses, objects = self._losses_of_boxes(inputs, regions, image_sizes, targets, seeds[0])
+        if self.mask_head is not None:
+            logits = self.mask_head(self.mask_pooler(inputs, objects.boxes, objects.image_indices))
+            mask_size = 2 * self.mask_pooler.resolution
+            losses["loss_mask"] = mask_rcnn_loss(logits, objects, targets, mask_size)
+        if self.keypoint_head is not None:
+            keypoints = objects.of_objects(targets["gt_keypoints"])
+            visible = has_visible_keypoints(keypoints, objects.boxes)
+            objects, keypoints = objects.where(visible), tf.boolean_mask(keypoints, visible)
+            heatmaps = self.keypoint_head(
+                self.keypoint_pooler(inputs, objects.boxes, objects.image_indices)
+            )
+            losses["loss_keypoint"] = self._keypoint_loss(
+                heatmaps, keypoints, objects.boxes, tf.shape(proposals)[0]
+            )
+        return losses
+
+    def _losses_of_boxes(
+        self,
+        inputs: list[tf.Tensor],
+        regions: Regions,
+        image_sizes: tf.Tensor,
+        targets: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], Regions]:
+        """The box head's losses, and the foreground, which the other heads look at."""
+        del image_sizes  # only a cascade clips boxes on the way
+        pooled = self.box_pooler(inputs, regions.boxes, regions.image_indices)
+        logits, deltas = self.box_predictor(self.box_head(pooled))
+        losses = self._box_losses(logits, deltas, regions, self.class_image_counts, seed)
+        foreground = regions.gt_classes < self._num_classes
+        objects = regions.where(foreground)
+        if self._train_on_pred_boxes:
+            deltas = tf.stop_gradient(tf.boolean_mask(deltas, foreground))
+            objects = objects._replace(boxes=self._box_losses.predicted_boxes(deltas, objects))
+        return losses, objects
 
     def _predict_boxes(
         self, inputs: list[tf.Tensor], proposals: tf.Tensor, image_sizes: tf.Tensor

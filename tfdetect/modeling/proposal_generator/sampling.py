@@ -1,0 +1,70 @@
+"""Which anchors a training step looks at, and what they should have predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfdetect.modeling.matcher import match, pairwise_iou, subsample_labels
+
+# Sets these random numbers apart from those of the RoI heads.
+_STREAM = 0
+
+
+def label_and_sample_anchors(
+    anchors: tf.Tensor,
+    image_sizes: tf.Tensor,
+    targets: dict[str, tf.Tensor],
+    seeds: tf.Tensor,
+    *,
+    thresholds: Sequence[float],
+    labels: Sequence[int],
+    batch_size_per_image: int,
+    positive_fraction: float,
+    boundary_threshold: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Match the anchors of every image and choose some (Faster R-CNN, section 3.1.2).
+
+    Args:
+        anchors: float32 [N, 4] in pixels of the network's input, those of all levels.
+        image_sizes: int32 [B, 2], (height, width) of each image without padding.
+        targets: `gt_boxes` float32 [B, G, 4] and `gt_valid` bool [B, G].
+        seeds: int [B, 2], of each image.
+        thresholds, labels: of `match`, which also takes the best anchors of each object.
+        batch_size_per_image: how many anchors to choose.
+        positive_fraction: the largest share of foreground.
+        boundary_threshold: how many pixels an anchor may lie outside its image; -1 for no limit.
+
+    Returns:
+        int32 [B, N]: 1 for the foreground that was chosen, 0 for the background, -1 for the rest;
+        and int32 [B, N], the object that each anchor is matched to.
+
+    Detectron2: `RPN.label_and_sample_anchors`.
+    """
+
+    def label(
+        inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        seed, size, boxes, valid = inputs
+        matches, found = match(pairwise_iou(boxes, anchors), thresholds, labels, True, valid)
+        if boundary_threshold >= 0:
+            limits = tf.cast(size, tf.float32) + boundary_threshold
+            inside = tf.reduce_all(anchors[:, :2] >= -boundary_threshold, 1)
+            inside &= tf.reduce_all(anchors[:, 2:] < limits[::-1], 1)
+            found = tf.where(inside, found, -1)
+        positive, negative = subsample_labels(
+            found,
+            batch_size_per_image,
+            positive_fraction,
+            0,
+            tf.random.experimental.stateless_fold_in(seed, _STREAM),
+        )
+        return tf.where(positive, 1, tf.where(negative, 0, -1)), matches
+
+    row = tf.TensorSpec([None], tf.int32)
+    return tf.map_fn(
+        label,
+        (seeds, image_sizes, targets["gt_boxes"], targets["gt_valid"]),
+        fn_output_signature=(row, row),
+    )

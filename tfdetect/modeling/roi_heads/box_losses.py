@@ -1,0 +1,141 @@
+"""How wrong the box head is (Fast R-CNN, section 2.3; federated: Zhou et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.modeling.losses import BoxRegressionLoss
+from tfdetect.modeling.replicas import mean_count, mean_over_replicas, of_first_replica
+from tfdetect.modeling.roi_heads.sampling import Regions
+from tfdetect.ops.boxes import apply_deltas
+
+
+class FastRCNNLosses:
+    """The losses of a box predictor (Detectron2: `FastRCNNOutputLayers.losses`).
+
+    Args:
+        cfg: the whole configuration.
+        weights: of the box deltas, see `apply_deltas`.
+    """
+
+    def __init__(self, cfg: CfgNode, weights: Sequence[float]):
+        head = cfg.MODEL.ROI_BOX_HEAD
+        self._classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self._weights = weights
+        self._box_loss = BoxRegressionLoss(
+            "MODEL.ROI_BOX_HEAD", head.BBOX_REG_LOSS_TYPE, head.SMOOTH_L1_BETA, weights
+        )
+        self._box_loss_weight = head.BBOX_REG_LOSS_WEIGHT
+        self._sigmoid = head.USE_SIGMOID_CE
+        self._federated = head.USE_FED_LOSS
+        self._federated_classes = head.FED_LOSS_NUM_CLASSES
+        self._frequency_power = head.FED_LOSS_FREQ_WEIGHT_POWER
+
+    def __call__(
+        self,
+        logits: tf.Tensor,
+        deltas: tf.Tensor,
+        regions: Regions,
+        class_image_counts: np.ndarray | None,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Both divided by the number of regions, background included.
+
+        Args:
+            logits: float32 [R, K + 1].
+            deltas: float32 [R, K * 4], or [R, 4] if they do not depend on the class.
+            regions: R of them.
+            class_image_counts: float32 [K], in how many training images each class is; for the
+                federated loss.
+            seed: int [2], of the federated loss's choice of classes.
+
+        Returns:
+            `loss_cls` and `loss_box_reg`.
+
+        Raises:
+            InputError: a configuration of losses that there is not.
+        """
+        count = mean_count(tf.shape(logits)[0])
+        if self._sigmoid:
+            loss_cls = self._sigmoid_loss(logits, regions.gt_classes, class_image_counts, seed)
+        elif self._federated:
+            raise InputError(
+                "MODEL.ROI_BOX_HEAD.USE_FED_LOSS: needs USE_SIGMOID_CE; set both or neither"
+            )
+        else:
+            loss_cls = tf.reduce_sum(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(regions.gt_classes, logits)
+            )
+        foreground = regions.gt_classes < self._classes
+        objects = regions.where(foreground)
+        loss_box_reg = self._box_loss(
+            self._deltas_of_classes(tf.boolean_mask(deltas, foreground), objects.gt_classes),
+            objects.boxes,
+            objects.gt_boxes,
+        )
+        return {
+            "loss_cls": loss_cls / count,
+            "loss_box_reg": loss_box_reg * self._box_loss_weight / count,
+        }
+
+    def predicted_boxes(self, deltas: tf.Tensor, regions: Regions) -> tf.Tensor:
+        """Boxes [R, 4] that the deltas of each region's own class give; R foreground regions."""
+        deltas = self._deltas_of_classes(deltas, regions.gt_classes)
+        return apply_deltas(deltas, regions.boxes, self._weights)
+
+    def _deltas_of_classes(self, deltas: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        if deltas.shape[1] == 4:
+            return deltas
+        return tf.gather(tf.reshape(deltas, [-1, self._classes, 4]), classes, batch_dims=1)
+
+    def _sigmoid_loss(
+        self,
+        logits: tf.Tensor,
+        gt_classes: tf.Tensor,
+        class_image_counts: np.ndarray | None,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """The sum over regions and classes; background is no class of its own."""
+        wanted = tf.one_hot(gt_classes, self._classes)
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits[:, :-1])
+        if self._federated:
+            if class_image_counts is None:
+                raise ValueError("the federated loss needs `class_image_counts` of the RoI heads")
+            # Of the global batch: all replicas choose alike.
+            present = tf.reduce_any(tf.one_hot(gt_classes, self._classes + 1, True, False), 0)
+            present = mean_over_replicas(tf.cast(present, tf.float32)) > 0
+            weights = np.power(class_image_counts, self._frequency_power, dtype=np.float32)
+            chosen = federated_classes(present, weights, self._federated_classes, seed)
+            entropy *= tf.cast(chosen, tf.float32)
+        return tf.reduce_sum(entropy)
+
+
+def federated_classes(
+    present: tf.Tensor, weights: tf.Tensor, num_classes: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """The classes that the federated loss looks at: those that are there, and others at random.
+
+    Args:
+        present: bool [K + 1], background last; it counts, though it is no class of the loss.
+        weights: float32 [K], how likely each class is drawn, without replacement.
+        num_classes: how many there shall be, with those present.
+        seed: int [2]; under a strategy the first replica's counts.
+
+    Returns:
+        bool [K].
+
+    Detectron2: `FastRCNNOutputLayers.get_fed_loss_classes`.
+    """
+    there = present[:-1]
+    missing = num_classes - tf.math.count_nonzero(present, dtype=tf.int32)
+    # The first arrivals of exponential clocks that tick at these rates.
+    draws = of_first_replica(tf.random.stateless_uniform(tf.shape(weights), seed, minval=1e-20))
+    candidate = ~there & (weights > 0)
+    arrivals = tf.where(candidate, -tf.math.log(draws) / weights, float("inf"))
+    rank = tf.argsort(tf.argsort(arrivals, stable=True), stable=True)
+    return there | (candidate & (rank < missing))

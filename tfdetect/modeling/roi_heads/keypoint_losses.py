@@ -1,0 +1,66 @@
+"""How wrong the keypoint head is (Mask R-CNN, section 5)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.modeling.keypoint_targets import keypoints_to_heatmap
+from tfdetect.modeling.replicas import mean_count
+
+
+class KeypointRCNNLoss:
+    """Cross-entropy over a heatmap's pixels, summed over the keypoints that a region has to find.
+
+    It is divided by their number (NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS), or by how many there would
+    be at most (Detectron2: `keypoint_rcnn_loss`).
+
+    Args:
+        cfg: the whole configuration.
+        heatmap_size: S, the side of a heatmap.
+    """
+
+    def __init__(self, cfg: CfgNode, heatmap_size: int):
+        head, heads = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
+        self._heatmap_size = heatmap_size
+        self._keypoints = head.NUM_KEYPOINTS
+        self._weight = head.LOSS_WEIGHT
+        self._by_visible = head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS
+        self._most_per_image = (
+            head.NUM_KEYPOINTS * heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION
+        )
+
+    def __call__(
+        self, heatmaps: tf.Tensor, keypoints: tf.Tensor, boxes: tf.Tensor, num_images: tf.Tensor
+    ) -> tf.Tensor:
+        """The loss, a scalar; 0 if there is no keypoint to find.
+
+        Args:
+            heatmaps: float32 [R, S, S, K] logits.
+            keypoints: float32 [R, K, 3], those of each region's object.
+            boxes: float32 [R, 4], of the regions, in the same pixels.
+            num_images: of the batch.
+        """
+        wanted, valid = keypoints_to_heatmap(keypoints, boxes, self._heatmap_size)
+        logits = tf.reshape(
+            tf.transpose(heatmaps, [0, 3, 1, 2]), [-1, self._keypoints, self._heatmap_size**2]
+        )
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+        loss = tf.reduce_sum(tf.where(valid, losses, 0.0)) * self._weight
+        if self._by_visible:
+            return loss / mean_count(tf.math.count_nonzero(valid))
+        return loss / (self._most_per_image * tf.cast(num_images, tf.float32))
+
+
+def has_visible_keypoints(keypoints: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Which regions have a labelled keypoint of their object on or in their box: bool [R].
+
+    Args:
+        keypoints: float32 [R, K, 3].
+        boxes: float32 [R, 4].
+
+    Detectron2: `select_proposals_with_visible_keypoints`.
+    """
+    points = keypoints[..., :2]
+    inside = (points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])
+    return tf.reduce_any(tf.reduce_all(inside, -1) & (keypoints[..., 2] >= 1), 1)

@@ -6,6 +6,8 @@ W-th batch, all by itself, and they are taken from the workers in turn.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -183,23 +185,24 @@ class _Worker(MultiProcessRunner):
     def __init__(self, flow: DataFlow):
         super().__init__(_InWorker(flow), num_prefetch=_BATCHES_AHEAD, num_proc=1)
 
-    def next(self) -> Batch:
-        """Wait for the next batch; raises what ended the process."""
-        while True:
+    def next(self, stop: threading.Event) -> Batch | None:
+        """Wait for the next batch, until `stop` is set; raises what ended the process."""
+        while not stop.is_set():
             try:
-                found = self.queue.get(timeout=1.0)
-                break
+                found = self.queue.get(timeout=0.2)
             except queue.Empty:
                 if not self.procs[0].is_alive():
                     raise InputError(
                         "DATALOADER.NUM_WORKERS: a worker process ended with code"
                         f" {self.procs[0].exitcode}; if memory ran out, set it to less"
                     ) from None
-        if isinstance(found, _Failure):
+                continue
+            if not isinstance(found, _Failure):
+                return found
             if found.is_input_error:
                 raise InputError(found.message)
             raise RuntimeError(f"in a worker process:\n{found.message}")
-        return found
+        return None
 
     def close(self) -> None:
         for process in self.procs:
@@ -229,15 +232,53 @@ def run_batches(source: BatchSource, first: int, num_workers: int) -> Generator[
         flow.reset_state()
         yield from flow
         return
-    workers = [
-        _Worker(BatchFlow(source, first + index, num_workers)) for index in range(num_workers)
-    ]
+    ahead = _ReadAhead(source, first, num_workers)
     try:
-        for worker in workers:
-            worker.reset_state()
         while True:
-            for worker in workers:
-                yield worker.next()
+            yield ahead.next()
     finally:
-        for worker in workers:
+        ahead.close()
+
+
+class _ReadAhead:
+    """Takes batches from worker processes in turn, in a thread: reading them takes time, too."""
+
+    def __init__(self, source: BatchSource, first: int, num_workers: int):
+        self._workers = [
+            _Worker(BatchFlow(source, first + index, num_workers)) for index in range(num_workers)
+        ]
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(_BATCHES_AHEAD)
+        self._stop = threading.Event()
+        for worker in self._workers:
+            worker.reset_state()
+        # A daemon, which nothing waits for when the interpreter ends.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def next(self) -> Batch:
+        found = self._ready.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        for worker in self._workers:
             worker.close()
+
+    def _run(self) -> None:
+        try:
+            for worker in itertools.cycle(self._workers):
+                batch = worker.next(self._stop)
+                if batch is None:
+                    return
+                self._put(batch)
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, found: Batch | BaseException) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(found, timeout=0.2)
+                return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 from collections.abc import Iterator
 
@@ -25,8 +24,6 @@ from tfdetect.data.training.records import (
 from tfdetect.data.training.sampler import RepeatFactorTrainingSampler, Sampler, TrainingSampler
 from tfdetect.errors import InputError
 
-_logger = logging.getLogger("tfdetect.data")
-
 
 def training_dataset(
     cfg: CfgNode, *, seed: int, start_batch: int = 0, shard: tuple[int, int] = (0, 1)
@@ -36,6 +33,9 @@ def training_dataset(
     Batch n depends on the configuration, the seed, n and the data only: not on where the run
     began, nor on DATALOADER.NUM_WORKERS, the number of processes that prepare batches. Processes
     start with the first batch of an iterator and end with it.
+
+    Batches are ready before they are asked for. `prefetch` would add nothing but a thread of
+    TensorFlow that calls Python, for which a program that ends with an error waits for ever.
 
     Args:
         cfg: INPUT, DATASETS.TRAIN, DATALOADER and SOLVER.IMS_PER_BATCH, and what MODEL says of
@@ -114,7 +114,7 @@ def training_dataset(
     options = tf.data.Options()
     # `shard` says what is whose: a distribution strategy should not divide it again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.prefetch(2).with_options(options)
+    return dataset.with_options(options)
 
 
 @contextlib.contextmanager

@@ -167,15 +167,7 @@ def _describe(
     names: catalog.DatasetMetadata, checkpoint: Checkpoint, variables: int
 ) -> dict[str, Any]:
     return {
-        "class_names": names.thing_classes,
-        "keypoint_names": names.keypoint_names,
-        "keypoint_flip_map": names.keypoint_flip_map,
-        "keypoint_connections": names.keypoint_connections,
-        "keypoint_classes": names.keypoint_classes,
-        "category_ids": names.category_ids,
-        "stuff_class_names": names.stuff_classes,
-        "stuff_colors": names.stuff_colors,
-        "stuff_category_ids": names.stuff_category_ids,
+        **names.for_model(),
         "source": {
             "file_name": checkpoint.source,
             "sha256": checkpoint.sha256,

@@ -42,7 +42,7 @@ def test_the_newest_are_kept(tmp_path):
     places.save(Progress(10, 7), final=True)
     names = [path.name for path in sorted(tmp_path.iterdir())]
     assert names == ["model_0000005", "model_0000007", "model_final"]
-    assert [iteration for iteration, _ in saved(tmp_path)] == [6, 8, 10]
+    assert [progress.iteration for progress, _ in saved(tmp_path)] == [6, 8, 10]
     assert places.latest() == tmp_path / "model_final"
 
 

@@ -54,6 +54,20 @@ class DatasetMetadata:
     stuff_colors: list[tuple[int, int, int]] | None = None
     stuff_category_ids: list[int] | None = None
 
+    def for_model(self) -> dict[str, Any]:
+        """What `metadata.json` in a model directory says of the names."""
+        return {
+            "class_names": self.thing_classes,
+            "keypoint_names": self.keypoint_names,
+            "keypoint_flip_map": self.keypoint_flip_map,
+            "keypoint_connections": self.keypoint_connections,
+            "keypoint_classes": self.keypoint_classes,
+            "category_ids": self.category_ids,
+            "stuff_class_names": self.stuff_classes,
+            "stuff_colors": self.stuff_colors,
+            "stuff_category_ids": self.stuff_category_ids,
+        }
+
 
 _PERSON_KEYPOINTS = (
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "

@@ -162,8 +162,8 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def saved(folder: Path) -> list[tuple[int, Path]]:
-    """(iterations done, path) of the checkpoints in OUTPUT_DIR, the latest last.
+def saved(folder: Path) -> list[tuple[Progress, Path]]:
+    """The checkpoints in OUTPUT_DIR, the latest last.
 
     Raises:
         InputError: the progress of one cannot be read.
@@ -171,11 +171,9 @@ def saved(folder: Path) -> list[tuple[int, Path]]:
     paths = folder.glob("model_*") if folder.is_dir() else []
     named = [path for path in paths if re.fullmatch(rf"model_\d+|{FINAL}", path.name)]
     found = [
-        (_read_progress(path / _PROGRESS).iteration, path)
-        for path in named
-        if (path / _PROGRESS).exists()
+        (_read_progress(path / _PROGRESS), path) for path in named if (path / _PROGRESS).exists()
     ]
-    return sorted(found)
+    return sorted(found, key=lambda checkpoint: (checkpoint[0].iteration, checkpoint[1]))
 
 
 def _read_progress(path: Path) -> Progress:

@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,11 +109,7 @@ class Events:
             file.write(json.dumps({"iteration": iteration, **known}) + "\n")
         self._summarize(
             iteration,
-            [
-                Summary.Value(tag=name, simple_value=value)
-                for name, value in known.items()
-                if value is not None
-            ],
+            {name: {"simple_value": v} for name, v in known.items() if v is not None},
         )
 
     def add_image(self, iteration: int, name: str, image: np.ndarray) -> None:
@@ -122,10 +119,11 @@ class Events:
         picture = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes()
         )
-        self._summarize(iteration, [Summary.Value(tag=name, image=picture)])
+        self._summarize(iteration, {name: {"image": picture}})
 
-    def _summarize(self, iteration: int, values: list[Summary.Value]) -> None:
+    def _summarize(self, iteration: int, contents: Mapping[str, Mapping[str, Any]]) -> None:
         # tf.summary.scalar and image need the package tensorboard; these protocol buffers do not.
+        values = [Summary.Value(tag=name, **fields) for name, fields in contents.items()]
         content = Summary(value=values).SerializeToString()
         with _named(self._path.parent), self._summaries.as_default():
             tf.summary.experimental.write_raw_pb(content, step=iteration)

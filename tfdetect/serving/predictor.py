@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
@@ -44,10 +46,30 @@ class Predictor:
     """
 
     def __init__(self, directory: str | os.PathLike[str], device: str | None = None):
-        self._device = None if device is None else _find_device(device)
-        with tf.device(self._device):
-            self.cfg, model, self._metadata = load_model(directory)
-            self._pipeline = Pipeline(self.cfg, model)
+        place = None if device is None else _find_device(device)
+        with tf.device(place):
+            self._set_up(*load_model(directory), place)
+
+    @classmethod
+    def of_model(cls, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> Predictor:
+        """A predictor with a model in memory, whose weights may go on changing.
+
+        Args:
+            cfg: what the model was built from.
+            model: of `build_model`.
+            metadata: as in a model directory.
+        """
+        predictor = cls.__new__(cls)
+        predictor._set_up(cfg, model, metadata, None)
+        return predictor
+
+    def _set_up(
+        self, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any], device: str | None
+    ) -> None:
+        self.cfg = cfg
+        self._metadata = metadata
+        self._device = device
+        self._pipeline = Pipeline(cfg, model)
         self.class_names: list[str] = self._metadata["class_names"]
         self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
         self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")

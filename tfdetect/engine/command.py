@@ -1,0 +1,145 @@
+"""The command `train.py`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from tfdetect.config import dump_config, load_config
+from tfdetect.data.catalog import DatasetMetadata
+from tfdetect.data.files import check_writable, write_text_atomically
+from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
+from tfdetect.data.training.records import training_metadata
+from tfdetect.errors import InputError
+from tfdetect.quiet import import_tensorflow, without_startup_remarks
+
+_logger = logging.getLogger("tfdetect.train")
+
+CONFIG = "config.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, or evaluate. Returns 0, or 130 if the person stopped it."""
+    args = _parse(arguments)
+    cfg = load_config(args.config_file, args.opts)
+    for registered in args.register:
+        register_coco(*registered)
+    metadata = _names(cfg, args.eval_only).for_model()
+    check_writable(cfg.OUTPUT_DIR)
+    import_tensorflow()
+    with without_startup_remarks():
+        from tfdetect.engine.devices import set_up_devices
+        from tfdetect.engine.events import logging_to
+        from tfdetect.engine.run import evaluate, train
+
+        workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
+    cfg = _scale_to_replicas(cfg, workers.count * workers.replicas)
+    with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
+        if args.eval_only:
+            evaluate(cfg, metadata, workers, resume=args.resume)
+            return 0
+        if workers.index == 0:
+            write_text_atomically(Path(cfg.OUTPUT_DIR) / CONFIG, dump_config(cfg))
+        seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbelow(2**31)
+        try:
+            train(cfg, metadata, workers, seed=seed, resume=args.resume)
+        except KeyboardInterrupt:
+            print("stopped; --resume goes on from the last checkpoint", file=sys.stderr)
+            return 130
+    return 0
+
+
+def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
+    """Of the data trained on, or of the data evaluated on; a name for each class of the model."""
+    if eval_only:
+        if not cfg.DATASETS.TEST:
+            raise InputError("DATASETS.TEST: names no data set, add one to evaluate on")
+        names = dataset_metadata(dataset_files(cfg.DATASETS.TEST[0], "DATASETS.TEST"))
+    else:
+        names = training_metadata(cfg)
+    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+        return replace(names, thing_classes=["object"], category_ids=None)
+    known = names.thing_classes
+    beyond = range(len(known), cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
+
+
+def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:
+    """Adapt a schedule that SOLVER.REFERENCE_WORLD_SIZE says is for another number of replicas.
+
+    Images of a batch and learning rate grow with the replicas; iterations become fewer. Detectron2:
+    `DefaultTrainer.auto_scale_workers`.
+    """
+    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference in (0, replicas):
+        return cfg
+    if reference < 0 or cfg.SOLVER.IMS_PER_BATCH % reference:
+        raise InputError(
+            f"SOLVER.REFERENCE_WORLD_SIZE: SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not"
+            f" divide among {reference}; correct one of them"
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    scale = replicas / reference
+    solver = cfg.SOLVER
+    solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
+    solver.BASE_LR *= scale
+    for section, key in (
+        (solver, "MAX_ITER"),
+        (solver, "WARMUP_ITERS"),
+        (solver, "CHECKPOINT_PERIOD"),
+        (cfg.TEST, "EVAL_PERIOD"),
+    ):
+        section[key] = round(section[key] / scale)
+    solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
+    solver.REFERENCE_WORLD_SIZE = replicas
+    cfg.freeze()
+    return cfg
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train a detector, step for step as Detectron2 does.",
+        epilog="Several machines: set TF_CONFIG as for tf.distribute's MultiWorkerMirroredStrategy,"
+        " with one OUTPUT_DIR that all of them see.",
+    )
+    parser.add_argument(
+        "--config-file", required=True, metavar="YAML", help="the model and its training"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR"
+    )
+    parser.add_argument(
+        "--eval-only",
+        action="store_true",
+        help="only evaluate MODEL.WEIGHTS (with --resume: the last checkpoint) on DATASETS.TEST",
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        metavar="N",
+        help="GPUs of this machine (default: one, or the CPU if there is none)",
+    )
+    parser.add_argument(
+        "--register",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "ANNOTATIONS", "IMAGES_DIR"),
+        help="make a COCO data set known under NAME, for DATASETS.TRAIN and DATASETS.TEST",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="configuration keys to change, last on the line",
+    )
+    return parser.parse_args(arguments)

@@ -1,0 +1,207 @@
+"""A training from its first step, or from the last checkpoint, to its end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.checkpoint.model_dir import load_weights
+from tfdetect.data.training.input import input_errors, training_dataset
+from tfdetect.data.training.records import training_records
+from tfdetect.engine.checkpoints import Checkpoints, Progress, saved
+from tfdetect.engine.devices import Workers
+from tfdetect.engine.evaluation import Evaluation
+from tfdetect.engine.events import Events
+from tfdetect.engine.pictures import Pictures
+from tfdetect.engine.schedule import learning_rate
+from tfdetect.engine.trainer import Trainer
+from tfdetect.engine.weights import load_initial_weights
+from tfdetect.errors import InputError
+from tfdetect.modeling.build import build_model
+from tfdetect.modeling.trainable import trainable_variables
+
+_logger = logging.getLogger("tfdetect.train")
+
+
+def train(
+    cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, seed: int, resume: bool
+) -> None:
+    """Train up to SOLVER.MAX_ITER, writing to OUTPUT_DIR, and evaluate.
+
+    On the CPU it is deterministic: the same seed, data and configuration give the same weights, bit
+    for bit, in one go or with interruptions.
+
+    Args:
+        cfg: the configuration.
+        metadata: of the model directories.
+        workers: of this training; every one calls this.
+        seed: of everything random in a training that starts; one that resumes goes on with its own.
+        resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+
+    Raises:
+        InputError: data, configuration or checkpoint cannot be used; the disk is full; a loss is
+            not finite. What is on disk then is whole.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    writes = workers.index == 0
+    previous = saved(folder)
+    if previous and not resume:
+        raise InputError(
+            f"OUTPUT_DIR: {folder} has checkpoints of another training, such as {previous[-1][1]};"
+            " add --resume to go on with it, or set another OUTPUT_DIR"
+        )
+    if not tf.config.list_logical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+    with workers.strategy.scope():
+        model = build_model(cfg)
+        parameters = [named.variable for named in trainable_variables(model, cfg)]
+    if not previous:
+        seed = int(workers.gather([str(seed)])[0])
+        load_initial_weights(cfg, model, seed)
+    else:
+        seed = previous[-1][0].seed
+    dataset = training_dataset(
+        cfg,
+        seed=seed,
+        start_batch=previous[-1][0].iteration if previous else 0,
+        shard=(workers.index, workers.count),
+    )
+    trainer = Trainer(
+        cfg,
+        model,
+        parameters,
+        dataset.element_spec,
+        seed=seed,
+        strategy=workers.strategy,
+        local_replicas=workers.replicas,
+        more_targets=_more_targets(cfg),
+    )
+    checkpoints = Checkpoints(folder, cfg, model, metadata, trainer.state, writes=writes)
+    restored = checkpoints.restore()
+    start = 0 if restored is None else restored.iteration
+    evaluation = Evaluation(cfg, model, metadata, workers)
+    events = None
+    if writes:
+        events = Events(
+            folder, start=start, max_iter=cfg.SOLVER.MAX_ITER, period=cfg.SOLVER.LOG_PERIOD
+        )
+    _logger.info(
+        "%d parameters in %d variables are trained, from iteration %d, seed %d",
+        *(sum(v.shape.num_elements() for v in parameters), len(parameters), start, seed),
+    )
+    loop = _Loop(cfg, trainer, checkpoints, evaluation, events)
+    if cfg.VIS_PERIOD > 0 and writes:
+        loop.pictures = Pictures(cfg, model, metadata)
+    try:
+        loop.run(dataset, start, seed)
+    finally:
+        if events is not None:
+            events.close()
+
+
+def evaluate(cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, resume: bool) -> None:
+    """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint in OUTPUT_DIR if there is one.
+
+    Raises:
+        InputError: weights, data or configuration cannot be used.
+    """
+    previous = saved(Path(cfg.OUTPUT_DIR)) if resume else []
+    with workers.strategy.scope():
+        model = build_model(cfg)
+    if previous:
+        load_weights(previous[-1][1], model)
+    elif cfg.MODEL.WEIGHTS:
+        load_initial_weights(cfg, model, 0)
+    else:
+        raise InputError("MODEL.WEIGHTS: is empty; set it to what --eval-only is to evaluate")
+    Evaluation(cfg, model, metadata, workers)()
+
+
+class _Loop:
+    """Iterations, and what is done after some of them."""
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        trainer: Trainer,
+        checkpoints: Checkpoints,
+        evaluation: Evaluation,
+        events: Events | None,
+    ):
+        self._cfg = cfg
+        self._trainer = trainer
+        self._checkpoints = checkpoints
+        self._evaluation = evaluation
+        self._events = events
+        self.pictures: Pictures | None = None
+
+    def run(self, dataset: tf.data.Dataset, start: int, seed: int) -> None:
+        max_iter = self._cfg.SOLVER.MAX_ITER
+        batches = iter(dataset)
+        for iteration in range(start, max_iter):
+            began = time.perf_counter()
+            with input_errors():
+                batch = next(batches)
+            data_seconds = time.perf_counter() - began
+            losses = self._trainer(batch, iteration)
+            self._check(iteration, losses, batch)
+            done = iteration + 1
+            if self._events is not None:
+                self._events.add(
+                    iteration,
+                    losses,
+                    rate=learning_rate(self._cfg, iteration),
+                    seconds=time.perf_counter() - began,
+                    data_seconds=data_seconds,
+                )
+                if self.pictures is not None and done % self._cfg.VIS_PERIOD == 0:
+                    drawn = self.pictures(batch)
+                    self._events.add_image(iteration, "ground truth | predictions", drawn)
+            if done == max_iter or _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD):
+                path = self._checkpoints.save(Progress(done, seed), final=done == max_iter)
+                if self._events is not None:
+                    _logger.info("saved %s", path)
+            if done < max_iter and _is_due(done, self._cfg.TEST.EVAL_PERIOD):
+                self._evaluate(iteration)
+        self._evaluate(max_iter - 1)
+
+    def _evaluate(self, iteration: int) -> None:
+        metrics = self._evaluation()
+        if metrics and self._events is not None:
+            self._events.write(iteration, metrics)
+
+    def _check(
+        self, iteration: int, losses: Mapping[str, float], batch: Mapping[str, tf.Tensor]
+    ) -> None:
+        """Raise InputError if a loss is not finite."""
+        if all(math.isfinite(loss) for loss in losses.values()):
+            return
+        records = training_records(self._cfg)
+        files = [records[index].file_name for index in batch["record"].numpy()]
+        values = ", ".join(f"{name}={loss:.4g}" for name, loss in losses.items())
+        raise InputError(
+            f"iteration {iteration}: a loss is not finite ({values}) on the images "
+            f"{', '.join(files)}; {self._checkpoints.advice()}"
+        )
+
+
+def _is_due(done: int, period: int) -> bool:
+    return period > 0 and done % period == 0
+
+
+def _more_targets(cfg: CfgNode) -> dict[str, tf.Tensor]:
+    """In how many images each class is, which the federated loss draws classes by."""
+    if not cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
+        return {}
+    counts = np.zeros([cfg.MODEL.ROI_HEADS.NUM_CLASSES], np.float32)
+    for record in training_records(cfg):
+        counts[list({annotation.class_index for annotation in record.annotations})] += 1
+    return {"class_image_counts": tf.constant(counts)}

@@ -1,0 +1,122 @@
+"""What a model's weights are before the first step: MODEL.WEIGHTS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from convert_d2.caffe2_names import is_caffe2, rename_caffe2
+from convert_d2.reader import read_checkpoint
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.errors import InputError
+from tfdetect.modeling.initialization import initialize
+
+_logger = logging.getLogger("tfdetect.train")
+
+_LISTED = 20
+
+
+def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
+    """Initialise a model, and give it what MODEL.WEIGHTS has for it.
+
+    MODEL.WEIGHTS is empty, a model directory (convert_d2.py's or of another training), or a
+    checkpoint file: Detectron2's `.pkl` or `.pth`, a torchvision backbone that Detectron2's script
+    converted, or an ImageNet backbone of Caffe2. An array goes to the variable whose name it has,
+    or ends with, after a dot; the longest such name wins (Detectron2:
+    `align_and_update_state_dicts`). Variables that there is no array of the right shape for keep
+    their initial values, and the log names them.
+
+    Args:
+        cfg: MODEL, what `model` was built from.
+        model: set in place.
+        seed: of the initial values.
+
+    Raises:
+        InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
+            model.
+    """
+    initialize(model, cfg, seed)
+    weights = cfg.MODEL.WEIGHTS
+    if not weights:
+        _logger.info("MODEL.WEIGHTS is empty: training from scratch")
+        return
+    if "://" in weights:
+        raise InputError(
+            f"MODEL.WEIGHTS: {weights} is not a local file; download it and set its path, or '' to "
+            "train from scratch"
+        )
+    names = [named.name for named in named_variables(model)]
+    if Path(weights).is_dir():
+        _, source, _ = load_model(weights)
+        found = {named.name: named.variable.numpy() for named in named_variables(source)}
+        _assign(model, found, weights, own_layout=True)
+        return
+    arrays = read_checkpoint(weights).arrays
+    if is_caffe2(arrays):
+        arrays = rename_caffe2(arrays)
+    matches = dict(_match(names, arrays))
+    unused = sorted(set(arrays) - set(matches.values()))
+    if unused:
+        _logger.info("%s: not used: %s", weights, _listed(unused))
+    by_name = {name: arrays[match] for name, match in matches.items()}
+    _assign(model, by_name, weights, own_layout=False)
+
+
+def _match(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """(variable, array): the longest name of an array that is the variable's or ends it."""
+    for name in names:
+        parts = name.split(".")
+        for first in range(len(parts)):
+            ending = ".".join(parts[first:])
+            if ending in arrays:
+                yield name, ending
+                break
+
+
+def _assign(
+    model: tf.Module, arrays: Mapping[str, np.ndarray], source: str, *, own_layout: bool
+) -> None:
+    """Assign by name, from TensorFlow's layout or PyTorch's; name what is left as it was."""
+    initialised, other_shape = [], []
+    assigned = 0
+    for named in named_variables(model):
+        array = arrays.get(named.name)
+        if array is None:
+            if not _is_plain_statistic(named, arrays):
+                initialised.append(named.name)
+            continue
+        shape = tuple(named.variable.shape) if own_layout else named.foreign_shape
+        if array.shape != shape:
+            other_shape.append(f"{named.name} {list(array.shape)} for {list(shape)}")
+            continue
+        if not np.isfinite(array).all():
+            raise InputError(f"{source}: NaN or infinity in {named.name}; give another file")
+        named.variable.assign(array if own_layout else named.from_foreign(array))
+        assigned += 1
+    if assigned == 0:
+        raise InputError(
+            f"{source}: MODEL.WEIGHTS has nothing of the configured model; give its checkpoint or "
+            "its backbone's, or '' to train from scratch"
+        )
+    _logger.info("%s: %d variables are from there", source, assigned)
+    if initialised:
+        _logger.warning("%s: has no %s; initialised", source, _listed(initialised))
+    if other_shape:
+        _logger.warning("%s: other shapes, initialised: %s", source, _listed(other_shape))
+
+
+def _is_plain_statistic(named: NamedVariable, arrays: Mapping[str, np.ndarray]) -> bool:
+    """A mean of 0 or variance of 1 that goes with a scale and shift: all that Caffe2 has."""
+    layer, _, kind = named.name.rpartition(".")
+    return kind in ("running_mean", "running_var") and f"{layer}.weight" in arrays
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

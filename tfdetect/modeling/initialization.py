@@ -1,0 +1,106 @@
+"""The values that training from scratch begins with, by Detectron2's rules."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.layers.norm import BatchNorm, GroupNorm
+from tfdetect.modeling.trainable import require_trainable
+
+# What BatchNorm adds to a variance: Detectron2 lets FrozenBN begin as the identity exactly.
+_EPSILON = 1e-5
+
+Fill = Callable[[NamedVariable, np.random.Generator], np.ndarray]
+
+
+def initialize(model: tf.Module, cfg: CfgNode, seed: int) -> None:
+    """Give every variable the value that Detectron2 would draw it from.
+
+    Each depends on the seed and on its name only, so that what is loaded afterwards, and what is
+    added to a model, changes nothing in the others.
+
+    Args:
+        model: of `build_model`.
+        cfg: its configuration.
+        seed: not negative.
+
+    Raises:
+        InputError: see `require_trainable`.
+    """
+    require_trainable(cfg)
+    for named in named_variables(model):
+        random = np.random.default_rng([seed, zlib.crc32(named.name.encode())])
+        value = _rule(named)(named, random)
+        named.variable.assign(value.astype(np.float32))
+
+
+def _rule(named: NamedVariable) -> Fill:
+    """How a variable is filled.
+
+    Biases are 0, except those of squeeze-and-excitation, which Detectron2 leaves to PyTorch.
+    Normalisation layers begin as the identity.
+    """
+    parts = named.name.split(".")
+    kind, layer = parts[-1], parts[-2]
+    if isinstance(named.layer, (BatchNorm, GroupNorm)):
+        if kind == "running_var" and not named.layer.weight.trainable:
+            return _constant(1.0 - _EPSILON)
+        return _constant(1.0 if kind in ("weight", "running_var") else 0.0)
+    squeeze = "f_ex" in parts
+    if kind == "bias":
+        return _pytorch_bias if squeeze else _constant(0.0)
+    if layer == "conv2_offset":
+        return _constant(0.0)
+    if parts[0] == "proposal_generator" or layer == "cls_score":
+        return _normal(0.01)
+    if layer == "bbox_pred" or ("mask_head" in parts and layer == "predictor"):
+        return _normal(0.001)
+    if "top_block" in parts or layer.startswith(("fpn_lateral", "fpn_output", "fc")):
+        return _xavier
+    return _msra
+
+
+def _constant(value: float) -> Fill:
+    return lambda named, random: np.full(named.variable.shape, value)
+
+
+def _normal(std: float) -> Fill:
+    return lambda named, random: random.normal(0.0, std, named.variable.shape)
+
+
+def _msra(named: NamedVariable, random: np.random.Generator) -> np.ndarray:
+    """`c2_msra_fill`, PyTorch's kaiming_normal_ by fan out (He et al., 2015)."""
+    _, fan_out = _fans(named)
+    return random.normal(0.0, math.sqrt(2.0 / fan_out), named.variable.shape)
+
+
+def _xavier(named: NamedVariable, random: np.random.Generator) -> np.ndarray:
+    """`c2_xavier_fill`, PyTorch's kaiming_uniform_ with a = 1, by fan in (Glorot, 2010)."""
+    fan_in, _ = _fans(named)
+    bound = math.sqrt(3.0 / fan_in)
+    return random.uniform(-bound, bound, named.variable.shape)
+
+
+def _pytorch_bias(named: NamedVariable, random: np.random.Generator) -> np.ndarray:
+    """What torch.nn.Conv2d gives its bias."""
+    height, width, in_channels, _ = named.layer.weight.shape
+    bound = 1.0 / math.sqrt(height * width * in_channels)
+    return random.uniform(-bound, bound, named.variable.shape)
+
+
+def _fans(named: NamedVariable) -> tuple[int, int]:
+    """Fan in and fan out as PyTorch counts them: of a transposed convolution the other way round.
+
+    In TensorFlow's layout both are read off in the same way, as the last two axes are in and out
+    of a convolution, and out and in of a transposed one. Groups do not lessen the fan out.
+    """
+    *kernel, inputs, outputs = named.variable.shape
+    receptive = math.prod(kernel)
+    return inputs * receptive, outputs * receptive

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,11 +57,11 @@ def test_two_processes_make_one_library(cache):
 
 def test_second_build_is_a_hit(cache):
     (library,) = cache.rglob("*.so")
-    before = library.stat().st_mtime_ns
+    before = library.stat().st_ino
     start = time.monotonic()
     done = run(BUILD, environment(cache))
     assert str(library) in done.stdout
-    assert library.stat().st_mtime_ns == before
+    assert library.stat().st_ino == before
     assert time.monotonic() - start < 5  # compiling takes more
 
 
@@ -68,6 +69,54 @@ def test_library_built_ahead_serves_without_a_compiler(cache):
     done = run(BUILD, environment(cache, PATH="/nonexistent"))
     assert done.returncode == 0
     assert str(next(cache.rglob("*.so"))) in done.stdout
+
+
+def old_libraries(folder, count):
+    """Files of names as in the cache, used long ago, the last of them the longest ago."""
+    paths = [folder / f"tensorflow-{i % 3}" / f"tfdetect_ops-{i}.so" for i in range(count)]
+    for i, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        used = time.time() - 10 * build.KEPT_SECONDS - i
+        os.utime(path, (used, used))
+    return paths
+
+
+def test_new_library_removes_those_not_used(tmp_path, monkeypatch):
+    if build.find_toolchain() is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("TFDETECT_CACHE", str(tmp_path))
+    paths = old_libraries(tmp_path, build.KEPT_LIBRARIES + 4)
+    assert build._mark_used(paths[-1])
+    recent = time.time() - build.KEPT_SECONDS / 2
+    os.utime(paths[-2], (recent, recent))
+    monkeypatch.setattr(build, "_compile", lambda toolchain, library: library.write_bytes(b""))
+    library = build.build()
+    # The new one and the two that were used lately are of those that are kept.
+    kept = {library, *paths[-2:], *paths[: build.KEPT_LIBRARIES - 3]}
+    assert set(tmp_path.rglob("*.so")) == kept
+    assert not build._mark_used(paths[-3])
+
+
+def test_lately_used_libraries_stay_however_many(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDETECT_CACHE", str(tmp_path))
+    paths = old_libraries(tmp_path, 2 * build.KEPT_LIBRARIES)
+    assert all(build._mark_used(path) for path in paths)
+    build._prune()
+    assert all(path.is_file() for path in paths)
+
+
+def test_library_that_was_found_is_not_removed(tmp_path, monkeypatch):
+    """Whichever of two threads comes first, one that finds and one that removes."""
+    monkeypatch.setenv("TFDETECT_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for round in range(100):
+            oldest = old_libraries(tmp_path, build.KEPT_LIBRARIES + 1)[-1]
+            tasks = [lambda path=oldest: build._mark_used(path), build._prune]
+            order = [0, 1] if round % 2 else [1, 0]
+            futures = {i: pool.submit(tasks[i]) for i in order}
+            futures[1].result()
+            assert futures[0].result() == oldest.is_file()
 
 
 def test_no_compiler(tmp_path):

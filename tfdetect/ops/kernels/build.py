@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,6 +37,11 @@ from tfdetect.errors import InputError, run_command
 SOURCES = Path(__file__).resolve().parent
 SECONDS = 60
 """What a build takes on two cores, CUDA included, for the line that announces it."""
+
+KEPT_LIBRARIES = 8
+"""Libraries that stay in the cache when another is added: those used last."""
+KEPT_SECONDS = 3600.0
+"""A library that was used within this time stays too: it may be about to be loaded."""
 
 COMMON_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-DNDEBUG", "-fvisibility=hidden")
 # Without TensorFlow's headers: products and sums are rounded one by one, as the reference's are,
@@ -105,13 +111,8 @@ def find_library() -> Path | None:
     an image that was built ahead, the newest one.
     """
     toolchain = find_toolchain()
-    if toolchain is not None:
-        path = _library_path(toolchain)
-        return path if path.is_file() else None
-    libraries = sorted(
-        _build_directory().glob("tfdetect_ops-*.so"), key=lambda p: p.stat().st_mtime
-    )
-    return libraries[-1] if libraries else None
+    libraries = [_library_path(toolchain)] if toolchain else _libraries(_build_directory())
+    return next((path for path in libraries if _mark_used(path)), None)
 
 
 def build() -> Path:
@@ -135,8 +136,8 @@ def build() -> Path:
             else "no C++ compiler found (looked for c++, g++, clang++): install one or set CXX"
         )
     library = _library_path(toolchain)
-    with _locked(library.parent):
-        if not library.is_file():
+    with _locked(library.parent / ".lock"):
+        if not _mark_used(library):
             try:
                 _compile(toolchain, library)
             except InputError as error:
@@ -144,7 +145,48 @@ def build() -> Path:
                     raise
                 print(f"tfdetect: the GPU's operators are left out: {error}", file=sys.stderr)
                 _compile(replace(toolchain, cuda=None), library)
+            _prune()
     return library
+
+
+def _libraries(directory: Path, pattern: str = "tfdetect_ops-*.so") -> list[Path]:
+    """Those in the cache, the one that was used last first."""
+    used = {}
+    for path in directory.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # another process prunes
+            used[path] = path.stat().st_mtime
+    return sorted(used, key=lambda path: used[path], reverse=True)
+
+
+def _mark_used(library: Path) -> bool:
+    """Whether the library is there; if so, its time says from now on that it is used now.
+
+    Libraries are removed under the same lock, after a look at their time, so that one which was
+    found here stays long enough to be loaded.
+    """
+    if not library.is_file():
+        return False
+    with contextlib.ExitStack() as stack:
+        # In a cache that this user cannot write, libraries are as they were built ahead.
+        with contextlib.suppress(InputError):
+            stack.enter_context(_locked(cache_directory() / ".used.lock"))
+        with contextlib.suppress(OSError):
+            os.utime(library)
+        return library.is_file()
+
+
+def _prune() -> None:
+    """Remove the libraries that have not been used for the longest time.
+
+    A process that has loaded one keeps its file until it ends, as for any library. What stays of
+    a folder (its lock, a log) is a few bytes; removing a lock that others wait for is not safe.
+    """
+    with _locked(cache_directory() / ".used.lock"):
+        libraries = _libraries(cache_directory(), "tensorflow-*/tfdetect_ops-*.so")
+        for library in libraries[KEPT_LIBRARIES:]:
+            with contextlib.suppress(OSError):
+                if time.time() - library.stat().st_mtime > KEPT_SECONDS:
+                    library.unlink()
 
 
 def _compile(toolchain: Toolchain, library: Path) -> None:
@@ -219,13 +261,13 @@ def _run(command: list[str], log: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = open(directory / ".lock", "w")  # noqa: SIM115 (closed below)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "w")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputError(
-            f"{directory}: cannot be written ({error.strerror}): set TFDETECT_CACHE to a folder "
+            f"{path.parent}: cannot be written ({error.strerror}): set TFDETECT_CACHE to a folder "
             "that can"
         ) from error
     with handle:

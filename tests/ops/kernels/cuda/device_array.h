@@ -8,7 +8,12 @@
 #include <random>
 #include <vector>
 
-#include "gpu_kernels.h"
+#ifdef TFDETECT_EMULATE_GPU
+#include "emulated_gpu.h"
+#else
+#include <cuda_runtime.h>
+#endif
+
 #include "half.h"
 
 namespace tfdetect {

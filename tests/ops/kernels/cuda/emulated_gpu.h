@@ -1,7 +1,8 @@
 // Enough of CUDA to run the project's kernels on the CPU, so that tests check them without a GPU.
 //
 // The threads of a block are fibers on one thread of the CPU that take turns at every
-// synchronisation; blocks run one after another.
+// synchronisation, in rising order in one block and in falling order in the next, so that what
+// depends on the order shows; blocks run one after another.
 #ifndef TFDETECT_EMULATED_GPU_H_
 #define TFDETECT_EMULATED_GPU_H_
 
@@ -58,6 +59,7 @@ inline dim3 block_index;
 inline Meeting block_meeting;
 inline std::function<void()> body;
 inline int last_error = 0;
+inline unsigned launches = 0;
 
 inline void Yield() { swapcontext(&current->context, &scheduler); }
 
@@ -98,6 +100,7 @@ inline void Launch(dim3 grid, dim3 block, const std::function<void()>& kernel) {
     last_error = 1;
     return;
   }
+  ++launches;
   std::vector<Fiber> fibers(threads);
   std::vector<Meeting> warps((threads + kLanes - 1) / kLanes);
   for (Meeting& warp : warps) warp.expected = kLanes;
@@ -118,7 +121,8 @@ inline void Launch(dim3 grid, dim3 block, const std::function<void()>& kernel) {
     for (Fiber& fiber : fibers) fiber.done = false;
     for (bool running = true; running;) {
       running = false;
-      for (Fiber& fiber : fibers) {
+      for (int t = 0; t < threads; ++t) {
+        Fiber& fiber = fibers[(i + launches) % 2 ? threads - 1 - t : t];
         if (fiber.done) continue;
         running = true;
         current = &fiber;

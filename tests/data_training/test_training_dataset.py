@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from training_data import SQUARE, cfg_of, demo_cfg, register, write_dataset
 
 from tfdetect.data.training.input import input_errors, training_dataset
@@ -176,6 +180,21 @@ def test_large_scale_jitter_and_repeat_factors():
         assert batch["image"].shape == (4, 64, 64, 3)
         valid = batch["gt_valid"]
         assert (batch["gt_bitmasks"].any(axis=(2, 3)) == valid).all()
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}, {here!r}]
+from test_training_dataset import demo_cfg, training_dataset
+iterator = iter(training_dataset(demo_cfg(DATALOADER__NUM_WORKERS=1), seed=0))
+next(iterator)
+sys.exit(3)
+"""
+
+
+def test_a_program_ends_though_its_iterator_is_alive():
+    script = SCRIPT.format(tests=str(ROOT / "tests"), here=str(Path(__file__).parent))
+    assert subprocess.run([sys.executable, "-c", script], timeout=100).returncode == 3
 
 
 def test_the_device_does_not_wait(tmp_path):

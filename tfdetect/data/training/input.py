@@ -34,8 +34,9 @@ def training_dataset(
     began, nor on DATALOADER.NUM_WORKERS, the number of processes that prepare batches. Processes
     start with the first batch of an iterator and end with it.
 
-    Batches are ready before they are asked for. `prefetch` would add nothing but a thread of
-    TensorFlow that calls Python, for which a program that ends with an error waits for ever.
+    Batches are ready before they are asked for. `prefetch` would add little but a thread of
+    TensorFlow that calls Python, for which a program that ends with the iterator alive (on an
+    error, say) waits for ever.
 
     Args:
         cfg: INPUT, DATASETS.TRAIN, DATALOADER and SOLVER.IMS_PER_BATCH, and what MODEL says of
@@ -114,6 +115,8 @@ def training_dataset(
     options = tf.data.Options()
     # `shard` says what is whose: a distribution strategy should not divide it again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # Nor should TensorFlow prefetch of its own accord: see above.
+    options.experimental_optimization.inject_prefetch = False
     return dataset.with_options(options)
 
 

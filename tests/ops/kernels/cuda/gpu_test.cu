@@ -155,7 +155,19 @@ void TestNms(int64_t n, int groups, int levels, double threshold, bool hostile) 
   ExpectEqual("nms", keep.Values().data(), reinterpret_cast<const char*>(expected.get()), n);
 }
 
+// The two zeros are one score, so that the first of two equal boxes stays.
+void TestNmsOfZeros() {
+  const DeviceArray<float> boxes(std::vector<float>{0, 0, 4, 4, 0, 0, 4, 4});
+  const DeviceArray<float> scores(std::vector<float>{-0.0f, 0.0f});
+  const DeviceArray<int32_t> ids(std::vector<int32_t>{0, 0});
+  const DeviceArray<char> workspace(NmsWorkspace(2)), keep(2);
+  CheckLaunch(LaunchNms(boxes.data(), scores.data(), ids.data(), 2, 0.5, workspace.data(),
+                        reinterpret_cast<bool*>(keep.data()), nullptr));
+  ExpectEqual("nms of zeros", keep.Values().data(), std::vector<char>{1, 0}.data(), 2);
+}
+
 void TestNmses() {
+  TestNmsOfZeros();
   TestNms(0, 1, 10, 0.5, false);
   TestNms(1, 1, 10, 0.5, false);
   TestNms(130, 1, 1000, 1.0 / 3.0, false);

@@ -22,6 +22,7 @@ from tfdetect.errors import InputError
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.roi_heads.box_losses import federated_classes
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, match_regions
+from tfdetect.ops import kernels
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
 BOX_LOSSES = {"loss_cls", "loss_box_reg"}
@@ -95,6 +96,25 @@ def test_bitmasks_and_polygons_of_whole_pixels_agree():
     ]
     # Both draw the same rectangles, with another opinion of the pixels on their outlines.
     np.testing.assert_allclose(*losses, rtol=0.02)
+
+
+def test_native_and_portable_operators_agree():
+    _, model, named = small_model(MASK_RCNN)
+    results = []
+    for operators in ("native", "portable"):
+        if operators == "native" and kernels.library() is None:
+            pytest.skip("no compiled operators here (no C++ compiler)")
+        with kernels.implementation(operators):
+            results.append(losses_and_gradients(model, named, batch()))
+    (losses, gradients), (portable_losses, portable_gradients) = results
+    for key, loss in losses.items():
+        np.testing.assert_allclose(portable_losses[key], loss, rtol=1e-5, err_msg=key)
+    for key, gradient in gradients.items():
+        one = tf.convert_to_tensor(gradient).numpy()
+        # float32 sums in another order, relative to the largest.
+        np.testing.assert_allclose(
+            portable_gradients[key], one, rtol=0, atol=1e-4 * np.abs(one).max(), err_msg=key
+        )
 
 
 def test_random_choices_are_the_seeds_and_each_images_own():

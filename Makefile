@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
+TRAIN_DEMO := output/train-demo
 
-.PHONY: install demo test test-full parity zoo bench clean
+.PHONY: install demo train-demo test test-full parity zoo bench clean
 
 install: .venv/.installed
 
@@ -22,6 +23,18 @@ demo: install
 	$(BIN)/python predict.py --model $(DEMO)/model --input demo/images \
 	    --output $(DEMO)/pictures --json $(DEMO)/detections.json
 	@echo "Pictures: $(DEMO)/pictures    Detections: $(DEMO)/detections.json"
+
+# Train on shapes that are drawn here, evaluate, and look at what the model finds.
+train-demo: install
+	$(BIN)/python -m tfdetect.data.shapes $(TRAIN_DEMO)/train 400 1
+	$(BIN)/python -m tfdetect.data.shapes $(TRAIN_DEMO)/val 40 2
+	$(BIN)/python train.py --config-file demo/train.yaml --resume \
+	    --register shapes_train $(TRAIN_DEMO)/train/annotations.json $(TRAIN_DEMO)/train/images \
+	    --register shapes_val $(TRAIN_DEMO)/val/annotations.json $(TRAIN_DEMO)/val/images \
+	    SOLVER.MAX_ITER 300 SOLVER.STEPS "(210, 270)" OUTPUT_DIR $(TRAIN_DEMO)/run
+	$(BIN)/python predict.py --model $(TRAIN_DEMO)/run/model_final \
+	    --input $(TRAIN_DEMO)/val/images --output $(TRAIN_DEMO)/pictures
+	@echo "Pictures: $(TRAIN_DEMO)/pictures    Metrics: $(TRAIN_DEMO)/run/metrics.json"
 
 test: install
 	$(BIN)/ruff format --check --quiet .

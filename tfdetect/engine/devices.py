@@ -68,7 +68,8 @@ def set_up_devices(num_gpus: int | None, device: str) -> Workers:
     count = num_gpus or 1
     if device == "cuda" and num_gpus is not None and count > max(len(gpus), 1):
         raise InputError(f"--num-gpus {count}: TensorFlow sees {len(gpus)} GPUs; give no more")
-    tf.config.set_visible_devices(gpus[:count], "GPU")
+    if tf.config.get_visible_devices("GPU") != gpus[:count]:
+        tf.config.set_visible_devices(gpus[:count], "GPU")
     for gpu in gpus[:count]:
         tf.config.experimental.set_memory_growth(gpu, True)
     cluster = _read_cluster()

@@ -63,6 +63,8 @@ def train(
     with workers.strategy.scope():
         model = build_model(cfg)
         parameters = [named.variable for named in trainable_variables(model, cfg)]
+    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
+        model.roi_heads.class_image_counts = _class_image_counts(cfg)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
         load_initial_weights(cfg, model, seed)
@@ -82,7 +84,6 @@ def train(
         seed=seed,
         strategy=workers.strategy,
         local_replicas=workers.replicas,
-        more_targets=_more_targets(cfg),
     )
     checkpoints = Checkpoints(folder, cfg, model, metadata, trainer.state, writes=writes)
     restored = checkpoints.restore()
@@ -197,11 +198,9 @@ def _is_due(done: int, period: int) -> bool:
     return period > 0 and done % period == 0
 
 
-def _more_targets(cfg: CfgNode) -> dict[str, tf.Tensor]:
-    """In how many images each class is, which the federated loss draws classes by."""
-    if not cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
-        return {}
+def _class_image_counts(cfg: CfgNode) -> np.ndarray:
+    """float32 [K]: in how many images each class is, by which the federated loss draws classes."""
     counts = np.zeros([cfg.MODEL.ROI_HEADS.NUM_CLASSES], np.float32)
     for record in training_records(cfg):
         counts[list({annotation.class_index for annotation in record.annotations})] += 1
-    return {"class_image_counts": tf.constant(counts)}
+    return counts

@@ -37,7 +37,6 @@ class Trainer:
         seed: int,
         strategy: tf.distribute.Strategy | None = None,
         local_replicas: int = 1,
-        more_targets: Mapping[str, tf.Tensor] | None = None,
     ):
         """Create the variables of training.
 
@@ -47,10 +46,10 @@ class Trainer:
                 returns scalars by name; created within the strategy's scope.
             parameters: its variables that are trained.
             element_spec: of the batches of `training_dataset`, this worker's part of them.
-            seed: int32; what the model chooses at random depends on it and on the iteration.
+            seed: what the model chooses at random in an image depends on it, on the iteration, and
+                on the number of the image in its batch.
             strategy: replicas that share the work; None for one device.
             local_replicas: how many of them this worker has.
-            more_targets: what the model's losses need of the data set as a whole.
 
         Raises:
             InputError: SOLVER has a value that is not supported, or SOLVER.IMS_PER_BATCH does not
@@ -62,8 +61,7 @@ class Trainer:
         self._strategy = strategy or tf.distribute.get_strategy()
         self._local_replicas = local_replicas
         self._parts = cfg.SOLVER.ACCUMULATION_STEPS
-        self._more_targets = dict(more_targets or {})
-        self._seed = seed
+        self._seed = tf.constant(seed, tf.int64)
         self._dtype = compute_dtype(cfg)
         self._clip = gradient_clipping(cfg)
         images = element_spec["image"].shape[0]
@@ -82,7 +80,7 @@ class Trainer:
         self.state = tf.train.Checkpoint(
             momentum_buffers=self.optimizer.momentum_buffers, loss_scale=self._loss_scale
         )
-        scalars = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float64)
+        scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
         self._step = tf.function(
             self._all_replicas, input_signature=[dict(element_spec), *scalars], autograph=False
         )
@@ -98,7 +96,7 @@ class Trainer:
             The losses by name, of the parameters as they were before the step.
         """
         rate = tf.constant(learning_rate(self._cfg, iteration), tf.float64)
-        losses = self._step(dict(batch), tf.constant(iteration, tf.int32), rate)
+        losses = self._step(dict(batch), tf.constant(iteration, tf.int64), rate)
         return {name: float(loss) for name, loss in losses.items()}
 
     def _all_replicas(
@@ -112,20 +110,23 @@ class Trainer:
         self, batch: Batch, iteration: tf.Tensor, rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        number = tf.get_static_value(context.replica_id_in_sync_group) % self._local_replicas
+        replica = tf.get_static_value(context.replica_id_in_sync_group)
         losses: list[dict[str, tf.Tensor]] = []
         gradients: list[Gradients] = []
         for part in range(self._parts):
             # One after the other, so that they need the memory of one.
             before = [g for g in gradients[-1] if g is not None] if gradients else []
             with tf.control_dependencies(before):
-                first = (number * self._parts + part) * self._part_size
+                here = (replica % self._local_replicas * self._parts + part) * self._part_size
                 images = {
-                    name: value[first : first + self._part_size] for name, value in batch.items()
+                    name: value[here : here + self._part_size] for name, value in batch.items()
                 }
-                # Replicas share it: which images are theirs is the model's business.
-                seed = tf.stack([self._seed, iteration * self._parts + part])
-                part_losses, part_gradients = self._differentiate(images, seed)
+                # Which image of the whole training it is: the same on however many replicas.
+                number = iteration * self._cfg.SOLVER.IMS_PER_BATCH
+                number += (replica * self._parts + part) * self._part_size
+                part_losses, part_gradients = self._differentiate(
+                    images, tf.stack([self._seed, number])
+                )
                 losses.append(part_losses)
                 gradients.append(part_gradients)
         mean_gradients = [_mean(of_parts) for of_parts in zip(*gradients, strict=True)]
@@ -140,7 +141,6 @@ class Trainer:
             batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
         )
         targets = {name: value for name, value in batch.items() if name.startswith("gt_")}
-        targets |= self._more_targets
         with tf.GradientTape() as tape:
             losses = self._model.losses(
                 tf.cast(images, self._dtype), batch["image_size"], targets, seed

@@ -87,9 +87,12 @@ def _assign(
     assigned = 0
     for named in named_variables(model):
         array = arrays.get(named.name)
+        if array is None and _is_statistic_of(named, arrays):
+            # Caffe2 has none: its scale and shift are the whole of batch normalisation.
+            named.variable.assign(np.full(named.foreign_shape, float(named.name.endswith("var"))))
+            continue
         if array is None:
-            if not _is_plain_statistic(named, arrays):
-                initialised.append(named.name)
+            initialised.append(named.name)
             continue
         shape = tuple(named.variable.shape) if own_layout else named.foreign_shape
         if array.shape != shape:
@@ -111,8 +114,8 @@ def _assign(
         _logger.warning("%s: other shapes, initialised: %s", source, _listed(other_shape))
 
 
-def _is_plain_statistic(named: NamedVariable, arrays: Mapping[str, np.ndarray]) -> bool:
-    """A mean of 0 or variance of 1 that goes with a scale and shift: all that Caffe2 has."""
+def _is_statistic_of(named: NamedVariable, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether it is a running mean or variance of a layer whose scale is among the arrays."""
     layer, _, kind = named.name.rpartition(".")
     return kind in ("running_mean", "running_var") and f"{layer}.weight" in arrays
 

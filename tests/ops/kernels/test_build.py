@@ -91,7 +91,10 @@ def test_new_library_removes_those_not_used(tmp_path, monkeypatch):
     recent = time.time() - build.KEPT_SECONDS / 2
     os.utime(paths[-2], (recent, recent))
     monkeypatch.setattr(build, "_compile", lambda toolchain, library: library.write_bytes(b""))
+    killed = build._build_directory() / "building-killed"
+    killed.mkdir(parents=True)
     library = build.build()
+    assert not killed.exists()
     # The new one and the two that were used lately are of those that are kept.
     kept = {library, *paths[-2:], *paths[: build.KEPT_LIBRARIES - 3]}
     assert set(tmp_path.rglob("*.so")) == kept

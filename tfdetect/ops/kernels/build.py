@@ -138,6 +138,8 @@ def build() -> Path:
     library = _library_path(toolchain)
     with _locked(library.parent / ".lock"):
         if not _mark_used(library):
+            for left in library.parent.glob("building-*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 _compile(toolchain, library)
             except InputError as error:

@@ -156,6 +156,8 @@ class _InWorker(DataFlow):
     def reset_state(self) -> None:
         # Ctrl-C goes to all processes of a terminal; the parent ends the workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # With several workers TensorFlow catches SIGTERM: who inherits that cannot be ended by it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # OpenCV's threads do not survive a fork, and the processes are parallel enough.
         cv2.setNumThreads(0)
         threading.Thread(target=self._end_with_parent, daemon=True).start()

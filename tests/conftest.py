@@ -26,12 +26,23 @@ def oracle():
     return load
 
 
+def require_native():
+    """Skip the test where there is no C++ compiler; where there is one, a failed build fails it."""
+    from tfdetect.ops import kernels
+    from tfdetect.ops.kernels import build
+
+    if kernels.library() is None:
+        if build.find_toolchain() is None:
+            pytest.skip("no compiled operators here (no C++ compiler)")
+        pytest.fail("there is a C++ compiler, but the native operators do not build or load")
+
+
 @pytest.fixture(params=["native", "portable"])
 def implementation(request):
     """Run the test once with the compiled operators and once with the TensorFlow ones."""
     from tfdetect.ops import kernels
 
-    if request.param == "native" and kernels.library() is None:
-        pytest.skip("no compiled operators here (no C++ compiler)")
+    if request.param == "native":
+        require_native()
     with kernels.implementation(request.param):
         yield request.param

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import require_native
 
 from tfdetect.ops.roi_align import roi_align
 
@@ -77,8 +78,7 @@ def test_hostile_boxes(implementation, aligned, ratio):
 def test_both_implementations_agree_on_hostile_boxes():
     from tfdetect.ops import kernels
 
-    if kernels.library() is None:
-        pytest.skip("no compiled operators here (no C++ compiler)")
+    require_native()
     features = tf.random.stateless_normal([1, 20, 30, 4], [1, 2])
     index = np.zeros(len(HOSTILE), np.int32)
     for ratio, aligned in itertools.product([0, 2], [True, False]):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from comparison import compare
-from conftest import DATA, DEMO
+from conftest import DATA, DEMO, require_native
 
 import convert_d2.command
 import tfdetect.serving.command
@@ -69,8 +69,8 @@ CASES = [(name, "native") for name in VARIANTS] + [("joint_rcnn", "portable")]
 
 @pytest.mark.parametrize(("name", "operators"), CASES)
 def test_detections_and_average_precision(model_dirs, tmp_path, name, operators):
-    if operators == "native" and kernels.library() is None:
-        pytest.skip("no compiled operators here (no C++ compiler)")
+    if operators == "native":
+        require_native()
     command = ["--model", str(model_dirs[name]), "--evaluate", str(DEMO / "annotations.json")]
     command += ["--images", str(DEMO / "images"), "--output", str(tmp_path / "results")]
     command += ["--json", str(tmp_path / "detections.json")]

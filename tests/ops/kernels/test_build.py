@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import require_native
 
 from tfdetect.errors import InputError
 from tfdetect.ops import kernels
@@ -191,8 +192,7 @@ def test_choice(monkeypatch):
 
 
 def test_native_choice(monkeypatch):
-    if kernels.library() is None:
-        pytest.skip("no compiled operators here (no C++ compiler)")
+    require_native()
     monkeypatch.setenv("TFDETECT_OPS", "native")
     assert kernels.use_native()
     with kernels.implementation("portable"):

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import require_native
 from PIL import Image
 
 from tfdetect.ops import kernels
@@ -19,8 +20,7 @@ from tfdetect.ops import kernels
 
 @pytest.fixture(scope="module")
 def native():
-    if kernels.library() is None:
-        pytest.skip("no compiled operators here (no C++ compiler)")
+    require_native()
     return kernels.library()
 
 

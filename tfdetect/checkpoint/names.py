@@ -49,6 +49,18 @@ class NamedVariable:
             return array.T
         return array
 
+    def to_foreign(self) -> np.ndarray:
+        """The variable's value in PyTorch's layout; the inverse of `from_foreign`."""
+        array = self.variable.numpy()
+        if isinstance(self.layer, (Conv2d, ConvTranspose2d, DeformConv2d)) and array.ndim == 4:
+            array = np.transpose(array, [3, 2, 0, 1])
+        elif isinstance(self.layer, Linear) and array.ndim == 2:
+            array = array.T
+            if self.layer.flattened is not None:
+                array = array.reshape(-1, *self.layer.flattened)
+                array = np.transpose(array, [0, 3, 1, 2]).reshape(len(array), -1)
+        return np.ascontiguousarray(array).reshape(self.foreign_shape)
+
 
 def named_variables(module: tf.Module, prefix: str = "") -> Iterator[NamedVariable]:
     """Walk the public attributes of a module, depth first, in the order of their creation."""

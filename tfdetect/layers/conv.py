@@ -31,7 +31,7 @@ class Conv2d(tf.Module):
         self._stride = stride
         self._padding = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
         self._dilation = dilation
-        self._groups = groups
+        self.groups = groups
         self.weight = tf.Variable(
             tf.zeros([kernel_size, kernel_size, in_channels // groups, out_channels])
         )
@@ -46,7 +46,7 @@ class Conv2d(tf.Module):
         # Scaling the weights, not the output, saves a pass over the feature map. Not with groups:
         # TensorFlow fuses the addition with the convolution, and its fused kernel on the CPU knows
         # no groups.
-        if isinstance(norm, BatchNorm) and norm.uses_stored_statistics and self._groups == 1:
+        if isinstance(norm, BatchNorm) and norm.uses_stored_statistics and self.groups == 1:
             scale, shift = norm.scale_and_shift()
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift

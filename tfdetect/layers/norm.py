@@ -70,10 +70,12 @@ class BatchNorm(tf.Module):
         """Whether the layer is, at the moment, a scale and a shift that do not see the input."""
         return self._kind == _FROZEN or not getattr(_training, "active", False)
 
-    def scale_and_shift(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """The layer of stored statistics as y = x * scale + shift, both float32 [channels]."""
-        scale = self.weight * tf.math.rsqrt(self.running_var + _EPSILON)
-        return scale, self.bias - self.running_mean * scale
+    def scale_and_shift(self, dtype: tf.DType = tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
+        """The layer of stored statistics as y = x * scale + shift, both `dtype` [channels]."""
+        variables = (self.weight, self.bias, self.running_mean, self.running_var)
+        weight, bias, mean, variance = (tf.cast(variable, dtype) for variable in variables)
+        scale = weight * tf.math.rsqrt(variance + _EPSILON)
+        return scale, bias - mean * scale
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """x: [..., channels]; where statistics are the batch's, [N, H, W, channels]."""

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
+from tfdetect.layers.fold import fold_norms
 from tfdetect.modeling.build import takes_proposals
 from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving.pipeline import Pipeline
@@ -48,7 +49,9 @@ class Predictor:
     def __init__(self, directory: str | os.PathLike[str], device: str | None = None):
         place = None if device is None else _find_device(device)
         with tf.device(place):
-            self._set_up(*load_model(directory), place)
+            cfg, model, metadata = load_model(directory)
+            fold_norms(model)
+            self._set_up(cfg, model, metadata, place)
 
     @classmethod
     def of_model(cls, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> Predictor:

@@ -21,6 +21,8 @@ _QUANTUM = 8
 class SimpleStem(tf.Module):
     """3 x 3 convolution: stride 2."""
 
+    normalized = (("conv", "bn"),)  # for `fold_norms`
+
     def __init__(self, out_channels: int, norm: str):
         super().__init__()
         self.conv, self.bn = _conv_and_norm(3, out_channels, 3, norm, stride=2)
@@ -51,6 +53,8 @@ class SqueezeExcitation(tf.Module):
 class BottleneckTransform(tf.Module):
     """1 x 1, grouped 3 x 3 (with squeeze-and-excitation in RegNetY) and 1 x 1 convolutions."""
 
+    normalized = (("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn"))
+
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, groups: int, se: int, norm: str
     ):
@@ -72,6 +76,8 @@ class BottleneckTransform(tf.Module):
 
 class ResBottleneckBlock(tf.Module):
     """A bottleneck transform beside a shortcut."""
+
+    normalized = (("proj", "bn"),)
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, groups: int, se: int, norm: str

@@ -68,9 +68,10 @@ leaves equal scores. That order is no property of the scores of 1 alone: a heap 
 over 9.3 million scores, and every comparison of the others moves the equal ones in it. Emulated
 with libstdc++'s `partial_sort` (index for index what `torch.topk` gives for the same scores) it
 turns our logits, which are within 2e-6 of Detectron2's, into 16 of the recorded 98; ranked by logit
-it is 20. PyTorch's own sort, given its own logits with the last bit of two thirds of them changed,
-finds 20 to 55 of its 100 detections again. Only bit-identical convolutions could match directly, so
-the detections are compared with equal scores put in the recorded order (tests/saturated_scores.py).
+it is 20. PyTorch's own sort, on our logits and on the same with the last bit of two thirds of them
+changed, agrees with itself in 20 to 55 of 100 detections. Only bit-identical convolutions could
+match directly, so the detections are compared with equal scores put in the recorded order
+(tests/saturated_scores.py).
 
 | configuration | stages | matched | extra | score | box (pixels) | mask IoU | keypoints | pixels |
 |---|---|---|---|---|---|---|---|---|

@@ -2,8 +2,9 @@
 
 With seeded weights the sigmoid of 789 logits is 1.0. Detectron2 sorts scores, so which of the equal
 ones come first, and with that which survive NMS, is up to PyTorch's partial sort, and changes with
-the last bit of other scores (what was tried, with numbers, is in docs/parity.md). What can be asked is that *some* order of the equal scores gives
-the record: here that of the record itself, and then what it drops for lying outside the image.
+the last bit of other scores (what was tried, with numbers, is in docs/parity.md). What can be asked
+is that *some* order of the equal scores gives the record: here that of the record itself, and then
+what it drops for lying outside the image.
 """
 
 from __future__ import annotations

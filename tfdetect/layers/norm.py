@@ -17,7 +17,7 @@ _BATCH_NORMS = (_FROZEN, "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN
 # What `make_norm` knows.
 NORMS = ("", *_BATCH_NORMS, "GN")
 # PyTorch's: the share of a batch in the running statistics.
-_MOMENTUM = 0.1
+MOMENTUM = 0.1
 
 _training = threading.local()
 
@@ -125,7 +125,7 @@ class BatchNorm(tf.Module):
         """A batch without elements (no region is foreground) has no statistics."""
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
             value = tf.where(happened, value, running)
-            running.assign(running + _MOMENTUM * (value - running))
+            running.assign(running + MOMENTUM * (value - running))
 
 
 class GroupNorm(tf.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -74,3 +75,12 @@ def test_what_cannot_be_written(tmp_path):
         run(tmp_path, 0, 2)
     with pytest.raises(InputError, match="LOG_PERIOD"):
         run(tmp_path, 0, 2, period=0)
+
+
+def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    run(tmp_path, 2, 6)
+    assert "Training: 100%" in terminal.getvalue()
+    assert "6/6" in terminal.getvalue()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tfdetect.engine.schedule import warmup_cosine_factor, warmup_multistep_factor
+from tfdetect.engine.schedule import (
+    warmup_cosine_factor,
+    warmup_multistep_factor,
+    warmup_step_factor,
+)
 from tfdetect.errors import InputError
 
 # The parameters under which tests/data/ops/schedule.npz was recorded.
@@ -25,6 +29,29 @@ def test_cosine_is_bit_for_bit_detectron2s(oracle):
     recorded = oracle("schedule")["cosine"]
     factors = [warmup_cosine_factor(i, **WARMUP) for i in range(100)]
     assert factors == recorded.tolist()
+
+
+def test_steps_of_equal_length():
+    factors = [
+        warmup_step_factor(i, max_iter=100, num_decays=3, gamma=0.5, warmup_iters=0)
+        for i in range(100)
+    ]
+    assert factors == [1.0] * 25 + [0.5] * 25 + [0.25] * 25 + [0.125] * 25
+    # Three parts of 100: where one ends is rounded up. Powers as a product of doubles.
+    factors = [warmup_step_factor(i, max_iter=100, num_decays=2, warmup_iters=0) for i in (33, 34)]
+    assert factors == [1.0, 0.1]
+    assert warmup_step_factor(99, max_iter=100, num_decays=2, warmup_iters=0) == 0.1 * 0.1
+    # In the warm-up, as in the other schedules: half-way from 0.001 to what comes after it.
+    assert warmup_step_factor(20, max_iter=100, num_decays=3, warmup_iters=40) == pytest.approx(
+        (0.001 + 0.1) / 2, rel=1e-12
+    )
+
+
+def test_steps_of_equal_length_that_make_no_sense():
+    with pytest.raises(InputError, match=r"SOLVER\.NUM_DECAYS"):
+        warmup_step_factor(0, max_iter=100, num_decays=0)
+    with pytest.raises(InputError, match=r"SOLVER\.GAMMA"):
+        warmup_step_factor(0, max_iter=100, num_decays=1, gamma=0.0)
 
 
 def test_constant_warmup():

@@ -4,62 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import subprocess
-import sys
 import time
 
-import numpy as np
 import pytest
-from conftest import DATA, DEMO, ROOT
+from conftest import DATA, DEMO
+from train_runs import CONFIG, SMALL, command, lines, losses, train, training, words
 
 import tfdetect.engine.command
 from tfdetect.data.shapes import write_shapes
 from tfdetect.errors import run_command
-
-CONFIG = DEMO / "joint_rcnn" / "config.yaml"
-WEIGHTS = DEMO / "joint_rcnn" / "model_final.pkl"
-
-
-def command(folder, data, *arguments, opts=()):
-    """The arguments of a small training on `data`, which has annotations.json and images."""
-    keys = {
-        "DATASETS.TRAIN": "('train',)",
-        "DATASETS.TEST": "()",
-        "DATALOADER.NUM_WORKERS": 0,
-        "MODEL.DEVICE": "cpu",
-        "MODEL.WEIGHTS": WEIGHTS,
-        "SEED": 1,
-        "SOLVER.BASE_LR": 0.0005,
-        "SOLVER.IMS_PER_BATCH": 2,
-        "SOLVER.LOG_PERIOD": 1,
-        "SOLVER.STEPS": "()",
-        "OUTPUT_DIR": folder,
-        **dict(zip(opts[::2], opts[1::2], strict=True)),
-    }
-    register = ("--register", "train", data / "annotations.json", data / "images")
-    words = [*register, *arguments, *(word for pair in keys.items() for word in pair)]
-    return [str(word) for word in words]
-
-
-def train(folder, data, *arguments, config=CONFIG, opts=()):
-    words = command(folder, data, *arguments, opts=opts)
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "--config-file", str(config), *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-
-
-def finish(process):
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    return err
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -76,9 +29,9 @@ def lines(folder):
     ],
 )
 def test_bad_input(tmp_path, capfd, arguments, opts, message):
-    words = command(tmp_path / "run", DEMO, *arguments, opts=opts)
+    arguments = ["--config-file", CONFIG, *command(tmp_path / "run", DEMO, *arguments, opts=opts)]
     with pytest.raises(SystemExit) as raised:
-        run_command(lambda: tfdetect.engine.command.main(["--config-file", str(CONFIG), *words]))
+        run_command(lambda: tfdetect.engine.command.main(list(map(str, arguments))))
     assert raised.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ")
@@ -90,9 +43,9 @@ def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd):
     place = tmp_path / "run" / "model_0000009"
     place.mkdir(parents=True)
     (place / "training.json").write_text('{"iteration": 10, "seed": 1}')
-    words = command(tmp_path / "run", DEMO)
+    arguments = ["--config-file", str(CONFIG), *command(tmp_path / "run", DEMO)]
     with pytest.raises(SystemExit):
-        run_command(lambda: tfdetect.engine.command.main(["--config-file", str(CONFIG), *words]))
+        run_command(lambda: tfdetect.engine.command.main(arguments))
     assert "add --resume" in capfd.readouterr().err
 
 
@@ -115,11 +68,8 @@ def test_first_steps_are_detectron2s(tmp_path):
         "SOLVER.WARMUP_ITERS": 0,
         "SOLVER.MAX_ITER": 5,
     }
-    words = [word for pair in opts.items() for word in pair]
-    process = train(
-        tmp_path / "run", data, config=DATA / "tiny" / "training_config.yaml", opts=words
-    )
-    finish(process)
+    config = DATA / "tiny" / "training_config.yaml"
+    train(tmp_path / "run", data, config=config, opts=words(opts))
     # As in the parity test: 1e-4 in the first step, 1e-3 in the first five.
     for line, expected in zip(lines(tmp_path / "run"), record["losses"], strict=False):
         tolerance = 1e-4 if line["iteration"] == 0 else 1e-3
@@ -130,48 +80,27 @@ def test_first_steps_are_detectron2s(tmp_path):
 
 @pytest.mark.full
 def test_killed_at_random_moments(tmp_path):
-    write_shapes(tmp_path / "data", 8, 3)
-    opts = ("SOLVER.MAX_ITER", 12, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.CHECKPOINTS_KEPT", 2)
-    finish(train(tmp_path / "whole", tmp_path / "data", opts=opts))
+    data = tmp_path / "data"
+    write_shapes(data, 8, 3)
+    steps = {"SOLVER.MAX_ITER": 40, "SOLVER.CHECKPOINT_PERIOD": 4, "SOLVER.CHECKPOINTS_KEPT": 2}
+    opts = words({**SMALL, **steps, "DATALOADER.NUM_WORKERS": 1})
+    train(tmp_path / "whole", data, opts=opts)
     moments = random.Random(1)
+    metrics = tmp_path / "cut" / "metrics.json"
     for _ in range(5):
-        process = train(tmp_path / "cut", tmp_path / "data", "--resume", opts=opts)
-        metrics, before = tmp_path / "cut" / "metrics.json", time.monotonic()
         have = metrics.read_bytes() if metrics.exists() else b""
-        while (metrics.read_bytes() if metrics.exists() else b"") == have:
-            assert process.poll() is None or process.returncode == 0, process.stderr.read()
-            if process.poll() is not None or time.monotonic() - before > 120:
-                break
-            time.sleep(0.05)
-        time.sleep(2 * moments.random())
-        process.kill()
-        process.communicate()
-    finish(train(tmp_path / "cut", tmp_path / "data", "--resume", opts=opts))
+        with training(tmp_path / "cut", data, "--resume", opts=opts) as run:
+            # It has begun to train when there are other lines.
+            deadline = time.monotonic() + 60
+            while not metrics.exists() or metrics.read_bytes() == have:
+                assert run.process.poll() is None, run.said.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(moments.random())
+            run.kill()
+    assert "from iteration 0," not in train(tmp_path / "cut", data, "--resume", opts=opts)
     for name in ("model", "training"):
         file = f"model_final/{name}.data-00000-of-00001"
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    numbers = [[line["total_loss"] for line in lines(tmp_path / n)] for n in ("cut", "whole")]
-    assert numbers[0] == numbers[1]
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert not list((tmp_path / "cut").glob(".unfinished-*"))
-
-
-@pytest.mark.full
-def test_two_devices_two_workers_and_evaluation(tmp_path):
-    write_shapes(tmp_path / "data", 8, 3)
-    data = tmp_path / "data"
-    opts = ("SOLVER.MAX_ITER", 3, "DATASETS.TEST", "('train',)", "VIS_PERIOD", 3)
-    finish(train(tmp_path / "one", data, opts=opts))
-    finish(train(tmp_path / "two", data, "--num-gpus", "2", opts=opts))
-    expected, found = lines(tmp_path / "one"), lines(tmp_path / "two")
-    assert [line["iteration"] for line in expected] == [0, 1, 2, 2]
-    for a, b in zip(expected[:3], found[:3], strict=True):
-        for name in (name for name in a if "loss" in name):
-            # Sums in another order; after the first step the weights differ by that too.
-            assert b[name] == pytest.approx(a[name], rel=1e-5), name
-    assert expected[3]["bbox/AP"] > 10
-    assert found[3]["bbox/AP"] == pytest.approx(expected[3]["bbox/AP"], abs=1)
-    shutil.rmtree(tmp_path / "one" / "inference")
-    again = finish(train(tmp_path / "one", data, "--eval-only", "--resume", opts=opts))
-    assert "bbox" in again
-    assert (tmp_path / "one" / "inference" / "train" / "coco_instances_results.json").is_file()
-    assert np.isfinite(expected[3]["keypoints/AP"])

@@ -26,7 +26,11 @@ CONFIG = "config.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, or evaluate. Returns 0, or 130 if the person stopped it."""
+    """Train, or evaluate.
+
+    Returns:
+        0; 1 if metrics are not TEST.EXPECTED_RESULTS; 130 if the person stopped it.
+    """
     args = _parse(arguments)
     cfg = load_config(args.config_file, args.opts)
     for registered in args.register:
@@ -42,18 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
     cfg = _scale_to_replicas(cfg, workers.count * workers.replicas)
     with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
+        _warn_of_ignored_keys(cfg)
         if args.eval_only:
-            evaluate(cfg, metadata, workers, resume=args.resume)
-            return 0
+            return 0 if evaluate(cfg, metadata, workers, resume=args.resume) else 1
         if workers.index == 0:
             write_text_atomically(Path(cfg.OUTPUT_DIR) / CONFIG, dump_config(cfg))
         seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbelow(2**31)
         try:
-            train(cfg, metadata, workers, seed=seed, resume=args.resume)
+            expected = train(cfg, metadata, workers, seed=seed, resume=args.resume)
         except KeyboardInterrupt:
             print("stopped; --resume goes on from the last checkpoint", file=sys.stderr)
             return 130
-    return 0
+    return 0 if expected else 1
 
 
 def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
@@ -69,6 +73,14 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     known = names.thing_classes
     beyond = range(len(known), cfg.MODEL.ROI_HEADS.NUM_CLASSES)
     return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
+
+
+def _warn_of_ignored_keys(cfg: CfgNode) -> None:
+    """Name what is set, changes Detectron2's training or evaluation, and does nothing here."""
+    if cfg.TEST.AUG.ENABLED:
+        _logger.warning("TEST.AUG.ENABLED: ignored; evaluation is without test-time augmentation")
+    if cfg.FLOAT32_PRECISION:
+        _logger.warning("FLOAT32_PRECISION: ignored; float32 is TensorFlow's, on a GPU with TF32")
 
 
 def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:

@@ -45,6 +45,10 @@ class Workers:
         everything = self.strategy.gather(values, axis=0).numpy().astype(np.uint8)
         return everything.tobytes().decode("utf-8").splitlines()
 
+    def wait(self) -> None:
+        """Return when every worker has come as far as this."""
+        self.gather(["here"])
+
 
 def set_up_devices(num_gpus: int | None, device: str) -> Workers:
     """Choose the devices; call it before anything else is done with TensorFlow.

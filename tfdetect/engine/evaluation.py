@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,25 @@ _logger = logging.getLogger("tfdetect.train")
 INFERENCE = "inference"
 
 
+def expected_results(cfg: CfgNode) -> list[tuple[str, float, float]]:
+    """(metric, value, tolerance) of the entries [task, metric, value, tolerance] of the key.
+
+    Raises:
+        InputError: an entry of TEST.EXPECTED_RESULTS is something else.
+    """
+    found = []
+    for entry in cfg.TEST.EXPECTED_RESULTS:
+        try:
+            task, metric, value, tolerance = entry
+            found.append((f"{task}/{metric}", float(value), float(tolerance)))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"TEST.EXPECTED_RESULTS: {entry!r} is not understood; give lists such as "
+                "['bbox', 'AP', 38.5, 0.2]"
+            ) from None
+    return found
+
+
 class Evaluation:
     """Measures a model as `predict.py --evaluate` does, each worker on a part of the images.
 
@@ -33,14 +54,16 @@ class Evaluation:
         """Open the data sets.
 
         Args:
-            cfg: DATASETS.TEST, TEST.KEYPOINT_OKS_SIGMAS and OUTPUT_DIR.
+            cfg: DATASETS.TEST, TEST and OUTPUT_DIR.
             model: whose weights may go on changing.
             metadata: of the model's directory.
             workers: that share the images.
 
         Raises:
-            InputError: a data set is unknown or missing, or has nothing that the model gives.
+            InputError: a data set is unknown or missing, or has nothing that the model gives;
+                TEST.EXPECTED_RESULTS is not understood.
         """
+        self._expected = expected_results(cfg)
         self._output = Path(cfg.OUTPUT_DIR) / INFERENCE
         self._workers = workers
         self._predictor = Predictor.of_model(cfg, model, metadata)
@@ -75,6 +98,21 @@ class Evaluation:
             for task, values in metrics.items():
                 found |= {f"{prefix}{task}/{metric}": v for metric, v in values.items()}
         return found
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether metrics are what TEST.EXPECTED_RESULTS says; the log names each that is not.
+
+        Detectron2: `verify_results`.
+        """
+        wrong = [
+            f"{name} is {metrics.get(name, math.nan):.4g} instead of {value:g} +- {tolerance:g}"
+            for name, value, tolerance in self._expected
+            # Written so that NaN does not pass.
+            if not abs(metrics.get(name, math.nan) - value) <= tolerance
+        ]
+        for message in wrong:
+            _logger.error("TEST.EXPECTED_RESULTS: %s", message)
+        return not wrong
 
     def _predict(self, name: str, dataset: EvaluationDataset, folder: Path) -> list[dict[str, Any]]:
         """The results of all images, in the order of the images."""

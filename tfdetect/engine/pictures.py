@@ -32,8 +32,8 @@ class Pictures:
             batch: of `training_dataset`.
 
         Returns:
-            uint8 [H, 2 W, 3] BGR: on the left the ground truth, on the right what the model finds
-            with a score of 0.5 or more.
+            uint8 [H, 2 W, 3] BGR, H and W a whole multiple of the image's: on the left the ground
+            truth, on the right what the model finds with a score of 0.5 or more.
         """
         first = {name: value[0].numpy() for name, value in batch.items()}
         height, width = first["image_size"]

@@ -21,6 +21,7 @@ from tfdetect.engine.devices import Workers
 from tfdetect.engine.evaluation import Evaluation
 from tfdetect.engine.events import Events
 from tfdetect.engine.pictures import Pictures
+from tfdetect.engine.precise_bn import PreciseStatistics
 from tfdetect.engine.schedule import learning_rate
 from tfdetect.engine.trainer import Trainer
 from tfdetect.engine.weights import load_initial_weights
@@ -33,7 +34,7 @@ _logger = logging.getLogger("tfdetect.train")
 
 def train(
     cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, seed: int, resume: bool
-) -> None:
+) -> bool:
     """Train up to SOLVER.MAX_ITER, writing to OUTPUT_DIR, and evaluate.
 
     On the CPU it is deterministic: the same seed, data and configuration give the same weights, bit
@@ -45,6 +46,9 @@ def train(
         workers: of this training; every one calls this.
         seed: of everything random in a training that starts; one that resumes goes on with its own.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+
+    Returns:
+        Whether the metrics in the end are TEST.EXPECTED_RESULTS.
 
     Raises:
         InputError: data, configuration or checkpoint cannot be used; the disk is full; a loss is
@@ -64,18 +68,18 @@ def train(
         model = build_model(cfg)
         parameters = [named.variable for named in trainable_variables(model, cfg)]
     if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
-        model.roi_heads.class_image_counts = _class_image_counts(cfg)
+        model.roi_heads.class_image_counts = class_image_counts(cfg)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
         load_initial_weights(cfg, model, seed)
     else:
         seed = previous[-1][0].seed
-    dataset = training_dataset(
-        cfg,
-        seed=seed,
-        start_batch=previous[-1][0].iteration if previous else 0,
-        shard=(workers.index, workers.count),
-    )
+
+    def batches(first: int) -> tf.data.Dataset:
+        shard = workers.index, workers.count
+        return training_dataset(cfg, seed=seed, start_batch=first, shard=shard)
+
+    dataset = batches(previous[-1][0].iteration if previous else 0)
     trainer = Trainer(
         cfg,
         model,
@@ -101,15 +105,23 @@ def train(
     loop = _Loop(cfg, trainer, checkpoints, evaluation, events)
     if cfg.VIS_PERIOD > 0 and writes:
         loop.pictures = Pictures(cfg, model, metadata)
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        loop.precise_statistics = PreciseStatistics(cfg, model, trainer, batches)
     try:
-        loop.run(dataset, start, seed)
+        expected = loop.run(dataset, start, seed)
+        # Who ends while another still writes would be missed.
+        workers.wait()
+        return expected
     finally:
         if events is not None:
             events.close()
 
 
-def evaluate(cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, resume: bool) -> None:
+def evaluate(cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, resume: bool) -> bool:
     """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint in OUTPUT_DIR if there is one.
+
+    Returns:
+        Whether the metrics are TEST.EXPECTED_RESULTS.
 
     Raises:
         InputError: weights, data or configuration cannot be used.
@@ -123,7 +135,8 @@ def evaluate(cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, resume
         load_initial_weights(cfg, model, 0)
     else:
         raise InputError("MODEL.WEIGHTS: is empty; set it to what --eval-only is to evaluate")
-    Evaluation(cfg, model, metadata, workers)()
+    evaluation = Evaluation(cfg, model, metadata, workers)
+    return evaluation.holds(evaluation())
 
 
 class _Loop:
@@ -143,8 +156,9 @@ class _Loop:
         self._evaluation = evaluation
         self._events = events
         self.pictures: Pictures | None = None
+        self.precise_statistics: PreciseStatistics | None = None
 
-    def run(self, dataset: tf.data.Dataset, start: int, seed: int) -> None:
+    def run(self, dataset: tf.data.Dataset, start: int, seed: int) -> bool:
         max_iter = self._cfg.SOLVER.MAX_ITER
         batches = iter(dataset)
         for iteration in range(start, max_iter):
@@ -166,18 +180,22 @@ class _Loop:
                 if self.pictures is not None and done % self._cfg.VIS_PERIOD == 0:
                     drawn = self.pictures(batch)
                     self._events.add_image(iteration, "ground truth | predictions", drawn)
+            evaluates = done == max_iter or _is_due(done, self._cfg.TEST.EVAL_PERIOD)
+            if evaluates and self.precise_statistics is not None:
+                self.precise_statistics(done)
             if done == max_iter or _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD):
                 path = self._checkpoints.save(Progress(done, seed), final=done == max_iter)
                 if self._events is not None:
                     _logger.info("saved %s", path)
-            if done < max_iter and _is_due(done, self._cfg.TEST.EVAL_PERIOD):
+            if evaluates and done < max_iter:
                 self._evaluate(iteration)
-        self._evaluate(max_iter - 1)
+        return self._evaluation.holds(self._evaluate(max_iter - 1))
 
-    def _evaluate(self, iteration: int) -> None:
+    def _evaluate(self, iteration: int) -> dict[str, float]:
         metrics = self._evaluation()
         if metrics and self._events is not None:
             self._events.write(iteration, metrics)
+        return metrics
 
     def _check(
         self, iteration: int, losses: Mapping[str, float], batch: Mapping[str, tf.Tensor]
@@ -198,7 +216,7 @@ def _is_due(done: int, period: int) -> bool:
     return period > 0 and done % period == 0
 
 
-def _class_image_counts(cfg: CfgNode) -> np.ndarray:
+def class_image_counts(cfg: CfgNode) -> np.ndarray:
     """float32 [K]: in how many images each class is, by which the federated loss draws classes."""
     counts = np.zeros([cfg.MODEL.ROI_HEADS.NUM_CLASSES], np.float32)
     for record in training_records(cfg):

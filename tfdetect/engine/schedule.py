@@ -109,6 +109,52 @@ def warmup_cosine_factor(
     )
 
 
+def warmup_step_factor(
+    iteration: int,
+    *,
+    max_iter: int,
+    num_decays: int,
+    gamma: float = 0.1,
+    warmup_factor: float = 0.001,
+    warmup_iters: int = 1000,
+    warmup_method: str = "linear",
+    rescale_interval: bool = False,
+) -> float:
+    """SOLVER.LR_SCHEDULER_NAME WarmupStepWithFixedGammaLR: times `gamma` after every equal part.
+
+    Args:
+        iteration: 0 for the first step of training.
+        max_iter: SOLVER.MAX_ITER.
+        num_decays: SOLVER.NUM_DECAYS, one less than there are parts.
+        gamma: SOLVER.GAMMA.
+        warmup_factor, warmup_iters, warmup_method, rescale_interval: the keys of SOLVER with these
+            names; see `_with_warmup`.
+
+    Returns:
+        The factor on SOLVER.BASE_LR (and on every parameter's own learning rate).
+
+    Raises:
+        InputError: for `num_decays` below 1, `gamma` not above 0, or an unknown `warmup_method`.
+    """
+    if num_decays < 1:
+        raise InputError(f"SOLVER.NUM_DECAYS: is {num_decays}; give at least 1")
+    if gamma <= 0:
+        raise InputError(f"SOLVER.GAMMA: is {gamma}; give more than 0")
+
+    def schedule(done: float) -> float:
+        part = min(int((done + _FRACTION_EPSILON) * (num_decays + 1)), num_decays)
+        return math.prod([gamma] * part)
+
+    return _with_warmup(
+        schedule,
+        iteration / max_iter,
+        warmup_factor,
+        min(warmup_iters / max_iter, 1.0),
+        warmup_method,
+        rescale_interval,
+    )
+
+
 def _with_warmup(
     schedule: Callable[[float], float],
     done: float,
@@ -165,9 +211,13 @@ def learning_rate(cfg: CfgNode, iteration: int) -> float:
     elif solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
         end_factor = solver.BASE_LR_END / solver.BASE_LR
         factor = warmup_cosine_factor(iteration, end_factor=end_factor, **warmup)
+    elif solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+        factor = warmup_step_factor(
+            iteration, num_decays=solver.NUM_DECAYS, gamma=solver.GAMMA, **warmup
+        )
     else:
         raise InputError(
             f"SOLVER.LR_SCHEDULER_NAME: {solver.LR_SCHEDULER_NAME!r} is not supported; use "
-            "WarmupMultiStepLR or WarmupCosineLR"
+            "WarmupMultiStepLR, WarmupCosineLR or WarmupStepWithFixedGammaLR"
         )
     return solver.BASE_LR * factor

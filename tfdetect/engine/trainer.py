@@ -84,6 +84,11 @@ class Trainer:
         self._step = tf.function(
             self._all_replicas, input_signature=[dict(element_spec), *scalars], autograph=False
         )
+        self._forward = tf.function(
+            lambda batch, iteration: self._strategy.run(self._observe, args=(batch, iteration)),
+            input_signature=[dict(element_spec), scalars[0]],
+            autograph=False,
+        )
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, float]:
         """Take the step of an iteration.
@@ -99,6 +104,16 @@ class Trainer:
         losses = self._step(dict(batch), tf.constant(iteration, tf.int64), rate)
         return {name: float(loss) for name, loss in losses.items()}
 
+    def observe(self, batch: Batch, iteration: int) -> None:
+        """Have batch norms go on with the statistics of a batch, and leave all else as it is.
+
+        They are updated once for each of SOLVER.ACCUMULATION_STEPS parts, as in a step.
+
+        Args:
+            batch, iteration: as for a step.
+        """
+        self._forward(dict(batch), tf.constant(iteration, tf.int64))
+
     def _all_replicas(
         self, batch: Batch, iteration: tf.Tensor, rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -109,42 +124,50 @@ class Trainer:
     def _one_replica(
         self, batch: Batch, iteration: tf.Tensor, rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        context = tf.distribute.get_replica_context()
-        replica = tf.get_static_value(context.replica_id_in_sync_group)
         losses: list[dict[str, tf.Tensor]] = []
         gradients: list[Gradients] = []
         for part in range(self._parts):
             # One after the other, so that they need the memory of one.
             before = [g for g in gradients[-1] if g is not None] if gradients else []
             with tf.control_dependencies(before):
-                here = (replica % self._local_replicas * self._parts + part) * self._part_size
-                images = {
-                    name: value[here : here + self._part_size] for name, value in batch.items()
-                }
-                # Which image of the whole training it is: the same on however many replicas.
-                number = iteration * self._cfg.SOLVER.IMS_PER_BATCH
-                number += (replica * self._parts + part) * self._part_size
                 part_losses, part_gradients = self._differentiate(
-                    images, tf.stack([self._seed, number])
+                    *self._part(part, batch, iteration)
                 )
                 losses.append(part_losses)
                 gradients.append(part_gradients)
         mean_gradients = [_mean(of_parts) for of_parts in zip(*gradients, strict=True)]
-        self._apply(context, mean_gradients, rate)
+        self._apply(tf.distribute.get_replica_context(), mean_gradients, rate)
         return {name: _mean([found[name] for found in losses]) for name in losses[0]}
+
+    def _observe(self, batch: Batch, iteration: tf.Tensor) -> None:
+        for part in range(self._parts):
+            self._losses(*self._part(part, batch, iteration))
+
+    def _part(self, part: int, batch: Batch, iteration: tf.Tensor) -> tuple[Batch, tf.Tensor]:
+        """One of the parts that this replica goes through: images, and the seed of the first."""
+        context = tf.distribute.get_replica_context()
+        replica = tf.get_static_value(context.replica_id_in_sync_group)
+        here = (replica % self._local_replicas * self._parts + part) * self._part_size
+        images = {name: value[here : here + self._part_size] for name, value in batch.items()}
+        # Which image of the whole training it is: the same on however many replicas.
+        number = iteration * self._cfg.SOLVER.IMS_PER_BATCH
+        number += (replica * self._parts + part) * self._part_size
+        return images, tf.stack([self._seed, number])
+
+    def _losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = normalize(
+            batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
+        )
+        targets = {name: value for name, value in batch.items() if name.startswith("gt_")}
+        images = tf.cast(images, self._dtype)
+        return self._model.losses(images, batch["image_size"], targets, seed)
 
     def _differentiate(
         self, batch: Batch, seed: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], Gradients]:
         """The losses of some images, and the gradients of their sum (times the loss scale)."""
-        images = normalize(
-            batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
-        )
-        targets = {name: value for name, value in batch.items() if name.startswith("gt_")}
         with tf.GradientTape() as tape:
-            losses = self._model.losses(
-                tf.cast(images, self._dtype), batch["image_size"], targets, seed
-            )
+            losses = self._losses(batch, seed)
             total = tf.add_n([tf.cast(loss, tf.float32) for loss in losses.values()])
             if self._scales_loss:
                 total *= self._loss_scale.scale

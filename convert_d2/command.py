@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from yacs.config import CfgNode
 
+from convert_d2.inspection import describe
+from convert_d2.lineages import DETECTRON2, find_lineage, make_config, torchvision_names
 from convert_d2.reader import Checkpoint, read_checkpoint
+from convert_d2.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.config import load_config
 from tfdetect.data import catalog
+from tfdetect.data.files import write_bytes_atomically
 from tfdetect.errors import InputError
 from tfdetect.quiet import import_tensorflow
 
@@ -21,10 +27,14 @@ from tfdetect.quiet import import_tensorflow
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written. `arguments` are those of the command line."""
     args = _parse(arguments)
+    if args.inspect:
+        print(describe(args.inspect))
+        return 0
     output = Path(args.output)
-    cfg = load_config(args.config_file, args.opts)
+    checkpoint, cfg = _load(args)
+    if args.format == "tensorpack":
+        return _write_tensorpack(output, checkpoint, cfg)
     names = _choose_names(cfg, args.metadata)
-    checkpoint = read_checkpoint(args.weights)
 
     import_tensorflow()
     from tfdetect.checkpoint.assign import assign_state_dict
@@ -52,25 +62,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> int:
+    """Write tensorpack's `.npz`, and print the options that its `--config` wants with it."""
+    options = tensorpack_config(cfg)
+    if output.suffix != ".npz":
+        raise InputError(f"{output}: tensorpack knows its models by their name; end it in .npz")
+    arrays = to_tensorpack(checkpoint.arrays, cfg, checkpoint.source)
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: np.asarray(x) for name, x in arrays.items()})
+    write_bytes_atomically(output, content.getvalue())
+    print(" ".join(f"'{key}={value}'".replace(" ", "") for key, value in options))
+    return 0
+
+
+def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode]:
+    """Read the configuration and the weights, the latter as a state dict of Detectron2.
+
+    A configuration that cannot be used is said before minutes of reading.
+    """
+    cfg = load_config(args.config_file, args.opts) if args.config_file else None
+    checkpoint = read_checkpoint(args.weights)
+    lineage = find_lineage(checkpoint.arrays)
+    if lineage is DETECTRON2:
+        if cfg is None:
+            raise InputError(
+                f"{args.weights}: is Detectron2's; give its YAML with --config-file (--inspect "
+                "names those that fit)"
+            )
+        return checkpoint, cfg
+    if cfg is not None:
+        raise InputError(
+            f"--config-file: {args.weights} is {lineage.name}'s, whose weights and rules settle "
+            "the configuration; leave it out, and change single keys with --opts"
+        )
+    arrays = lineage.to_detectron2(checkpoint.arrays)
+    cfg = make_config(lineage, arrays, args.opts, args.weights)
+    return dataclasses.replace(checkpoint, arrays=arrays), cfg
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="convert_d2.py",
-        description="Convert a Detectron2 checkpoint to a model directory for predict.py.",
+        description="Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark or "
+        "Detectron to a model directory for predict.py.",
+    )
+    parser.add_argument(
+        "--inspect",
+        metavar="FILE",
+        help="say what a checkpoint is, and convert nothing: lineage, architecture, classes, "
+        "parameters, and which of this project's YAMLs fit",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("tfdetect", "tensorpack"),
+        default="tfdetect",
+        help="tensorpack: write the .npz of its FasterRCNN example instead, and print its options",
     )
     parser.add_argument(
         "--config-file",
-        required=True,
         metavar="YAML",
-        help="Detectron2's YAML of the model, or the config.yaml that its training wrote",
+        help="Detectron2's YAML of the model, or the config.yaml that its training wrote; not "
+        "wanted for checkpoints of other libraries",
     )
     parser.add_argument(
         "--weights",
-        required=True,
         metavar="FILE",
-        help="the .pkl of the zoo or the .pth of training",
+        help="the .pkl of the zoo or the .pth of training; also a .pth of torchvision or "
+        "maskrcnn-benchmark, or a .pkl of Detectron",
     )
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="the model directory to write"
+        "--output", metavar="DIR", help="the model directory to write (with tensorpack, the .npz)"
     )
     parser.add_argument(
         "--metadata",
@@ -99,7 +160,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY VALUE",
         help="configuration keys to change, last on the line",
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    missing = [name for name in ("weights", "output") if getattr(args, name) is None]
+    if missing and not args.inspect:
+        parser.error(f"--{missing[0]} is missing (or --inspect FILE)")
+    return args
 
 
 def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMetadata:
@@ -112,6 +177,8 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     numbered = dataclasses.replace(
         catalog.numbered(classes, keypoints), stuff_classes=stuff_classes
     )
+    if cfg.MODEL.CONVENTIONS == "torchvision" and (known := torchvision_names(classes)):
+        return known
     for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         known = catalog.metadata(dataset)
         if known is None or (stuff and len(known.stuff_classes or ()) != stuff):

@@ -180,7 +180,7 @@ def _damage_named(source: str) -> Iterator[None]:
 def _find_weights(
     source: str, root: Any
 ) -> tuple[dict[str, Array | Tensor], str | None, tuple[str, ...]]:
-    """Find the weights: under "model", or the dictionary itself.
+    """Find the weights: under "model", under "blobs" as Detectron has them, or the dictionary.
 
     Returns:
         The weights by name, the author, and the names of what else there is.
@@ -191,16 +191,17 @@ def _find_weights(
         )
     root = _names(source, root)
     author = root.pop("__author__", None)
-    model = root.get("model")
+    key = "model" if "model" in root else "blobs"
+    model = root.get(key)
     if isinstance(model, dict):
         weights = _names(source, model)
         for name, value in weights.items():
             if not isinstance(value, (Array, Tensor)):
                 raise InputError(
-                    f"{source}: model.{name} is a {type(value).__name__} and not an array; "
+                    f"{source}: {key}.{name} is a {type(value).__name__} and not an array; "
                     "save the weights alone"
                 )
-        ignored = tuple(name for name in root if name != "model")
+        ignored = tuple(name for name in root if name != key)
     else:
         weights = {name: x for name, x in root.items() if isinstance(x, (Array, Tensor))}
         ignored = tuple(name for name in root if name not in weights)

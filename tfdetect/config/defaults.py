@@ -3,7 +3,8 @@
 The names, the nesting, the types and the values are Detectron2's (`detectron2.config.get_cfg`),
 so that its YAML files, which state only what differs from them, mean the same here. Keys that no
 model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
-complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.REGNETS`,
+complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.CONVENTIONS`,
+`MODEL.REGNETS`,
 `INPUT.LARGE_SCALE_JITTER`, `DATALOADER.ON_ERROR`, `SOLVER.LOG_PERIOD`, `SOLVER.CHECKPOINTS_KEPT`,
 `SOLVER.ACCUMULATION_STEPS` and `SOLVER.AMP.DTYPE` are this project's.
 """
@@ -26,6 +27,9 @@ DEFAULTS: dict[str, Any] = {
         "KEYPOINT_ON": False,
         "DEVICE": "cuda",
         "META_ARCHITECTURE": "GeneralizedRCNN",
+        # This project's own: whose way of placing anchors, measuring boxes, pooling, resizing and
+        # pasting is meant: detectron2, torchvision or maskrcnn_benchmark (which is Detectron's).
+        "CONVENTIONS": "detectron2",
         "WEIGHTS": "",
         # In the channel order of INPUT.FORMAT, on grey levels of 0..255.
         "PIXEL_MEAN": [103.53, 116.28, 123.675],

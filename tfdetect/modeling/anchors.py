@@ -9,13 +9,24 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.modeling.conventions import conventions
 
 
-def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np.ndarray:
+def cell_anchors(
+    sizes: Sequence[float], aspect_ratios: Sequence[float], *, rounded: bool = False
+) -> np.ndarray:
     """Anchors centred at the origin: float32 [len(sizes) * len(aspect_ratios), 4], sizes outermost.
 
-    Their area is size ** 2, their height / width the aspect ratio, their corners not rounded.
+    Their area is size ** 2, their height / width the aspect ratio, their corners not rounded;
+    or rounded, halves to even, and then the ratios are outermost: torchvision's way.
     """
+    if rounded:
+        ratio, size = np.meshgrid(
+            np.array(aspect_ratios, np.float32), np.array(sizes, np.float32), indexing="ij"
+        )
+        height = np.sqrt(ratio)
+        half = np.stack([1 / height * size, height * size], -1).reshape(-1, 2) / 2
+        return np.round(np.concatenate([-half, half], 1)).astype(np.float32)
     boxes = []
     for size in sizes:
         for ratio in aspect_ratios:
@@ -25,29 +36,59 @@ def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np.n
     return np.array(boxes, np.float32)
 
 
+def quantized_cell_anchors(
+    sizes: Sequence[float], aspect_ratios: Sequence[float], stride: int
+) -> np.ndarray:
+    """Detectron's anchors of the cell at the origin: float32 as `cell_anchors`, ratios outermost.
+
+    A square of one cell, `stride` pixels wide, is brought to each ratio with sides of whole pixels,
+    and then enlarged by size / stride about its middle pixel. Detectron has the boxes as (x1, y1,
+    x2, y2) of inclusive pixels, here they end at x2 + 1 and y2 + 1.
+    """
+    center = (stride - 1) / 2
+    boxes = []
+    for ratio in aspect_ratios:
+        width = np.round(np.sqrt(stride * stride / ratio))
+        height = np.round(width * ratio)
+        for size in sizes:
+            half_x, half_y = (width * (size / stride) - 1) / 2, (height * (size / stride) - 1) / 2
+            boxes.append(
+                [center - half_x, center - half_y, center + half_x + 1, center + half_y + 1]
+            )
+    return np.array(boxes, np.float32)
+
+
 def grid_anchors(
-    cells: np.ndarray, height: tf.Tensor, width: tf.Tensor, stride: int, offset: float
+    cells: np.ndarray,
+    height: tf.Tensor,
+    width: tf.Tensor,
+    stride: int | tuple[tf.Tensor, tf.Tensor],
+    offset: float,
 ) -> tf.Tensor:
     """Anchors of one feature map, in pixels of the network's input image.
 
     Args:
         cells: float32 [A, 4], from `cell_anchors`.
         height, width: of the feature map.
-        stride: pixels per feature cell.
+        stride: pixels per feature cell; or two, down and across.
         offset: where in its cell an anchor's centre is, in strides: 0 at the corner.
 
     Returns:
         float32 [height * width * A, 4], ordered by row, column, anchor.
     """
-    x = (tf.range(width, dtype=tf.float32) + offset) * stride
-    y = (tf.range(height, dtype=tf.float32) + offset) * stride
+    down, across = stride if isinstance(stride, tuple) else (stride, stride)
+    x = (tf.range(width, dtype=tf.float32) + offset) * tf.cast(across, tf.float32)
+    y = (tf.range(height, dtype=tf.float32) + offset) * tf.cast(down, tf.float32)
     x, y = tf.meshgrid(x, y)
     shifts = tf.stack([x, y, x, y], -1)
     return tf.reshape(shifts[:, :, None] + cells, [-1, 4])
 
 
 class AnchorGenerator:
-    """Detectron2's DefaultAnchorGenerator over the feature maps with the given strides."""
+    """Detectron2's DefaultAnchorGenerator over the feature maps with the given strides.
+
+    With other MODEL.CONVENTIONS, the anchors of those (see `Conventions`).
+    """
 
     def __init__(self, cfg: CfgNode, strides: Sequence[int]):
         anchors = cfg.MODEL.ANCHOR_GENERATOR
@@ -55,7 +96,13 @@ class AnchorGenerator:
             raise InputError(f"MODEL.ANCHOR_GENERATOR.NAME: {anchors.NAME!r} is not supported")
         sizes = _per_level("SIZES", anchors.SIZES, len(strides))
         ratios = _per_level("ASPECT_RATIOS", anchors.ASPECT_RATIOS, len(strides))
-        self._cells = [cell_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
+        self._kind = conventions(cfg).anchors
+        self._cells = [
+            quantized_cell_anchors(*level)
+            if self._kind == "quantized"
+            else cell_anchors(*level[:2], rounded=self._kind == "rounded")
+            for level in zip(sizes, ratios, strides, strict=True)
+        ]
         self._strides = list(strides)
         self._offset = float(anchors.OFFSET)
         self.anchors_per_cell = len(self._cells[0])
@@ -67,9 +114,14 @@ class AnchorGenerator:
     def __call__(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, 4]."""
         result = []
+        # The first map's stride divides the size of the network's input.
+        input_size = tf.shape(features[0])[1:3] * self._strides[0]
         for feature, cells, stride in zip(features, self._cells, self._strides, strict=True):
             shape = tf.shape(feature)
-            result.append(grid_anchors(cells, shape[1], shape[2], stride, self._offset))
+            steps: int | tuple[tf.Tensor, tf.Tensor] = stride
+            if self._kind == "rounded":
+                steps = tuple(tf.unstack(input_size // shape[1:3]))
+            result.append(grid_anchors(cells, shape[1], shape[2], steps, self._offset))
         return result
 
 

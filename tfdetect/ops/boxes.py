@@ -58,17 +58,22 @@ def get_deltas(boxes: tf.Tensor, targets: tf.Tensor, weights: Sequence[float]) -
     )
 
 
-def clip_boxes(boxes: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+def clip_boxes(boxes: tf.Tensor, sizes: tf.Tensor, *, inclusive: bool = False) -> tf.Tensor:
     """Clip boxes to their images.
 
     Args:
         boxes: float32 [B, ..., 4].
         sizes: [B, 2], (height, width) of each image, any numeric type.
+        inclusive: Detectron's way: the first and the last pixel are each clipped to the image's
+            pixels, so that a box keeps at least one. (The last pixel is x2 - 1.)
     """
     limits = tf.cast(tf.gather(sizes, [1, 0, 1, 0], axis=1), boxes.dtype)
     rank = len(boxes.shape)
     limits = tf.reshape(limits, tf.concat([[-1], tf.ones([rank - 2], tf.int32), [4]], 0))
-    return tf.minimum(tf.maximum(boxes, 0.0), limits)
+    if not inclusive:
+        return tf.minimum(tf.maximum(boxes, 0.0), limits)
+    last = tf.constant([0.0, 0.0, 1.0, 1.0], boxes.dtype)
+    return tf.minimum(tf.maximum(boxes - last, 0.0), limits - 1.0) + last
 
 
 def nonempty(boxes: tf.Tensor, threshold: float = 0.0) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
@@ -9,7 +10,12 @@ from tfdetect.ops.boxes import all_finite, nonempty
 
 
 def paste_masks(
-    masks: tf.Tensor, boxes: tf.Tensor, size: tf.Tensor, threshold: float = 0.5
+    masks: tf.Tensor,
+    boxes: tf.Tensor,
+    size: tf.Tensor,
+    threshold: float = 0.5,
+    *,
+    as_images: bool = False,
 ) -> tf.Tensor:
     """Paste soft masks into their boxes (Detectron2's `paste_masks_in_image`).
 
@@ -21,10 +27,18 @@ def paste_masks(
         boxes: float32 [N, 4] XYXY in pixels of the image. Empty or non-finite ones give no pixel.
         size: int32 [2], the image's (height, width).
         threshold: a pixel belongs to the object from this probability on (>=).
+        as_images: the way of Detectron, maskrcnn-benchmark and torchvision: a border of zeros, a
+            cell wide, is put around the mask; the box grows with it about its centre and is cut to
+            whole pixels, both ends included; the mask is resized to these pixels as an image; and
+            a pixel belongs to the object beyond the threshold (>).
 
     Returns:
         bool [N, height, width].
     """
+    if as_images:
+        boxes = _whole_pixels(boxes, tf.shape(masks)[1])
+        masks = tf.pad(masks, [[0, 0], [1, 1], [1, 1]])
+        threshold = np.nextafter(np.float32(threshold), np.float32(np.inf)).item()
     if kernels.use_native():
         return kernels.library().tfdetect_paste_masks(
             masks=masks, boxes=boxes, size=size, threshold=threshold
@@ -45,6 +59,24 @@ def paste_masks(
         tf.pad(t, [[0, 1]] + [[0, 0]] * (len(t.shape) - 1)) for t in (masks, boxes, usable)
     )
     return tf.map_fn(paste, arguments, fn_output_signature=tf.bool)[:-1]
+
+
+def _whole_pixels(boxes: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
+    """The pixels of a mask of `cells` cells along a side and a border of one around it.
+
+    Resizing to these as an image is sampling at the centres of their pixels: the border of zeros
+    makes what lies beyond it the same.
+    """
+    scale = tf.cast(cells + 2, tf.float32) / tf.cast(cells, tf.float32)
+    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * scale
+    center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
+    finite = all_finite(boxes)[:, None]
+    # Detectron cuts off the fraction, towards zero.
+    low, high = (
+        tf.where(finite, tf.sign(end) * tf.floor(tf.abs(end)), end)
+        for end in (center - half, center + half)
+    )
+    return tf.concat([low, tf.maximum(high, low) + 1.0], 1)
 
 
 def _axis_weights(low: tf.Tensor, high: tf.Tensor, size: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,95 @@
+"""What the libraries before and beside Detectron2 mean by the same weights.
+
+Detectron, maskrcnn-benchmark, torchvision and Detectron2 train the same networks, but place
+anchors, measure boxes, pool, resize and paste each in its own way. Detectron2's is the default of
+every operator; MODEL.CONVENTIONS, which the converter sets, names the library whose way is taken.
+
+Inside the model a box is continuous whatever the library: what Detectron and maskrcnn-benchmark
+call (x1, y1, x2, y2), the pixels x1 to x2 inclusive and so x2 - x1 + 1 wide, is here (x1, y1,
+x2 + 1, y2 + 1). With that their box coding and their overlap are Detectron2's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """The ways that differ; the defaults are Detectron2's.
+
+    Attributes:
+        inclusive_boxes: boxes are reported, pooled, clipped and rescaled by their last pixel (see
+            above).
+        anchors: "exact"; "rounded" corners, placed by strides that are whole quotients of the sizes
+            of the input and the feature map (torchvision); or "quantized" sides, centred on the
+            middle pixel of a cell, ratios before sizes (Detectron).
+        level_epsilon: what the pooler adds to sqrt(area) / 224 before the logarithm.
+        least_proposal: the width and the height that a proposal must exceed, in pixels.
+        least_detection: the same of a detection before NMS; negative: none.
+        resize: whose size rule and filter the network's input is made with.
+        masks_as_images: masks are pasted by whole pixels (see `paste_masks`).
+        keypoint_scores: column of `decode_keypoints`: 3 is the probability, 2 the logit.
+    """
+
+    inclusive_boxes: bool = False
+    anchors: Literal["exact", "rounded", "quantized"] = "exact"
+    level_epsilon: float = 1e-8
+    least_proposal: float = 0.0
+    least_detection: float = -1.0
+    resize: Literal["detectron2", "torchvision", "maskrcnn_benchmark"] = "detectron2"
+    masks_as_images: bool = False
+    keypoint_scores: int = 3
+
+
+_BY_NAME = {
+    "detectron2": Conventions(),
+    "torchvision": Conventions(
+        anchors="rounded",
+        level_epsilon=1e-6,
+        least_proposal=1e-3,
+        least_detection=1e-2,
+        resize="torchvision",
+        masks_as_images=True,
+        keypoint_scores=2,
+    ),
+    "maskrcnn_benchmark": Conventions(
+        inclusive_boxes=True,
+        anchors="quantized",
+        level_epsilon=1e-6,
+        resize="maskrcnn_benchmark",
+        masks_as_images=True,
+        keypoint_scores=2,
+    ),
+}
+
+
+def conventions(cfg: CfgNode) -> Conventions:
+    """Those of MODEL.CONVENTIONS.
+
+    Raises:
+        InputError: there are none of this name, or none for this kind of model.
+    """
+    name = cfg.MODEL.CONVENTIONS
+    if name not in _BY_NAME:
+        raise InputError(f"MODEL.CONVENTIONS: {name!r} is none of {', '.join(_BY_NAME)}")
+    kind = (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME)
+    heads = cfg.MODEL.ROI_HEADS.NAME
+    if name != "detectron2" and (
+        kind != ("GeneralizedRCNN", "RPN") or heads not in ("StandardROIHeads", "Res5ROIHeads")
+    ):
+        raise InputError(
+            f"MODEL.CONVENTIONS: {name} has no {'/'.join(kind)} with {heads}; use detectron2"
+        )
+    return _BY_NAME[name]
+
+
+def last_pixels(boxes: tf.Tensor) -> tf.Tensor:
+    """Boxes [..., 4] by their last pixel: (x1, y1, x2 - 1, y2 - 1)."""
+    return boxes - tf.constant([0.0, 0.0, 1.0, 1.0])

@@ -11,7 +11,9 @@ from conftest import DATA, DEMO
 from train_runs import CONFIG, SMALL, command, lines, losses, train, training, words
 
 import tfdetect.engine.command
+from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
+from tfdetect.engine.command import _scale_to_replicas, _warn_of_ignored_keys
 from tfdetect.errors import run_command
 
 
@@ -47,6 +49,37 @@ def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd):
     with pytest.raises(SystemExit):
         run_command(lambda: tfdetect.engine.command.main(arguments))
     assert "add --resume" in capfd.readouterr().err
+
+
+def test_the_schedule_for_more_replicas():
+    """The example of Detectron2's `DefaultTrainer.auto_scale_workers`, and back."""
+    keys = {
+        "SOLVER.IMS_PER_BATCH": (16, 32),
+        "SOLVER.BASE_LR": (0.1, 0.2),
+        "SOLVER.MAX_ITER": (5000, 2500),
+        "SOLVER.STEPS": ((4000,), (2000,)),
+        "SOLVER.WARMUP_ITERS": (1000, 500),
+        "SOLVER.CHECKPOINT_PERIOD": (1000, 500),
+        "TEST.EVAL_PERIOD": (50, 25),
+        "SOLVER.REFERENCE_WORLD_SIZE": (8, 16),
+    }
+    opts = [word for key, (value, _) in keys.items() for word in (key, value)]
+    before = load_config(CONFIG, opts)
+    assert _scale_to_replicas(before, 8) is before
+    after = _scale_to_replicas(before, 16)
+    for key, (_, value) in keys.items():
+        section, _, name = key.partition(".")
+        assert after[section][name] == value, key
+    assert _scale_to_replicas(after, 8) == before
+
+
+def test_ignored_keys_are_named(caplog):
+    _warn_of_ignored_keys(load_config(CONFIG))
+    assert not caplog.records
+    keys = {"TEST.AUG.ENABLED": True, "FLOAT32_PRECISION": "highest"}
+    _warn_of_ignored_keys(load_config(CONFIG, words(keys)))
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(": ignored")[0] for line in said] == list(keys)
 
 
 def test_first_steps_are_detectron2s(tmp_path):

@@ -67,9 +67,9 @@ def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> int
     options = tensorpack_config(cfg)
     if output.suffix != ".npz":
         raise InputError(f"{output}: tensorpack knows its models by their name; end it in .npz")
-    arrays = to_tensorpack(checkpoint.arrays, cfg, checkpoint.source)
+    arrays: Any = to_tensorpack(checkpoint.arrays, cfg, checkpoint.source)
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: np.asarray(x) for name, x in arrays.items()})
+    np.savez_compressed(content, **arrays)
     write_bytes_atomically(output, content.getvalue())
     print(" ".join(f"'{key}={value}'".replace(" ", "") for key, value in options))
     return 0

@@ -76,7 +76,7 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
         tasks += ["masks"] if found["MODEL.MASK_ON"] else []
         if found["MODEL.KEYPOINT_ON"]:
             tasks.append(f"{found['MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS']} keypoints")
-        parts.append(" and ".join(tasks))
+        parts += tasks
     lines = {"architecture": ", ".join(parts)}
     classes = [
         f"{found[key]} {what}"

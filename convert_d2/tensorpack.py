@@ -86,19 +86,20 @@ def to_tensorpack(
         return left.pop(name)
 
     for ours, theirs, kind in _layers(cfg):
-        weight = take(f"{ours}.weight")
-        bias = take(f"{ours}.bias") if f"{ours}.bias" in left else None
+        parts = {"W": take(f"{ours}.weight")}
+        if f"{ours}.bias" in left:
+            parts["b"] = take(f"{ours}.bias")
         if kind == _DELTAS and not _is_agnostic(cfg):
             # The deltas of the background, which nothing reads: those of the first class.
-            weight, bias = (np.concatenate([part[:4], part]) for part in (weight, bias))
+            parts = {key: np.concatenate([part[:4], part]) for key, part in parts.items()}
         if kind == _CLASSES:
-            weight, bias = (np.roll(part, 1, axis=0) for part in (weight, bias))
+            parts = {key: np.roll(part, 1, axis=0) for key, part in parts.items()}
+        weight = parts.pop("W")
         result[f"{theirs}/W"] = weight.transpose([2, 3, 1, 0] if weight.ndim == 4 else [1, 0])
         if f"{ours}.norm.weight" in left:
             for part, name in _BATCH_NORM.items():
                 result[f"{theirs}/{name}"] = take(f"{ours}.norm.{part}")
-        if bias is not None:
-            result[f"{theirs}/b"] = bias
+        result |= {f"{theirs}/{key}": part for key, part in parts.items()}
     if left:
         raise InputError(
             f"{source}: tensorpack has no place for {next(iter(left))}; give the configuration of "
@@ -128,10 +129,10 @@ def from_tensorpack(arrays: Mapping[str, np.ndarray], cfg: CfgNode) -> dict[str,
             parts[name] = np.roll(part, -1, axis=0) if kind == _CLASSES else part
         for name, part in parts.items():
             result[f"{ours}.{'weight' if name == 'W' else 'bias'}"] = np.ascontiguousarray(part)
-        for part, name in _BATCH_NORM.items():
+        for parameter, name in _BATCH_NORM.items():
             for norm in (f"{theirs}/{name}", f"{_group_norm(theirs)}/{name[3:]}"):
                 if norm in left:
-                    result[f"{ours}.norm.{part}"] = left.pop(norm)
+                    result[f"{ours}.norm.{parameter}"] = left.pop(norm)
     return result | left
 
 

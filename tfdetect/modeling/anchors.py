@@ -21,11 +21,9 @@ def cell_anchors(
     or rounded, halves to even, and then the ratios are outermost: torchvision's way.
     """
     if rounded:
-        ratio, size = np.meshgrid(
-            np.array(aspect_ratios, np.float32), np.array(sizes, np.float32), indexing="ij"
-        )
-        height = np.sqrt(ratio)
-        half = np.stack([1 / height * size, height * size], -1).reshape(-1, 2) / 2
+        height = np.sqrt(np.array(aspect_ratios, np.float32))[:, None]
+        scale = np.array(sizes, np.float32)
+        half = np.stack([1 / height * scale, height * scale], -1).reshape(-1, 2) / 2
         return np.round(np.concatenate([-half, half], 1)).astype(np.float32)
     boxes = []
     for size in sizes:

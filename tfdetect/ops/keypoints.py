@@ -5,11 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.bicubic import bicubic_weights
 from tfdetect.ops.boxes import all_finite
+from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.fixed.keypoints import maximum_by_tiles
 
-# Coefficient of the cubic convolution kernel (Keys, 1981), as in PyTorch's bicubic mode.
-# TensorFlow's resize uses -0.5 and renormalises at the border, which moves the maximum.
-_CUBIC_A = -0.75
 # Longest side, in pixels, to which a heatmap is enlarged. Beyond it the position is interpolated
 # on a coarser grid, so that a box of any size takes bounded time and memory.
 _LONGEST_SIDE = 2**14
@@ -49,11 +49,30 @@ def _decode_one(heatmap: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     """float32 [K, 4] of one [S, S, K] heatmap."""
     extent = tf.maximum(box[2:] - box[:2], 1.0)  # width, height
     pixels = tf.minimum(tf.math.ceil(extent), float(_LONGEST_SIDE))
-    width, height = tf.unstack(tf.cast(pixels, tf.int32))
+    find = maximum_by_tiles if uses_fixed_shapes() else _maximum_by_rows
+    best, position = find(heatmap, tf.cast(pixels, tf.int32))
+    total = tf.reduce_sum(tf.exp(heatmap - best), [0, 1])
+    width = tf.cast(pixels[0], tf.int32)
+    cell = tf.cast(tf.stack([position % width, position // width], 1), tf.float32)
+    xy = (cell + 0.5) * (extent / pixels) + box[:2]
+    return tf.concat([xy, best[:, None], (1.0 / total)[:, None]], 1)
+
+
+def _maximum_by_rows(heatmap: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The maxima of a heatmap [S, S, K] after bicubic enlargement, and their first positions.
+
+    Args:
+        heatmap: float32.
+        pixels: int32 [2], the (width, height) that it is enlarged to.
+
+    Returns:
+        float32 [K], and int32 [K]: row * width + column.
+    """
+    width, height = tf.unstack(pixels)
     side = tf.shape(heatmap)[0]
     keypoints = tf.shape(heatmap)[2]
-    rows = bicubic_weights(side, height)
-    wide = tf.einsum("wx,yxk->ywk", bicubic_weights(side, width), heatmap)
+    rows = bicubic_weights(side, height, tf.range(height))
+    wide = tf.einsum("wx,yxk->ywk", bicubic_weights(side, width, tf.range(width)), heatmap)
     block = tf.maximum(_BLOCK_VALUES // (width * keypoints), 1)
 
     def scan(start: tf.Tensor, best: tf.Tensor, position: tf.Tensor):
@@ -77,26 +96,4 @@ def _decode_one(heatmap: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
             tf.zeros([keypoints], tf.int32),
         ],
     )
-    total = tf.reduce_sum(tf.exp(heatmap - best), [0, 1])
-    cell = tf.cast(tf.stack([position % width, position // width], 1), tf.float32)
-    xy = (cell + 0.5) * (extent / pixels) + box[:2]
-    return tf.concat([xy, best[:, None], (1.0 / total)[:, None]], 1)
-
-
-def bicubic_weights(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-    """The matrix float32 [new, old] of `torch.nn.functional.interpolate(mode="bicubic")`.
-
-    Pixel centres correspond (align_corners=False); sources outside are those at the border.
-    """
-    scale = tf.cast(old, tf.float32) / tf.cast(new, tf.float32)
-    position = (tf.range(tf.cast(new, tf.float32)) + 0.5) * scale - 0.5
-    low = tf.math.floor(position)
-    t = position - low
-    near = tf.stack([t, 1.0 - t], 1)
-    far = near + 1.0
-    inner = ((_CUBIC_A + 2.0) * near - (_CUBIC_A + 3.0)) * near * near + 1.0
-    outer = ((_CUBIC_A * far - 5.0 * _CUBIC_A) * far + 8.0 * _CUBIC_A) * far - 4.0 * _CUBIC_A
-    taps = tf.stack([outer[:, 0], inner[:, 0], inner[:, 1], outer[:, 1]], 1)
-    source = tf.cast(low, tf.int32)[:, None] + tf.range(-1, 3)
-    source = tf.clip_by_value(source, 0, old - 1)
-    return tf.reduce_sum(taps[:, :, None] * tf.one_hot(source, old), 1)
+    return best, position

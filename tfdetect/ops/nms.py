@@ -6,6 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.boxes import all_finite
+from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.fixed.nms import pick_greedily
 
 # Candidates looked at together in the portable form. The IoU matrix of a step has this many rows
 # and as many columns as what is left of the group.
@@ -63,10 +66,7 @@ def _portable_nms(
 
 def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) -> tf.Tensor:
     """NMS of boxes that are sorted by group and within it by score: a mask of the kept ones."""
-    # A float32 exceeds the float64 threshold just where it exceeds the float32 below or at that.
-    threshold = np.float32(iou_threshold)
-    if float(threshold) > iou_threshold:
-        threshold = np.nextafter(threshold, np.float32(-1))
+    threshold = _float32_threshold(iou_threshold)
     count = tf.shape(boxes)[0]
     x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
     area = (x2 - x1) * (y2 - y1)
@@ -110,6 +110,53 @@ def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, iou_threshold: float) 
         shape_invariants=[tf.TensorShape([]), tf.TensorShape([None])],
     )
     return alive
+
+
+def _float32_threshold(iou_threshold: float) -> np.float32:
+    """The greatest float32 up to the threshold: what a float32 exceeds if it exceeds that."""
+    threshold = np.float32(iou_threshold)
+    if float(threshold) > iou_threshold:
+        threshold = np.nextafter(threshold, np.float32(-1))
+    return threshold
+
+
+def best_after_nms(
+    boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, iou_threshold: float, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The best k of each image that `batched_nms` keeps, by falling score, equal scores by index.
+
+    Args:
+        boxes: float32 [B, N, 4].
+        scores: float32 [B, N]; negative infinity marks what is no candidate.
+        group_ids: int32 [B, N], not negative; only boxes of a group suppress each other.
+        iou_threshold: see `batched_nms`.
+        k: how many; may exceed N.
+
+    Returns:
+        Their indices int32 [B, k], 0 where there are fewer, and how many there are, int32 [B].
+    """
+    lowest = tf.constant(float("-inf"))
+    if uses_fixed_shapes():
+        usable = all_finite(boxes) & ~tf.math.is_nan(scores)
+        scores = tf.where(usable, scores, lowest)
+        threshold = float(_float32_threshold(iou_threshold))
+        indices = pick_greedily(boxes, scores, group_ids, threshold, k)
+        used = indices >= 0
+    else:
+        batch, count = tf.unstack(tf.shape(scores))
+        group_ids += tf.range(batch)[:, None] * (tf.reduce_max(group_ids) + 1)
+        keep = batched_nms(
+            tf.reshape(boxes, [-1, 4]),
+            tf.reshape(scores, [-1]),
+            tf.reshape(tf.where(scores > lowest, group_ids, -1), [-1]),
+            iou_threshold,
+        )
+        ranked = tf.where(tf.reshape(keep, [batch, count]), scores, lowest)
+        padding = tf.maximum(k - count, 0)
+        ranked = tf.pad(ranked, [[0, 0], [0, padding]], constant_values=lowest)
+        values, indices = tf.math.top_k(ranked, k)
+        used = values > lowest
+    return tf.where(used, indices, 0), tf.reduce_sum(tf.cast(used, tf.int32), 1)
 
 
 def top_k(values: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.fixed import uses_fixed_shapes
 
 # Pillow's fixed point: 8 bits for the pixel, 2 spare, the rest of 32 for the coefficient.
 _PRECISION_BITS = 32 - 8 - 2
 
 
-def shortest_edge_size(sizes: tf.Tensor, short_edge: int, max_size: int) -> tf.Tensor:
+def shortest_edge_size(
+    sizes: tf.Tensor, short_edge: int, max_size: int, rule: str = "detectron2"
+) -> tf.Tensor:
     """The sizes to which Detectron2's `ResizeShortestEdge` resizes images.
 
     Args:
         sizes: int32 [..., 2], (height, width).
         short_edge: wanted length of the shorter edge; 0 keeps the size.
         max_size: the longer edge is at most this, at the shorter one's expense.
+        rule: "detectron2"; or "torchvision" or "maskrcnn_benchmark", which round otherwise.
 
     Returns:
         int32 [..., 2]. Computed in float64 in Detectron2's order, halves rounded up. At least 1:
@@ -26,6 +30,16 @@ def shortest_edge_size(sizes: tf.Tensor, short_edge: int, max_size: int) -> tf.T
         return tf.cast(sizes, tf.int32)
     height, width = tf.unstack(tf.cast(sizes, tf.float64), axis=-1)
     target = tf.constant(short_edge, tf.float64)
+    if rule == "torchvision":
+        scale = tf.minimum(target / tf.minimum(height, width), max_size / tf.maximum(height, width))
+        return _at_least_one(tf.math.floor(tf.stack([height * scale, width * scale], -1)))
+    if rule == "maskrcnn_benchmark":
+        short, long = tf.minimum(height, width), tf.maximum(height, width)
+        limited = tf.round(max_size * short / long)  # halves to even
+        target = tf.where(long / short * target > max_size, limited, target)
+        new_height = tf.where(height <= width, target, target * height / width)
+        new_width = tf.where(width <= height, target, target * width / height)
+        return _at_least_one(tf.math.floor(tf.stack([new_height, new_width], -1)))
     # The shorter edge is set, not multiplied: short * (target / short) need not be `target`.
     scale = target / tf.minimum(height, width)
     new_height = tf.where(height < width, target, scale * height)
@@ -33,7 +47,11 @@ def shortest_edge_size(sizes: tf.Tensor, short_edge: int, max_size: int) -> tf.T
     longest = tf.maximum(new_height, new_width)
     shrink = tf.where(longest > max_size, max_size / longest, tf.ones_like(longest))
     new = tf.stack([new_height * shrink, new_width * shrink], -1)
-    return tf.maximum(tf.cast(tf.math.floor(new + 0.5), tf.int32), 1)
+    return _at_least_one(tf.math.floor(new + 0.5))
+
+
+def _at_least_one(sizes: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(tf.cast(sizes, tf.int32), 1)
 
 
 def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -54,24 +72,36 @@ def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     if kernels.use_native():
         return kernels.library().tfdetect_resize_bilinear_uint8(image=image, size=size)
     channels = image.shape[2]
-    shape = tf.shape(image)
-    rows = _resample_rows(tf.transpose(image, [1, 0, 2]), shape[1], size[1])
-    resized = _resample_rows(tf.transpose(rows, [1, 0, 2]), shape[0], size[0])
+    if uses_fixed_shapes():
+        height, width = image.shape[:2]
+        new_height, new_width = tf.get_static_value(size).tolist()
+    else:
+        height, width, _ = tf.unstack(tf.shape(image))
+        new_height, new_width = tf.unstack(size)
+    rows = _resample_rows(tf.transpose(image, [1, 0, 2]), width, new_width)
+    resized = _resample_rows(tf.transpose(rows, [1, 0, 2]), height, new_height)
     return tf.ensure_shape(resized, [None, None, channels])
 
 
-def _resample_rows(image: tf.Tensor, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+def _resample_rows(image: tf.Tensor, old: tf.Tensor | int, new: tf.Tensor | int) -> tf.Tensor:
     """Resample the first axis of a uint8 [old, N, C] image to length `new`."""
-    first, coefficients = _fixed_point_coefficients(old, new)
-    taps = tf.shape(coefficients)[1]
+    # Of known lengths they are constants: what runs the graph needs no float64.
+    if uses_fixed_shapes():
+        with tf.init_scope():
+            known = [values.numpy() for values in _fixed_point_coefficients(old, new)]
+        first, coefficients = tf.constant(known[0]), tf.constant(known[1])
+    else:
+        first, coefficients = _fixed_point_coefficients(old, new)
 
-    def add(tap: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def of_tap(tap: tf.Tensor) -> tf.Tensor:
         source = tf.gather(image, tf.minimum(first + tap, old - 1))
-        return tap + 1, total + tf.cast(source, tf.int32) * coefficients[:, tap, None, None]
+        return tf.cast(source, tf.int32) * coefficients[:, tap, None, None]
 
-    shape = tf.shape(image)
-    half = tf.fill([new, shape[1], shape[2]], 1 << (_PRECISION_BITS - 1))
-    _, total = tf.while_loop(lambda tap, _: tap < taps, add, [tf.constant(0), half])
+    _, total = tf.while_loop(
+        lambda tap, _: tap < tf.shape(coefficients)[1],
+        lambda tap, total: (tap + 1, total + of_tap(tap)),
+        [tf.constant(1), of_tap(tf.constant(0)) + (1 << (_PRECISION_BITS - 1))],
+    )
     # Triangle weights are not negative and sum to one within rounding: only 256 can be exceeded.
     return tf.cast(
         tf.minimum(tf.bitwise.right_shift(total, tf.constant(_PRECISION_BITS)), 255), tf.uint8

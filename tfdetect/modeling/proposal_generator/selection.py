@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
-from tfdetect.ops.nms import batched_nms, top_k
+from tfdetect.ops.nms import best_after_nms, top_k
 
 
 def select_proposals(
@@ -19,6 +19,7 @@ def select_proposals(
     pre_nms_topk: int,
     post_nms_topk: int,
     min_box_size: float,
+    inclusive_boxes: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Detectron2's `find_top_rpn_proposals`.
 
@@ -31,6 +32,7 @@ def select_proposals(
         image_sizes: int32 [B, 2], (height, width) without padding.
         nms_threshold: IoU above which the lesser box goes.
         min_box_size: boxes not wider and higher than this are dropped.
+        inclusive_boxes: see `clip_boxes`.
 
     Returns:
         Proposals float32 [B, P, 4] by falling logit with P = `post_nms_topk`, their logits
@@ -47,25 +49,17 @@ def select_proposals(
     level_ids = tf.concat(levels, 0)
 
     usable = all_finite(all_boxes) & tf.math.is_finite(all_logits)
-    all_boxes = clip_boxes(tf.where(usable[..., None], all_boxes, 0.0), image_sizes)
-    usable &= nonempty(all_boxes, min_box_size)
-    batch, count = tf.unstack(tf.shape(all_logits))
-    groups = tf.range(batch)[:, None] * len(boxes) + level_ids
-    keep = batched_nms(
-        tf.reshape(all_boxes, [-1, 4]),
-        tf.reshape(all_logits, [-1]),
-        tf.reshape(tf.where(usable, groups, -1), [-1]),
-        nms_threshold,
+    all_boxes = clip_boxes(
+        tf.where(usable[..., None], all_boxes, 0.0), image_sizes, inclusive=inclusive_boxes
     )
-    keep = tf.reshape(keep, [batch, count])
-
-    ranked = tf.where(keep, all_logits, tf.constant(float("-inf")))
-    selected = min(post_nms_topk, pre_nms_topk * len(boxes))
-    padding = tf.maximum(selected - count, 0)
-    ranked = tf.pad(ranked, [[0, 0], [0, padding]], constant_values=float("-inf"))
-    all_boxes = tf.pad(all_boxes, [[0, 0], [0, padding], [0, 0]])
-    values, indices = tf.math.top_k(ranked, selected)
-    kept = tf.math.is_finite(values)
+    usable &= nonempty(all_boxes, min_box_size)
+    indices, counts = best_after_nms(
+        all_boxes,
+        tf.where(usable, all_logits, tf.constant(float("-inf"))),
+        tf.broadcast_to(level_ids, tf.shape(all_logits)),
+        nms_threshold,
+        min(post_nms_topk, pre_nms_topk * len(boxes)),
+    )
+    kept = tf.sequence_mask(counts, indices.shape[1])
     proposals = tf.where(kept[..., None], tf.gather(all_boxes, indices, batch_dims=1), 0.0)
-    counts = tf.reduce_sum(tf.cast(kept, tf.int32), 1)
-    return proposals, tf.where(kept, values, 0.0), counts
+    return proposals, tf.where(kept, tf.gather(all_logits, indices, batch_dims=1), 0.0), counts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.ops.boxes import all_finite, clip_boxes
-from tfdetect.ops.nms import batched_nms
+from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
+from tfdetect.ops.nms import best_after_nms
 
 
 def select_detections(
@@ -17,6 +17,8 @@ def select_detections(
     score_threshold: float,
     nms_threshold: float,
     max_detections: int,
+    min_box_size: float = -1.0,
+    inclusive_boxes: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Detectron2's `fast_rcnn_inference`.
 
@@ -28,6 +30,8 @@ def select_detections(
         scores: float32 [B, R, K + 1], background last.
         counts: int32 [B], how many of the R regions of each image are meant.
         image_sizes: int32 [B, 2], (height, width) without padding.
+        min_box_size: boxes not wider and higher than this are dropped before NMS.
+        inclusive_boxes: see `clip_boxes`.
 
     Returns:
         `pred_boxes` float32 [B, D, 4] in the frame of `boxes`, `scores` float32 [B, D],
@@ -39,37 +43,32 @@ def select_detections(
     usable = all_finite(boxes) & tf.reduce_all(tf.math.is_finite(scores), -1)
     usable &= tf.range(regions) < counts[:, None]
     boxes = tf.reshape(boxes, [batch, regions, -1, 4])
-    boxes = clip_boxes(tf.where(usable[..., None, None], boxes, 0.0), image_sizes)
+    boxes = clip_boxes(
+        tf.where(usable[..., None, None], boxes, 0.0), image_sizes, inclusive=inclusive_boxes
+    )
 
     candidate = usable[..., None] & (scores[..., :-1] > score_threshold)
-    indices = tf.cast(tf.where(candidate), tf.int32)  # (image, region, class), row-major
-    image, region, label = indices[:, 0], indices[:, 1], indices[:, 2]
-    box_label = tf.zeros_like(label) if boxes.shape[2] == 1 else label
-    candidate_boxes = tf.gather_nd(boxes, tf.stack([image, region, box_label], 1))
-    candidate_scores = tf.gather_nd(scores, indices)
-    keep = batched_nms(candidate_boxes, candidate_scores, image * classes + label, nms_threshold)
-
-    # By image, and in each by falling score: two stable sorts of what NMS kept.
-    order = tf.cast(tf.where(keep)[:, 0], tf.int32)
-    by_score = tf.argsort(-tf.gather(candidate_scores, order), stable=True)
-    order = tf.gather(order, by_score)
-    order = tf.gather(order, tf.argsort(tf.gather(image, order), stable=True))
-    owner = tf.gather(image, order)
-    kept_per_image = tf.math.bincount(owner, minlength=batch, maxlength=batch)
-    rank = tf.range(tf.size(order)) - tf.gather(tf.cumsum(kept_per_image, exclusive=True), owner)
-    best = rank < max_detections
-    order, slots = order[best], tf.stack([owner[best], rank[best]], 1)
+    if min_box_size >= 0:
+        candidate &= nonempty(boxes, min_box_size)
+    ranked = tf.where(candidate, scores[..., :-1], tf.constant(float("-inf")))
+    labels = tf.broadcast_to(tf.range(classes), tf.shape(ranked))
+    boxes = tf.broadcast_to(boxes, tf.concat([tf.shape(ranked), [4]], 0))
+    # Pairs of a region and a class in row-major order, which is that of equal scores.
+    boxes, ranked, labels = (
+        tf.reshape(values, [batch, regions * classes, *values.shape[3:]])
+        for values in (boxes, ranked, labels)
+    )
+    indices, counts = best_after_nms(boxes, ranked, labels, nms_threshold, max_detections)
+    used = tf.sequence_mask(counts, max_detections)
 
     def place(values: tf.Tensor) -> tf.Tensor:
-        chosen = tf.gather(values, order)
-        shape = tf.concat([[batch, max_detections], tf.shape(values)[1:]], 0)
-        placed = tf.scatter_nd(slots, chosen, shape)
-        return tf.ensure_shape(placed, [None, max_detections, *values.shape[1:]])
+        chosen = tf.gather(values, indices, batch_dims=1)
+        return tf.where(used if len(chosen.shape) == 2 else used[..., None], chosen, 0)
 
     return {
-        "pred_boxes": place(candidate_boxes),
-        "scores": place(candidate_scores),
-        "pred_classes": place(label),
-        "region_indices": place(region),
-        "num_detections": tf.minimum(kept_per_image, max_detections),
+        "pred_boxes": place(boxes),
+        "scores": place(ranked),
+        "pred_classes": place(labels),
+        "region_indices": tf.where(used, indices // classes, 0),
+        "num_detections": counts,
     }

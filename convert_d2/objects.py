@@ -129,7 +129,12 @@ _MAX_DIM = 1 << 40
 
 
 def storage(pid: Any) -> Storage:
-    """Read torch's persistent id: ("storage", type, key, device, number of items)."""
+    """Read torch's persistent id: ("storage", type, key, device, number of items).
+
+    Before PyTorch 1.6 there was one entry more, None for all storages that are no part of another.
+    """
+    if isinstance(pid, tuple) and len(pid) == 6 and pid[5] is None:
+        pid = pid[:5]
     match pid:
         case ("storage", Global(name), str(key), str(), int(numel)) if name in _STORAGE_DTYPES:
             if numel >= 0:

@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from convert_d2.legacy_torch import MAGIC_NUMBER, read_legacy_torch
 from convert_d2.objects import TORCH_DTYPES, Array, Storage, Tensor
 from convert_d2.unpickle import unpickle
 from tfdetect.errors import InputError
 
 _CHUNK = 1 << 22
-_LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # the number with which torch.save began before 1.6
 _RESAVE = "re-save it with PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"
 
 ReadStorage = Callable[[Storage], bytes]
@@ -39,7 +39,7 @@ class Checkpoint:
         source: the file's name, without its folder.
         sha256: of the file, hexadecimal.
         author: what the file says of its origin, such as "Detectron2 Model Zoo".
-        format: "pkl" (a pickle of NumPy arrays) or "pth" (torch's zip archive).
+        format: "pkl" (a pickle of NumPy arrays) or "pth" (torch's, archive or older).
         ignored: what lies beside the weights: "optimizer", "scheduler", "iteration", ...
     """
 
@@ -95,8 +95,8 @@ def _read(path: Path, file: BinaryIO, content: mmap.mmap) -> Checkpoint:
             root, read_storage = _open_archive(source, file, size, bar.update)
         elif content[:1] == b"\x80":
             root = unpickle(content, source, size)
-            if root == _LEGACY_TORCH:
-                raise InputError(f"{source}: is in torch's format of before 1.6; {_RESAVE}")
+            if root == MAGIC_NUMBER:
+                root, read_storage = read_legacy_torch(content, source, bar.update)
         else:
             raise InputError(
                 f"{source}: is neither a pickle (of protocol 2 or later) nor torch's zip archive; "

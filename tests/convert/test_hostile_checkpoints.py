@@ -230,7 +230,7 @@ def test_bombs_end_early(tmp_path):
         (dumps([1, 2]), "holds a list"),
         (dumps({}), "holds no arrays"),
         (dumps({"model": {}}), "holds no arrays"),
-        (dumps({"blobs": {"a": DATA_16}, "cfg": ""}), "(there is: blobs, cfg)"),
+        (dumps({"other": {"a": DATA_16}, "cfg": ""}), "(there is: other, cfg)"),
         (dumps({1: DATA_16}), "int keys instead of names"),
         (dumps({"model": {"a": DATA_16, "b\nc": "text"}}), "model.b c is a str and not an array"),
         (dumps({"a": torch_tensor(torch_storage("0", 4), (4,), (1,))}), "has no storages"),

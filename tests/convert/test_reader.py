@@ -17,6 +17,7 @@ from conftest import DATA, DEMO
 from pickle_writer import (
     Call,
     Global,
+    Persistent,
     dumps,
     numpy_array,
     torch_storage,
@@ -236,7 +237,57 @@ def test_storages_of_the_optimizer_are_not_read(tmp_path):
     assert_same(read_checkpoint(path).arrays, {"a": np.zeros(2, np.float32)})
 
 
-def test_legacy_torch_says_how_to_save_it_again(tmp_path):
-    data = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + b"\0" * 50
-    with pytest.raises(InputError, match=r"before 1.6; re-save it with PyTorch: torch.save\("):
-        read_checkpoint(write(tmp_path / "old.pth", data))
+def write_legacy_torch(path, value, storages, order=None, little_endian=True):
+    """torch.save's form of before 1.6; `storages` are arrays by key."""
+    machine = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"int": 4}}
+    keys = list(order or storages)
+    parts = [0x1950A86A20F9469CFC6C, 1001, machine, value, keys]
+    data = b"".join(map(dumps, parts))
+    for key in keys:
+        data += storages[key].size.to_bytes(8, "little") + storages[key].tobytes()
+    path.write_bytes(data)
+    return path
+
+
+def legacy_storage(key, numel, kind="torch FloatStorage"):
+    return Persistent(("storage", Global(kind), key, "cuda:0", numel, None))
+
+
+def test_legacy_torch(tmp_path):
+    """Published models of torchvision and maskrcnn-benchmark are older than PyTorch 1.6."""
+    rng = np.random.default_rng(0)
+    storages = {
+        "94": rng.normal(size=20).astype(np.float32),
+        "12": np.arange(3, dtype=np.int64),
+    }
+    floats, integers = legacy_storage("94", 20), legacy_storage("12", 3, "torch LongStorage")
+    model = {
+        "conv.weight": torch_tensor(floats, (2, 3, 2), (6, 1, 3), offset=4),
+        "count": torch_tensor(integers, (), (), offset=2),
+    }
+    value = {"model": model, "iteration": 7, "optimizer": {"state": [(1, {})]}}
+    # The storages do not come in the order of their use.
+    path = write_legacy_torch(tmp_path / "x.pth", value, storages, order=["12", "94"])
+    checkpoint = read_checkpoint(path)
+    expected = np.lib.stride_tricks.as_strided(storages["94"][4:], (2, 3, 2), (24, 4, 12))
+    assert_same(checkpoint.arrays, {"conv.weight": expected, "count": np.array(2)})
+    assert (checkpoint.format, checkpoint.ignored) == ("pth", ("iteration", "optimizer"))
+
+
+def test_legacy_torch_damaged_or_foreign(tmp_path):
+    storages = {"0": np.ones(4, np.float32)}
+    value = {"w": torch_tensor(legacy_storage("0", 4), (4,), (1,))}
+    path = write_legacy_torch(tmp_path / "x.pth", value, storages)
+    data = path.read_bytes()
+    for cut in (30, len(data) - 20, len(data) - 1):
+        with pytest.raises(InputError, match=r"cut short or damaged"):
+            read_checkpoint(write(tmp_path / "cut.pth", data[:cut]))
+    wrong = write_legacy_torch(tmp_path / "y.pth", value, {"0": np.ones(5, np.float32)})
+    with pytest.raises(InputError, match=r"storage 0 is damaged"):
+        read_checkpoint(wrong)
+    with pytest.raises(InputError, match=r"big-endian"):
+        read_checkpoint(write_legacy_torch(tmp_path / "z.pth", value, storages, None, False))
+    view = Persistent(("storage", Global("torch FloatStorage"), "0", "cpu", 4, ("1", 0, 4)))
+    value = {"w": torch_tensor(view, (4,), (1,))}
+    with pytest.raises(InputError, match=r"not a tensor's storage"):
+        read_checkpoint(write_legacy_torch(tmp_path / "v.pth", value, storages))

@@ -2,7 +2,8 @@
 
 Every architecture runs once at full size with seeded weights, in a process of its own, on an image
 of 400 x 600 (resized to 800 x 1200 where the configuration says so). The differences to Detectron2
-are those of docs/parity.md: run `make parity` first.
+are those of docs/parity.md: run `make parity` first. What was measured is kept in output/zoo.json,
+from where a run that was interrupted goes on; delete it to measure anew.
 
     python benchmarks/zoo.py docs/zoo.md
 """
@@ -22,6 +23,7 @@ from tfdetect.config import load_config
 from tfdetect.data.files import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "output" / "zoo.json"
 
 HEADER = """# The models of Detectron2's zoo
 
@@ -49,12 +51,14 @@ def main() -> None:
         return
     published = json.loads((ROOT / "benchmarks" / "zoo_published.json").read_text())
     differences = _read_differences(ROOT / "docs" / "parity.md")
-    measured: dict[str, dict] = {}
+    measured: dict[str, dict] = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    MEASURED.parent.mkdir(exist_ok=True)
     rows = []
     for config in sorted(_configurations()):
         key = _architecture(config)
         if key not in measured:
             measured[key] = _run_child(config)
+            write_text_atomically(MEASURED, json.dumps(measured))
             print(f"{config}: {measured[key]}", file=sys.stderr, flush=True)
         facts = published.get(config, {"ap": {}, "model_id": "-", "file": "-"})
         ap = ", ".join(f"{name} {value:g}" for name, value in facts["ap"].items()) or "-"

@@ -65,13 +65,13 @@ def run_full_size(config: str) -> FullSizeResult:
             enlarged = enlarge_logits(outputs["sem_seg_logits"][0], padded, sizes[0])
             stages["sem_seg"] = bilinear_rows(enlarged, tf.range(size[0, 0]), size[0])[None]
         stages["resized_hw"], stages["padded_hw"] = sizes[0], padded
-        return postprocess(outputs, padded, sizes, size), stages
+        return postprocess(outputs, padded[None], sizes, size), stages
 
     detections, stages = run()
     if isinstance(model, RetinaNet):
         chosen = select_in_recorded_order(model, stages, recorded)
         sizes = stages["resized_hw"][None]
-        detections = postprocess(chosen, stages["padded_hw"], sizes, size)
+        detections = postprocess(chosen, stages["padded_hw"][None], sizes, size)
     for name in ("resized_hw", "padded_hw"):
         np.testing.assert_array_equal(stages[name], recorded[name])
     return FullSizeResult(

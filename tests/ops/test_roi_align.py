@@ -109,6 +109,38 @@ def test_nothing(implementation, images, in_graph):
     assert not gradient.numpy().any()
 
 
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_maps_of_their_own_sizes(implementation, aligned, ratio):
+    """Each image as if its map had been cut out, gradient included: the same float32 sums.
+
+    The portable form multiplies a matrix, whose sums may go another way: 1e-6 of the scale.
+    """
+    sizes = np.array([[20, 30], [20, 11], [7, 30], [9, 13]], np.int32)
+    features = tf.random.stateless_normal([4, 20, 30, 8], [1, 2])
+    rng = np.random.default_rng(0)
+    low = rng.uniform(-60, 400, (48, 2))
+    boxes = np.concatenate([low, low + rng.uniform(1, 300, (48, 2))], 1).astype(np.float32)
+    owners = np.arange(48, dtype=np.int32) % 4
+    upstream = tf.random.stateless_normal([48, 7, 7, 8], [3, 4])
+    arguments = (7, 1 / 16, ratio, aligned)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled = roi_align(features, boxes, owners, *arguments, sizes)
+    gradient = tape.gradient(pooled, features, upstream)
+    for image, (height, width) in enumerate(sizes):
+        alone = features[image : image + 1, :height, :width]
+        here = owners == image
+        with tf.GradientTape() as tape:
+            tape.watch(alone)
+            cut = roi_align(alone, boxes[here], np.zeros(here.sum(), np.int32), *arguments)
+        np.testing.assert_allclose(tf.boolean_mask(pooled, here), cut, rtol=0, atol=1e-6)
+        expected = np.zeros([20, 30, 8], np.float32)
+        expected[:height, :width] = tape.gradient(cut, alone, tf.boolean_mask(upstream, here))[0]
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(gradient[image], expected, rtol=0, atol=1e-6 * scale)
+
+
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_narrow_types_sum_in_float32(oracle, implementation, dtype):
     """Only the inputs and the result are rounded: within an ulp of the float32 result."""

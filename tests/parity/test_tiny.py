@@ -19,7 +19,9 @@ import convert_d2.command
 import tfdetect.serving.command
 from convert_d2.reader import read_checkpoint
 from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.data.images import read_image
 from tfdetect.ops import kernels
+from tfdetect.serving.pipeline import Pipeline
 
 TINY = DATA / "tiny"
 VARIANTS = {
@@ -91,9 +93,30 @@ def test_detections_and_average_precision(model_dirs, tmp_path, name, operators)
                 assert abs(metrics[task][metric] - value) <= 0.05, (task, metric)
 
 
+def test_batches_of_eight_sizes_as_alone(model_dirs, tmp_path, implementation):
+    """What Detectron2 finds in each image alone, in batches that padding would disturb."""
+    recorded = json.loads((TINY / "joint_rcnn.json").read_text())[:16]
+    command = ["--model", str(model_dirs["joint_rcnn"]), "--batch-size", "8", "--input"]
+    command += [str(DEMO / "images" / image["file_name"]) for image in recorded]
+    assert tfdetect.serving.command.main([*command, "--json", str(tmp_path / "out.json")]) == 0
+    check("joint_rcnn", json.loads((tmp_path / "out.json").read_text()), recorded)
+
+
+def test_alone_there_is_no_padding_to_differ_in(model_dirs):
+    """To the bit."""
+    image = read_image(DEMO / "images" / "000000.jpg")
+    cfg, model, _ = load_model(model_dirs["joint_rcnn"])
+    pipelines = [Pipeline(cfg, model, padding) for padding in ("own", "detectron2")]
+    own, detectron2 = (pipeline.detect(image[None], [image.shape[:2]]) for pipeline in pipelines)
+    for key, expected in detectron2.items():
+        np.testing.assert_array_equal(own[key], expected, err_msg=key)
+    assert own["num_detections"][0] > 0
+
+
 def test_batches_padded_as_detectron2_pads_them(model_dirs, tmp_path, implementation):
     recorded = json.loads((TINY / "batch_joint_rcnn.json").read_text())
-    command = ["--model", str(model_dirs["joint_rcnn"]), "--batch-size", "4", "--input"]
+    command = ["--model", str(model_dirs["joint_rcnn"]), "--batch-size", "4"]
+    command += ["--padding", "detectron2", "--input"]
     command += [str(DEMO / "images" / image["file_name"]) for image in recorded]
     assert tfdetect.serving.command.main([*command, "--json", str(tmp_path / "out.json")]) == 0
     check("joint_rcnn", json.loads((tmp_path / "out.json").read_text()), recorded)

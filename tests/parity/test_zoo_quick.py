@@ -18,8 +18,9 @@ from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
+from tfdetect.layers.extents import Extents
 from tfdetect.modeling.build import build_model, takes_proposals
-from tfdetect.modeling.preprocess import Preprocessor
+from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
 from tfdetect.ops import kernels
 
@@ -95,18 +96,23 @@ def make(name):
 
 @lru_cache
 def images():
-    """Two images, the second smaller than the first both ways, so that it alone is padded."""
+    """Two images, one wider and one higher than the other, so that both are padded.
+
+    They are 96 x 144 and 129 x 96 for the network: not all multiples of its strides.
+    """
     photograph = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
-    batch = np.zeros([2, 200, 300, 3], np.uint8)
-    batch[0] = photograph[::2, ::2]
-    batch[1, :180, :240] = photograph[100:280, 200:440]
-    return batch, np.array([[200, 300], [180, 240]], np.int32)
+    batch = np.zeros([2, 241, 300, 3], np.uint8)
+    batch[0, :200] = photograph[::2, ::2]
+    batch[1, :, :180] = photograph[100:341, 200:380]
+    return batch, np.array([[200, 300], [241, 180]], np.int32)
 
 
-def run(cfg, model, count=2, dtype=tf.float32):
-    """The outputs and stages of the first `count` images, features in `dtype`."""
-    batch, sizes = (values[:count] for values in images())
+def run(cfg, model, which=slice(None), dtype=tf.float32):
+    """The outputs and stages of these of the images, features in `dtype`."""
+    batch, sizes = (values[which] for values in images())
     inputs, resized = Preprocessor(cfg, model.size_divisibility)(batch, tf.constant(sizes))
+    extents = Extents(padded_sizes(resized, model.size_divisibility))
+    count = len(sizes)
     given = []
     if takes_proposals(cfg):
         grid = np.arange(0, 150, 30, np.float32)
@@ -122,7 +128,7 @@ def run(cfg, model, count=2, dtype=tf.float32):
             topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
             min_box_size=float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         )
-    return model(tf.cast(inputs, dtype), resized, *given)
+    return model(tf.cast(inputs, dtype), resized, *given, extents)
 
 
 def check_close(found, expected, atol):
@@ -138,14 +144,20 @@ def test_batch_and_portable_operators(name):
     """In a graph and in a batch as alone, and portable as native: to float32 rounding."""
     cfg, model = make(name)
     detections, _ = tf.function(lambda: run(cfg, model), autograph=False)()
-    count = int(detections["num_detections"][0])
-    assert 0 < count <= detections["scores"].shape[1]
-    alone, _ = run(cfg, model, count=1)
-    first = {key: values[:1].numpy() for key, values in detections.items()}
-    check_close({key: values.numpy() for key, values in alone.items()}, first, 1e-4)
+    for index in range(2):
+        count = int(detections["num_detections"][index])
+        assert 0 < count <= detections["scores"].shape[1]
+        only = slice(index, index + 1)
+        alone, _ = run(cfg, model, only)
+        batched = {key: values[only].numpy() for key, values in detections.items()}
+        check_close({key: values.numpy() for key, values in alone.items()}, batched, 1e-4)
     with kernels.implementation("portable"):
-        portable, _ = run(cfg, model, count=1)
-    check_close({key: values.numpy() for key, values in portable.items()}, first, 1e-4)
+        portable, _ = run(cfg, model)
+    check_close(
+        {key: values.numpy() for key, values in portable.items()},
+        {key: values.numpy() for key, values in detections.items()},
+        1e-4,
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

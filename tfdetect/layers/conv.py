@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.norm import BatchNorm, make_norm
+from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.norm import BatchNorm, make_norm, normalize
 
 
 class Conv2d(tf.Module):
@@ -28,6 +29,7 @@ class Conv2d(tf.Module):
         norm: str = "",
     ):
         super().__init__()
+        self._kernel_size = kernel_size
         self._stride = stride
         self._padding = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
         self._dilation = dilation
@@ -38,8 +40,13 @@ class Conv2d(tf.Module):
         self.bias = tf.Variable(tf.zeros([out_channels])) if bias else None
         self.norm = make_norm(norm, out_channels)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """x: [N, H, W, in_channels]; the result is in its type."""
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """x: [N, H, W, in_channels]; the result is in its type.
+
+        With the extents of x each image's own part of the result is what it gets alone.
+        """
+        if self._kernel_size > 1:
+            x = extents.keep(x)
         weight = self.weight
         bias = self.bias
         norm = self.norm
@@ -60,7 +67,7 @@ class Conv2d(tf.Module):
         )
         if bias is not None:
             y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-        return y if norm is None else norm(y)
+        return normalize(norm, y, extents.strided(self._stride))
 
 
 class ConvTranspose2d(tf.Module):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.norm import BatchNorm, make_norm
+from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.norm import BatchNorm, make_norm, normalize
 from tfdetect.ops.deform_conv import deform_conv
 
 
@@ -38,13 +39,20 @@ class DeformConv2d(tf.Module):
         self.weight = tf.Variable(tf.zeros([3, 3, in_channels // groups, out_channels]))
         self.norm = make_norm(norm, out_channels)
 
-    def __call__(self, x: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    def __call__(
+        self,
+        x: tf.Tensor,
+        offset: tf.Tensor,
+        mask: tf.Tensor | None,
+        extents: Extents = WHOLE,
+    ) -> tf.Tensor:
         """Convolve.
 
         Args:
             x: [N, H, W, in_channels].
             offset: [N, h, w, deformable_groups * 18], (dy, dx) of each tap in cells of `x`.
             mask: [N, h, w, deformable_groups * 9], the factor of each tap, or None for version 1.
+            extents: of x; each image's own part of the result is what it gets alone.
 
         Returns:
             [N, h, w, out_channels] in the type of x; the arithmetic is float32, because positions
@@ -56,7 +64,7 @@ class DeformConv2d(tf.Module):
             scale, shift = self.norm.scale_and_shift()
             weight = weight * scale
         y = deform_conv(
-            tf.cast(x, tf.float32),
+            tf.cast(extents.keep(x), tf.float32),
             tf.cast(offset, tf.float32),
             None if mask is None else tf.cast(mask, tf.float32),
             tf.convert_to_tensor(weight),
@@ -64,6 +72,6 @@ class DeformConv2d(tf.Module):
         )
         if shift is not None:
             y = tf.nn.bias_add(y, shift)
-        elif self.norm is not None:
-            y = self.norm(y)
+        else:
+            y = normalize(self.norm, y, extents.strided(self._options["stride"]))
         return tf.cast(y, x.dtype)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 
 _EPSILON = 1e-5
 _GROUPS = 32
@@ -140,39 +141,43 @@ class GroupNorm(tf.Module):
         self.weight = tf.Variable(tf.ones([channels]))
         self.bias = tf.Variable(tf.zeros([channels]))
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """x: [N, H, W, channels]; statistics are float32 whatever the type of x."""
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """x: [N, H, W, channels]; statistics are float32 whatever the type of x.
+
+        They are those of each image's own cells; what lies beyond is normalised by them too.
+        """
         shape = tf.shape(x)
         channels = x.shape[-1]
         grouped = tf.reshape(
             tf.cast(x, tf.float32),
             tf.concat([shape[:3], [self._groups, channels // self._groups]], 0),
         )
-        centred = grouped - _group_mean(grouped)
-        variance = _group_mean(tf.square(centred))
+        centred = grouped - _group_mean(grouped, extents)
+        variance = _group_mean(tf.square(centred), extents)
         y = tf.reshape(centred * tf.math.rsqrt(variance + _EPSILON), shape)
         return tf.cast(y * self.weight + self.bias, x.dtype)
 
 
-def _group_mean(x: tf.Tensor) -> tf.Tensor:
-    """The mean over height, width and channels of [N, H, W, groups, C]: [N, 1, 1, groups, 1].
-
-    One axis after the other: TensorFlow adds up in a row, and in float32 a sum of half a million
-    terms is off by 1e-4 of itself.
-    """
-    for axis in (4, 2, 1):
-        x = tf.reduce_mean(x, axis, keepdims=True)
-    return x
+def _group_mean(x: tf.Tensor, extents: Extents) -> tf.Tensor:
+    """The mean over height, width and channels of [N, H, W, groups, C]: [N, 1, 1, groups, 1]."""
+    return extents.mean(tf.reduce_mean(x, 4))[..., None]
 
 
 def _channel_mean(x: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The mean of [N, H, W, channels], `count` elements in each, as [channels]; 0 without any.
 
-    The sum goes axis by axis, for the sake of its last digits (see `_group_mean`).
+    The sum goes axis by axis, for the sake of its last digits (see `Extents.mean`).
     """
     for axis in (2, 1, 0):
         x = tf.reduce_sum(x, axis)
     return tf.math.divide_no_nan(x, count)
+
+
+def normalize(norm: tf.Module | None, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    """x [N, H, W, channels] after `norm`, if there is one; `extents` are those of x."""
+    if norm is None:
+        return x
+    return norm(x, extents) if isinstance(norm, GroupNorm) else norm(x)
 
 
 def frozen(name: str) -> str:

@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.rcnn import GeneralizedRCNN
 from tfdetect.modeling.semantic import SemSegFPNHead
 from tfdetect.ops.paste_masks import paste_masks
@@ -30,11 +31,11 @@ class PanopticFPN(GeneralizedRCNN):
         self.sem_seg_head = SemSegFPNHead(cfg, backbone.output_shapes)
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor
+        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """What `GeneralizedRCNN` gives, and `sem_seg_logits` (see `SemSegFPNHead`)."""
-        outputs, stages = super().__call__(images, image_sizes)
-        return outputs | {"sem_seg_logits": self.sem_seg_head(stages)}, stages
+        outputs, stages = super().__call__(images, image_sizes, extents)
+        return outputs | {"sem_seg_logits": self.sem_seg_head(stages, extents)}, stages
 
 
 def combine_semantic_and_instance_outputs(

@@ -19,6 +19,7 @@ class Postprocessor:
 
     def __init__(self, cfg: CfgNode):
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        self._logits_stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
         self._panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
         self._combination = {
             "num_stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
@@ -30,7 +31,7 @@ class Postprocessor:
     def __call__(
         self,
         outputs: dict[str, tf.Tensor],
-        padded_size: tf.Tensor,
+        padded_sizes: tf.Tensor,
         from_sizes: tf.Tensor,
         to_sizes: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
@@ -38,7 +39,8 @@ class Postprocessor:
 
         Args:
             outputs: of a model: the detections of B images, `sem_seg_logits`, or both.
-            padded_size: int32 [2], (height, width) of the network's input.
+            padded_sizes: int32 [B, 2], (height, width) of what is each image's own of the network's
+                input, padding included.
             from_sizes: int32 [B, 2], (height, width) of each image in it.
             to_sizes: int32 [B, 2], of the original images.
 
@@ -57,9 +59,11 @@ class Postprocessor:
         canvas = tf.reduce_max(to_sizes, 0)
 
         def segment(
-            arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]],
+            arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]],
         ) -> dict[str, tf.Tensor]:
-            image_logits, from_size, to_size, found = arguments
+            image_logits, padded_size, from_size, to_size, found = arguments
+            cells = (padded_size + self._logits_stride - 1) // self._logits_stride
+            image_logits = image_logits[: cells[0], : cells[1]]
             beyond = canvas - to_size
             padding = [[0, beyond[0]], [0, beyond[1]]]
             enlarged = enlarge_logits(image_logits, padded_size, from_size)
@@ -70,7 +74,7 @@ class Postprocessor:
                 result["panoptic_seg"] = tf.pad(result["panoptic_seg"], padding)
             return result
 
-        arguments = (logits, from_sizes, to_sizes, detections)
+        arguments = (logits, padded_sizes, from_sizes, to_sizes, detections)
         signature = {"sem_seg": tf.TensorSpec([None, None], tf.int32)}
         if self._panoptic:
             segments = detections["scores"].shape[1] + self._combination["num_stuff_classes"]

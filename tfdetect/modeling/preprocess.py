@@ -66,7 +66,12 @@ def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:
     Returns:
         int32 [2]: the largest height and the largest width, rounded up to multiples.
     """
-    return (tf.reduce_max(sizes, 0) + divisibility - 1) // divisibility * divisibility
+    return tf.reduce_max(padded_sizes(sizes, divisibility), 0)
+
+
+def padded_sizes(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:
+    """The sizes that images of int32 [B, 2] sizes are padded to alone: up to the next multiples."""
+    return (sizes + divisibility - 1) // divisibility * divisibility
 
 
 def pad_bottom_right(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

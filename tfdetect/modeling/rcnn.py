@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.modeling.replicas import image_seeds
 
@@ -26,7 +27,7 @@ class GeneralizedRCNN(tf.Module):
         return self.backbone.size_divisibility
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor
+        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Detect objects.
 
@@ -34,14 +35,17 @@ class GeneralizedRCNN(tf.Module):
             images: float32 [B, H, W, 3], normalised, zero beyond each image's own size. Features
                 are computed in their type, so they may be bfloat16; boxes and scores stay float32.
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
+            extents: how far each image and its own padding (to a multiple of `size_divisibility`)
+                reach into the batch; every image then gets what it gets alone. With `WHOLE` all
+                of the batch is every image's, as in Detectron2.
 
         Returns:
             The detections in pixels of `images` (see `StandardROIHeads`), and the stages by name:
             the backbone's features, those of `RPN` and those of `StandardROIHeads`.
         """
-        features, stages = self.backbone(images)
-        proposals, counts, proposal_stages = self.proposal_generator(features, image_sizes)
-        detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes)
+        features, stages = self.backbone(images, extents)
+        proposals, counts, proposal_stages = self.proposal_generator(features, image_sizes, extents)
+        detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes, extents)
         return detections, {**stages, **features, **proposal_stages, **head_stages}
 
     def losses(
@@ -105,20 +109,25 @@ class FastRCNN(tf.Module):
         return self.backbone.size_divisibility
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor, proposals: tf.Tensor, counts: tf.Tensor
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        proposals: tf.Tensor,
+        counts: tf.Tensor,
+        extents: Extents = WHOLE,
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Detect objects.
 
         Args:
-            images, image_sizes: as `GeneralizedRCNN`'s.
+            images, image_sizes, extents: as `GeneralizedRCNN`'s.
             proposals: float32 [B, P, 4] in pixels of `images` (see `transform_proposals`).
             counts: int32 [B], how many of each image's proposals are meant.
 
         Returns:
             As `GeneralizedRCNN`.
         """
-        features, stages = self.backbone(images)
-        detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes)
+        features, stages = self.backbone(images, extents)
+        detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes, extents)
         return detections, {**stages, **features, **head_stages}
 
 
@@ -136,20 +145,20 @@ class ProposalNetwork(tf.Module):
         return self.backbone.size_divisibility
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor
+        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Propose boxes.
 
         Args:
-            images, image_sizes: as `GeneralizedRCNN`'s.
+            images, image_sizes, extents: as `GeneralizedRCNN`'s.
 
         Returns:
             The proposals in the form of detections: `pred_boxes` float32 [B, P, 4] in pixels of
             `images`, `scores` float32 [B, P], which are objectness logits and so no probabilities,
             `pred_classes` int32 [B, P], all 0, and `num_detections` int32 [B]; and the stages.
         """
-        features, stages = self.backbone(images)
-        boxes, counts, proposal_stages = self.proposal_generator(features, image_sizes)
+        features, stages = self.backbone(images, extents)
+        boxes, counts, proposal_stages = self.proposal_generator(features, image_sizes, extents)
         logits = proposal_stages["proposal_logits"]
         detections = {
             "pred_boxes": boxes,

@@ -9,8 +9,9 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.level_norm import LevelBatchNorm
-from tfdetect.layers.norm import make_norm
+from tfdetect.layers.norm import make_norm, normalize
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.ops.boxes import apply_deltas
 from tfdetect.ops.nms import batched_nms
@@ -38,15 +39,14 @@ class Subnet(tf.Module):
                 setattr(self, str(place + 1), norm_layer)
             self._steps.append((conv, norm_layer))
 
-    def __call__(self, x: tf.Tensor, level: int) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, level: int, extents: Extents = WHOLE) -> tf.Tensor:
         """[B, H, W, channels] of the level of this index -> the same shape."""
         for conv, norm in self._steps:
-            x = conv(x)
+            x = conv(x, extents)
             if isinstance(norm, LevelBatchNorm):
-                x = norm(x, level)
-            elif norm is not None:
-                x = norm(x)
-            x = tf.nn.relu(x)
+                x = tf.nn.relu(norm(x, level))
+            else:
+                x = tf.nn.relu(normalize(norm, x, extents))
         return x
 
 
@@ -70,15 +70,18 @@ class RetinaNetHead(tf.Module):
         self.cls_score = Conv2d(in_channels, class_logits, 3, padding=1)
         self.bbox_pred = Conv2d(in_channels, anchors_per_cell * 4, 3, padding=1)
 
-    def __call__(self, features: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def __call__(
+        self, features: Sequence[tf.Tensor], extents: Sequence[Extents]
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """[B, H, W, C] of each level -> logits [B, H, W, A * K], deltas [B, H, W, A * 4].
 
-        Both are float32; K logits, and 4 deltas, of the first anchor come first.
+        Both are float32; K logits, and 4 deltas, of the first anchor come first. `extents` are
+        those of each level.
         """
         logits, deltas = [], []
-        for level, feature in enumerate(features):
-            logits.append(self.cls_score(self.cls_subnet(feature, level)))
-            deltas.append(self.bbox_pred(self.bbox_subnet(feature, level)))
+        for level, (feature, here) in enumerate(zip(features, extents, strict=True)):
+            logits.append(self.cls_score(self.cls_subnet(feature, level, here), here))
+            deltas.append(self.bbox_pred(self.bbox_subnet(feature, level, here), here))
         return (
             [tf.cast(level_logits, tf.float32) for level_logits in logits],
             [tf.cast(level_deltas, tf.float32) for level_deltas in deltas],
@@ -106,9 +109,8 @@ class RetinaNet(tf.Module):
             )
         self.backbone = backbone
         self._in_features = list(retinanet.IN_FEATURES)
-        self.anchor_generator = AnchorGenerator(
-            cfg, [shapes[name][1] for name in self._in_features]
-        )
+        self._strides = [shapes[name][1] for name in self._in_features]
+        self.anchor_generator = AnchorGenerator(cfg, self._strides)
         self.selection = {
             "weights": list(retinanet.BBOX_REG_WEIGHTS),
             "score_threshold": retinanet.SCORE_THRESH_TEST,
@@ -129,7 +131,7 @@ class RetinaNet(tf.Module):
         return self.backbone.size_divisibility
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor
+        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Detect objects.
 
@@ -137,17 +139,23 @@ class RetinaNet(tf.Module):
             images: [B, H, W, 3], normalised, zero beyond each image's own size.
             image_sizes: int32 [B, 2], (height, width) of each image without padding; the
                 detections do not depend on it: boxes are clipped in the original image only.
+            extents: of the images; see `GeneralizedRCNN`.
 
         Returns:
             The detections in pixels of `images` (see `select_dense_detections`), and the stages
             by name: the backbone's features, and `cls_logits_i` [B, H, W, A * K] and
             `anchor_deltas_i` [B, H, W, A * 4] of each level.
         """
-        features, stages = self.backbone(images)
+        features, stages = self.backbone(images, extents)
         inputs = [features[name] for name in self._in_features]
-        logits, deltas = self.head(inputs)
+        levels = [extents.strided(stride) for stride in self._strides]
+        logits, deltas = self.head(inputs, levels)
+        own_logits = [
+            here.fill(level_logits, float("-inf"))
+            for here, level_logits in zip(levels, logits, strict=True)
+        ]
         detections = select_dense_detections(
-            logits, deltas, self.anchor_generator(inputs), **self.selection
+            own_logits, deltas, self.anchor_generator(inputs), **self.selection
         )
         stages = {**stages, **features}
         for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.ops.interpolate import bilinear_rows
 
 # Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
@@ -21,8 +22,18 @@ class ScaleHead(tf.Module):
     The convolutions are attributes `0`, `1`, .., or `0`, `2`, .. where the doublings count too.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, convs: int, double: bool, norm: str):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        convs: int,
+        double: bool,
+        norm: str,
+    ):
         super().__init__()
+        self._stride = stride
         self._double = double
         self._convs = []
         for index in range(convs):
@@ -31,13 +42,20 @@ class ScaleHead(tf.Module):
             self._convs.append(conv)
             in_channels = out_channels
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, in_channels] -> [B, s H, s W, out_channels], s = 2 ** convs or 1."""
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[B, H, W, in_channels] -> [B, s H, s W, out_channels], s = 2 ** convs or 1.
+
+        The extents are those of the images, of which a cell of x is `stride` by `stride` pixels.
+        """
+        stride = self._stride
         for conv in self._convs:
-            x = tf.nn.relu(conv(x))
+            here = extents.strided(stride)
+            x = tf.nn.relu(conv(x, here))
             if self._double:
                 # Between pixel centres, computed in float32 whatever the type of x.
-                x = tf.cast(tf.image.resize(x, 2 * tf.shape(x)[1:3]), x.dtype)
+                size = 2 * tf.shape(x)[1:3]
+                x = tf.cast(tf.image.resize(here.extend(x), size), x.dtype)
+                stride //= 2
         return x
 
 
@@ -73,16 +91,24 @@ class SemSegFPNHead(tf.Module):
                     f"to {head.COMMON_STRIDE} by doublings; set the smallest stride"
                 )
             convs = max(1, int(doublings))
-            scale_head = ScaleHead(channels, head.CONVS_DIM, convs, doublings > 0, head.NORM)
+            scale_head = ScaleHead(
+                channels,
+                head.CONVS_DIM,
+                stride=stride,
+                convs=convs,
+                double=doublings > 0,
+                norm=head.NORM,
+            )
             setattr(self, name, scale_head)
         self.predictor = Conv2d(head.CONVS_DIM, head.NUM_CLASSES, 1)
 
-    def __call__(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+    def __call__(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> tf.Tensor:
         """Features [B, H, W, C] by name -> logits float32 [B, H', W', K] at COMMON_STRIDE.
 
         Detectron2's head also enlarges them to the size of the image batch: see `enlarge_logits`.
+        The extents are those of the images.
         """
-        x = tf.add_n([getattr(self, name)(features[name]) for name in self._in_features])
+        x = tf.add_n([getattr(self, name)(features[name], extents) for name in self._in_features])
         return tf.cast(self.predictor(x), tf.float32)
 
 
@@ -100,7 +126,7 @@ class SemanticSegmentor(tf.Module):
         return self.backbone.size_divisibility
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor
+        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Segment.
 
@@ -108,13 +134,15 @@ class SemanticSegmentor(tf.Module):
             images: [B, H, W, 3], normalised, zero beyond each image's own size.
             image_sizes: int32 [B, 2], (height, width) of each image without padding; only what is
                 made of the logits depends on it.
+            extents: of the images; see `GeneralizedRCNN`.
 
         Returns:
             `sem_seg_logits` float32 [B, H', W', K] at MODEL.SEM_SEG_HEAD.COMMON_STRIDE, and the
             stages by name: the backbone's features.
         """
-        features, stages = self.backbone(images)
-        return {"sem_seg_logits": self.sem_seg_head(features)}, {**stages, **features}
+        features, stages = self.backbone(images, extents)
+        logits = self.sem_seg_head(features, extents)
+        return {"sem_seg_logits": logits}, {**stages, **features}
 
 
 def enlarge_logits(logits: tf.Tensor, padded_size: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:

@@ -21,6 +21,7 @@ def roi_align(
     spatial_scale: float,
     sampling_ratio: int = 0,
     aligned: bool = True,
+    sizes: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Pool each box to a grid of bilinear samples, averaged per bin (`torchvision.ops.roi_align`).
 
@@ -36,6 +37,8 @@ def roi_align(
         sampling_ratio: samples per bin along each axis; 0 takes ceil(box size / bins), adaptively.
         aligned: shift by half a cell (Detectron2's ROIAlignV2). False is the older ROIAlign: no
             shift, and boxes are at least one cell wide and high.
+        sizes: int32 [B, 2], how many rows and columns at the top left are each image's own: its
+            map ends there, and what lies beyond is not read. None: all of them.
 
     Returns:
         [R, bins high, bins wide, C] in the type of `features`.
@@ -48,14 +51,26 @@ def roi_align(
             features=features,
             boxes=boxes,
             box_indices=box_indices,
+            sizes=tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
             pooled_height=bins_y,
             pooled_width=bins_x,
             spatial_scale=spatial_scale,
             sampling_ratio=sampling_ratio,
             aligned=aligned,
         )
+    shape = tf.shape(features)
+    if sizes is None:
+        sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
+    sizes = tf.clip_by_value(sizes, 0, shape[1:3])
     return _portable(
-        features, boxes, box_indices, (bins_y, bins_x), spatial_scale, sampling_ratio, aligned
+        features,
+        boxes,
+        box_indices,
+        sizes,
+        (bins_y, bins_x),
+        spatial_scale,
+        sampling_ratio,
+        aligned,
     )
 
 
@@ -63,6 +78,7 @@ def _portable(
     features: tf.Tensor,
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
+    sizes: tf.Tensor,
     bins: tuple[int, int],
     spatial_scale: float,
     sampling_ratio: int,
@@ -86,6 +102,7 @@ def _portable(
             return _pooling_matrix(
                 boxes[chunk] * spatial_scale,
                 box_indices[chunk],
+                sizes,
                 (batch, height, width),
                 bins,
                 sampling_ratio,
@@ -137,6 +154,7 @@ def _portable(
 def _pooling_matrix(
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
+    sizes: tf.Tensor,
     shape: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     bins: tuple[int, int],
     sampling_ratio: int,
@@ -150,8 +168,9 @@ def _pooling_matrix(
     extent = boxes[:, 2:] - boxes[:, :2]
     if not aligned:
         extent = tf.maximum(extent, 1.0)
-    wy = _axis_weights(boxes[:, 1], extent[:, 1], bins[0], height, sampling_ratio)
-    wx = _axis_weights(boxes[:, 0], extent[:, 0], bins[1], width, sampling_ratio)
+    own = tf.gather(sizes, box_indices)
+    wy = _axis_weights(boxes[:, 1], extent[:, 1], bins[0], height, own[:, 0], sampling_ratio)
+    wx = _axis_weights(boxes[:, 0], extent[:, 0], bins[1], width, own[:, 1], sampling_ratio)
     wy = tf.where(finite[:, None, None], wy, 0.0)
 
     first_y, count_y = _nonzero_range(wy)
@@ -188,13 +207,20 @@ def _nonzero_range(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _axis_weights(
-    start: tf.Tensor, extent: tf.Tensor, bins: int, size: tf.Tensor, sampling_ratio: int
+    start: tf.Tensor,
+    extent: tf.Tensor,
+    bins: int,
+    size: tf.Tensor,
+    own: tf.Tensor,
+    sampling_ratio: int,
 ) -> tf.Tensor:
     """How much each of `size` cells counts in each bin along one axis: float32 [R, bins, size].
 
-    Samples beyond one cell outside the map count nothing; those in the border cell are clamped.
+    The map ends after `own` [R] of them. Samples beyond one cell outside of it count nothing; those
+    in the border cell are clamped.
     """
-    limit = tf.cast(size, tf.float32)
+    own = own[:, None, None]
+    limit = tf.cast(own, tf.float32)
     bin_extent = extent / bins
     if sampling_ratio > 0:
         samples = tf.fill(tf.shape(extent), float(sampling_ratio))
@@ -210,17 +236,18 @@ def _axis_weights(
     else:
         skipped = tf.math.floor((-1.0 - bin_start) / tf.maximum(step, 0.5)[:, None]) - 1.0
         skipped = tf.clip_by_value(skipped, 0.0, tf.maximum(samples, 0.0)[:, None])
-        longest = tf.reduce_max(tf.minimum(samples, 2.0 * (limit + 4.0)), 0)
+        longest = tf.reduce_max(tf.minimum(samples, 2.0 * (tf.cast(size, tf.float32) + 4.0)), 0)
         longest = tf.cast(tf.maximum(longest, 0.0), tf.int32)
     index = skipped[:, :, None] + tf.range(tf.cast(longest, tf.float32))
     position = bin_start[:, :, None] + (index + 0.5) * step[:, None, None]
     inside = (index < samples[:, None, None]) & (position >= -1.0) & (position <= limit)
+    inside &= own > 0
     position = tf.clip_by_value(position, 0.0, limit - 1.0)
     low = tf.math.floor(position)
     fraction = position - low
     share = tf.where(inside, 1.0 / tf.maximum(samples, 1.0)[:, None, None], 0.0)
     low = tf.where(inside, tf.cast(low, tf.int32), 0)
-    high = tf.minimum(low + 1, size - 1)
+    high = tf.minimum(low + 1, tf.maximum(own, 1) - 1)
     rows = tf.reshape(tf.range(tf.shape(start)[0] * bins), [-1, bins, 1]) * size
     return tf.reshape(
         tf.math.unsorted_segment_sum(

@@ -150,7 +150,7 @@ def _load(args: argparse.Namespace) -> Predictor:
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor
 
-        return Predictor(args.model, args.device)
+        return Predictor(args.model, args.device, args.padding)
 
 
 def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -249,6 +249,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
+    )
+    parser.add_argument(
+        "--padding",
+        choices=("own", "detectron2"),
+        default="own",
+        help="own: an image's results do not depend on the others of its batch (default); "
+        "detectron2: every image sees the padding of all, as in a batch of Detectron2's",
     )
     parser.add_argument(
         "--evaluate",

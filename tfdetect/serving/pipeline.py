@@ -5,16 +5,36 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.postprocess import Postprocessor
-from tfdetect.modeling.preprocess import Preprocessor
+from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
+
+# What is made of the padding in a batch of images of different sizes.
+PADDINGS = ("own", "detectron2")
 
 
 class Pipeline(tf.Module):
-    """Preprocessing, the model and the postprocessing of its results, as one function."""
+    """Preprocessing, the model and the postprocessing of its results, as one function.
 
-    def __init__(self, cfg: CfgNode, model: tf.Module):
+    Args:
+        cfg: the whole configuration.
+        model: of `build_model`.
+        padding: "own", and an image's results are those that it gets alone, whatever else is in
+            the batch; or "detectron2", which lets every image see all of the batch's padding, so
+            that its results depend on the largest one (for comparison with Detectron2, which
+            evaluates images one by one).
+
+    Raises:
+        InputError: there is no such padding, or the configuration describes no pipeline.
+    """
+
+    def __init__(self, cfg: CfgNode, model: tf.Module, padding: str = "own"):
         super().__init__()
+        if padding not in PADDINGS:
+            raise InputError(f"padding {padding!r}: it is {' or '.join(PADDINGS)}")
+        self._own_padding = padding == "own"
         self.model = model
         self._preprocess = Preprocessor(cfg, model.size_divisibility)
         self._postprocess = Postprocessor(cfg)
@@ -48,8 +68,9 @@ class Pipeline(tf.Module):
             [H, W] holds the largest.
         """
         batch, resized_sizes = self._preprocess(images, sizes)
-        outputs, _ = self.model(batch, resized_sizes)
-        return self._postprocess(outputs, tf.shape(batch)[1:3], resized_sizes, sizes)
+        padded, extents = self._pad(batch, resized_sizes)
+        outputs, _ = self.model(batch, resized_sizes, extents)
+        return self._postprocess(outputs, padded, resized_sizes, sizes)
 
     @tf.function(
         input_signature=[
@@ -77,5 +98,14 @@ class Pipeline(tf.Module):
         boxes, counts = transform_proposals(
             proposals, counts, sizes, resized_sizes, **self._proposal_options
         )
-        outputs, _ = self.model(batch, resized_sizes, boxes, counts)
-        return self._postprocess(outputs, tf.shape(batch)[1:3], resized_sizes, sizes)
+        padded, extents = self._pad(batch, resized_sizes)
+        outputs, _ = self.model(batch, resized_sizes, boxes, counts, extents)
+        return self._postprocess(outputs, padded, resized_sizes, sizes)
+
+    def _pad(self, batch: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, Extents]:
+        """The part of the batch that is each image's, int32 [B, 2]; and what the model is told."""
+        if not self._own_padding:
+            shape = tf.shape(batch)
+            return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
+        padded = padded_sizes(sizes, self.model.size_divisibility)
+        return padded, Extents(padded)

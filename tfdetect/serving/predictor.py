@@ -32,6 +32,7 @@ class Predictor:
     Args:
         directory: what convert_d2.py wrote.
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
+        padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
 
     Attributes:
         cfg: the model's configuration.
@@ -46,12 +47,17 @@ class Predictor:
         InputError: the directory holds no usable model, or there is no such device.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], device: str | None = None):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        device: str | None = None,
+        padding: str = "own",
+    ):
         place = None if device is None else _find_device(device)
         with tf.device(place):
             cfg, model, metadata = load_model(directory)
             fold_norms(model)
-            self._set_up(cfg, model, metadata, place)
+            self._set_up(cfg, model, metadata, place, padding)
 
     @classmethod
     def of_model(cls, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> Predictor:
@@ -63,16 +69,21 @@ class Predictor:
             metadata: as in a model directory.
         """
         predictor = cls.__new__(cls)
-        predictor._set_up(cfg, model, metadata, None)
+        predictor._set_up(cfg, model, metadata, None, "own")
         return predictor
 
     def _set_up(
-        self, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any], device: str | None
+        self,
+        cfg: CfgNode,
+        model: tf.Module,
+        metadata: dict[str, Any],
+        device: str | None,
+        padding: str,
     ) -> None:
         self.cfg = cfg
         self._metadata = metadata
         self._device = device
-        self._pipeline = Pipeline(cfg, model)
+        self._pipeline = Pipeline(cfg, model, padding)
         self.class_names: list[str] = self._metadata["class_names"]
         self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
         self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")
@@ -101,7 +112,7 @@ class Predictor:
 
         Args:
             images: one uint8 [H, W, 3] array in BGR order (as `cv2.imread` gives), or several of
-                any sizes, which go through the network together, padded as Detectron2 pads them.
+                any sizes, which go through the network together; each gets what it gets alone.
             proposals: of each image float [P, 4], (x1, y1, x2, y2) in its pixels, the best first;
                 for a model with MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, and only there.
 

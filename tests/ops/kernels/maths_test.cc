@@ -59,9 +59,10 @@ std::vector<float> HostileBoxes() {
   return boxes;
 }
 
-// The definition of ROIAlign, sample by sample; boxes must be sane.
-float SlowRoiAlign(const RoiAlignShape& s, const float* image, const float* box, int ph, int pw,
-                   int64_t c) {
+// The definition of ROIAlign, sample by sample; boxes must be sane. The map has these rows and
+// columns of those in memory.
+float SlowRoiAlign(const RoiAlignShape& s, int64_t rows, int64_t columns, const float* image,
+                   const float* box, int ph, int pw, int64_t c) {
   const float offset = s.aligned ? 0.5f : 0.0f;
   const float x1 = box[0] * s.spatial_scale - offset, y1 = box[1] * s.spatial_scale - offset;
   float width = box[2] * s.spatial_scale - offset - x1;
@@ -78,12 +79,12 @@ float SlowRoiAlign(const RoiAlignShape& s, const float* image, const float* box,
     for (int ix = 0; ix < grid_w; ++ix) {
       float y = y1 + ph * bin_h + (iy + 0.5f) * bin_h / grid_h;
       float x = x1 + pw * bin_w + (ix + 0.5f) * bin_w / grid_w;
-      if (y < -1 || y > s.height || x < -1 || x > s.width) continue;
-      y = std::min(std::max(y, 0.0f), static_cast<float>(s.height - 1));
-      x = std::min(std::max(x, 0.0f), static_cast<float>(s.width - 1));
+      if (y < -1 || y > rows || x < -1 || x > columns) continue;
+      y = std::min(std::max(y, 0.0f), static_cast<float>(rows - 1));
+      x = std::min(std::max(x, 0.0f), static_cast<float>(columns - 1));
       const int64_t top = static_cast<int64_t>(y), left = static_cast<int64_t>(x);
-      for (int64_t yy = top; yy <= std::min(top + 1, s.height - 1); ++yy) {
-        for (int64_t xx = left; xx <= std::min(left + 1, s.width - 1); ++xx)
+      for (int64_t yy = top; yy <= std::min(top + 1, rows - 1); ++yy) {
+        for (int64_t xx = left; xx <= std::min(left + 1, columns - 1); ++xx)
           sum += (1 - std::fabs(y - yy)) * (1 - std::fabs(x - xx)) *
                  image[(yy * s.width + xx) * s.channels + c];
       }
@@ -118,9 +119,11 @@ void TestRoiAlign(const RoiAlignShape& shape, bool hostile, float tolerance) {
     const int64_t r = i / region_size, c = i % shape.channels;
     const int64_t pw = i / shape.channels % shape.pooled_width;
     const int64_t ph = i / shape.channels / shape.pooled_width % shape.pooled_height;
-    const float expected =
-        SlowRoiAlign(shape, wide.data() + indices[r] * image_size, &boxes[4 * r],
-                     static_cast<int>(ph), static_cast<int>(pw), c);
+    const int32_t* size = shape.sizes == nullptr ? nullptr : shape.sizes + 2 * indices[r];
+    const float expected = SlowRoiAlign(
+        shape, size == nullptr ? shape.height : size[0], size == nullptr ? shape.width : size[1],
+        wide.data() + indices[r] * image_size, &boxes[4 * r], static_cast<int>(ph),
+        static_cast<int>(pw), c);
     EXPECT(std::fabs(ToFloat(output[i]) - expected) < tolerance);
   }
   // <grad, forward(features)> is <gradient(grad), features>.
@@ -143,22 +146,24 @@ void TestRoiAlign(const RoiAlignShape& shape, bool hostile, float tolerance) {
 }
 
 void TestRoiAligns() {
+  const int32_t sizes[] = {9, 17, 13, 4};
   for (const bool aligned : {true, false}) {
     for (const int ratio : {0, 2, 3}) {
       for (const bool hostile : {true, false}) {
-        TestRoiAlign<float>({2, 13, 17, 9, 7, 5, 0.125f, ratio, aligned}, hostile, 1e-5f);
-        TestRoiAlign<Half>({1, 13, 17, 40, 3, 2, 0.25f, ratio, aligned}, hostile, 2e-3f);
-        TestRoiAlign<BFloat16>({1, 1, 1, 3, 2, 2, 0.25f, ratio, aligned}, hostile, 2e-2f);
+        TestRoiAlign<float>({2, 13, 17, 9, 7, 5, 0.125f, ratio, aligned, nullptr}, hostile, 1e-5f);
+        TestRoiAlign<float>({2, 13, 17, 9, 7, 5, 0.125f, ratio, aligned, sizes}, hostile, 1e-5f);
+        TestRoiAlign<Half>({1, 13, 17, 40, 3, 2, 0.25f, ratio, aligned, nullptr}, hostile, 2e-3f);
+        TestRoiAlign<BFloat16>({1, 1, 1, 3, 2, 2, 0.25f, ratio, aligned, nullptr}, hostile, 2e-2f);
       }
     }
   }
-  const RoiAlignShape no_images = {0, 13, 17, 9, 7, 7, 0.125f, 0, true};
+  const RoiAlignShape no_images = {0, 13, 17, 9, 7, 7, 0.125f, 0, true, nullptr};
   RoiAlign<float>(no_images, nullptr, nullptr, nullptr, 0, 0, nullptr);
   EXPECT(RoiAlignGradient(no_images, nullptr, nullptr, 0).tasks() == 0);
   const std::vector<float> box = {0, 0, 8, 8};
   const int32_t index = 0;
   std::vector<float> output(49 * 4, 1.0f);
-  RoiAlign<float>({1, 0, 0, 4, 7, 7, 1.0f, 0, true}, nullptr, box.data(), &index, 0, 1,
+  RoiAlign<float>({1, 0, 0, 4, 7, 7, 1.0f, 0, true, nullptr}, nullptr, box.data(), &index, 0, 1,
                   output.data());
   for (const float value : output) EXPECT(value == 0.0f);
 }

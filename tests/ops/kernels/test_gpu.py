@@ -51,8 +51,8 @@ def roi_align(native, rng):
     with tf.GradientTape() as tape:
         tape.watch(features)
         pooled = native.tfdetect_roi_align(
-            features, boxes, indices, pooled_height=7, pooled_width=7, spatial_scale=0.25,
-            sampling_ratio=0, aligned=True,
+            features, boxes, indices, [[50, 60], [41, 33]], pooled_height=7, pooled_width=7,
+            spatial_scale=0.25, sampling_ratio=0, aligned=True,
         )  # fmt: skip
     grad = tf.constant(rng.normal(size=pooled.shape).astype(np.float32))
     return pooled, tape.gradient(pooled, features, grad)

@@ -33,6 +33,9 @@ def assert_close(actual, expected, relative=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=relative * np.abs(expected).max())
 
 
+WHOLE_MAPS = np.zeros([0, 2], np.int32)
+
+
 def roi_align_attributes(**changes):
     return {
         "pooled_height": 7,
@@ -57,6 +60,7 @@ def test_roi_align(native, oracle, aligned, ratio, size):
             features,
             rois[:, 1:],
             rois[:, 0].astype(np.int32),
+            WHOLE_MAPS,
             **roi_align_attributes(
                 pooled_height=height, pooled_width=width, sampling_ratio=ratio, aligned=aligned
             ),
@@ -78,7 +82,11 @@ def test_roi_align_of_narrow_types(native, oracle, dtype, ulp):
         with tf.GradientTape() as tape:
             tape.watch(features)
             pooled = native.tfdetect_roi_align(
-                features, rois[:, 1:], rois[:, 0].astype(np.int32), **roi_align_attributes()
+                features,
+                rois[:, 1:],
+                rois[:, 0].astype(np.int32),
+                WHOLE_MAPS,
+                **roi_align_attributes(),
             )
         gradient = tape.gradient(pooled, features, tf.cast(tf.cast(grad, dtype), working))
         assert pooled.dtype == gradient.dtype == working
@@ -95,7 +103,12 @@ def test_roi_align_is_deterministic(native):
     grad = rng.normal(size=(300, 7, 7, 16)).astype(np.float32)
     first, *others = [
         native.tfdetect_roi_align_grad(
-            grad, boxes, np.zeros(300, np.int32), [1, 32, 32, 16], **roi_align_attributes()
+            grad,
+            boxes,
+            np.zeros(300, np.int32),
+            WHOLE_MAPS,
+            [1, 32, 32, 16],
+            **roi_align_attributes(),
         ).numpy()
         for _ in range(4)
     ]
@@ -104,11 +117,12 @@ def test_roi_align_is_deterministic(native):
 
 
 def test_roi_align_refuses(native):
-    def call(features=(2, 4, 4, 3), boxes=(2, 4), indices=(0, 1), **changes):
+    def call(features=(2, 4, 4, 3), boxes=(2, 4), indices=(0, 1), sizes=(0, 2), **changes):
         return native.tfdetect_roi_align(
             tf.zeros(features),
             tf.zeros(boxes),
             tf.constant(indices, tf.int32),
+            tf.zeros(sizes, tf.int32),
             **roi_align_attributes(**changes),
         )
 
@@ -119,6 +133,8 @@ def test_roi_align_refuses(native):
         ({"indices": (0,)}, "box_indices must have shape"),
         ({"boxes": (2, 5)}, "boxes must have shape"),
         ({"features": (4, 4, 3)}, "features must have shape"),
+        ({"sizes": (1, 2)}, "sizes must have shape"),
+        ({"sizes": (2, 3)}, "sizes must have shape"),
         ({"sampling_ratio": 10**9}, "sampling_ratio"),
         ({"pooled_height": 0}, "pooled_height"),
     ]:
@@ -126,7 +142,12 @@ def test_roi_align_refuses(native):
             call(**arguments)
     with pytest.raises(tf.errors.InvalidArgumentError, match="grad must have shape"):
         native.tfdetect_roi_align_grad(
-            tf.zeros([1, 7, 7, 3]), tf.zeros([1, 4]), [0], [1, 4, 4, 5], **roi_align_attributes()
+            tf.zeros([1, 7, 7, 3]),
+            tf.zeros([1, 4]),
+            [0],
+            WHOLE_MAPS,
+            [1, 4, 4, 5],
+            **roi_align_attributes(),
         )
 
 
@@ -327,7 +348,9 @@ def test_shapes_are_known_while_tracing(native):
         ]
     )
     def trace(features, boxes, indices):
-        pooled = native.tfdetect_roi_align(features, boxes, indices, **roi_align_attributes())
+        pooled = native.tfdetect_roi_align(
+            features, boxes, indices, WHOLE_MAPS, **roi_align_attributes()
+        )
         assert pooled.shape.as_list() == [None, 7, 7, 8]
         (gradient,) = tf.gradients(pooled, [features])
         assert gradient.shape.as_list() == [None, 20, None, 8]

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, max_pool
 from tfdetect.layers.deform_conv import DeformConv2d
+from tfdetect.layers.extents import WHOLE, Extents
 
 
 class Stem(tf.Module):
@@ -17,8 +18,11 @@ class Stem(tf.Module):
         super().__init__()
         self.conv1 = Conv2d(3, out_channels, 7, stride=2, padding=3, bias=False, norm=norm)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        return max_pool(tf.nn.relu(self.conv1(x)), 3, 2, 1)
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[N, H, W, 3] to [N, H / 4, W / 4, out_channels]."""
+        x = tf.nn.relu(self.conv1(x, extents))
+        # After ReLU a zero is never more than what is in the image.
+        return max_pool(extents.strided(2).keep(x), 3, 2, 1)
 
 
 class BasicBlock(tf.Module):
@@ -26,15 +30,18 @@ class BasicBlock(tf.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm: str):
         super().__init__()
+        self.stride = stride
         self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
         self.conv1 = Conv2d(
             in_channels, out_channels, 3, stride=stride, padding=1, bias=False, norm=norm
         )
         self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1, bias=False, norm=norm)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        y = self.conv2(tf.nn.relu(self.conv1(x)))
-        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
+        y = tf.nn.relu(self.conv1(x, extents))
+        y = self.conv2(y, extents.strided(self.stride))
+        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x, extents)))
 
 
 class Deformation(NamedTuple):
@@ -73,6 +80,8 @@ class BottleneckBlock(tf.Module):
         self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
         # The original MSRA models stride in the 1 x 1, those trained with Torch in the 3 x 3.
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.stride = stride
+        self._stride_1x1 = stride_1x1
         self.conv1 = Conv2d(
             in_channels, bottleneck_channels, 1, stride=stride_1x1, bias=False, norm=norm
         )
@@ -113,17 +122,22 @@ class BottleneckBlock(tf.Module):
             )
         self.conv3 = Conv2d(bottleneck_channels, out_channels, 1, bias=False, norm=norm)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        y = tf.nn.relu(self.conv1(x))
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
+        between = extents.strided(self._stride_1x1)
+        y = tf.nn.relu(self.conv1(x, extents))
         if self.conv2_offset is None:
-            y = self.conv2(y)
+            y = self.conv2(y, between)
         else:
             offset, factor = tf.split(
-                self.conv2_offset(y), [self._offset_channels, self._factor_channels], axis=-1
+                self.conv2_offset(y, between),
+                [self._offset_channels, self._factor_channels],
+                axis=-1,
             )
-            y = self.conv2(y, offset, tf.sigmoid(factor) if self._factor_channels else None)
-        y = self.conv3(tf.nn.relu(y))
-        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+            factor = tf.sigmoid(factor) if self._factor_channels else None
+            y = self.conv2(y, offset, factor, between)
+        y = self.conv3(tf.nn.relu(y), extents.strided(self.stride))
+        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x, extents)))
 
 
 def _make_shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv2d | None:

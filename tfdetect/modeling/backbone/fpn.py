@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet
 
@@ -24,7 +25,8 @@ class LastLevelMaxPool(tf.Module):
         super().__init__()
         self.in_feature = in_feature
 
-    def __call__(self, x: tf.Tensor) -> list[tf.Tensor]:
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> list[tf.Tensor]:
+        del extents  # a cell depends on one cell
         return [x[:, ::2, ::2]]
 
 
@@ -39,9 +41,9 @@ class LastLevelP6P7(tf.Module):
         self.p6 = Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         self.p7 = Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
 
-    def __call__(self, x: tf.Tensor) -> list[tf.Tensor]:
-        p6 = self.p6(x)
-        return [p6, self.p7(tf.nn.relu(p6))]
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> list[tf.Tensor]:
+        p6 = self.p6(x, extents)
+        return [p6, self.p7(tf.nn.relu(p6), extents.strided(2))]
 
 
 class FPN(tf.Module):
@@ -86,20 +88,27 @@ class FPN(tf.Module):
             f"p{stage}": (out_channels, 2**stage) for stage in range(self._stages[0], highest + 1)
         }
 
-    def __call__(self, x: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """[N, H, W, 3] -> the levels by name (p2, p3, ...), and the bottom-up features."""
-        bottom_up, _ = self.bottom_up(x)
+    def __call__(
+        self, x: tf.Tensor, extents: Extents = WHOLE
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """[N, H, W, 3] -> the levels by name (p2, p3, ...), and the bottom-up features.
+
+        The extents are multiples of `size_divisibility`, as the batch is.
+        """
+        bottom_up, _ = self.bottom_up(x, extents)
         levels: dict[str, tf.Tensor] = {}
         top_down = None
         for name, stage in zip(reversed(self._in_features), reversed(self._stages), strict=True):
-            merged = getattr(self, f"fpn_lateral{stage}")(bottom_up[name])
+            here = extents.strided(2**stage)
+            merged = getattr(self, f"fpn_lateral{stage}")(bottom_up[name], here)
             if top_down is not None:
                 merged += nearest_double(top_down)
                 if self._average:
                     merged /= 2
             top_down = merged
-            levels[f"p{stage}"] = getattr(self, f"fpn_output{stage}")(merged)
-        above = self.top_block({**bottom_up, **levels}[self.top_block.in_feature])
+            levels[f"p{stage}"] = getattr(self, f"fpn_output{stage}")(merged, here)
+        highest = extents.strided(2 ** self._stages[-1])
+        above = self.top_block({**bottom_up, **levels}[self.top_block.in_feature], highest)
         for stage, level in enumerate(above, start=self._stages[-1] + 1):
             levels[f"p{stage}"] = level
         return {name: levels[name] for name in self.output_shapes}, bottom_up

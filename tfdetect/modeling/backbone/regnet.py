@@ -10,8 +10,9 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
-from tfdetect.layers.norm import frozen, make_norm
+from tfdetect.layers.norm import frozen, make_norm, normalize
 
 _STAGE_STRIDE = 2
 # Widths are multiples of this before they are fitted to the groups.
@@ -27,8 +28,9 @@ class SimpleStem(tf.Module):
         super().__init__()
         self.conv, self.bn = _conv_and_norm(3, out_channels, 3, norm, stride=2)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.relu(_normalize(self.bn, self.conv(x)))
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[N, H, W, 3] to [N, H / 2, W / 2, out_channels]."""
+        return tf.nn.relu(normalize(self.bn, self.conv(x, extents), extents.strided(2)))
 
 
 class SqueezeExcitation(tf.Module):
@@ -42,10 +44,9 @@ class SqueezeExcitation(tf.Module):
             "2": Conv2d(squeezed_channels, channels, 1),
         }
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        # One axis after the other, as a sum of so many terms in a row would lose digits.
-        mean = tf.reduce_mean(tf.cast(x, tf.float32), 2, keepdims=True)
-        mean = tf.reduce_mean(mean, 1, keepdims=True)
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """x: [N, H, W, channels]; the means are those of each image's own cells."""
+        mean = extents.mean(tf.cast(x, tf.float32))
         squeezed = tf.nn.relu(self.f_ex["0"](tf.cast(mean, x.dtype)))
         return x * tf.sigmoid(self.f_ex["2"](squeezed))
 
@@ -59,6 +60,7 @@ class BottleneckTransform(tf.Module):
         self, in_channels: int, out_channels: int, *, stride: int, groups: int, se: int, norm: str
     ):
         super().__init__()
+        self._stride = stride
         self.a, self.a_bn = _conv_and_norm(in_channels, out_channels, 1, norm)
         self.b, self.b_bn = _conv_and_norm(
             out_channels, out_channels, 3, norm, stride=stride, groups=groups
@@ -66,12 +68,15 @@ class BottleneckTransform(tf.Module):
         self.se = SqueezeExcitation(out_channels, se) if se else None
         self.c, self.c_bn = _conv_and_norm(out_channels, out_channels, 1, norm)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        x = tf.nn.relu(_normalize(self.a_bn, self.a(x)))
-        x = tf.nn.relu(_normalize(self.b_bn, self.b(x)))
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
+        x = tf.nn.relu(normalize(self.a_bn, self.a(x), extents))
+        x = self.b(x, extents)
+        extents = extents.strided(self._stride)
+        x = tf.nn.relu(normalize(self.b_bn, x, extents))
         if self.se is not None:
-            x = self.se(x)
-        return _normalize(self.c_bn, self.c(x))
+            x = self.se(x, extents)
+        return normalize(self.c_bn, self.c(x), extents)
 
 
 class ResBottleneckBlock(tf.Module):
@@ -83,6 +88,7 @@ class ResBottleneckBlock(tf.Module):
         self, in_channels: int, out_channels: int, *, stride: int, groups: int, se: int, norm: str
     ):
         super().__init__()
+        self.stride = stride
         self.proj = None
         if in_channels != out_channels or stride != 1:
             self.proj, self.bn = _conv_and_norm(in_channels, out_channels, 1, norm, stride=stride)
@@ -90,9 +96,12 @@ class ResBottleneckBlock(tf.Module):
             in_channels, out_channels, stride=stride, groups=groups, se=se, norm=norm
         )
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        shortcut = x if self.proj is None else _normalize(self.bn, self.proj(x))
-        return tf.nn.relu(shortcut + self.f(x))
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+        """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
+        shortcut = x
+        if self.proj is not None:
+            shortcut = normalize(self.bn, self.proj(x), extents.strided(self.stride))
+        return tf.nn.relu(shortcut + self.f(x, extents))
 
 
 class RegNet(tf.Module):
@@ -142,14 +151,18 @@ class RegNet(tf.Module):
                 raise InputError(f"MODEL.REGNETS.OUT_FEATURES: {name!r} is not one of {[*shapes]}")
         self.output_shapes = {name: shapes[name] for name in cfg.OUT_FEATURES}
 
-    def __call__(self, x: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def __call__(
+        self, x: tf.Tensor, extents: Extents = WHOLE
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """[N, H, W, 3] -> the features by name (stem, s1 .. s4); there are no other stages."""
-        x = self.stem(x)
+        x = self.stem(x, extents)
+        extents = extents.strided(2)
         features = {"stem": x}
         for name in self._stage_names:
             blocks = getattr(self, name)
             for block in range(1, len(blocks) + 1):
-                x = blocks[f"b{block}"](x)
+                x = blocks[f"b{block}"](x, extents)
+                extents = extents.strided(blocks[f"b{block}"].stride)
             features[name] = x
         return {name: features[name] for name in self.output_shapes}, {}
 
@@ -217,7 +230,3 @@ def _conv_and_norm(
         bias=False,
     )
     return conv, make_norm(norm, out_channels)
-
-
-def _normalize(norm: tf.Module | None, x: tf.Tensor) -> tf.Tensor:
-    return x if norm is None else norm(x)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.norm import frozen
 from tfdetect.modeling.backbone.blocks import BasicBlock, BottleneckBlock, Deformation, Stem
@@ -47,13 +48,17 @@ class ResNet(tf.Module):
             setattr(self, name, blocks)
         self.output_shapes = output_shapes
 
-    def __call__(self, x: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def __call__(
+        self, x: tf.Tensor, extents: Extents = WHOLE
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """[N, H, W, 3] -> the features by name (stem, res2 .. res5); there are no other stages."""
-        x = self.stem(x)
+        x = self.stem(x, extents)
+        extents = extents.strided(4)
         features = {"stem": x}
         for name in self._stage_names:
             for block in getattr(self, name):
-                x = block(x)
+                x = block(x, extents)
+                extents = extents.strided(block.stride)
             features[name] = x
         return {name: features[name] for name in self.output_shapes}, {}
 

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
@@ -34,11 +35,11 @@ class RPNHead(tf.Module):
         self.objectness_logits = Conv2d(in_channels, anchors_per_cell, 1)
         self.anchor_deltas = Conv2d(in_channels, anchors_per_cell * 4, 1)
 
-    def __call__(self, feature: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
         """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * 4], both float32."""
         convs = [self.conv] if isinstance(self.conv, Conv2d) else self.conv.values()
         for conv in convs:
-            feature = tf.nn.relu(conv(feature))
+            feature = tf.nn.relu(conv(feature, extents))
         logits = self.objectness_logits(feature)
         deltas = self.anchor_deltas(feature)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
@@ -73,7 +74,8 @@ class RPN(tf.Module):
         if rpn.HEAD_NAME != "StandardRPNHead":
             raise InputError(f"MODEL.RPN.HEAD_NAME: {rpn.HEAD_NAME!r} is not supported")
         self._in_features = list(rpn.IN_FEATURES)
-        self._anchors = AnchorGenerator(cfg, [shapes[name][1] for name in self._in_features])
+        self._strides = [shapes[name][1] for name in self._in_features]
+        self._anchors = AnchorGenerator(cfg, self._strides)
         self._weights = list(rpn.BBOX_REG_WEIGHTS)
         self._selection = {
             "nms_threshold": rpn.NMS_THRESH,
@@ -104,20 +106,21 @@ class RPN(tf.Module):
         )
 
     def __call__(
-        self, features: dict[str, tf.Tensor], image_sizes: tf.Tensor
+        self, features: dict[str, tf.Tensor], image_sizes: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Propose boxes.
 
         Args:
             features: by name, [B, H, W, C].
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
+            extents: of the images; anchors beyond them are left out.
 
         Returns:
             Proposals float32 [B, P, 4] in pixels of the network's input, zeros where there are
             fewer; their number int32 [B]; and the stages `rpn_logits_i` [B, H, W, A],
             `rpn_deltas_i` [B, H, W, 4 A] per level, `proposals` and `proposal_logits` [B, P].
         """
-        outputs = self._predict(features)
+        outputs = self._predict(features, extents)
         boxes = self._decode(outputs.anchors, outputs.deltas)
         proposals, scores, counts = select_proposals(
             boxes, outputs.logits, image_sizes, **self._selection
@@ -178,16 +181,18 @@ class RPN(tf.Module):
         )
         return proposals, counts, losses
 
-    def _predict(self, features: dict[str, tf.Tensor]) -> _Predictions:
+    def _predict(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> _Predictions:
+        """Those of every cell; beyond the extents `logits` are negative infinity."""
         inputs = [features[name] for name in self._in_features]
         stages: dict[str, tf.Tensor] = {}
         logits, deltas = [], []
-        for index, feature in enumerate(inputs):
-            level_logits, level_deltas = self.rpn_head(feature)
+        for index, (feature, stride) in enumerate(zip(inputs, self._strides, strict=True)):
+            here = extents.strided(stride)
+            level_logits, level_deltas = self.rpn_head(feature, here)
             stages[f"rpn_logits_{index}"] = level_logits
             stages[f"rpn_deltas_{index}"] = level_deltas
             batch = tf.shape(feature)[0]
-            logits.append(tf.reshape(level_logits, [batch, -1]))
+            logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, -1]))
             deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
         return _Predictions(self._anchors(inputs), logits, deltas, stages)
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import Extents
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
@@ -48,7 +49,11 @@ class CascadeROIHeads(StandardROIHeads):
         ]
 
     def _predict_boxes(
-        self, inputs: list[tf.Tensor], proposals: tf.Tensor, image_sizes: tf.Tensor
+        self,
+        inputs: list[tf.Tensor],
+        proposals: tf.Tensor,
+        image_sizes: tf.Tensor,
+        extents: Extents,
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         stages: dict[str, tf.Tensor] = {}
         scores, boxes = [], proposals
@@ -56,7 +61,7 @@ class CascadeROIHeads(StandardROIHeads):
             if index > 0:
                 # Empty boxes stay: the scores of all stages must belong to the same regions.
                 boxes = clip_boxes(boxes, image_sizes)
-            pooled = self.box_pooler(inputs, *flatten_proposals(boxes))
+            pooled = self.box_pooler(inputs, *flatten_proposals(boxes), extents)
             predictor = self.box_predictor[index]
             logits, deltas = predictor(self.box_head[index](pooled))
             stages[f"box_logits_{index}"] = per_image(logits, proposals)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.ops.roi_align import roi_align
 
 # A box of this size, in pixels, as ImageNet's images, is pooled from this level.
@@ -67,7 +68,11 @@ class RoIPooler:
         self._levels = [int(math.log2(stride)) for stride in strides]
 
     def __call__(
-        self, features: Sequence[tf.Tensor], boxes: tf.Tensor, box_indices: tf.Tensor
+        self,
+        features: Sequence[tf.Tensor],
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor,
+        extents: Extents = WHOLE,
     ) -> tf.Tensor:
         """Pool.
 
@@ -75,6 +80,7 @@ class RoIPooler:
             features: one [B, H, W, C] per stride.
             boxes: float32 [R, 4] in pixels of the network's input image.
             box_indices: int32 [R], the image of each box.
+            extents: of the images; samples do not leave that of their own.
 
         Returns:
             [R, resolution, resolution, C].
@@ -89,6 +95,7 @@ class RoIPooler:
                 1.0 / self._strides[level],
                 self._sampling_ratio,
                 self._aligned,
+                extents.strided(self._strides[level]).sizes,
             )
 
         if len(features) == 1:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
@@ -85,11 +86,12 @@ class Res5ROIHeads(tf.Module):
         proposals: tf.Tensor,
         counts: tf.Tensor,
         image_sizes: tf.Tensor,
+        extents: Extents = WHOLE,
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Detect: as `StandardROIHeads`, without keypoints."""
         feature = features[self._in_feature]
         logits, deltas = self.predict_boxes(
-            self.region_features(feature, *flatten_proposals(proposals))
+            self.region_features(feature, *flatten_proposals(proposals), extents)
         )
         logits, deltas = per_image(logits, proposals), per_image(deltas, proposals)
         detections = select_detections(
@@ -105,7 +107,8 @@ class Res5ROIHeads(tf.Module):
                 detections,
                 lambda boxes, box_indices, classes: {
                     "pred_masks": class_masks(
-                        mask_head(self.region_features(feature, boxes, box_indices)), classes
+                        mask_head(self.region_features(feature, boxes, box_indices, extents)),
+                        classes,
                     )
                 },
             )
@@ -140,10 +143,14 @@ class Res5ROIHeads(tf.Module):
         return losses
 
     def region_features(
-        self, feature: tf.Tensor, boxes: tf.Tensor, box_indices: tf.Tensor
+        self,
+        feature: tf.Tensor,
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor,
+        extents: Extents = WHOLE,
     ) -> tf.Tensor:
         """Pool boxes [R, 4] and run res5: [R, side / 2, side / 2, C]."""
-        x = self.pooler([feature], boxes, box_indices)
+        x = self.pooler([feature], boxes, box_indices, extents)
         for block in self.res5:
             x = block(x)
         return x

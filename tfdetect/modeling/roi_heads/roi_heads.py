@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
@@ -92,6 +93,7 @@ class StandardROIHeads(tf.Module):
         proposals: tf.Tensor,
         counts: tf.Tensor,
         image_sizes: tf.Tensor,
+        extents: Extents = WHOLE,
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Detect.
 
@@ -100,6 +102,7 @@ class StandardROIHeads(tf.Module):
             proposals: float32 [B, P, 4] in pixels of the network's input image.
             counts: int32 [B], how many of each image's proposals are meant.
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
+            extents: of the images; see `GeneralizedRCNN`.
 
         Returns:
             The detections: what `select_detections` gives, and `pred_masks` float32 [B, D, M, M]
@@ -108,12 +111,12 @@ class StandardROIHeads(tf.Module):
             in a cascade `box_logits_0` and so on.
         """
         inputs = [features[name] for name in self._in_features]
-        boxes, scores, stages = self._predict_boxes(inputs, proposals, image_sizes)
+        boxes, scores, stages = self._predict_boxes(inputs, proposals, image_sizes, extents)
         detections = select_detections(boxes, scores, counts, image_sizes, **self._selection)
         detections |= predict_on_detections(
             detections,
             lambda boxes, box_indices, classes: self._predict_on_boxes(
-                inputs, boxes, box_indices, classes
+                inputs, boxes, box_indices, classes, extents
             ),
         )
         return detections, stages
@@ -179,11 +182,15 @@ class StandardROIHeads(tf.Module):
         return losses, objects
 
     def _predict_boxes(
-        self, inputs: list[tf.Tensor], proposals: tf.Tensor, image_sizes: tf.Tensor
+        self,
+        inputs: list[tf.Tensor],
+        proposals: tf.Tensor,
+        image_sizes: tf.Tensor,
+        extents: Extents,
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Boxes [B, P, K * 4 or 4], scores [B, P, K + 1] of the proposals, and the stages."""
         del image_sizes  # only a cascade clips boxes on the way
-        pooled = self.box_pooler(inputs, *flatten_proposals(proposals))
+        pooled = self.box_pooler(inputs, *flatten_proposals(proposals), extents)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         logits, deltas = per_image(logits, proposals), per_image(deltas, proposals)
         boxes = apply_deltas(deltas, proposals, self._box_weights)
@@ -191,15 +198,21 @@ class StandardROIHeads(tf.Module):
         return boxes, scores, {"box_logits": logits, "box_deltas": deltas}
 
     def _predict_on_boxes(
-        self, inputs: list[tf.Tensor], boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
+        self,
+        inputs: list[tf.Tensor],
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor,
+        classes: tf.Tensor,
+        extents: Extents,
     ) -> dict[str, tf.Tensor]:
         """Masks [R, M, M] and keypoints [R, K, 3] of given boxes, where the model has the heads."""
         result = {}
         if self.mask_head is not None:
-            logits = self.mask_head(self.mask_pooler(inputs, boxes, box_indices))
+            logits = self.mask_head(self.mask_pooler(inputs, boxes, box_indices, extents))
             result["pred_masks"] = class_masks(logits, classes)
         if self.keypoint_head is not None:
-            heatmaps = self.keypoint_head(self.keypoint_pooler(inputs, boxes, box_indices))
+            pooled = self.keypoint_pooler(inputs, boxes, box_indices, extents)
+            heatmaps = self.keypoint_head(pooled)
             keypoints = decode_keypoints(heatmaps, boxes)
             result["pred_keypoints"] = tf.gather(keypoints, [0, 1, 3], axis=2)
         return result

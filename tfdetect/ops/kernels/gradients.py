@@ -27,14 +27,14 @@ for _name in (
 
 
 @tf.RegisterGradient("TfdetectRoiAlign")
-def _roi_align(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None]:
+def _roi_align(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
     """For the features only: as in torchvision, boxes have none."""
-    features, boxes, box_indices = op.inputs
+    features, boxes, box_indices, sizes = op.inputs
     attributes = {name: op.get_attr(name) for name in _ROI_ALIGN_ATTRIBUTES}
     features_grad = kernels.library().tfdetect_roi_align_grad(
-        grad, boxes, box_indices, tf.shape(features), **attributes
+        grad, boxes, box_indices, sizes, tf.shape(features), **attributes
     )
-    return features_grad, None, None
+    return features_grad, None, None, None
 
 
 @tf.RegisterGradient("TfdetectDeformConv")

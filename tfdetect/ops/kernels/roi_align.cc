@@ -145,7 +145,7 @@ void RoiAlign(const RoiAlignShape& shape, const T* features, const float* boxes,
   for (int64_t r = begin; r < end; ++r) {
     T* region = output + r * region_size;
     float* result = sums.Begin(region, region_size);
-    SampleRoi(shape, boxes + 4 * r, &axes);
+    SampleRoi(shape, boxes + 4 * r, box_indices[r], &axes);
     const T* image = features + box_indices[r] * shape.height * row_size;
     // Bins that no column reaches stay zero for every row.
     std::fill(row_sums.begin(), row_sums.end(), 0.0f);
@@ -173,7 +173,7 @@ RoiAlignGradient::RoiAlignGradient(const RoiAlignShape& shape, const float* boxe
 
 void RoiAlignGradient::Sample(int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
-    SampleRoi(shape_, boxes_ + 4 * r, &axes_[r]);
+    SampleRoi(shape_, boxes_ + 4 * r, box_indices_[r], &axes_[r]);
     std::sort(axes_[r].columns.begin(), axes_[r].columns.end(),
               [](const AxisEntry& a, const AxisEntry& b) {
                 return a.index != b.index ? a.index < b.index : a.bin < b.bin;

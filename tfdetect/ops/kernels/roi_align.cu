@@ -39,7 +39,12 @@ struct Region {
   Axis y, x;
 };
 
-__device__ Region MakeRegion(const RoiAlignShape& shape, const float* box) {
+__device__ Region MakeRegion(const RoiAlignShape& shape, const float* box, int64_t image) {
+  int rows = static_cast<int>(shape.height), columns = static_cast<int>(shape.width);
+  if (shape.sizes != nullptr) {
+    rows = min(max(shape.sizes[2 * image], 0), rows);
+    columns = min(max(shape.sizes[2 * image + 1], 0), columns);
+  }
   float corners[4];
   bool finite = true;
   for (int i = 0; i < 4; ++i) {
@@ -48,10 +53,10 @@ __device__ Region MakeRegion(const RoiAlignShape& shape, const float* box) {
     corners[i] = fminf(fmaxf(corner - (shape.aligned ? 0.5f : 0.0f), -kFarthest), kFarthest);
   }
   Region region;
-  region.y = MakeAxis(corners[1], corners[3], shape.pooled_height,
-                      static_cast<int>(shape.height), shape.sampling_ratio, shape.aligned);
-  region.x = MakeAxis(corners[0], corners[2], shape.pooled_width, static_cast<int>(shape.width),
-                      shape.sampling_ratio, shape.aligned);
+  region.y = MakeAxis(corners[1], corners[3], shape.pooled_height, rows, shape.sampling_ratio,
+                      shape.aligned);
+  region.x = MakeAxis(corners[0], corners[2], shape.pooled_width, columns, shape.sampling_ratio,
+                      shape.aligned);
   if (!finite) region.y.samples = 0.0f;
   return region;
 }
@@ -118,15 +123,18 @@ __global__ void RoiAlignKernel(RoiAlignShape shape, const T* features, const flo
   const int64_t channel = (static_cast<int64_t>(blockIdx.y) * kWarp + lane) * N;
   const bool active = channel < shape.channels;
   const int64_t image = box_indices[r];
-  const bool exists = image >= 0 && image < shape.images;
-  const Region region = MakeRegion(shape, boxes + 4 * r);
+  if (image < 0 || image >= shape.images) {  // the whole warp
+    const float zeros[N] = {};
+    if (active) StoreSums<T, N>(zeros, output + bin * shape.channels + channel);
+    return;
+  }
+  const Region region = MakeRegion(shape, boxes + 4 * r, image);
   const float top = region.y.start + static_cast<float>(ph) * region.y.bin_length;
   const float left = region.x.start + static_cast<float>(pw) * region.x.bin_length;
   int first_y, end_y, first_x, end_x;
   Touched(region.y, top, top + region.y.bin_length, &first_y, &end_y);
   Touched(region.x, left, left + region.x.bin_length, &first_x, &end_x);
-  if (!exists) end_y = first_y;
-  const T* pixels = features + (exists ? image : 0) * shape.height * shape.width * shape.channels;
+  const T* pixels = features + image * shape.height * shape.width * shape.channels;
   float sums[N] = {};
   for (int y0 = first_y; y0 < end_y; y0 += kWarp) {
     const float row_weight = y0 + lane < end_y ? Weight(region.y, ph, y0 + lane) : 0.0f;
@@ -167,7 +175,7 @@ __global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const
     const int64_t mine = first + warp * kWarp + lane;
     bool reaches = false;
     if (mine < regions && box_indices[mine] == image) {
-      const Region region = MakeRegion(shape, boxes + 4 * mine);
+      const Region region = MakeRegion(shape, boxes + 4 * mine, image);
       const Axis &y = region.y, &x = region.x;
       int first_y, end_y, first_x, end_x;
       Touched(y, y.start, y.start + shape.pooled_height * y.bin_length, &first_y, &end_y);
@@ -188,7 +196,7 @@ __global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const
     __syncthreads();
     for (int i = 0; i < count; ++i) {
       const int64_t r = first + candidates[i];
-      const Region region = MakeRegion(shape, boxes + 4 * r);
+      const Region region = MakeRegion(shape, boxes + 4 * r, image);
       const int64_t num_bins = int64_t{shape.pooled_height} * shape.pooled_width;
       const T* bins = grad + r * num_bins * shape.channels + channel;
       for (int p = 0; p < kPixels; ++p) {

@@ -61,9 +61,14 @@ void SampleAxis(float start, float length, int32_t bins, int64_t size, int32_t s
 
 }  // namespace
 
-void SampleRoi(const RoiAlignShape& shape, const float* box, RoiAxes* axes) {
+void SampleRoi(const RoiAlignShape& shape, const float* box, int32_t image, RoiAxes* axes) {
   axes->rows.clear();
   axes->columns.clear();
+  int64_t rows = shape.height, columns = shape.width;
+  if (shape.sizes != nullptr) {
+    rows = std::clamp<int64_t>(shape.sizes[2 * image], 0, rows);
+    columns = std::clamp<int64_t>(shape.sizes[2 * image + 1], 0, columns);
+  }
   float corners[4];
   for (int i = 0; i < 4; ++i) {
     const float corner = box[i] * shape.spatial_scale;
@@ -75,9 +80,8 @@ void SampleRoi(const RoiAlignShape& shape, const float* box, RoiAxes* axes) {
     width = std::max(width, 1.0f);
     height = std::max(height, 1.0f);
   }
-  SampleAxis(corners[1], height, shape.pooled_height, shape.height, shape.sampling_ratio,
-             &axes->rows);
-  SampleAxis(corners[0], width, shape.pooled_width, shape.width, shape.sampling_ratio,
+  SampleAxis(corners[1], height, shape.pooled_height, rows, shape.sampling_ratio, &axes->rows);
+  SampleAxis(corners[0], width, shape.pooled_width, columns, shape.sampling_ratio,
              &axes->columns);
   std::sort(axes->rows.begin(), axes->rows.end(), [](const AxisEntry& a, const AxisEntry& b) {
     return a.index != b.index ? a.index < b.index : a.bin < b.bin;

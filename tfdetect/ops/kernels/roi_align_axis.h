@@ -30,14 +30,16 @@ struct RoiAlignShape {
   float spatial_scale;     // features' pixels per pixel of the input image
   int32_t sampling_ratio;  // samples per bin and axis; 0 or less: as many as the bin is long
   bool aligned;            // shifted by half a pixel; else at least one pixel long
+  const int32_t* sizes;    // [images, 2], rows and columns at the top left that are each image's own
+                           // features, which end there; null: all are
 };
 
 // Boxes are cut off at this many pixels of the features from the origin: far beyond any of them,
 // and near enough that float32 tells neighbouring samples apart.
 constexpr float kFarthest = 16384.0f;
 
-// Fills `axes` for one XYXY box in pixels of the input image; empty for a box that is not finite.
-void SampleRoi(const RoiAlignShape& shape, const float* box, RoiAxes* axes);
+// Fills `axes` for one XYXY box in pixels of an input image; empty for a box that is not finite.
+void SampleRoi(const RoiAlignShape& shape, const float* box, int32_t image, RoiAxes* axes);
 
 }  // namespace tfdetect
 

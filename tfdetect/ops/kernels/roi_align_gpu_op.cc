@@ -18,9 +18,10 @@ class RoiAlignGpuOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &features = context->input(0), &boxes = context->input(1);
-    const Tensor& box_indices = context->input(2);
+    const Tensor &box_indices = context->input(2), &sizes = context->input(3);
     RoiAlignShape shape = attributes_;
-    OP_REQUIRES_OK(context, CheckRoiAlign(features.shape(), boxes, box_indices, &shape));
+    OP_REQUIRES_OK(context,
+                   CheckRoiAlign(features.shape(), boxes, box_indices, sizes, &shape));
     Tensor* output;
     const int64_t regions = boxes.dim_size(0);
     OP_REQUIRES_OK(context,
@@ -44,11 +45,11 @@ class RoiAlignGradGpuOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &grad = context->input(0), &boxes = context->input(1);
-    const Tensor& box_indices = context->input(2);
+    const Tensor &box_indices = context->input(2), &sizes = context->input(3);
     RoiAlignShape shape = attributes_;
     tensorflow::TensorShape feature_shape;
-    OP_REQUIRES_OK(context, CheckRoiAlignGrad(context->input(3), grad, boxes, box_indices, &shape,
-                                              &feature_shape));
+    OP_REQUIRES_OK(context, CheckRoiAlignGrad(context->input(4), grad, boxes, box_indices, sizes,
+                                              &shape, &feature_shape));
     Tensor* output;
     OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));
     OP_REQUIRES_OK(context, Launched(LaunchRoiAlignGradient(

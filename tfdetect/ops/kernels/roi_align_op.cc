@@ -26,6 +26,7 @@ REGISTER_OP("TfdetectRoiAlign")
     .Input("features: T")
     .Input("boxes: float")
     .Input("box_indices: int32")
+    .Input("sizes: int32")
     .Output("output: T")
     .Attr("pooled_height: int >= 1")
     .Attr("pooled_width: int >= 1")
@@ -45,13 +46,15 @@ REGISTER_OP("TfdetectRoiAlign")
       return absl::OkStatus();
     })
     .Doc("ROIAlign of torchvision for features [B, H, W, C] and XYXY boxes [R, 4] in pixels of "
-         "the input image: [R, pooled_height, pooled_width, C]. On the GPU a region whose "
-         "box_indices is out of range is zeros.");
+         "the input image: [R, pooled_height, pooled_width, C]. The features of image i end after "
+         "sizes[i] rows and columns; with sizes [0, 2] they do not end before the map. On the "
+         "GPU a region whose box_indices is out of range is zeros.");
 
 REGISTER_OP("TfdetectRoiAlignGrad")
     .Input("grad: T")
     .Input("boxes: float")
     .Input("box_indices: int32")
+    .Input("sizes: int32")
     .Input("feature_shape: int32")
     .Output("output: T")
     .Attr("pooled_height: int >= 1")
@@ -65,7 +68,7 @@ REGISTER_OP("TfdetectRoiAlignGrad")
       DimensionHandle regions;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &grad));
       TF_RETURN_IF_ERROR(Regions(c, 1, 2, &regions));
-      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(3, &features));
+      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(4, &features));
       TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
       c->set_output(0, features);
       return absl::OkStatus();
@@ -81,9 +84,10 @@ class RoiAlignOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &features = context->input(0), &boxes = context->input(1);
-    const Tensor& box_indices = context->input(2);
+    const Tensor &box_indices = context->input(2), &sizes = context->input(3);
     RoiAlignShape shape = attributes_;
-    OP_REQUIRES_OK(context, CheckRoiAlign(features.shape(), boxes, box_indices, &shape));
+    OP_REQUIRES_OK(context,
+                   CheckRoiAlign(features.shape(), boxes, box_indices, sizes, &shape));
     OP_REQUIRES_OK(context, CheckIndices(box_indices, shape.images));
     Tensor* output;
     const int64_t regions = boxes.dim_size(0);
@@ -110,11 +114,11 @@ class RoiAlignGradOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &grad = context->input(0), &boxes = context->input(1);
-    const Tensor& box_indices = context->input(2);
+    const Tensor &box_indices = context->input(2), &sizes = context->input(3);
     RoiAlignShape shape = attributes_;
     tensorflow::TensorShape feature_shape;
-    OP_REQUIRES_OK(context, CheckRoiAlignGrad(context->input(3), grad, boxes, box_indices, &shape,
-                                              &feature_shape));
+    OP_REQUIRES_OK(context, CheckRoiAlignGrad(context->input(4), grad, boxes, box_indices, sizes,
+                                              &shape, &feature_shape));
     OP_REQUIRES_OK(context, CheckIndices(box_indices, shape.images));
     Tensor* output;
     OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));

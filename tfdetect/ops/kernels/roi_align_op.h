@@ -20,10 +20,11 @@ inline absl::Status ReadRoiAlignAttributes(tensorflow::OpKernelConstruction* con
                                              shape->sampling_ratio);
 }
 
-// Fills in the features' sizes.
+// Fills in the features' shape and the images' sizes in them.
 inline absl::Status CheckRoiAlign(const tensorflow::TensorShape& features,
                                   const tensorflow::Tensor& boxes,
-                                  const tensorflow::Tensor& box_indices, RoiAlignShape* shape) {
+                                  const tensorflow::Tensor& box_indices,
+                                  const tensorflow::Tensor& sizes, RoiAlignShape* shape) {
   if (features.dims() != 4)
     return tensorflow::errors::InvalidArgument("features must have shape [B, H, W, C], not ",
                                                features.DebugString());
@@ -33,6 +34,11 @@ inline absl::Status CheckRoiAlign(const tensorflow::TensorShape& features,
   shape->height = features.dim_size(1);
   shape->width = features.dim_size(2);
   shape->channels = features.dim_size(3);
+  const bool whole = sizes.dims() == 2 && sizes.dim_size(0) == 0;
+  TF_RETURN_IF_ERROR(CheckShape(
+      sizes.dims() == 2 && sizes.dim_size(1) == 2 && (whole || sizes.dim_size(0) == shape->images),
+      "sizes", "[B, 2] or [0, 2]", sizes));
+  shape->sizes = whole ? nullptr : sizes.flat<int32_t>().data();
   if (std::max(shape->height, shape->width) < std::numeric_limits<int32_t>::max())
     return absl::OkStatus();
   return tensorflow::errors::InvalidArgument("features are too large: ", features.DebugString());
@@ -43,15 +49,16 @@ inline tensorflow::TensorShape RoiAlignOutputShape(const RoiAlignShape& shape, i
       {regions, shape.pooled_height, shape.pooled_width, shape.channels});
 }
 
-inline absl::Status CheckRoiAlignGrad(const tensorflow::Tensor& sizes,
+inline absl::Status CheckRoiAlignGrad(const tensorflow::Tensor& lengths,
                                       const tensorflow::Tensor& grad,
                                       const tensorflow::Tensor& boxes,
-                                      const tensorflow::Tensor& box_indices, RoiAlignShape* shape,
+                                      const tensorflow::Tensor& box_indices,
+                                      const tensorflow::Tensor& sizes, RoiAlignShape* shape,
                                       tensorflow::TensorShape* feature_shape) {
-  TF_RETURN_IF_ERROR(CheckVector("feature_shape", sizes, 4));
-  TF_RETURN_IF_ERROR(tensorflow::TensorShapeUtils::MakeShape(sizes.flat<int32_t>().data(), 4,
+  TF_RETURN_IF_ERROR(CheckVector("feature_shape", lengths, 4));
+  TF_RETURN_IF_ERROR(tensorflow::TensorShapeUtils::MakeShape(lengths.flat<int32_t>().data(), 4,
                                                              feature_shape));
-  TF_RETURN_IF_ERROR(CheckRoiAlign(*feature_shape, boxes, box_indices, shape));
+  TF_RETURN_IF_ERROR(CheckRoiAlign(*feature_shape, boxes, box_indices, sizes, shape));
   if (grad.shape() == RoiAlignOutputShape(*shape, boxes.dim_size(0))) return absl::OkStatus();
   return tensorflow::errors::InvalidArgument(
       "grad must have shape ", RoiAlignOutputShape(*shape, boxes.dim_size(0)).DebugString(),

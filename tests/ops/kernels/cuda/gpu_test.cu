@@ -62,8 +62,9 @@ void ExpectEqual(const char* what, const T* actual, const T* expected, int64_t n
   if (wrong > 0) Fail(what, static_cast<double>(wrong) / static_cast<double>(n));
 }
 
+// With several images, each has its own size in the features.
 template <typename T>
-void TestRoiAlign(const RoiAlignShape& shape, FloatType type, bool hostile, float tolerance) {
+void TestRoiAlign(RoiAlignShape shape, FloatType type, bool hostile, float tolerance) {
   const std::vector<float> boxes = Boxes(14, hostile);
   const int64_t regions = static_cast<int64_t>(boxes.size()) / 4;
   std::vector<int32_t> indices(regions);
@@ -76,10 +77,21 @@ void TestRoiAlign(const RoiAlignShape& shape, FloatType type, bool hostile, floa
   const DeviceArray<T> output(grad.size()), gradient(features.size());
   const DeviceArray<float> device_boxes(boxes);
   const DeviceArray<int32_t> device_indices(indices);
+  std::vector<int32_t> sizes;
+  for (int64_t i = 0; i < shape.images; ++i) {
+    sizes.push_back(static_cast<int32_t>(shape.height - i));
+    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
+  }
+  const DeviceArray<int32_t> device_sizes(sizes);
+  RoiAlignShape device_shape = shape;
+  if (shape.images > 1) {
+    shape.sizes = sizes.data();
+    device_shape.sizes = device_sizes.data();
+  }
 
   std::vector<T> expected(grad.size());
   RoiAlign(shape, features.data(), boxes.data(), indices.data(), 0, regions, expected.data());
-  CheckLaunch(LaunchRoiAlign(shape, type, device_features.data(), device_boxes.data(),
+  CheckLaunch(LaunchRoiAlign(device_shape, type, device_features.data(), device_boxes.data(),
                              device_indices.data(), regions, output.data(), nullptr));
   ExpectClose("roi_align", output.Values(), expected, tolerance);
 
@@ -89,13 +101,14 @@ void TestRoiAlign(const RoiAlignShape& shape, FloatType type, bool hostile, floa
   reference.Distribute();
   for (int64_t task = 0; task < reference.tasks(); ++task)
     reference.Run(task, grad.data(), expected_gradient.data());
-  CheckLaunch(LaunchRoiAlignGradient(shape, type, device_grad.data(), device_boxes.data(),
-                                     device_indices.data(), regions, gradient.data(), nullptr));
+  CheckLaunch(LaunchRoiAlignGradient(device_shape, type, device_grad.data(),
+                                     device_boxes.data(), device_indices.data(), regions,
+                                     gradient.data(), nullptr));
   ExpectClose("roi_align's gradient", gradient.Values(), expected_gradient, tolerance);
 }
 
 void TestRoiAlignOfMissingImage() {
-  const RoiAlignShape shape = {1, 5, 6, 3, 2, 2, 1.0f, 0, true};
+  const RoiAlignShape shape = {1, 5, 6, 3, 2, 2, 1.0f, 0, true, nullptr};
   const DeviceArray<float> boxes(std::vector<float>{0, 0, 4, 4, 0, 0, 4, 4});
   const DeviceArray<int32_t> indices(std::vector<int32_t>{-1, 1});
   const DeviceArray<float> features(std::vector<float>(5 * 6 * 3, 1.0f));
@@ -114,15 +127,15 @@ void TestRoiAligns() {
   for (const bool hostile : {false, true}) {
     for (const bool aligned : {true, false}) {
       for (const int ratio : {0, 2}) {
-        TestRoiAlign<float>({2, 6, 9, 4, 3, 2, 0.125f, ratio, aligned}, FloatType::kFloat,
+        TestRoiAlign<float>({2, 6, 9, 4, 3, 2, 0.125f, ratio, aligned, nullptr}, FloatType::kFloat,
                             hostile, 1e-5f);
       }
     }
     // More bins than lanes; more channels than a warp holds; more rows than lanes.
-    TestRoiAlign<float>({1, 36, 5, 5, 2, 34, 0.5f, 0, true}, FloatType::kFloat, hostile, 1e-5f);
-    TestRoiAlign<float>({1, 6, 7, 132, 2, 2, 0.125f, 0, true}, FloatType::kFloat, hostile, 1e-5f);
-    TestRoiAlign<Half>({1, 6, 7, 16, 2, 2, 0.125f, 0, true}, FloatType::kHalf, hostile, 2e-3f);
-    TestRoiAlign<BFloat16>({1, 6, 7, 3, 2, 2, 0.125f, 0, false}, FloatType::kBFloat16, hostile,
+    TestRoiAlign<float>({1, 36, 5, 5, 2, 34, 0.5f, 0, true, nullptr}, FloatType::kFloat, hostile, 1e-5f);
+    TestRoiAlign<float>({1, 6, 7, 132, 2, 2, 0.125f, 0, true, nullptr}, FloatType::kFloat, hostile, 1e-5f);
+    TestRoiAlign<Half>({1, 6, 7, 16, 2, 2, 0.125f, 0, true, nullptr}, FloatType::kHalf, hostile, 2e-3f);
+    TestRoiAlign<BFloat16>({1, 6, 7, 3, 2, 2, 0.125f, 0, false, nullptr}, FloatType::kBFloat16, hostile,
                            2e-2f);
   }
   TestRoiAlignOfMissingImage();

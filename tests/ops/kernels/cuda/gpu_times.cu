@@ -98,13 +98,13 @@ void TimeRoiAlign(const char* name, FloatType type, const RoiAlignShape& shape, 
 void TimeRoiAligns() {
   for (const float longest : {112.0f, 448.0f}) {
     for (const int ratio : {0, 2}) {
-      const RoiAlignShape shape = {1, 200, 304, 256, 7, 7, 0.25f, ratio, true};
+      const RoiAlignShape shape = {1, 200, 304, 256, 7, 7, 0.25f, ratio, true, nullptr};
       TimeRoiAlign<float>("float32", FloatType::kFloat, shape, longest, 1e-5f);
       TimeRoiAlign<Half>("float16", FloatType::kHalf, shape, longest, 2e-3f);
       TimeRoiAlign<BFloat16>("bfloat16", FloatType::kBFloat16, shape, longest, 1.6e-2f);
     }
   }
-  TimeRoiAlign<float>("float32", FloatType::kFloat, {2, 50, 76, 63, 14, 14, 0.0625f, 0, false},
+  TimeRoiAlign<float>("float32", FloatType::kFloat, {2, 50, 76, 63, 14, 14, 0.0625f, 0, false, nullptr},
                       400, 1e-5f);
 }
 

@@ -15,7 +15,7 @@ const char* tfdetect_roi_align(const int64_t* sizes, float spatial_scale, int sa
                                void* to, void* stream) {
   const RoiAlignShape shape = {sizes[0], sizes[1], sizes[2], sizes[3],
                                static_cast<int32_t>(sizes[4]), static_cast<int32_t>(sizes[5]),
-                               spatial_scale, sampling_ratio, aligned != 0};
+                               spatial_scale, sampling_ratio, aligned != 0, nullptr};
   const auto launch = is_gradient ? LaunchRoiAlignGradient : LaunchRoiAlign;
   return launch(shape, static_cast<FloatType>(type), from, boxes, box_indices, regions, to,
                 static_cast<GpuStream>(stream));

@@ -1,0 +1,149 @@
+"""Writing a servable as a SavedModel, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.errors import InputError
+from tfdetect.layers.freeze import untrainable
+from tfdetect.ops import kernels
+from tfdetect.ops.kernels.build import find_library
+from tfdetect.serving.servable import Servable, build
+
+OP_LIBRARY = "tfdetect_ops.so"
+"""The asset of a native SavedModel that has to be loaded before it."""
+_UNFINISHED = ".unfinished-"
+_NAMES = ("class_names", "stuff_class_names", "keypoint_names")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A SavedModel on disk.
+
+    Attributes:
+        path: its folder, SERVABLE/N.
+        size: of all its files, in bytes.
+        weights: of the variables' files, in bytes.
+        signatures: their names.
+        library: of the native operators, which has to be loaded first; None where they are
+            portable.
+    """
+
+    path: Path
+    size: int
+    weights: int
+    signatures: list[str]
+    library: Path | None
+
+
+def export(
+    model_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    ops: str = "portable",
+    dtype: str = "float32",
+    max_batch: int | None = None,
+) -> Exported:
+    """Write the SavedModel of a model directory to `output`/1, or the next number.
+
+    Args:
+        model_dir: what convert_d2.py wrote.
+        output: folder of the versions, which TensorFlow Serving calls the base path; made where it
+            is missing.
+        ops: "portable" or "native", the operators in the graph.
+        dtype: "float32" or "bfloat16", of weights and features.
+        max_batch: a larger batch is an error; None sets no limit.
+
+    Raises:
+        InputError: the model cannot be used, there are no native operators, or `output` cannot be
+            written; nothing is left there then.
+    """
+    # What no gradient is needed of is not trainable, so that nobody who loads it trains it.
+    with kernels.implementation(ops), untrainable(), _new_version(Path(output)) as (folder, path):
+        cfg, model, metadata = load_model(model_dir)
+        servable = build(cfg, model, tf.dtypes.as_dtype(dtype), max_batch)
+        _write(servable, metadata, folder, with_library=ops == "native")
+    sizes = {file: file.stat().st_size for file in path.rglob("*") if file.is_file()}
+    return Exported(
+        path=path,
+        size=sum(sizes.values()),
+        weights=sum(size for file, size in sizes.items() if file.parent.name == "variables"),
+        signatures=list(servable.signatures),
+        library=path / "assets" / OP_LIBRARY if ops == "native" else None,
+    )
+
+
+def _write(
+    servable: Servable, metadata: dict[str, Any], folder: Path, *, with_library: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        files = []
+        for key in _NAMES:
+            names = metadata.get(key) or []
+            if names:
+                file = Path(temporary, f"{key}.txt")
+                # One to a line, so no line break within.
+                lines = [" ".join(name.split()) + "\n" for name in names]
+                file.write_text("".join(lines), encoding="utf-8")
+                files.append(file)
+        if with_library:
+            source = find_library()
+            assert source is not None  # `kernels.implementation` has loaded it
+            files.append(Path(shutil.copy(source, Path(temporary, OP_LIBRARY))))
+        root = servable.root()
+        root.assets = [tf.saved_model.Asset(str(file)) for file in files]
+        try:
+            tf.saved_model.save(root, str(folder), signatures=servable.signatures)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+            raise InputError(
+                f"{folder.parent}: cannot be written ({reason}), choose another place"
+            ) from error
+
+
+@contextlib.contextmanager
+def _new_version(output: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder to write to, and what it is renamed to at the end; after an error it is gone."""
+    created = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        handle = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"{output}: cannot be written ({error.strerror}), choose another place"
+        ) from error
+    try:
+        # Whoever has the lock is alone, so that what else is unfinished was killed.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for left in output.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=output))
+        except OSError as error:
+            raise InputError(
+                f"{output}: cannot be written ({error.strerror}), choose another place"
+            ) from error
+        try:
+            versions = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
+            version = output / str(max(versions, default=0) + 1)
+            yield unfinished, version
+            unfinished.chmod(0o755)  # mkdtemp's is nobody's but the owner's
+            unfinished.rename(version)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if created:
+                with contextlib.suppress(OSError):  # the version is in it
+                    output.rmdir()
+    finally:
+        os.close(handle)

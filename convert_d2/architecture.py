@@ -50,6 +50,14 @@ def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     return result
 
 
+def pooler_options(kind: str, sampling_ratio: int) -> dict[str, Any]:
+    """The same pooler for all heads, by key."""
+    heads = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
+    return {f"MODEL.{head}.POOLER_TYPE": kind for head in heads} | {
+        f"MODEL.{head}.POOLER_SAMPLING_RATIO": sampling_ratio for head in heads
+    }
+
+
 def fits(cfg: CfgNode, found: Mapping[str, Any]) -> bool:
     """Whether a configuration's model has the names and shapes that `architecture` found this in.
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from yacs.config import CfgNode
 
-from convert_d2 import detectron, maskrcnn_benchmark, torchvision
 from convert_d2.architecture import architecture
 from convert_d2.caffe2_names import is_caffe2
+from convert_d2.detectron import from_detectron, is_detectron
+from convert_d2.maskrcnn_benchmark import (
+    from_maskrcnn_benchmark,
+    is_maskrcnn_benchmark,
+    maskrcnn_benchmark_options,
+)
+from convert_d2.tensorpack import (
+    from_tensorpack,
+    is_tensorpack,
+    tensorpack_architecture,
+    tensorpack_options,
+)
+from convert_d2.torchvision import from_torchvision, is_torchvision, torchvision_options
 from tfdetect.config import load_config
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
@@ -24,10 +36,6 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Arrays = Mapping[str, np.ndarray]
 
 
-def _unchanged(arrays: Arrays) -> dict[str, np.ndarray]:
-    return dict(arrays)
-
-
 @dataclass(frozen=True)
 class Lineage:
     """A library whose checkpoints are read.
@@ -35,36 +43,38 @@ class Lineage:
     Attributes:
         name: what it is called.
         recognize: whether arrays of these names are a detector of the library.
-        to_detectron2: its arrays, in PyTorch's layout, as Detectron2's state dict.
-        options: what its configuration always has, by key; None where a checkpoint does not tell
-            its configuration (Detectron2's, whose own YAML has to be given).
+        to_detectron2: its arrays, in its own layout, as Detectron2's state dict.
+        options: keys and values of its configuration, beside what `architecture` finds in its
+            arrays and given that; None for Detectron2, whose own YAML has to be given.
     """
 
     name: str
     recognize: Callable[[Iterable[str]], bool]
-    to_detectron2: Callable[[Arrays], dict[str, np.ndarray]] = _unchanged
-    options: Mapping[str, Any] | None = field(default=None)
+    to_detectron2: Callable[[Arrays], dict[str, np.ndarray]] = dict
+    options: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+
+
+def _from_tensorpack(arrays: Arrays) -> dict[str, np.ndarray]:
+    arrays = {name.removesuffix(":0"): array for name, array in arrays.items()}
+    layers = tensorpack_architecture(arrays)
+    return from_tensorpack(arrays, load_config(_base(layers), _as_options(layers)))
 
 
 DETECTRON2 = Lineage("Detectron2", lambda names: any("roi_heads." in name for name in names))
 _OTHERS = (
-    Lineage(
-        "torchvision",
-        torchvision.is_torchvision,
-        torchvision.from_torchvision,
-        torchvision.OPTIONS,
-    ),
+    Lineage("torchvision", is_torchvision, from_torchvision, torchvision_options),
     Lineage(
         "maskrcnn-benchmark",
-        maskrcnn_benchmark.is_maskrcnn_benchmark,
-        maskrcnn_benchmark.from_maskrcnn_benchmark,
-        maskrcnn_benchmark.OPTIONS,
+        is_maskrcnn_benchmark,
+        from_maskrcnn_benchmark,
+        maskrcnn_benchmark_options,
     ),
+    Lineage("Detectron", is_detectron, from_detectron, maskrcnn_benchmark_options),
     Lineage(
-        "Detectron",
-        detectron.is_detectron,
-        detectron.from_detectron,
-        maskrcnn_benchmark.OPTIONS,
+        "tensorpack",
+        lambda names: is_tensorpack(name.removesuffix(":0") for name in names),
+        _from_tensorpack,
+        tensorpack_options,
     ),
 )
 
@@ -100,21 +110,16 @@ def make_config(lineage: Lineage, arrays: Arrays, changes: list[str], source: st
     """
     try:
         options = architecture({name: array.shape for name, array in arrays.items()})
-        options |= _poolers(options)
+        options |= lineage.options(options) if lineage.options else {}
+        keypoints = options["MODEL.KEYPOINT_ON"]
     except (KeyError, IndexError) as error:
         raise InputError(
             f"{source}: looks like {lineage.name}'s, but is none of its R-CNNs (no {error}); "
             "give a Faster, Mask or Keypoint R-CNN with FPN or C4"
         ) from None
-    options |= dict(lineage.options or {})
-    if lineage.name != "torchvision":
-        # In Detectron's ResNeXts, as in all that were not MSRA's.
-        options["MODEL.RESNETS.STRIDE_IN_1X1"] = options["MODEL.RESNETS.NUM_GROUPS"] == 1
-    dataset = "keypoints_coco_2017" if options["MODEL.KEYPOINT_ON"] else "coco_2017"
+    dataset = "keypoints_coco_2017" if keypoints else "coco_2017"
     options |= {"DATASETS.TRAIN": [f"{dataset}_train"], "DATASETS.TEST": [f"{dataset}_val"]}
-    fpn = options["MODEL.BACKBONE.NAME"] == "build_resnet_fpn_backbone"
-    base = CONFIGS / ("Base-RCNN-FPN.yaml" if fpn else "Base-RCNN-C4.yaml")
-    return load_config(base, [str(x) for pair in options.items() for x in pair] + changes)
+    return load_config(_base(options), _as_options(options) + changes)
 
 
 def torchvision_names(classes: int) -> catalog.DatasetMetadata | None:
@@ -132,9 +137,10 @@ def torchvision_names(classes: int) -> catalog.DatasetMetadata | None:
     )
 
 
-def _poolers(options: Mapping[str, Any]) -> dict[str, Any]:
+def _base(options: Mapping[str, Any]) -> Path:
     fpn = options["MODEL.BACKBONE.NAME"] == "build_resnet_fpn_backbone"
-    heads = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
-    return {f"MODEL.{head}.POOLER_TYPE": "ROIAlign" for head in heads} | {
-        f"MODEL.{head}.POOLER_SAMPLING_RATIO": 2 if fpn else 0 for head in heads
-    }
+    return CONFIGS / ("Base-RCNN-FPN.yaml" if fpn else "Base-RCNN-C4.yaml")
+
+
+def _as_options(options: Mapping[str, Any]) -> list[str]:
+    return [str(item) for pair in options.items() for item in pair]

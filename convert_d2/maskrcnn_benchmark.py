@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from convert_d2.architecture import pooler_options
 from convert_d2.renaming import (
     Rule,
     background_last,
@@ -16,14 +17,6 @@ from convert_d2.renaming import (
     without_epsilon,
 )
 
-# Detectron's too.
-OPTIONS: dict[str, Any] = {
-    "MODEL.CONVENTIONS": "maskrcnn_benchmark",
-    "MODEL.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
-    "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
-    "INPUT.FORMAT": "BGR",
-}
-
 
 def is_maskrcnn_benchmark(names: Iterable[str]) -> bool:
     """Whether arrays of these names are a detector of maskrcnn-benchmark."""
@@ -31,6 +24,19 @@ def is_maskrcnn_benchmark(names: Iterable[str]) -> bool:
         "backbone.body.stem.conv1.weight",
         "rpn.head.cls_logits.weight",
     } <= {name.removeprefix("module.") for name in names}
+
+
+def maskrcnn_benchmark_options(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration of a model of maskrcnn-benchmark's has, and of Detectron's."""
+    fpn = found["MODEL.BACKBONE.NAME"] == "build_resnet_fpn_backbone"
+    return {
+        "MODEL.CONVENTIONS": "maskrcnn_benchmark",
+        "MODEL.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
+        "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
+        # MSRA's ResNets have the stride there, ResNeXts have not.
+        "MODEL.RESNETS.STRIDE_IN_1X1": found["MODEL.RESNETS.NUM_GROUPS"] == 1,
+        "INPUT.FORMAT": "BGR",
+    } | pooler_options("ROIAlign", 2 if fpn else 0)
 
 
 def from_maskrcnn_benchmark(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

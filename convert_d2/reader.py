@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from convert_d2.legacy_torch import MAGIC_NUMBER, read_legacy_torch
+from convert_d2.npz import is_npz, read_npz
 from convert_d2.objects import TORCH_DTYPES, Array, Storage, Tensor
 from convert_d2.unpickle import unpickle
 from tfdetect.errors import InputError
@@ -39,7 +40,7 @@ class Checkpoint:
         source: the file's name, without its folder.
         sha256: of the file, hexadecimal.
         author: what the file says of its origin, such as "Detectron2 Model Zoo".
-        format: "pkl" (a pickle of NumPy arrays) or "pth" (torch's, archive or older).
+        format: "pkl" (a pickle of NumPy arrays), "pth" (torch's, archive or older) or "npz".
         ignored: what lies beside the weights: "optimizer", "scheduler", "iteration", ...
     """
 
@@ -52,7 +53,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a `.pkl` of Detectron2's model zoo or a `.pth` of `torch.save`, by its content.
+    """Read a `.pkl` of a model zoo, a `.pth` of `torch.save` or an `.npz`, by its content.
 
     A zoo file is {"model": arrays, "__author__": text}, written by Python 2 or 3 and any NumPy; a
     `.pth` has {"model": tensors} with the state of the training beside it. Both may also be the
@@ -92,7 +93,12 @@ def _read(path: Path, file: BinaryIO, content: mmap.mmap) -> Checkpoint:
         content.seek(0)
         read_storage: ReadStorage | None = None
         if content[:2] == b"PK":
-            root, read_storage = _open_archive(source, file, size, bar.update)
+            with _damage_named(source):
+                archive = zipfile.ZipFile(file)
+                npz = read_npz(archive, source, size, bar.update) if is_npz(archive) else None
+            if npz is not None:
+                return Checkpoint(npz, path.name, digest.hexdigest(), None, "npz", ())
+            root, read_storage = _open_archive(source, archive, size, bar.update)
         elif content[:1] == b"\x80":
             root = unpickle(content, source, size)
             if root == MAGIC_NUMBER:
@@ -118,16 +124,14 @@ def _read(path: Path, file: BinaryIO, content: mmap.mmap) -> Checkpoint:
 
 
 def _open_archive(
-    source: str, file: BinaryIO, size: int, progress: Callable[[int], Any]
+    source: str, archive: zipfile.ZipFile, size: int, progress: Callable[[int], Any]
 ) -> tuple[Any, ReadStorage]:
     """Open torch's zip archive: FOLDER/data.pkl, with the storages in FOLDER/data/KEY.
 
     Returns:
         What the pickle holds, and a function that reads the bytes of one storage, once.
     """
-    with _damage_named(source):
-        archive = zipfile.ZipFile(file)
-        entries = archive.infolist()
+    entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InputError(f"{source}: is a compressed zip, which torch does not write; {_RESAVE}")
     if sum(entry.file_size for entry in entries) > size:

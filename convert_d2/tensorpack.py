@@ -8,15 +8,20 @@ background is class 0 and has box deltas too, which nothing reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from yacs.config import CfgNode
 
+from convert_d2.architecture import pooler_options
 from tfdetect.errors import InputError
 
-_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# The depths that tensorpack's own converter knows.
+_WRITTEN_DEPTHS = (50, 101)
+# What a training checkpoint has beside the weights.
+_TRAINING = re.compile(r".*/Momentum|global_step|learning_rate")
 _BATCH_NORM = {
     "weight": "bn/gamma",
     "bias": "bn/beta",
@@ -41,7 +46,7 @@ def tensorpack_config(cfg: CfgNode) -> list[tuple[str, Any]]:
     _require("META_ARCHITECTURE", model.META_ARCHITECTURE, ("GeneralizedRCNN",))
     _require("PROPOSAL_GENERATOR.NAME", model.PROPOSAL_GENERATOR.NAME, ("RPN",))
     _require("ROI_HEADS.NAME", model.ROI_HEADS.NAME, heads)
-    _require("RESNETS.DEPTH", model.RESNETS.DEPTH, tuple(_BLOCKS))
+    _require("RESNETS.DEPTH", model.RESNETS.DEPTH, _WRITTEN_DEPTHS)
     _require("RESNETS.NUM_GROUPS", model.RESNETS.NUM_GROUPS, (1,))
     _require("RESNETS.RES5_DILATION", model.RESNETS.RES5_DILATION, (1,))
     _require("ROI_BOX_HEAD.POOLER_TYPE", model.ROI_BOX_HEAD.POOLER_TYPE, ("ROIAlignV2",))
@@ -109,12 +114,12 @@ def to_tensorpack(
 
 
 def from_tensorpack(arrays: Mapping[str, np.ndarray], cfg: CfgNode) -> dict[str, np.ndarray]:
-    """tensorpack's arrays as a state dict of Detectron2; what is no weight is left out.
+    """tensorpack's arrays as a state dict of Detectron2, without what only training needs.
 
-    Group normalisation is understood here too. What is missing stays missing, for
-    `assign_state_dict` to say, and so do arrays of no known name.
+    Group normalisation is understood here too. What is missing, and arrays of no known name, which
+    stay as they are, are for `assign_state_dict` to complain of.
     """
-    left = dict(arrays)
+    left = {name: array for name, array in arrays.items() if not _TRAINING.fullmatch(name)}
     result: dict[str, np.ndarray] = {}
     for ours, theirs, kind in _layers(cfg):
         parts = {}
@@ -136,9 +141,47 @@ def from_tensorpack(arrays: Mapping[str, np.ndarray], cfg: CfgNode) -> dict[str,
     return result | left
 
 
-def is_tensorpack(names: Mapping[str, Any]) -> bool:
+def tensorpack_architecture(names: Iterable[str]) -> dict[str, Any]:
+    """The keys of Detectron2's configuration that settle which layers a model of tensorpack has."""
+    names = set(names)
+    fpn = "fpn/lateral_1x1_c2/W" in names
+    cascade = "cascade_rcnn_stage1/outputs/class/W" in names
+    inner = "cascade_rcnn_stage1/head" if cascade else "fastrcnn"
+    blocks = sum(f"group2/block{block}/conv1/W" in names for block in range(40))
+    one_stage = "StandardROIHeads" if fpn else "Res5ROIHeads"
+    return {
+        "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone" if fpn else "build_resnet_backbone",
+        "MODEL.RESNETS.DEPTH": {6: 50, 23: 101}.get(blocks, 152),
+        "MODEL.ROI_HEADS.NAME": "CascadeROIHeads" if cascade else one_stage,
+        "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": cascade,
+        "MODEL.ROI_BOX_HEAD.NUM_CONV": sum(f"{inner}/conv{k}/W" in names for k in range(9)),
+        "MODEL.ROI_BOX_HEAD.NUM_FC": sum(f"{inner}/fc{k}/W" in names for k in ("", 6, 7)),
+        "MODEL.MASK_ON": "maskrcnn/conv/W" in names,
+        "MODEL.ROI_MASK_HEAD.NUM_CONV": sum(f"maskrcnn/fcn{k}/W" in names for k in range(9)),
+    }
+
+
+def is_tensorpack(names: Iterable[str]) -> bool:
     """Whether arrays of these names are a model of tensorpack."""
-    return "conv0/W" in names and "rpn/conv0/W" in names
+    return {"conv0/W", "rpn/conv0/W"} <= set(names)
+
+
+def tensorpack_options(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration of a model of tensorpack's has, as its `config.py` does by default.
+
+    It measures boxes as Detectron2. What stays different: it resizes images of 8 bits with OpenCV,
+    scales boxes back by one factor for both axes, and grows a box to at most 1333 / 16 of its size.
+    """
+    fpn = found["MODEL.BACKBONE.NAME"] == "build_resnet_fpn_backbone"
+    return {
+        "MODEL.CONVENTIONS": "tensorpack",
+        "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
+        "MODEL.PIXEL_STD": [57.375, 57.12, 58.395],
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        "INPUT.FORMAT": "BGR",
+        # With FPN, tensorpack rounds it up to a multiple of 32.
+        "INPUT.MAX_SIZE_TEST": 1344 if fpn else 1333,
+    } | pooler_options("ROIAlignV2", 2)
 
 
 def _require(key: str, value: Any, known: tuple) -> None:

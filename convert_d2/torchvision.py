@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from convert_d2.architecture import pooler_options
 from convert_d2.renaming import (
     Rule,
     background_last,
@@ -16,18 +17,21 @@ from convert_d2.renaming import (
     without_epsilon,
 )
 
-OPTIONS: dict[str, Any] = {
-    "MODEL.CONVENTIONS": "torchvision",
-    "MODEL.PIXEL_MEAN": [255 * mean for mean in (0.485, 0.456, 0.406)],
-    "MODEL.PIXEL_STD": [255 * std for std in (0.229, 0.224, 0.225)],
-    "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    "INPUT.FORMAT": "RGB",
-}
-
 
 def is_torchvision(names: Iterable[str]) -> bool:
     """Whether arrays of these names are a detector of torchvision."""
     return {"backbone.body.conv1.weight", "rpn.head.cls_logits.weight"} <= set(names)
+
+
+def torchvision_options(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration of a model of torchvision's has; its images are of 0..1."""
+    return {
+        "MODEL.CONVENTIONS": "torchvision",
+        "MODEL.PIXEL_MEAN": [255 * mean for mean in (0.485, 0.456, 0.406)],
+        "MODEL.PIXEL_STD": [255 * std for std in (0.229, 0.224, 0.225)],
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        "INPUT.FORMAT": "RGB",
+    } | pooler_options("ROIAlign", 2)
 
 
 def from_torchvision(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -274,6 +274,32 @@ def test_legacy_torch(tmp_path):
     assert (checkpoint.format, checkpoint.ignored) == ("pth", ("iteration", "optimizer"))
 
 
+def test_npz(tmp_path):
+    arrays = {"conv0/W": np.asfortranarray(ARRAYS["backbone.weight"][0]), "fc/b": np.arange(3.0)}
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    checkpoint = read_checkpoint(tmp_path / "x.npz")
+    assert_same(checkpoint.arrays, arrays)
+    assert checkpoint.format == "npz"
+
+
+def test_hostile_npz(tmp_path):
+    def error(**arrays):
+        np.savez_compressed(tmp_path / "x.npz", **arrays)
+        with pytest.raises(InputError) as caught:
+            read_checkpoint(tmp_path / "x.npz")
+        return str(caught.value)
+
+    assert "refuses dtype |O" in error(a=np.array([{}], object))
+    assert "claim far more bytes" in error(a=np.zeros(1_000_000))
+    np.savez(tmp_path / "y.npz", a=np.zeros(4, np.float32))
+    data = (tmp_path / "y.npz").read_bytes()
+    broken = data.replace(b"'shape': (4,)", b"'shape': (9,)")
+    with pytest.raises(InputError, match=r"damaged|does not fit"):
+        read_checkpoint(write(tmp_path / "y.npz", broken))
+    with pytest.raises(InputError, match=r"damaged"):
+        read_checkpoint(write(tmp_path / "y.npz", data[:-30]))
+
+
 def test_legacy_torch_damaged_or_foreign(tmp_path):
     storages = {"0": np.ones(4, np.float32)}
     value = {"w": torch_tensor(legacy_storage("0", 4), (4,), (1,))}

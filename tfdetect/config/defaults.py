@@ -28,7 +28,8 @@ DEFAULTS: dict[str, Any] = {
         "DEVICE": "cuda",
         "META_ARCHITECTURE": "GeneralizedRCNN",
         # This project's own: whose way of placing anchors, measuring boxes, pooling, resizing and
-        # pasting is meant: detectron2, torchvision or maskrcnn_benchmark (which is Detectron's).
+        # pasting is meant: detectron2, torchvision, tensorpack or maskrcnn_benchmark (which is
+        # Detectron's).
         "CONVENTIONS": "detectron2",
         "WEIGHTS": "",
         # In the channel order of INPUT.FORMAT, on grey levels of 0..255.

@@ -43,13 +43,14 @@ class Conventions:
     level_epsilon: float = 1e-8
     least_proposal: float = 0.0
     least_detection: float = -1.0
-    resize: Literal["detectron2", "torchvision", "maskrcnn_benchmark"] = "detectron2"
+    resize: Literal["detectron2", "torchvision", "maskrcnn_benchmark", "tensorpack"] = "detectron2"
     masks_as_images: bool = False
     keypoint_scores: int = 3
 
 
 _BY_NAME = {
     "detectron2": Conventions(),
+    "tensorpack": Conventions(resize="tensorpack"),
     "torchvision": Conventions(
         anchors="rounded",
         level_epsilon=1e-6,
@@ -70,6 +71,14 @@ _BY_NAME = {
 }
 
 
+_PLAIN = ("StandardROIHeads", "Res5ROIHeads")
+_HEADS = {
+    "torchvision": _PLAIN,
+    "maskrcnn_benchmark": _PLAIN,
+    "tensorpack": (*_PLAIN, "CascadeROIHeads"),
+}
+
+
 def conventions(cfg: CfgNode) -> Conventions:
     """Those of MODEL.CONVENTIONS.
 
@@ -81,9 +90,7 @@ def conventions(cfg: CfgNode) -> Conventions:
         raise InputError(f"MODEL.CONVENTIONS: {name!r} is none of {', '.join(_BY_NAME)}")
     kind = (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME)
     heads = cfg.MODEL.ROI_HEADS.NAME
-    if name != "detectron2" and (
-        kind != ("GeneralizedRCNN", "RPN") or heads not in ("StandardROIHeads", "Res5ROIHeads")
-    ):
+    if name != "detectron2" and (kind != ("GeneralizedRCNN", "RPN") or heads not in _HEADS[name]):
         raise InputError(
             f"MODEL.CONVENTIONS: {name} has no {'/'.join(kind)} with {heads}; use detectron2"
         )

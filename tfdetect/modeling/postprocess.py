@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
 from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
 from tfdetect.ops.boxes import clip_boxes, nonempty
@@ -19,6 +20,7 @@ class Postprocessor:
 
     def __init__(self, cfg: CfgNode):
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        self._inclusive_boxes = conventions(cfg).inclusive_boxes
         self._logits_stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
         self._panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
         self._combination = {
@@ -53,7 +55,9 @@ class Postprocessor:
         detections = dict(outputs)
         logits = detections.pop("sem_seg_logits", None)
         if detections:
-            detections = rescale_detections(detections, from_sizes, to_sizes)
+            detections = rescale_detections(
+                detections, from_sizes, to_sizes, inclusive_boxes=self._inclusive_boxes
+            )
         if logits is None:
             return detections
         canvas = tf.reduce_max(to_sizes, 0)
@@ -96,7 +100,11 @@ def _segments_signature(count: int) -> dict[str, tf.TensorSpec]:
 
 
 def rescale_detections(
-    detections: dict[str, tf.Tensor], from_sizes: tf.Tensor, to_sizes: tf.Tensor
+    detections: dict[str, tf.Tensor],
+    from_sizes: tf.Tensor,
+    to_sizes: tf.Tensor,
+    *,
+    inclusive_boxes: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Detectron2's `detector_postprocess`, before the masks are pasted.
 
@@ -107,6 +115,8 @@ def rescale_detections(
         detections: what `GeneralizedRCNN` gives, D to an image.
         from_sizes: int32 [B, 2], (height, width) of the images that the detections are in.
         to_sizes: int32 [B, 2], of the images that they are wanted in.
+        inclusive_boxes: Detectron's way: boxes are rescaled, and given, by their last pixel, and
+            neither clipped nor dropped.
 
     Returns:
         The same keys but `region_indices`; the detections that are left come first.
@@ -114,10 +124,14 @@ def rescale_detections(
     ratio = tf.cast(to_sizes, tf.float64) / tf.cast(from_sizes, tf.float64)
     scale_xy = tf.cast(ratio, tf.float32)[:, ::-1]
     result = {key: value for key, value in detections.items() if key != "region_indices"}
-    boxes = result["pred_boxes"] * tf.concat([scale_xy, scale_xy], 1)[:, None]
-    boxes = clip_boxes(boxes, to_sizes)
-    used = tf.range(tf.shape(boxes)[1]) < result.pop("num_detections")[:, None]
-    kept = used & nonempty(boxes)
+    boxes = result["pred_boxes"]
+    kept = tf.range(tf.shape(boxes)[1]) < result.pop("num_detections")[:, None]
+    if inclusive_boxes:
+        boxes = tf.where(kept[..., None], last_pixels(boxes), 0.0)
+    boxes *= tf.concat([scale_xy, scale_xy], 1)[:, None]
+    if not inclusive_boxes:
+        boxes = clip_boxes(boxes, to_sizes)
+        kept &= nonempty(boxes)
     result["pred_boxes"] = boxes
     if "pred_keypoints" in result:
         xy, score = tf.split(result["pred_keypoints"], [2, 1], axis=-1)

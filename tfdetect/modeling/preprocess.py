@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
 
 
@@ -13,7 +14,8 @@ class Preprocessor:
     """Resize, normalise and pad as Detectron2 does at test time.
 
     `ResizeShortestEdge` with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST, (x - PIXEL_MEAN) / PIXEL_STD,
-    then zeros at the right and the bottom (`GeneralizedRCNN.preprocess_image`).
+    then zeros at the right and the bottom (`GeneralizedRCNN.preprocess_image`). With other
+    MODEL.CONVENTIONS their sizes, and torchvision's filter.
 
     Args:
         cfg: the whole configuration.
@@ -24,8 +26,8 @@ class Preprocessor:
         if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
             raise InputError(f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} is not supported; use BGR or RGB")
         self._reverse_channels = cfg.INPUT.FORMAT == "RGB"
-        self._short_edge = cfg.INPUT.MIN_SIZE_TEST
-        self._max_size = cfg.INPUT.MAX_SIZE_TEST
+        self._resize = conventions(cfg).resize
+        self._size = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, self._resize)
         self._mean = list(cfg.MODEL.PIXEL_MEAN)
         self._std = list(cfg.MODEL.PIXEL_STD)
         self._divisibility = size_divisibility
@@ -43,14 +45,12 @@ class Preprocessor:
         """
         if self._reverse_channels:
             images = images[..., ::-1]
-        resized_sizes = shortest_edge_size(sizes, self._short_edge, self._max_size)
+        resized_sizes = shortest_edge_size(sizes, *self._size)
         padded = padded_size(resized_sizes, self._divisibility)
 
         def prepare(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
             image, size, resized_size = arguments
-            resized = resize_bilinear_uint8(image[: size[0], : size[1]], resized_size)
-            normalized = (tf.cast(resized, tf.float32) - self._mean) / self._std
-            return pad_bottom_right(normalized, padded)
+            return self._prepare(image[: size[0], : size[1]], resized_size, padded)
 
         batch = tf.map_fn(
             prepare,
@@ -58,6 +58,27 @@ class Preprocessor:
             fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32),
         )
         return batch, resized_sizes
+
+    def of_one_size(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same of images that fill uint8 [B, H, W, 3] of known shape: all shapes are known."""
+        batch, height, width, _ = images.shape
+        if self._reverse_channels:
+            images = images[..., ::-1]
+        with tf.init_scope():
+            sizes = tf.constant([[height, width]] * batch)
+            resized_sizes = shortest_edge_size(sizes, *self._size).numpy()
+            padded = padded_size(resized_sizes, self._divisibility).numpy()
+        prepared = [self._prepare(image, resized_sizes[0], padded) for image in tf.unstack(images)]
+        return tf.stack(prepared), tf.constant(resized_sizes)
+
+    def _prepare(self, image: tf.Tensor, size: tf.Tensor, padded: tf.Tensor) -> tf.Tensor:
+        if self._resize in ("torchvision", "tensorpack"):
+            # Of float pixels, between their centres, also where the image becomes smaller.
+            resized = tf.image.resize(tf.cast(image, tf.float32), size, "bilinear")
+        else:
+            resized = tf.cast(resize_bilinear_uint8(image, size), tf.float32)
+        normalized = (resized - self._mean) / self._std
+        return pad_bottom_right(normalized, padded)
 
 
 def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:

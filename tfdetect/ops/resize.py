@@ -20,7 +20,7 @@ def shortest_edge_size(
         sizes: int32 [..., 2], (height, width).
         short_edge: wanted length of the shorter edge; 0 keeps the size.
         max_size: the longer edge is at most this, at the shorter one's expense.
-        rule: "detectron2"; or "torchvision" or "maskrcnn_benchmark", which round otherwise.
+        rule: whose; torchvision and maskrcnn_benchmark round otherwise, all others as Detectron2.
 
     Returns:
         int32 [..., 2]. Computed in float64 in Detectron2's order, halves rounded up. At least 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.layers.fold import fold_norms
 from tfdetect.modeling.build import takes_proposals
+from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving.pipeline import Pipeline
 
@@ -94,7 +96,7 @@ class Predictor:
         # Classes without keypoints get some from the head as well; they mean nothing.
         self.keypoint_classes: list[int] | None = self._metadata.get("keypoint_classes")
         self._paste = tf.function(
-            paste_masks,
+            functools.partial(paste_masks, as_images=conventions(cfg).masks_as_images),
             autograph=False,
             input_signature=[
                 tf.TensorSpec([None, None, None]),

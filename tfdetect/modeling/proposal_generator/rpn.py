@@ -12,6 +12,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.anchors import AnchorGenerator
+from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
 from tfdetect.modeling.proposal_generator.selection import select_proposals
@@ -81,8 +82,12 @@ class RPN(tf.Module):
             "nms_threshold": rpn.NMS_THRESH,
             "pre_nms_topk": rpn.PRE_NMS_TOPK_TEST,
             "post_nms_topk": rpn.POST_NMS_TOPK_TEST,
-            "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
+            "min_box_size": max(
+                float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE), conventions(cfg).least_proposal
+            ),
+            "inclusive_boxes": conventions(cfg).inclusive_boxes,
         }
+        self._conventions = cfg.MODEL.CONVENTIONS
         self._training_selection = self._selection | {
             "pre_nms_topk": rpn.PRE_NMS_TOPK_TRAIN,
             "post_nms_topk": rpn.POST_NMS_TOPK_TRAIN,
@@ -146,7 +151,15 @@ class RPN(tf.Module):
             Proposals and their number as above, with the limits of PRE_NMS_TOPK_TRAIN and
             POST_NMS_TOPK_TRAIN, without gradient; and `loss_rpn_cls` and `loss_rpn_loc`, divided
             by BATCH_SIZE_PER_IMAGE times the number of images (Detectron2: `RPN.losses`).
+
+        Raises:
+            InputError: the losses are Detectron2's, and MODEL.CONVENTIONS are not.
         """
+        if self._conventions != "detectron2":
+            raise InputError(
+                f"MODEL.CONVENTIONS: a model is not trained with those of {self._conventions}; "
+                "set detectron2, with which its weights can be trained further"
+            )
         outputs = self._predict(features)
         anchors = tf.concat(outputs.anchors, 0)
         logits, deltas = tf.concat(outputs.logits, 1), tf.concat(outputs.deltas, 1)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.modeling.conventions import last_pixels
+from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.roi_align import roi_align
 
 # A box of this size, in pixels, as ImageNet's images, is pooled from this level.
@@ -16,12 +20,10 @@ _CANONICAL_SIZE = 224
 _CANONICAL_LEVEL = 4
 
 
-def assign_levels(boxes: tf.Tensor, lowest: int, highest: int) -> tf.Tensor:
+def assign_levels(boxes: tf.Tensor, lowest: int, highest: int, epsilon: float = 1e-8) -> tf.Tensor:
     """The pyramid level of each box (Detectron2's `assign_boxes_to_levels`).
 
-    floor(4 + log2(sqrt(area) / 224 + 1e-8)), within [lowest, highest]. TensorFlow has no log2: the
-    logarithm is taken in float64 and rounded to float32, so that the sum rounds as PyTorch's does
-    at the sizes where the level changes (112, 224, 448 pixels).
+    floor(4 + log2(sqrt(area) / 224 + epsilon)), within [lowest, highest].
 
     Args:
         boxes: float32 [R, 4].
@@ -30,11 +32,25 @@ def assign_levels(boxes: tf.Tensor, lowest: int, highest: int) -> tf.Tensor:
         int32 [R].
     """
     size = tf.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    ratio = tf.cast(size / _CANONICAL_SIZE + 1e-8, tf.float64)
-    log2 = tf.cast(tf.math.log(ratio) / math.log(2.0), tf.float32)
-    level = tf.math.floor(_CANONICAL_LEVEL + log2)
-    level = tf.where(tf.math.is_nan(level), float(lowest), level)
-    return tf.cast(tf.clip_by_value(level, float(lowest), float(highest)), tf.int32)
+    bounds = tf.constant([_least_size(level, epsilon) for level in range(lowest + 1, highest + 1)])
+    return lowest + tf.reduce_sum(tf.cast(size[:, None] >= bounds, tf.int32), 1)
+
+
+def _least_size(level: int, epsilon: float) -> np.float32:
+    """The least float32 sqrt(area) that Detectron2 gives this level, or a higher one.
+
+    It rounds every step to float32 (112, 224 and 448 pixels are not quite where the level changes);
+    TensorFlow has no log2 to do the same with.
+    """
+
+    def reaches(size: np.float32) -> bool:
+        ratio = np.float32(size / np.float32(_CANONICAL_SIZE)) + np.float32(epsilon)
+        return np.float32(_CANONICAL_LEVEL) + np.log2(np.float64(ratio)).astype(np.float32) >= level
+
+    size = np.float32(_CANONICAL_SIZE * 2.0 ** (level - _CANONICAL_LEVEL))
+    while reaches(below := np.nextafter(size, np.float32(0))):
+        size = below
+    return size
 
 
 class RoIPooler:
@@ -46,6 +62,7 @@ class RoIPooler:
         resolution: bins along each side.
         sampling_ratio: see `roi_align`.
         strides: of the levels, each twice the one before.
+        level_epsilon, inclusive_boxes: see `Conventions`.
     """
 
     def __init__(
@@ -55,6 +72,9 @@ class RoIPooler:
         resolution: int,
         sampling_ratio: int,
         strides: Sequence[int],
+        *,
+        level_epsilon: float = 1e-8,
+        inclusive_boxes: bool = False,
     ):
         if pooler_type not in ("ROIAlign", "ROIAlignV2"):
             raise InputError(
@@ -64,6 +84,8 @@ class RoIPooler:
         self.resolution = resolution
         self._sampling_ratio = sampling_ratio
         self._aligned = pooler_type == "ROIAlignV2"
+        self._level_epsilon = level_epsilon
+        self._inclusive_boxes = inclusive_boxes
         self._strides = list(strides)
         self._levels = [int(math.log2(stride)) for stride in strides]
 
@@ -98,9 +120,22 @@ class RoIPooler:
                 extents.strided(self._strides[level]).sizes,
             )
 
+        levels = assign_levels(boxes, self._levels[0], self._levels[-1], self._level_epsilon)
+        if self._inclusive_boxes:
+            boxes = last_pixels(boxes)
+        if uses_fixed_shapes():
+            return pool_levels(
+                features,
+                boxes,
+                box_indices,
+                levels - self._levels[0],
+                self.resolution,
+                [1.0 / stride for stride in self._strides],
+                self._sampling_ratio,
+                self._aligned,
+            )
         if len(features) == 1:
             return pool(0, boxes, box_indices)
-        levels = assign_levels(boxes, self._levels[0], self._levels[-1])
         pooled, positions = [], []
         for index, level in enumerate(self._levels):
             here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
@@ -52,6 +53,7 @@ class StandardROIHeads(tf.Module):
 
     def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
         super().__init__()
+        self._conventions = conventions(cfg)
         self._in_features = input_features(cfg, shapes)
         channels = shapes[self._in_features[0]][0]
         strides = [shapes[name][1] for name in self._in_features]
@@ -213,6 +215,9 @@ class StandardROIHeads(tf.Module):
         if self.keypoint_head is not None:
             pooled = self.keypoint_pooler(inputs, boxes, box_indices, extents)
             heatmaps = self.keypoint_head(pooled)
+            if self._conventions.inclusive_boxes:
+                boxes = last_pixels(boxes)
             keypoints = decode_keypoints(heatmaps, boxes)
-            result["pred_keypoints"] = tf.gather(keypoints, [0, 1, 3], axis=2)
+            columns = [0, 1, self._conventions.keypoint_scores]
+            result["pred_keypoints"] = tf.gather(keypoints, columns, axis=2)
         return result

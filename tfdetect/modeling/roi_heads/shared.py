@@ -9,7 +9,9 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
+from tfdetect.ops.fixed import uses_fixed_shapes
 
 
 def input_features(cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> list[str]:
@@ -45,6 +47,8 @@ def make_pooler(cfg: CfgNode, key: str, strides: Sequence[int]) -> RoIPooler:
         head.POOLER_RESOLUTION,
         head.POOLER_SAMPLING_RATIO,
         strides,
+        level_epsilon=conventions(cfg).level_epsilon,
+        inclusive_boxes=conventions(cfg).inclusive_boxes,
     )
 
 
@@ -55,6 +59,8 @@ def selection_options(cfg: CfgNode) -> dict[str, Any]:
         "score_threshold": heads.SCORE_THRESH_TEST,
         "nms_threshold": heads.NMS_THRESH_TEST,
         "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+        "min_box_size": conventions(cfg).least_detection,
+        "inclusive_boxes": conventions(cfg).inclusive_boxes,
     }
 
 
@@ -84,12 +90,15 @@ def predict_on_detections(
     Args:
         detections: what `select_detections` gives, D slots for each of B images.
         predict: maps boxes float32 [R, 4], the image of each int32 [R] and their classes int32 [R]
-            to tensors [R, ...] by name. It sees only slots that hold a detection.
+            to tensors [R, ...] by name. It sees only slots that hold a detection, unless shapes are
+            to be known: then it sees all.
 
     Returns:
         The same names: [B, D, ...], zeros in the other slots.
     """
     boxes = detections["pred_boxes"]
+    if uses_fixed_shapes():
+        return _predict_on_all_slots(detections, predict)
     slots = tf.where(tf.range(boxes.shape[1]) < detections["num_detections"][:, None])
 
     def place(values: tf.Tensor) -> tf.Tensor:
@@ -102,3 +111,18 @@ def predict_on_detections(
         tf.gather_nd(detections["pred_classes"], slots),
     )
     return {name: place(values) for name, values in predicted.items()}
+
+
+def _predict_on_all_slots(
+    detections: dict[str, tf.Tensor],
+    predict: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+) -> dict[str, tf.Tensor]:
+    boxes = detections["pred_boxes"]
+    used = tf.sequence_mask(detections["num_detections"], boxes.shape[1])
+    predicted = predict(*flatten_proposals(boxes), tf.reshape(detections["pred_classes"], [-1]))
+    result = {}
+    for name, values in predicted.items():
+        placed = tf.reshape(values, [*boxes.shape[:2], *values.shape[1:]])
+        mask = tf.reshape(used, [*boxes.shape[:2]] + [1] * (len(placed.shape) - 2))
+        result[name] = tf.where(mask, placed, 0.0)
+    return result

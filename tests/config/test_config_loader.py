@@ -54,6 +54,7 @@ def test_complete_config_of_detectron2_states_every_key():
 
     path = DEMO / "joint_rcnn" / "config.yaml"
     own = (
+        "MODEL.CONVENTIONS",
         "MODEL.REGNETS",
         "INPUT.LARGE_SCALE_JITTER",
         "DATALOADER.ON_ERROR",

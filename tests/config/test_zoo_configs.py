@@ -21,6 +21,7 @@ from tfdetect.config import dump_config, get_cfg, load_config
 RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
 CONFIGS = ROOT / "configs"
 OWN_KEYS = (
+    "MODEL.CONVENTIONS",
     "MODEL.REGNETS",
     "INPUT.LARGE_SCALE_JITTER",
     "DATALOADER.ON_ERROR",

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import BatchNorm, make_norm, normalize
+from tfdetect.ops.fixed import uses_fixed_shapes
 
 
 class Conv2d(tf.Module):
@@ -99,4 +100,7 @@ class ConvTranspose2d(tf.Module):
 def max_pool(x: tf.Tensor, kernel_size: int, stride: int, padding: int) -> tf.Tensor:
     """`torch.nn.functional.max_pool2d`, NHWC: symmetric padding that never wins."""
     pad = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+    if uses_fixed_shapes():  # XLA pools with no padding of its own
+        x = tf.pad(x, pad, constant_values=float("-inf"))
+        return tf.nn.max_pool2d(x, kernel_size, stride, "VALID")
     return tf.nn.max_pool2d(x, kernel_size, stride, pad)

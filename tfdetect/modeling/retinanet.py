@@ -14,7 +14,7 @@ from tfdetect.layers.level_norm import LevelBatchNorm
 from tfdetect.layers.norm import make_norm, normalize
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.ops.boxes import apply_deltas
-from tfdetect.ops.nms import batched_nms
+from tfdetect.ops.nms import best_after_nms
 
 
 class Subnet(tf.Module):
@@ -209,23 +209,13 @@ def select_dense_detections(
     boxes, ranked = tf.concat(level_boxes, 1), tf.concat(level_logits, 1)
     labels = tf.concat(level_labels, 1)
 
-    candidate = tf.sigmoid(ranked) > score_threshold
-    groups = tf.where(candidate, tf.range(batch)[:, None] * classes + labels, -1)
-    keep = batched_nms(
-        tf.reshape(boxes, [-1, 4]),
-        tf.reshape(ranked, [-1]),
-        tf.reshape(groups, [-1]),
-        nms_threshold,
-    )
-    ranked = tf.where(tf.reshape(keep, tf.shape(ranked)), ranked, lowest)
-    candidates = tf.shape(ranked)[1]
-    padding = [[0, 0], [0, tf.maximum(max_detections - candidates, 0)]]
-    best, order = tf.math.top_k(tf.pad(ranked, padding, constant_values=lowest), max_detections)
-    used = best > lowest
-    order = tf.minimum(order, candidates - 1)
+    ranked = tf.where(tf.sigmoid(ranked) > score_threshold, ranked, lowest)
+    order, counts = best_after_nms(boxes, ranked, labels, nms_threshold, max_detections)
+    used = tf.sequence_mask(counts, max_detections)
+    best = tf.gather(ranked, order, batch_dims=1)
     return {
         "pred_boxes": tf.where(used[..., None], tf.gather(boxes, order, batch_dims=1), 0.0),
         "scores": tf.where(used, tf.sigmoid(best), 0.0),
         "pred_classes": tf.where(used, tf.gather(labels, order, batch_dims=1), 0),
-        "num_detections": tf.reduce_sum(tf.cast(used, tf.int32), 1),
+        "num_detections": counts,
     }

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
+from yacs.config import CfgNode
 
 from convert_d2.pickle_writer import pickle_arrays
-from tfdetect.data.files import check_writable, write_bytes_atomically
+from tfdetect.config import dump_config
+from tfdetect.config.defaults import OWN_KEYS
+from tfdetect.data.files import check_writable, write_bytes_atomically, write_text_atomically
 from tfdetect.errors import InputError, run_command
 from tfdetect.quiet import import_tensorflow
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 AUTHOR = "tfdetect"
+_UNKNOWN_VALUES = (
+    *("torchvision", "maskrcnn_benchmark", "tensorpack"),
+    "build_regnet_fpn_backbone",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export, and say what was written. `arguments` are those of the command line."""
+    """Export, and say what was written. `arguments` are those of the command line.
+
+    Beside the pickle goes the configuration without the keys that Detectron2 does not know.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m convert_d2.export",
-        description="Write a model directory's weights as a pickle for Detectron2, which loads it "
-        "as MODEL.WEIGHTS under the directory's config.yaml.",
+        description="Write a model directory's weights as a pickle for Detectron2 (its "
+        "MODEL.WEIGHTS), and beside it, as .yaml, the configuration.",
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="the model directory")
     parser.add_argument("--output", required=True, metavar="FILE", help="the .pkl to write")
@@ -30,28 +46,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if output.suffix != ".pkl":
         raise InputError(f"{output}: Detectron2 knows a pickle by its name; end it in .pkl")
     check_writable(output.parent)
-    arrays = export_arrays(args.model)
+    import_tensorflow()
+    from tfdetect.checkpoint.model_dir import load_model
+
+    cfg, model, _ = load_model(args.model)
+    arrays = export_arrays(cfg, model)
     write_bytes_atomically(output, pickle_arrays(arrays, AUTHOR))
-    print(f"{output}: {len(arrays)} arrays under Detectron2's names")
+    config = output.with_suffix(".yaml")
+    write_text_atomically(config, detectron2_config(cfg))
+    print(f"{output}: {len(arrays)} arrays under Detectron2's names, configuration in {config}")
+    for key in ("MODEL.CONVENTIONS", "MODEL.BACKBONE.NAME"):
+        if (value := _value(cfg, key)) in _UNKNOWN_VALUES:
+            print(f"note: Detectron2's YAML cannot say {key} {value}", file=sys.stderr)
     return 0
 
 
-def export_arrays(directory: str | Path) -> dict[str, np.ndarray]:
-    """A model directory's weights as Detectron2's state dict: names, layouts and order.
+def detectron2_config(cfg: CfgNode) -> str:
+    """The configuration as YAML, without this project's own keys."""
+    tree = yaml.safe_load(dump_config(cfg))
+    for key in OWN_KEYS:
+        *path, name = key.split(".")
+        node = tree
+        for part in path:
+            node = node[part]
+        del node[name]
+    return yaml.safe_dump(tree, sort_keys=True, allow_unicode=True)
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def export_arrays(cfg: CfgNode, model: tf.Module) -> dict[str, np.ndarray]:
+    """A model's weights as Detectron2's state dict: names, layouts and order.
 
     Every array is float32 and bit for bit what was converted or trained. Of batch normalisation
     that was trained, PyTorch also counts the batches (`num_batches_tracked`); nothing reads that
     number, no model here has it, and it starts anew from zero.
-
-    Raises:
-        InputError: the directory is not a model's.
     """
-    import_tensorflow()
-    from tfdetect.checkpoint.model_dir import load_model
     from tfdetect.checkpoint.names import named_variables
     from tfdetect.layers.norm import BatchNorm
 
-    cfg, model, _ = load_model(directory)
     regnet = cfg.MODEL.BACKBONE.NAME == "build_regnet_fpn_backbone"
     norm = (cfg.MODEL.REGNETS if regnet else cfg.MODEL.RESNETS).NORM
     arrays: dict[str, np.ndarray] = {}

@@ -6,7 +6,7 @@ import pytest
 from conftest import DEMO
 
 from tfdetect.config import dump_config, get_cfg, load_config
-from tfdetect.config.defaults import DEFAULTS, RENAMED
+from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, RENAMED
 from tfdetect.errors import InputError
 
 
@@ -53,17 +53,7 @@ def test_complete_config_of_detectron2_states_every_key():
                 yield from keys(value, f"{prefix}{name}.")
 
     path = DEMO / "joint_rcnn" / "config.yaml"
-    own = (
-        "MODEL.CONVENTIONS",
-        "MODEL.REGNETS",
-        "INPUT.LARGE_SCALE_JITTER",
-        "DATALOADER.ON_ERROR",
-        "SOLVER.CHECKPOINTS_KEPT",
-        "SOLVER.LOG_PERIOD",
-        "SOLVER.ACCUMULATION_STEPS",
-        "SOLVER.AMP.DTYPE",
-    )
-    ours = {key for key in keys(DEFAULTS) if not key.startswith(own)}
+    ours = {key for key in keys(DEFAULTS) if not key.startswith(OWN_KEYS)}
     assert set(keys(yaml.safe_load(path.read_text()))) == ours
     cfg = load_config(path)
     assert cfg.MODEL.FPN.OUT_CHANNELS == 64

@@ -17,19 +17,10 @@ import pytest
 from conftest import ROOT
 
 from tfdetect.config import dump_config, get_cfg, load_config
+from tfdetect.config.defaults import OWN_KEYS
 
 RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
 CONFIGS = ROOT / "configs"
-OWN_KEYS = (
-    "MODEL.CONVENTIONS",
-    "MODEL.REGNETS",
-    "INPUT.LARGE_SCALE_JITTER",
-    "DATALOADER.ON_ERROR",
-    "SOLVER.CHECKPOINTS_KEPT",
-    "SOLVER.LOG_PERIOD",
-    "SOLVER.ACCUMULATION_STEPS",
-    "SOLVER.AMP.DTYPE",
-)
 
 
 def digest(cfg) -> str:

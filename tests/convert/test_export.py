@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import seeded_weights
+import yaml
 from conftest import DATA, DEMO, ROOT
 
 from convert_d2.command import main as convert
@@ -16,7 +18,7 @@ from convert_d2.export import export_arrays
 from convert_d2.export import main as export
 from convert_d2.pickle_writer import pickle_arrays
 from convert_d2.reader import read_checkpoint
-from tfdetect.checkpoint.model_dir import save_model
+from tfdetect.checkpoint.model_dir import load_model, save_model
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
@@ -48,6 +50,9 @@ def test_round_trip_of_a_trained_model(tmp_path, capsys):
     model, exported = tmp_path / "model", tmp_path / "new" / "model.pkl"
     convert(["--config-file", config, "--weights", str(weights), "--output", str(model)])
     export(["--model", str(model), "--output", str(exported)])
+    # The configuration is the one that Detectron2 wrote.
+    given = yaml.safe_load(Path(config).read_text())
+    assert yaml.safe_load(exported.with_suffix(".yaml").read_text()) == given
     original = read_checkpoint(weights)
     again = read_checkpoint(exported)
     assert "317 arrays" in capsys.readouterr().out
@@ -83,7 +88,7 @@ def test_narrow_architectures_of_the_zoo(config, tmp_path):
         given[named.name] = values
         named.variable.assign(named.from_foreign(values))
     save_model(tmp_path / "model", cfg, model, {"class_names": []})
-    exported = export_arrays(tmp_path / "model")
+    exported = export_arrays(*load_model(tmp_path / "model")[:2])
     counters = {name for name in exported if name.endswith("num_batches_tracked")}
     assert_same_bits({k: v for k, v in exported.items() if k not in counters}, given)
     with gzip.open(DATA / "zoo_state_dicts.json.gz", "rt") as file:

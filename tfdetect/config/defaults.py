@@ -3,10 +3,7 @@
 The names, the nesting, the types and the values are Detectron2's (`detectron2.config.get_cfg`),
 so that its YAML files, which state only what differs from them, mean the same here. Keys that no
 model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
-complete `config.yaml` that Detectron2's trainer writes has them. `MODEL.CONVENTIONS`,
-`MODEL.REGNETS`,
-`INPUT.LARGE_SCALE_JITTER`, `DATALOADER.ON_ERROR`, `SOLVER.LOG_PERIOD`, `SOLVER.CHECKPOINTS_KEPT`,
-`SOLVER.ACCUMULATION_STEPS` and `SOLVER.AMP.DTYPE` are this project's.
+complete `config.yaml` that Detectron2's trainer writes has them. `OWN_KEYS` are this project's.
 """
 
 from __future__ import annotations
@@ -321,6 +318,18 @@ DEFAULTS: dict[str, Any] = {
         "HACK": 1.0,
     },
 }
+
+# The keys and sections that Detectron2's schema lacks.
+OWN_KEYS = (
+    "MODEL.CONVENTIONS",
+    "MODEL.REGNETS",
+    "INPUT.LARGE_SCALE_JITTER",
+    "DATALOADER.ON_ERROR",
+    "SOLVER.CHECKPOINTS_KEPT",
+    "SOLVER.LOG_PERIOD",
+    "SOLVER.ACCUMULATION_STEPS",
+    "SOLVER.AMP.DTYPE",
+)
 
 # Keys of version 1 and what Detectron2 calls them since (its `compat.ConverterV1` and `V2`).
 RENAMED: dict[str, str] = {

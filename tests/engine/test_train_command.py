@@ -119,17 +119,14 @@ def test_killed_at_random_moments(tmp_path):
     opts = words({**SMALL, **steps, "DATALOADER.NUM_WORKERS": 1})
     train(tmp_path / "whole", data, opts=opts)
     moments = random.Random(1)
-    metrics = tmp_path / "cut" / "metrics.json"
     for _ in range(5):
-        have = metrics.read_bytes() if metrics.exists() else b""
         with training(tmp_path / "cut", data, "--resume", opts=opts) as run:
-            # It has begun to train when there are other lines.
-            deadline = time.monotonic() + 60
-            while not metrics.exists() or metrics.read_bytes() == have:
+            iterations, deadline = moments.randint(1, 10), time.monotonic() + 120
+            while run.said.read_text().count("  iter: ") < iterations:
                 assert run.process.poll() is None, run.said.read_text()
                 assert time.monotonic() < deadline
-                time.sleep(0.05)
-            time.sleep(moments.random())
+                time.sleep(0.02)
+            time.sleep(0.3 * moments.random())
             run.kill()
     assert "from iteration 0," not in train(tmp_path / "cut", data, "--resume", opts=opts)
     for name in ("model", "training"):

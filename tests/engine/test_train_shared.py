@@ -6,7 +6,9 @@ import contextlib
 import json
 import socket
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from train_runs import SMALL, lines, losses, train, training, words
 
 from tfdetect.data.shapes import write_shapes
@@ -91,3 +93,28 @@ def test_two_processes_share_evaluation(tmp_path):
     assert found == pytest.approx(expected, abs=1, nan_ok=True)
     again = train(tmp_path / "one", data, "--eval-only", "--resume", opts=opts)
     assert "keypoints" in again
+
+
+@pytest.mark.full
+def test_precise_statistics_are_those_of_one_device(tmp_path):
+    data = tmp_path / "data"
+    write_shapes(data, 8, 3)
+    precise = {"TEST.PRECISE_BN.ENABLED": True, "TEST.PRECISE_BN.NUM_ITER": 2}
+    opts = words({**SMALL, **precise, "MODEL.RESNETS.NORM": "SyncBN", "SOLVER.MAX_ITER": 1})
+    train(tmp_path / "one", data, opts=opts)
+    train(tmp_path / "devices", data, "--num-gpus", "2", opts=opts)
+    with two_workers(tmp_path / "workers", data, opts) as workers:
+        for run in workers:
+            run.finish()
+    one, *others = (
+        tf.train.load_checkpoint(str(tmp_path / name / "model_final" / "model"))
+        for name in ("one", "devices", "workers")
+    )
+    names = [name for name in one.get_variable_to_shape_map() if "running_" in name]
+    assert len(names) > 20
+    for other in others:
+        for name in names:
+            expected = one.get_tensor(name)
+            scale = np.abs(expected).max()
+            # float32 sums in another order, through twenty layers.
+            np.testing.assert_allclose(other.get_tensor(name), expected, atol=1e-4 * scale)

@@ -20,6 +20,7 @@ from tfdetect.layers.freeze import untrainable
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels.build import find_library
 from tfdetect.serving.servable import Servable, build
+from tfdetect.serving.warmup import write_warmup_requests
 
 OP_LIBRARY = "tfdetect_ops.so"
 """The asset of a native SavedModel that has to be loaded before it."""
@@ -105,24 +106,20 @@ def _write(
         root.assets = [tf.saved_model.Asset(str(file)) for file in files]
         try:
             tf.saved_model.save(root, str(folder), signatures=servable.signatures)
+            write_warmup_requests(folder, servable.signatures)
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
-            raise InputError(
-                f"{folder.parent}: cannot be written ({reason}), choose another place"
-            ) from error
+            raise _cannot_write(folder.parent, error) from error
 
 
 @contextlib.contextmanager
 def _new_version(output: Path) -> Iterator[tuple[Path, Path]]:
     """A folder to write to, and what it is renamed to at the end; after an error it is gone."""
-    created = not output.exists()
+    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)
         handle = os.open(output, os.O_RDONLY)
     except OSError as error:
-        raise InputError(
-            f"{output}: cannot be written ({error.strerror}), choose another place"
-        ) from error
+        raise _cannot_write(output, error) from error
     try:
         # Whoever has the lock is alone, so that what else is unfinished was killed.
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -131,9 +128,7 @@ def _new_version(output: Path) -> Iterator[tuple[Path, Path]]:
         try:
             unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=output))
         except OSError as error:
-            raise InputError(
-                f"{output}: cannot be written ({error.strerror}), choose another place"
-            ) from error
+            raise _cannot_write(output, error) from error
         try:
             versions = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
             version = output / str(max(versions, default=0) + 1)
@@ -142,8 +137,13 @@ def _new_version(output: Path) -> Iterator[tuple[Path, Path]]:
             unfinished.rename(version)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            if created:
-                with contextlib.suppress(OSError):  # the version is in it
-                    output.rmdir()
+            with contextlib.suppress(OSError):  # what has a version in it stays
+                for made in missing:
+                    made.rmdir()
     finally:
         os.close(handle)
+
+
+def _cannot_write(output: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+    return InputError(f"{output}: cannot be written ({reason}), choose another place")

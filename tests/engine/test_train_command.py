@@ -76,10 +76,15 @@ def test_the_schedule_for_more_replicas():
 def test_ignored_keys_are_named(caplog):
     _warn_of_ignored_keys(load_config(CONFIG))
     assert not caplog.records
-    keys = {"TEST.AUG.ENABLED": True, "FLOAT32_PRECISION": "highest"}
+    keys = {
+        "TEST.AUG.ENABLED": True,
+        "FLOAT32_PRECISION": "highest",
+        "SOLVER.STEPS": "(60, 1000000)",
+    }
     _warn_of_ignored_keys(load_config(CONFIG, words(keys)))
     said = [record.getMessage() for record in caplog.records]
     assert [line.partition(": ignored")[0] for line in said] == list(keys)
+    assert "[1000000]" in said[2]
 
 
 def test_first_steps_are_detectron2s(tmp_path):

@@ -76,11 +76,15 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
 
 
 def _warn_of_ignored_keys(cfg: CfgNode) -> None:
-    """Name what is set, changes Detectron2's training or evaluation, and does nothing here."""
+    """Name what is set but has no effect: what is not supported, or comes too late."""
     if cfg.TEST.AUG.ENABLED:
         _logger.warning("TEST.AUG.ENABLED: ignored; evaluation is without test-time augmentation")
     if cfg.FLOAT32_PRECISION:
         _logger.warning("FLOAT32_PRECISION: ignored; float32 is TensorFlow's, on a GPU with TF32")
+    solver = cfg.SOLVER
+    late = [step for step in solver.STEPS if step > solver.MAX_ITER]
+    if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        _logger.warning("SOLVER.STEPS: ignored are %s, which SOLVER.MAX_ITER comes before", late)
 
 
 def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:

@@ -59,6 +59,10 @@ class Detections:
         classes: int64 [N], in [0, number of classes); the background is not among them.
         masks: bool [N, height, width], or None where the model has no mask head.
         keypoints: float32 [N, K, 3], (x, y, score), or None where the model has no keypoint head.
+        box_extent: what x2 - x1 and y2 - y1 lack of the boxes' width and height: 1 where a model
+            of Detectron's or maskrcnn-benchmark's gives them by their last pixel.
+        keypoint_offset: where in a pixel, on both axes, COCO's keypoints of that pixel are: 0 for
+            models that were trained on them as they are.
         sem_seg: int32 [height, width], the stuff class of each pixel, or None where the model has
             no semantic head.
         panoptic: detections and `sem_seg` combined, or None where the model is not panoptic.
@@ -74,6 +78,8 @@ class Detections:
     classes: np.ndarray
     masks: np.ndarray | None = None
     keypoints: np.ndarray | None = None
+    box_extent: float = 0.0
+    keypoint_offset: float = 0.5
     sem_seg: np.ndarray | None = None
     panoptic: PanopticSegmentation | None = None
 

@@ -6,6 +6,7 @@ here. Everything is exact unless a test says otherwise.
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -14,7 +15,10 @@ import tensorflow as tf
 from conftest import ROOT
 
 from tfdetect.config import load_config
+from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.evaluation.coco import to_results
+from tfdetect.evaluation.dataset import open_dataset
 from tfdetect.modeling.anchors import AnchorGenerator, cell_anchors, quantized_cell_anchors
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.conventions import last_pixels
@@ -205,3 +209,37 @@ def test_torchvision_drops_small_boxes_before_nms():
 def test_refusals(config, changes, message):
     with pytest.raises(InputError, match=message):
         build_model(load_config(config, changes))
+
+
+def test_results_for_coco():
+    """Width and height with the last pixel; keypoints as they are."""
+    detections = Detections(
+        height=50,
+        width=60,
+        boxes=np.array([[1.0, 2.0, 4.0, 8.0]], np.float32),
+        scores=np.array([0.5], np.float32),
+        classes=np.array([0]),
+        keypoints=np.array([[[3.0, 4.0, 7.0]]], np.float32),
+        box_extent=1.0,
+        keypoint_offset=0.0,
+    )
+    (result,) = to_results(detections, 7, [1])
+    assert result["bbox"] == [1, 2, 4, 7]
+    assert result["keypoints"] == [3, 4, 7]
+
+
+def test_classes_that_coco_does_not_show(tmp_path):
+    """torchvision's class 11 is none of COCO's; the others go by their names."""
+    categories = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
+    image = {"id": 5, "file_name": "a.jpg", "height": 50, "width": 60}
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"images": [image], "annotations": [], "categories": categories}))
+    dataset = open_dataset(path, ["bbox"], ["person", "N/A 12", "stop sign"])
+    detections = Detections(
+        height=50,
+        width=60,
+        boxes=np.zeros([3, 4], np.float32),
+        scores=np.ones([3], np.float32),
+        classes=np.array([2, 1, 0]),
+    )
+    assert [r["category_id"] for r in dataset.to_results(0, detections)] == [13, -1, 1]

@@ -40,7 +40,7 @@ def to_results(
     Returns:
         N records of image_id, category_id, bbox (x, y, width, height), score, and where there are
         any, segmentation (RLE, `counts` a string) and keypoints (x, y, score of each, flat; COCO
-        counts in pixel indices, so x and y are 0.5 less). Nothing is rounded.
+        counts in pixel indices, so x and y are `keypoint_offset` less). Nothing is rounded.
 
     Raises:
         InputError: a class has no category id, so the data set is not the model's.
@@ -51,9 +51,8 @@ def to_results(
             f"the model predicts class {largest} but the annotations have {len(category_ids)}"
             " categories: name annotations with the classes that the model was trained on"
         )
-    boxes = np.concatenate(
-        [detections.boxes[:, :2], detections.boxes[:, 2:] - detections.boxes[:, :2]], axis=1
-    ).tolist()
+    extent = detections.boxes[:, 2:] - detections.boxes[:, :2] + detections.box_extent
+    boxes = np.concatenate([detections.boxes[:, :2], extent], axis=1).tolist()
     scores = detections.scores.tolist()
     results: list[dict[str, Any]] = [
         {
@@ -68,7 +67,8 @@ def to_results(
         for result, mask in zip(results, detections.masks, strict=True):
             result["segmentation"] = encode_mask(mask)
     if detections.keypoints is not None:
-        shift = np.array([0.5, 0.5, 0.0], np.float32)
+        offset = detections.keypoint_offset
+        shift = np.array([offset, offset, 0.0], np.float32)
         for result, keypoints in zip(results, detections.keypoints, strict=True):
             result["keypoints"] = (keypoints - shift).ravel().tolist()
     return results

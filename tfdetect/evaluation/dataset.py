@@ -144,21 +144,33 @@ def open_dataset(
         return _Panoptic(path, tasks)
     if b'"neg_category_ids"' in content:
         return _Lvis(path, tasks)
-    return _Coco(path, tasks, keypoint_oks_sigmas)
+    return _Coco(path, tasks, class_names, keypoint_oks_sigmas)
 
 
 class _Coco(EvaluationDataset):
     form = "COCO"
     measures = ("bbox", "segm", "keypoints")
 
-    def __init__(self, path: Path, tasks: Collection[str], keypoint_oks_sigmas: Sequence[float]):
+    def __init__(
+        self,
+        path: Path,
+        tasks: Collection[str],
+        class_names: Sequence[str],
+        keypoint_oks_sigmas: Sequence[float],
+    ):
         self._dataset = read_coco(path)
+        self._category_ids = self._dataset.category_ids
+        names = self._dataset.category_names
+        if len(class_names) > len(names) and set(names) <= set(class_names):
+            # torchvision's models have classes that no image of COCO shows; their id is no other's.
+            ids = dict(zip(names, self._category_ids, strict=True))
+            self._category_ids = [ids.get(name, -1) for name in class_names]
         self._sigmas = keypoint_oks_sigmas
         super().__init__(path, tasks, self._dataset.images)
 
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
         image = self._dataset.images[index]
-        return coco.to_results(detections, image.id, self._dataset.category_ids)
+        return coco.to_results(detections, image.id, self._category_ids)
 
     def evaluate(self, results: Sequence[Mapping[str, Any]]) -> Metrics:
         return coco.evaluate(self._dataset, results, self.tasks, self._sigmas)

@@ -35,6 +35,8 @@ class Conventions:
         least_detection: the same of a detection before NMS; negative: none.
         resize: whose size rule and filter the network's input is made with.
         masks_as_images: masks are pasted by whole pixels (see `paste_masks`).
+        keypoint_offset: where in a pixel, on both axes, COCO's keypoints of that pixel were put for
+            training.
         keypoint_scores: column of `decode_keypoints`: 3 is the probability, 2 the logit.
     """
 
@@ -45,6 +47,7 @@ class Conventions:
     least_detection: float = -1.0
     resize: Literal["detectron2", "torchvision", "maskrcnn_benchmark", "tensorpack"] = "detectron2"
     masks_as_images: bool = False
+    keypoint_offset: float = 0.5
     keypoint_scores: int = 3
 
 
@@ -58,6 +61,7 @@ _BY_NAME = {
         least_detection=1e-2,
         resize="torchvision",
         masks_as_images=True,
+        keypoint_offset=0.0,
         keypoint_scores=2,
     ),
     "maskrcnn_benchmark": Conventions(
@@ -66,6 +70,7 @@ _BY_NAME = {
         level_epsilon=1e-6,
         resize="maskrcnn_benchmark",
         masks_as_images=True,
+        keypoint_offset=0.0,
         keypoint_scores=2,
     ),
 }

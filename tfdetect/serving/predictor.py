@@ -95,8 +95,9 @@ class Predictor:
         ]
         # Classes without keypoints get some from the head as well; they mean nothing.
         self.keypoint_classes: list[int] | None = self._metadata.get("keypoint_classes")
+        self._conventions = conventions(cfg)
         self._paste = tf.function(
-            functools.partial(paste_masks, as_images=conventions(cfg).masks_as_images),
+            functools.partial(paste_masks, as_images=self._conventions.masks_as_images),
             autograph=False,
             input_signature=[
                 tf.TensorSpec([None, None, None]),
@@ -194,6 +195,8 @@ class Predictor:
             classes=found["pred_classes"][:count].numpy().astype(np.int64),
             masks=None if masks is None else self._paste(masks[:count], boxes, size).numpy(),
             keypoints=None if keypoints is None else keypoints[:count].numpy(),
+            box_extent=float(self._conventions.inclusive_boxes),
+            keypoint_offset=self._conventions.keypoint_offset,
             **segmentations,
         )
 

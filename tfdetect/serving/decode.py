@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfdetect.serving.exif import Header, jpeg_header, png_header, upright
@@ -95,27 +98,36 @@ def _decode(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         )
 
     def decode_pixels(header: Header) -> tuple[tf.Tensor, tf.Tensor]:
-        content_to_decode = _as_adobe(content, header)
-        # The decoders end the whole request with an error that names no image. A data set that
-        # passes over errors is TensorFlow's one way to go on after it.
-        dataset = tf.data.Dataset.from_tensors((content_to_decode, is_png, header.orientation))
-        decoded = dataset.map(_decode_upright).ignore_errors().with_options(_as_it_is())
-        image = iter(decoded).get_next_as_optional()
-        return tf.cond(
-            image.has_value(),
-            lambda: (tf.ensure_shape(image.get_value(), [None, None, 3]), tf.constant(_FINE)),
-            lambda: (nothing, tf.constant(_DAMAGED)),
+        image = tf.cond(
+            is_png,
+            lambda: _decode_png(content),
+            lambda: _attempt(_decode_jpeg, _as_adobe(content, header)),
         )
+        decoded = tf.size(image) > 0
+        orientation = tf.where(decoded, header.orientation, 1)  # nothing cannot be turned
+        return upright(image, orientation), tf.where(decoded, _FINE, _DAMAGED)
 
     return tf.cond(is_png | is_jpeg, decode, lambda: (nothing, tf.constant(_UNKNOWN)))
 
 
-def _as_it_is() -> tf.data.Options:
-    """No rewriting of the data set's graph, which would take longer than to decode the image."""
+def _attempt(decoder: Callable[[tf.Tensor], tf.Tensor], content: tf.Tensor) -> tf.Tensor:
+    """What `decoder` makes of `content`, uint8 [H, W, 3]; [0, 0, 3] where it fails.
+
+    By itself it would end the whole request, with an error that names no image. A data set that
+    passes over errors is TensorFlow's one way to go on.
+    """
     options = tf.data.Options()
+    # Without these TensorFlow rewrites the data set's graph, which takes longer than to decode an
+    # image; as does to set up a larger function than that of a decoder alone.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    return options
+    dataset = tf.data.Dataset.from_tensors(content).map(decoder).ignore_errors()
+    image = iter(dataset.with_options(options)).get_next_as_optional()
+    return tf.cond(
+        image.has_value(),
+        lambda: tf.ensure_shape(image.get_value(), [None, None, 3]),
+        lambda: tf.zeros([0, 0, 3], tf.uint8),
+    )
 
 
 def _as_adobe(content: tf.Tensor, header: Header) -> tf.Tensor:
@@ -130,11 +142,6 @@ def _as_adobe(content: tf.Tensor, header: Header) -> tf.Tensor:
     )
 
 
-def _decode_upright(content: tf.Tensor, is_png: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    image = tf.cond(is_png, lambda: _decode_png(content), lambda: _decode_jpeg(content))
-    return upright(image, orientation)
-
-
 def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
     # libjpeg's defaults, which are Pillow's and not TensorFlow's.
     return tf.io.decode_jpeg(
@@ -143,16 +150,16 @@ def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(content: tf.Tensor) -> tf.Tensor:
-    depth_and_kind = tf.strings.substr(content, 24, 2)
-
-    def deep_grey() -> tf.Tensor:
-        # Pillow cuts 16 bits of grey alone off at 255; of everything else it takes the high byte.
-        grey = tf.io.decode_png(content, channels=1, dtype=tf.uint16)
-        grey = tf.cast(tf.minimum(tf.cast(grey, tf.int32), 255), tf.uint8)
-        return tf.repeat(grey, 3, axis=2)
-
+    depth_and_kind = tf.strings.substr(tf.strings.join([content, b"\0" * 32]), 24, 2)
     return tf.cond(
         tf.equal(depth_and_kind, b"\x10\x00"),
-        deep_grey,
-        lambda: tf.io.decode_png(content, channels=3),
+        lambda: _attempt(_decode_deep_grey_png, content),
+        lambda: _attempt(functools.partial(tf.io.decode_png, channels=3), content),
     )
+
+
+def _decode_deep_grey_png(content: tf.Tensor) -> tf.Tensor:
+    # Pillow cuts 16 bits of grey alone off at 255; of everything else it takes the high byte.
+    grey = tf.io.decode_png(content, channels=1, dtype=tf.uint16)
+    grey = tf.cast(tf.minimum(tf.cast(grey, tf.int32), 255), tf.uint8)
+    return tf.repeat(grey, 3, axis=2)

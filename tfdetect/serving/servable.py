@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from yacs.config import CfgNode
@@ -46,7 +47,7 @@ class Servable:
         self._takes_proposals = takes_proposals(cfg)
         self._paste = functools.partial(paste_masks, as_images=conventions(cfg).masks_as_images)
         proposals = _PROPOSALS if self._takes_proposals else ()
-        self.signatures: dict[str, Callable] = {
+        self.signatures: dict[str, Any] = {
             "serving_default": _signature(self._serving_default, _IMAGE_BYTES, *proposals),
             "image_tensor": _signature(self._image_tensor, _IMAGES, _SIZES, *proposals),
         }
@@ -112,15 +113,15 @@ class Servable:
             found = self.pipeline.detect(images, sizes)
         if "num_detections" not in found:
             return found
-        slots = tf.range(tf.shape(found["scores"])[1])
-        used = slots < found["num_detections"][:, None]
+        used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
         for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
             if key in found:
                 values = found[key]
-                where = tf.reshape(
-                    used, [*tf.unstack(tf.shape(used)), *[1] * (len(values.shape) - 2)]
-                )
-                found[key] = tf.where(where, values, tf.zeros([], values.dtype))
+                where = used
+                while len(where.shape) < len(values.shape):
+                    where = where[..., None]
+                emptied = tf.where(where, values, tf.zeros([], values.dtype))
+                found[key] = tf.ensure_shape(emptied, values.shape)
         return found
 
     def _check_batch(self, images: tf.Tensor) -> list[tf.Operation]:
@@ -150,7 +151,7 @@ def build(
     return Servable(cfg, BFloat16Model(model) if dtype == tf.bfloat16 else model, max_batch)
 
 
-def _signature(function: Callable, *specs: tf.TensorSpec) -> Callable:
+def _signature(function: Callable, *specs: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=specs, autograph=False)
 
 

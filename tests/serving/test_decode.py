@@ -176,5 +176,5 @@ def test_random_damage():
             DECODE([files[0], bytes(content)])
             outcomes.add("image")
         except tf.errors.InvalidArgumentError as error:
-            outcomes.add("fault" if "image_bytes[1] is" in error.message else error.message)
+            outcomes.add("fault" if "image_bytes[1] " in error.message else error.message)
     assert outcomes == {"image", "fault"}

@@ -19,6 +19,7 @@ from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.coco import to_results
 from tfdetect.evaluation.dataset import open_dataset
+from tfdetect.layers.extents import Extents
 from tfdetect.modeling.anchors import AnchorGenerator, cell_anchors, quantized_cell_anchors
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.conventions import last_pixels
@@ -67,6 +68,11 @@ def test_rounded_anchors_are_placed_by_whole_quotients():
     last = generator(features)[-1].numpy().reshape(3, 3, 4)
     np.testing.assert_array_equal(last[:, 1, 1] + 256, [0, 53, 106])
     np.testing.assert_array_equal(last[:, 1, 0] + 256, [0, 0, 0])
+    # In a batch an image 128 high has its own: 2 rows, 64 apart.
+    extents = Extents(tf.constant([[160, 32], [128, 32]]))
+    batch = [tf.zeros([2, *feature.shape[1:]]) for feature in features]
+    last = generator(batch, extents)[-1].numpy().reshape(2, 3, 3, 4)
+    np.testing.assert_array_equal(last[:, :, 1, 1] + 256, [[0, 53, 106], [0, 64, 128]])
 
 
 def test_box_coding():

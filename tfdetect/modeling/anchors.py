@@ -9,6 +9,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.conventions import conventions
 
 
@@ -57,26 +58,21 @@ def quantized_cell_anchors(
 
 
 def grid_anchors(
-    cells: np.ndarray,
-    height: tf.Tensor,
-    width: tf.Tensor,
-    stride: int | tuple[tf.Tensor, tf.Tensor],
-    offset: float,
+    cells: np.ndarray, height: tf.Tensor, width: tf.Tensor, stride: int, offset: float
 ) -> tf.Tensor:
     """Anchors of one feature map, in pixels of the network's input image.
 
     Args:
         cells: float32 [A, 4], from `cell_anchors`.
         height, width: of the feature map.
-        stride: pixels per feature cell; or two, down and across.
+        stride: pixels per feature cell.
         offset: where in its cell an anchor's centre is, in strides: 0 at the corner.
 
     Returns:
         float32 [height * width * A, 4], ordered by row, column, anchor.
     """
-    down, across = stride if isinstance(stride, tuple) else (stride, stride)
-    x = (tf.range(width, dtype=tf.float32) + offset) * tf.cast(across, tf.float32)
-    y = (tf.range(height, dtype=tf.float32) + offset) * tf.cast(down, tf.float32)
+    x = (tf.range(width, dtype=tf.float32) + offset) * stride
+    y = (tf.range(height, dtype=tf.float32) + offset) * stride
     x, y = tf.meshgrid(x, y)
     shifts = tf.stack([x, y, x, y], -1)
     return tf.reshape(shifts[:, :, None] + cells, [-1, 4])
@@ -109,17 +105,27 @@ class AnchorGenerator:
                 "MODEL.ANCHOR_GENERATOR: every level needs the same number of anchors per cell"
             )
 
-    def __call__(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, 4]."""
+    def __call__(self, features: Sequence[tf.Tensor], extents: Extents = WHOLE) -> list[tf.Tensor]:
+        """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, 4].
+
+        Those that are placed by the input's size are float32 [N, H * W * A, 4], or [1, ...] where
+        all of the batch is every image's.
+        """
         result = []
-        # The first map's stride divides the size of the network's input.
-        input_size = tf.shape(features[0])[1:3] * self._strides[0]
         for feature, cells, stride in zip(features, self._cells, self._strides, strict=True):
-            shape = tf.shape(feature)
-            steps: int | tuple[tf.Tensor, tf.Tensor] = stride
-            if self._kind == "rounded":
-                steps = tuple(tf.unstack(input_size // shape[1:3]))
-            result.append(grid_anchors(cells, shape[1], shape[2], steps, self._offset))
+            height, width = tf.unstack(tf.shape(feature)[1:3])
+            if self._kind != "rounded":
+                result.append(grid_anchors(cells, height, width, stride, self._offset))
+                continue
+            # The first map's stride divides the size of the network's input.
+            sizes, input_sizes = extents.strided(stride).sizes, extents.sizes
+            if sizes is None:
+                sizes = tf.shape(feature)[None, 1:3]
+                input_sizes = tf.shape(features[0])[None, 1:3] * self._strides[0]
+            steps = tf.cast(tf.gather(input_sizes // sizes, [1, 0, 1, 0], axis=1), tf.float32)
+            places = grid_anchors(np.zeros_like(cells), height, width, 1, self._offset)
+            anchors = places * steps[:, None] + tf.tile(cells, [height * width, 1])
+            result.append(anchors)
         return result
 
 

@@ -47,7 +47,10 @@ class RPNHead(tf.Module):
 
 
 class _Predictions(NamedTuple):
-    """Of the levels: anchors [N_l, 4], logits [B, N_l], deltas [B, N_l, 4]; and the stages."""
+    """Of the levels: anchors, logits [B, N_l], deltas [B, N_l, 4]; and the stages.
+
+    The anchors are [N_l, 4], or [B, N_l, 4] where each image has its own.
+    """
 
     anchors: list[tf.Tensor]
     logits: list[tf.Tensor]
@@ -207,11 +210,15 @@ class RPN(tf.Module):
             batch = tf.shape(feature)[0]
             logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, -1]))
             deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
-        return _Predictions(self._anchors(inputs), logits, deltas, stages)
+        return _Predictions(self._anchors(inputs, extents), logits, deltas, stages)
 
     def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
         """Boxes [B, N_l, 4] of each level."""
         return [
-            apply_deltas(level_deltas, level_anchors[None], self._weights)
+            apply_deltas(
+                level_deltas,
+                level_anchors if len(level_anchors.shape) == 3 else level_anchors[None],
+                self._weights,
+            )
             for level_anchors, level_deltas in zip(anchors, deltas, strict=True)
         ]

@@ -50,7 +50,12 @@ def test_requests(tmp_path):
     content = tf.TensorSpec([None], tf.string, name="image_bytes")
     proposals = tf.TensorSpec([None, None, 4], tf.float32, name="proposals")
     counts = tf.TensorSpec([None], tf.int32, name="num_proposals")
-    specs = {"image_tensor": [images, sizes], "serving_default": [content, proposals, counts]}
+    fixed = tf.TensorSpec([1, 480, 640, 3], tf.uint8, name="images")
+    specs = {
+        "image_tensor": [images, sizes],
+        "serving_default": [content, proposals, counts],
+        "one_size": [fixed],
+    }
     signatures = {
         name: tf.function(lambda *values: values[0], input_signature=inputs, autograph=False)
         for name, inputs in specs.items()

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.freeze import untrainable
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels.build import find_library
-from tfdetect.serving.servable import Servable, build
+from tfdetect.serving.servable import build
 from tfdetect.serving.warmup import write_warmup_requests
 
 OP_LIBRARY = "tfdetect_ops.so"
@@ -71,10 +71,12 @@ def export(
             written; nothing is left there then.
     """
     # What no gradient is needed of is not trainable, so that nobody who loads it trains it.
-    with kernels.implementation(ops), untrainable(), _new_version(Path(output)) as (folder, path):
+    with kernels.implementation(ops), untrainable(), new_version(Path(output)) as (folder, path):
         cfg, model, metadata = load_model(model_dir)
         servable = build(cfg, model, tf.dtypes.as_dtype(dtype), max_batch)
-        _write(servable, metadata, folder, with_library=ops == "native")
+        write_saved_model(
+            servable.root(), servable.signatures, metadata, folder, with_library=ops == "native"
+        )
     sizes = {file: file.stat().st_size for file in path.rglob("*") if file.is_file()}
     return Exported(
         path=path,
@@ -85,9 +87,26 @@ def export(
     )
 
 
-def _write(
-    servable: Servable, metadata: dict[str, Any], folder: Path, *, with_library: bool
+def write_saved_model(
+    root: tf.Module,
+    signatures: Mapping[str, Any],
+    metadata: dict[str, Any],
+    folder: Path,
+    *,
+    with_library: bool = False,
 ) -> None:
+    """Write to `folder`, with names of classes and warm-up requests.
+
+    Args:
+        root: what is saved; it holds the variables.
+        signatures: tf.functions by name.
+        metadata: of the model directory.
+        folder: of `new_version`.
+        with_library: whether the native operators' library is among the assets.
+
+    Raises:
+        InputError: `folder` cannot be written.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         files = []
         for key in _NAMES:
@@ -102,17 +121,16 @@ def _write(
             source = find_library()
             assert source is not None  # `kernels.implementation` has loaded it
             files.append(Path(shutil.copy(source, Path(temporary, OP_LIBRARY))))
-        root = servable.root()
         root.assets = [tf.saved_model.Asset(str(file)) for file in files]
         try:
-            tf.saved_model.save(root, str(folder), signatures=servable.signatures)
-            write_warmup_requests(folder, servable.signatures)
+            tf.saved_model.save(root, str(folder), signatures=signatures)
+            write_warmup_requests(folder, signatures)
         except (OSError, tf.errors.OpError) as error:
             raise _cannot_write(folder.parent, error) from error
 
 
 @contextlib.contextmanager
-def _new_version(output: Path) -> Iterator[tuple[Path, Path]]:
+def new_version(output: Path) -> Iterator[tuple[Path, Path]]:
     """A folder to write to, and what it is renamed to at the end; after an error it is gone."""
     missing = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:

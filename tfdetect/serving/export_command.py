@@ -16,10 +16,17 @@ from tfdetect.quiet import import_tensorflow, without_startup_remarks
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and say what was written."""
     args = _parse(arguments)
-    check_writable(args.output)
+    check_writable(args.output.parent if args.format in ("litert", "onnx") else args.output)
     # By default this signal ends Python on the spot, with the temporary folder left behind.
     signal.signal(signal.SIGTERM, _exit)
     import_tensorflow()
+    if args.format != "saved_model":
+        with without_startup_remarks():
+            from tfdetect.serving.fixed_export import export_fixed
+
+            path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
+        print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
+        return
     with without_startup_remarks():
         from tfdetect.serving.export import export
 
@@ -38,7 +45,9 @@ def _exit(number: int, _: FrameType | None) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tfdetect.export", description="Write a converted model as a SavedModel."
+        prog="python -m tfdetect.export",
+        description="Write a converted model as a SavedModel, or for images of one size as XLA, "
+        "LiteRT or ONNX take it.",
     )
     parser.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that convert_d2.py wrote"
@@ -48,7 +57,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         type=Path,
         metavar="SERVABLE",
-        help="folder of versions: the SavedModel becomes SERVABLE/1, or the next number",
+        help="folder of versions: the SavedModel becomes SERVABLE/1, or the next number; the file, "
+        "with --format litert or onnx",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("saved_model", "xla", "litert", "onnx"),
+        default="saved_model",
+        help="saved_model (default); xla: a SavedModel that XLA compiles when it is first called; "
+        "litert or onnx: a file. All but the first are for images of one --size",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=_positive,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the images, in pixels before the model resizes them; not for saved_model",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="with --size: images to a batch (default 1)",
     )
     parser.add_argument(
         "--ops",
@@ -69,7 +100,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="refuse batches of more images (default: no limit)",
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.format == "saved_model":
+        if args.size is not None or args.batch != 1:
+            parser.error("--size and --batch are for other formats: a SavedModel takes every size")
+    elif args.size is None:
+        parser.error(f"--format {args.format} needs --size HEIGHT WIDTH")
+    elif (args.ops, args.dtype, args.max_batch) != ("portable", "float32", None):
+        parser.error("--ops, --dtype and --max-batch are for --format saved_model")
+    return args
 
 
 def _positive(text: str) -> int:

@@ -17,6 +17,8 @@ _HEIGHT, _WIDTH = 480, 640
 def write_warmup_requests(folder: Path, signatures: Mapping[str, Any]) -> None:
     """Write a request to each signature: one image of 480 x 640 pixels, in one grey.
 
+    A signature for images of one size gets as many, of that size, as it takes.
+
     Args:
         folder: of the SavedModel.
         signatures: tf.functions by name, whose inputs are those of `Servable`.
@@ -29,18 +31,19 @@ def write_warmup_requests(folder: Path, signatures: Mapping[str, Any]) -> None:
     try:
         with tf.io.TFRecordWriter(str(path)) as writer:
             for name, function in signatures.items():
-                inputs = [spec.name for spec in function.input_signature]
-                writer.write(_prediction_log(name, {key: _example(key) for key in inputs}))
+                inputs = {spec.name: _example(spec) for spec in function.input_signature}
+                writer.write(_prediction_log(name, inputs))
     except tf.errors.OpError as error:
         raise OSError(error.message) from error
 
 
-def _example(name: str) -> Any:
-    """A TensorProto for the input `name`."""
-    if name in ("images", "input_tensor"):
+def _example(spec: tf.TensorSpec) -> Any:
+    """A TensorProto for the input."""
+    if spec.name in ("images", "input_tensor"):
         # A value that stands for all of them: the file stays small.
         proto = tf.make_tensor_proto(np.uint8(128))
-        proto.tensor_shape.CopyFrom(tf.TensorShape([1, _HEIGHT, _WIDTH, 3]).as_proto())
+        shape = [size or own for size, own in zip(spec.shape, (1, _HEIGHT, _WIDTH, 3), strict=True)]
+        proto.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
         return proto
     values = {
         "image_bytes": [tf.io.encode_jpeg(tf.fill([_HEIGHT, _WIDTH, 3], np.uint8(128))).numpy()],
@@ -48,7 +51,7 @@ def _example(name: str) -> Any:
         "proposals": np.array([[[0, 0, _WIDTH, _HEIGHT]]], np.float32),
         "num_proposals": np.array([1], np.int32),
     }
-    return tf.make_tensor_proto(values[name])
+    return tf.make_tensor_proto(values[spec.name])
 
 
 def _prediction_log(signature: str, inputs: Mapping[str, Any]) -> bytes:

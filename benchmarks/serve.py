@@ -1,0 +1,199 @@
+"""A SavedModel under load: many requests of images of mixed sizes, from several threads at once.
+
+Each request is one JPEG to the signature serving_default of the loaded SavedModel; every answer is
+compared with the one that the same image got alone. Beside it: predict.py's way, one image after
+the other. Each runs in a process of its own. Ends with status 1 if a request failed or got another
+answer, or if memory grew by 2 % or more after the warm-up.
+
+    python benchmarks/serve.py [--model DIR] [--ops portable] [--requests 1000] [--threads 8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+DEMO = ROOT / "demo"
+GROWTH = 0.02
+# Every thread's pools and caches have their size after this share of as many requests more.
+WARM_UP = 0.25
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a model directory (default: the demo's model)")
+    parser.add_argument("--images", default=str(DEMO / "images"), help="a folder of JPEG files")
+    parser.add_argument("--ops", choices=["portable", "native"], default="portable")
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--child", choices=["servable", "predict.py"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(_measure(args)))
+        return 0
+    print(f"{args.requests} requests of one image, {args.threads} threads, {args.ops} operators")
+    print(f"{os.cpu_count()} CPUs ({platform.processor() or platform.machine()})")
+    with tempfile.TemporaryDirectory() as folder:
+        model = args.model or _convert_demo(folder)
+        servable = f"{folder}/servable"
+        command = ["-m", "tfdetect.export", "--model", model, "--output", servable]
+        _run([*command, "--ops", args.ops])
+        reports = {
+            "servable": _ask(args, "servable", f"{servable}/1"),
+            "predict.py": _ask(args, "predict.py", model),
+        }
+    print(f"{'':<11} {'images/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'errors':>7} {'RSS MB':>13}")
+    for name, report in reports.items():
+        before, after = report["rss"]
+        print(
+            f"{name:<11} {report['throughput']:>9.1f} {report['p50'] * 1e3:>8.0f} "
+            f"{report['p99'] * 1e3:>8.0f} {report['errors']:>7} {before:>6.0f} {after:>6.0f} "
+            f"({after / before - 1:+.1%})"
+        )
+    before, after = reports["servable"]["rss"]
+    return 1 if reports["servable"]["errors"] or after > before * (1 + GROWTH) else 0
+
+
+def _convert_demo(folder: str) -> str:
+    model, demo = f"{folder}/model", DEMO / "joint_rcnn"
+    command = [str(ROOT / "convert_d2.py"), "--config-file", str(demo / "config.yaml")]
+    command += ["--weights", str(demo / "model_final.pkl"), "--output", model]
+    _run([*command, "--metadata", str(DEMO / "annotations.json")])
+    return model
+
+
+def _run(arguments: list[str]) -> str:
+    """A command of this project's; its standard output."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments[:2])} has failed; its error is above")
+    return done.stdout
+
+
+def _ask(args: argparse.Namespace, child: str, model: str) -> dict:
+    options = ["--ops", args.ops, "--requests", str(args.requests), "--images", args.images]
+    options += ["--threads", str(args.threads), "--model", model, "--child", child]
+    return json.loads(_run([__file__, *options]))
+
+
+def _measure(args: argparse.Namespace) -> dict:
+    """In a child: drive what `--child` names, in the directory `--model`."""
+    files = sorted(Path(args.images).glob("*.jpg"))
+    make, threads = {
+        "servable": (_load_servable, args.threads),
+        "predict.py": (_load_predictor, 1),
+    }[args.child]
+    detect = make(args.model, args.ops)
+    alone = [detect(file) for file in files]
+    _drive(detect, files, alone, int(args.requests * WARM_UP), threads)
+    before = _rss_mb()
+    start = time.perf_counter()
+    seconds, errors = _drive(detect, files, alone, args.requests, threads)
+    elapsed = time.perf_counter() - start
+    return {
+        "throughput": args.requests / elapsed,
+        "p50": statistics.median(seconds),
+        "p99": float(np.quantile(seconds, 0.99)),
+        "errors": errors,
+        "rss": [before, _rss_mb()],
+    }
+
+
+def _drive(
+    detect: Callable[[Path], np.ndarray],
+    files: list[Path],
+    alone: list[np.ndarray],
+    requests: int,
+    threads: int,
+) -> tuple[list[float], int]:
+    """The time of each request, in seconds, and how many failed or got another answer."""
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for request in range(requests):
+        waiting.put(request % len(files))
+    seconds: list[float] = []
+    errors: list[str] = []
+
+    def work() -> None:
+        while True:
+            try:
+                index = waiting.get_nowait()
+            except queue.Empty:
+                return
+            start = time.perf_counter()
+            try:
+                found = detect(files[index])
+            except Exception as error:  # whatever it is, it is counted, and the load goes on
+                errors.append(f"{files[index].name}: {error}")
+                continue
+            seconds.append(time.perf_counter() - start)
+            if found.shape != alone[index].shape or np.abs(found - alone[index]).max() > 1e-4:
+                errors.append(f"{files[index].name}: another answer than alone")
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for error in errors[:5]:
+        print(error, file=sys.stderr)
+    return seconds, len(errors)
+
+
+def _load_servable(path: str, ops: str) -> Callable[[Path], np.ndarray]:
+    """Nothing but TensorFlow, as a client without this project has it."""
+    import tensorflow as tf
+
+    if ops == "native":
+        tf.load_op_library(f"{path}/assets/tfdetect_ops.so")
+    servable = tf.saved_model.load(path)
+    signature = servable.signatures["serving_default"]
+
+    def detect(file: Path) -> np.ndarray:
+        found = signature(image_bytes=tf.constant([file.read_bytes()]))
+        count = int(found["num_detections"][0])
+        boxes, scores = found["pred_boxes"][0, :count], found["scores"][0, :count]
+        assert servable is not None  # the signature does not keep its variables alive
+        return np.concatenate([boxes, scores[:, None]], 1)
+
+    return detect
+
+
+def _load_predictor(path: str, ops: str) -> Callable[[Path], np.ndarray]:
+    from tfdetect.data.images import read_image
+    from tfdetect.ops import kernels
+    from tfdetect.serving.predictor import Predictor
+
+    predictor = Predictor(path)
+
+    def detect(file: Path) -> np.ndarray:
+        with kernels.implementation(ops):
+            found = predictor(read_image(file))
+        return np.concatenate([found.boxes, found.scores[:, None]], 1)
+
+    return detect
+
+
+def _rss_mb() -> float:
+    """The memory that this process has now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    sys.exit(main())

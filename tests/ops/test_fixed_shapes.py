@@ -1,0 +1,129 @@
+"""The forms of fixed shapes against the ordinary portable ones, as a graph and through XLA."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdetect.ops import kernels
+from tfdetect.ops.fixed import fixed_shapes, uses_fixed_shapes
+from tfdetect.ops.fixed.roi_align import pool_levels
+from tfdetect.ops.keypoints import decode_keypoints
+from tfdetect.ops.nms import best_after_nms
+from tfdetect.ops.resize import resize_bilinear_uint8
+from tfdetect.ops.roi_align import roi_align
+
+
+@pytest.fixture(params=["graph", "xla"])
+def fixed(request):
+    """Call a function of arrays with its shapes fixed."""
+
+    def call(function, *arrays):
+        def traced(*tensors):
+            with fixed_shapes(), kernels.implementation("portable"):
+                return function(*tensors)
+
+        compiled = tf.function(traced, autograph=False, jit_compile=request.param == "xla")
+        return compiled(*(tf.constant(array) for array in arrays))
+
+    return call
+
+
+def ordinary(function, *arrays):
+    with kernels.implementation("portable"):
+        return function(*arrays)
+
+
+def random_boxes(rng, shape, size):
+    low = rng.uniform(0, size, [*shape, 2])
+    high = np.minimum(low + rng.uniform(0, size / 2, [*shape, 2]), size)
+    return np.concatenate([low, high], -1).astype(np.float32)
+
+
+def test_it_ends_with_its_block():
+    with fixed_shapes():
+        assert uses_fixed_shapes()
+    assert not uses_fixed_shapes()
+
+
+def test_best_after_nms(fixed):
+    """The same, with equal scores, NaN, infinite and empty boxes, and fewer than asked for."""
+    rng = np.random.default_rng(0)
+    boxes = random_boxes(rng, [3, 200], 100)
+    boxes[0, :4] = [np.nan, np.inf, 0, 5]
+    boxes[0, 4] = boxes[0, 5] = 7
+    scores = rng.normal(size=[3, 200]).round(1).astype(np.float32)
+    scores[1, ::2] = -np.inf
+    scores[1, 3] = np.nan
+    scores[2] = -np.inf
+    groups = rng.integers(0, 3, [3, 200]).astype(np.int32)
+
+    def select(boxes, scores, groups):
+        return best_after_nms(boxes, scores, groups, 0.3, 150)
+
+    indices, counts = fixed(select, boxes, scores, groups)
+    expected_indices, expected_counts = ordinary(select, boxes, scores, groups)
+    assert 0 < expected_counts[1] < expected_counts[0] < 150
+    assert expected_counts[2] == 0
+    np.testing.assert_array_equal(counts, expected_counts)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+@pytest.mark.parametrize(("sampling_ratio", "aligned"), [(0, True), (2, False)])
+def test_pool_levels(fixed, sampling_ratio, aligned):
+    """To 1e-5 of features of size 1: the rounding of a sample's position, times the slope there.
+
+    More boxes than are pooled together; a box without area, a NaN, one as large as the image.
+    """
+    rng = np.random.default_rng(1)
+    scales = [1 / 4, 1 / 8]
+    features = [
+        rng.uniform(0, 1, [2, 128 // stride, 160 // stride, 3]).astype(np.float32)
+        for stride in (4, 8)
+    ]
+    boxes = random_boxes(rng, [70], 128)
+    boxes[:3] = [[5, 5, 5, 5], [0, np.nan, 9, 9], [0, 0, 160, 128]]
+    indices = rng.integers(0, 2, 70).astype(np.int32)
+    levels = rng.integers(0, 2, 70).astype(np.int32)
+
+    def pool(first, second, boxes, indices, levels):
+        return pool_levels(
+            [first, second], boxes, indices, levels, 5, scales, sampling_ratio, aligned
+        )
+
+    pooled = fixed(pool, *features, boxes, indices, levels).numpy()
+    for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+        here = levels == level
+        expected = ordinary(
+            lambda *arrays, scale=scale: roi_align(*arrays, 5, scale, sampling_ratio, aligned),
+            feature,
+            boxes[here],
+            indices[here],
+        )
+        np.testing.assert_allclose(pooled[here], expected, rtol=0, atol=1e-5)
+
+
+def test_decode_keypoints(fixed):
+    """To 1e-4 pixels; a constant map, an empty box, a NaN, boxes larger than a tile."""
+    rng = np.random.default_rng(2)
+    heatmaps = rng.normal(size=[6, 14, 14, 3]).astype(np.float32)
+    heatmaps[0] = 0
+    boxes = random_boxes(rng, [6], 60)
+    boxes[0] = [0, 0, 100, 150]
+    boxes[1] = 0
+    boxes[2, 0] = np.nan
+    boxes[3] = [10, 20, 163, 71]
+    decoded = fixed(decode_keypoints, heatmaps, boxes)
+    expected = ordinary(decode_keypoints, heatmaps, boxes)
+    np.testing.assert_allclose(decoded, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(13, 40), (37, 29)])
+def test_resize(fixed, size):
+    image = np.random.default_rng(3).integers(0, 256, [37, 29, 3]).astype(np.uint8)
+
+    def resize(image):
+        return resize_bilinear_uint8(image, np.array(size, np.int32))
+
+    np.testing.assert_array_equal(fixed(resize, image), ordinary(resize, image))

@@ -60,7 +60,8 @@ def _from_tensorpack(arrays: Arrays) -> dict[str, np.ndarray]:
     return from_tensorpack(arrays, load_config(_base(layers), _as_options(layers)))
 
 
-DETECTRON2 = Lineage("Detectron2", lambda names: any("roi_heads." in name for name in names))
+_PARTS = ("backbone.", "proposal_generator.", "roi_heads.", "sem_seg_head.", "head.")
+DETECTRON2 = Lineage("Detectron2", lambda names: any(name.startswith(_PARTS) for name in names))
 _OTHERS = (
     Lineage("torchvision", is_torchvision, from_torchvision, torchvision_options),
     Lineage(
@@ -89,11 +90,13 @@ def describe_source(names: Iterable[str]) -> str:
     """The library by name, for a person; a bare backbone is called that."""
     names = list(names)
     lineage = find_lineage(names)
-    if lineage is DETECTRON2 and is_caffe2(names):
+    if lineage.recognize(names):
+        return lineage.name
+    if is_caffe2(names):
         return "Caffe2 (a backbone)"
-    if lineage is DETECTRON2 and not any("." in name for name in names):
-        return "unknown"
-    return lineage.name
+    if "layer1.0.conv1.weight" in names:
+        return "torchvision (a backbone)"
+    return "Detectron2 (a backbone)" if "stem.conv1.weight" in names else "unknown"
 
 
 def make_config(lineage: Lineage, arrays: Arrays, changes: list[str], source: str) -> CfgNode:

@@ -267,7 +267,39 @@ def test_inspection(tmp_path):
     assert "none is needed" in lines
     backbone = {"conv1_w": np.zeros([64, 3, 7, 7], np.float32), "fc1000_b": np.zeros(1000)}
     (tmp_path / "R-50.pkl").write_bytes(dumps(backbone))
-    assert "no detector" in describe(tmp_path / "R-50.pkl")
+    lines = describe(tmp_path / "R-50.pkl")
+    assert "Caffe2 (a backbone)" in lines
+    assert "no detector" in lines
+    backbone = {"conv1.weight": np.zeros([1], np.float32), "layer1.0.conv1.weight": np.zeros([1])}
+    (tmp_path / "r50.pkl").write_bytes(dumps(backbone))
+    assert "torchvision (a backbone)" in describe(tmp_path / "r50.pkl")
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x",
+            ["GeneralizedRCNN, ResNet-50, Res5ROIHeads, boxes, masks", "80 classes"],
+        ),
+        ("COCO-Detection/retinanet_R_50_FPN_1x", ["RetinaNet, ResNet-50-FPN", "80 classes"]),
+        (
+            "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x",
+            ["PanopticFPN, ResNet-50-FPN", "80 classes, 54 stuff classes"],
+        ),
+        ("COCO-Detection/rpn_R_50_C4_1x", ["ProposalNetwork, ResNet-50\n", "none\n"]),
+    ],
+)
+def test_inspection_of_the_zoo(config, expected, tmp_path):
+    with gzip.open(DATA / "zoo_state_dicts.json.gz", "rt") as file:
+        shapes = json.load(file)[f"{config}.yaml"]
+    arrays = {name: np.zeros(shape, np.uint8) for name, shape in shapes.items()}
+    (tmp_path / "x.pkl").write_bytes(pickle_arrays(arrays, "Detectron2 Model Zoo"))
+    lines = describe(tmp_path / "x.pkl")
+    for text in expected:
+        assert text in lines
+    assert config in lines
+    assert "by 'Detectron2 Model Zoo'" in lines
 
 
 def test_the_configs_that_fit_are_those_of_the_same_shapes():

@@ -24,6 +24,7 @@ from tfdetect.modeling.anchors import AnchorGenerator, cell_anchors, quantized_c
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.conventions import last_pixels
 from tfdetect.modeling.postprocess import rescale_detections
+from tfdetect.modeling.proposal_generator.rpn import RPN
 from tfdetect.modeling.roi_heads.pooler import RoIPooler, assign_levels
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.ops.boxes import apply_deltas, clip_boxes
@@ -249,3 +250,10 @@ def test_classes_that_coco_does_not_show(tmp_path):
         classes=np.array([2, 1, 0]),
     )
     assert [r["category_id"] for r in dataset.to_results(0, detections)] == [13, -1, 1]
+
+
+def test_training_is_refused():
+    cfg = load_config(FASTER_RCNN, ["MODEL.CONVENTIONS", "torchvision"])
+    rpn = RPN(cfg, {f"p{level}": (8, 2**level) for level in range(2, 7)})
+    with pytest.raises(InputError, match=r"MODEL\.CONVENTIONS: a model is not trained with those"):
+        rpn.losses({}, None, {}, None)

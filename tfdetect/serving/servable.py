@@ -44,18 +44,18 @@ class Servable:
     def __init__(self, cfg: CfgNode, model: tf.Module, max_batch: int | None):
         self.pipeline = Pipeline(cfg, model)
         self._max_batch = max_batch
-        self._takes_proposals = takes_proposals(cfg)
         self._paste = functools.partial(paste_masks, as_images=conventions(cfg).masks_as_images)
-        proposals = _PROPOSALS if self._takes_proposals else ()
+        proposals = _PROPOSALS if takes_proposals(cfg) else ()
         self.signatures: dict[str, Any] = {
             "serving_default": _signature(self._serving_default, _IMAGE_BYTES, *proposals),
             "image_tensor": _signature(self._image_tensor, _IMAGES, _SIZES, *proposals),
         }
-        outputs = self.signatures["image_tensor"].get_concrete_function().structured_outputs
-        if "pred_masks" in outputs:
+        architecture = cfg.MODEL.META_ARCHITECTURE
+        if cfg.MODEL.MASK_ON and architecture in ("GeneralizedRCNN", "PanopticFPN"):
             self.signatures["full_masks"] = _signature(self._full_masks, _IMAGE_BYTES, *proposals)
-        has_classes = cfg.MODEL.META_ARCHITECTURE != "ProposalNetwork"
-        if "pred_boxes" in outputs and has_classes and not self._takes_proposals:
+        # A ProposalNetwork's scores are no probabilities, and the API has no proposals to give.
+        without_detections = ("ProposalNetwork", "SemanticSegmentor")
+        if architecture not in without_detections and not proposals:
             self.signatures["od_api"] = _signature(self._od_api, _INPUT_TENSOR)
 
     def root(self) -> tf.Module:

@@ -14,7 +14,13 @@ import numpy as np
 from yacs.config import CfgNode
 
 from convert_d2.inspection import describe
-from convert_d2.lineages import DETECTRON2, find_lineage, make_config, torchvision_names
+from convert_d2.lineages import (
+    DETECTRON2,
+    find_lineage,
+    make_config,
+    to_detectron2,
+    torchvision_names,
+)
 from convert_d2.reader import Checkpoint, read_checkpoint
 from convert_d2.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.config import load_config
@@ -95,7 +101,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode]:
             f"--config-file: {args.weights} is {lineage.name}'s, whose weights and rules settle "
             "the configuration; leave it out, and change single keys with --opts"
         )
-    arrays = lineage.to_detectron2(checkpoint.arrays)
+    arrays = to_detectron2(lineage, checkpoint.arrays, args.weights)
     cfg = make_config(lineage, arrays, args.opts, args.weights)
     return dataclasses.replace(checkpoint, arrays=arrays), cfg
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert_d2.architecture import architecture, fits
-from convert_d2.lineages import CONFIGS, DETECTRON2, describe_source, find_lineage
+from convert_d2.lineages import CONFIGS, DETECTRON2, describe_source, find_lineage, to_detectron2
 from convert_d2.reader import read_checkpoint
 from tfdetect.config import load_config
 
@@ -25,10 +25,10 @@ def describe(path: str | Path) -> str:
     source = describe_source(checkpoint.arrays)
     lines = {"file": f"{checkpoint.source} ({checkpoint.format}), sha256 {checkpoint.sha256}"}
     lines["lineage"] = source + (f", by {checkpoint.author!r}" if checkpoint.author else "")
-    arrays = lineage.to_detectron2(checkpoint.arrays)
+    arrays = to_detectron2(lineage, checkpoint.arrays, checkpoint.source)
     try:
         found = architecture({name: array.shape for name, array in arrays.items()})
-    except (KeyError, IndexError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
         found = {}
     has_heads = any(
         "predictor." in name or "rpn_head." in name or ".cls_score." in name for name in arrays

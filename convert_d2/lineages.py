@@ -99,12 +99,27 @@ def describe_source(names: Iterable[str]) -> str:
     return "Detectron2 (a backbone)" if "stem.conv1.weight" in names else "unknown"
 
 
+def to_detectron2(lineage: Lineage, arrays: Arrays, source: str) -> dict[str, np.ndarray]:
+    """The arrays as a state dict of Detectron2.
+
+    Raises:
+        InputError: one is of a shape that no layer of its name has.
+    """
+    try:
+        return lineage.to_detectron2(arrays)
+    except (IndexError, ValueError) as error:
+        raise InputError(
+            f"{source}: looks like {lineage.name}'s, but has an array of an impossible shape "
+            f"({' '.join(str(error).split())[:100]}); download or save it again"
+        ) from None
+
+
 def make_config(lineage: Lineage, arrays: Arrays, changes: list[str], source: str) -> CfgNode:
     """The configuration of a checkpoint that is not Detectron2's.
 
     Args:
         lineage: of the checkpoint.
-        arrays: what `lineage.to_detectron2` made of it.
+        arrays: what `to_detectron2` made of it.
         changes: further keys and values, alternating.
         source: the checkpoint, for errors.
 
@@ -115,7 +130,7 @@ def make_config(lineage: Lineage, arrays: Arrays, changes: list[str], source: st
         options = architecture({name: array.shape for name, array in arrays.items()})
         options |= lineage.options(options) if lineage.options else {}
         keypoints = options["MODEL.KEYPOINT_ON"]
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise InputError(
             f"{source}: looks like {lineage.name}'s, but is none of its R-CNNs (no {error}); "
             "give a Faster, Mask or Keypoint R-CNN with FPN or C4"

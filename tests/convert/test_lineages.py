@@ -389,3 +389,7 @@ def test_what_the_command_refuses(tmp_path):
     rest[1] = str(write_pth(tmp_path / "y.pth", arrays))
     with pytest.raises(InputError, match=r"looks like torchvision's, but is none of its R-CNNs"):
         main(rest)
+    arrays["roi_heads.box_predictor.bbox_pred.bias"] = np.zeros([], np.float32)
+    rest[1] = str(write_pth(tmp_path / "z.pth", arrays))
+    with pytest.raises(InputError, match=r"has an array of an impossible shape"):
+        main(rest)

@@ -15,7 +15,7 @@ class BFloat16Model(tf.Module):
     memory. Norms and deformable convolutions compute in float32 and keep their variables.
 
     Args:
-        model: of `build_model`; changed in place, for inference alone.
+        model: of `build_model` with its norms folded (`fold_norms`); changed in place.
     """
 
     def __init__(self, model: tf.Module):

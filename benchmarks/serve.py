@@ -94,7 +94,7 @@ def _ask(args: argparse.Namespace, child: str, model: str) -> dict:
 
 def _measure(args: argparse.Namespace) -> dict:
     """In a child: drive what `--child` names, in the directory `--model`."""
-    files = sorted(Path(args.images).glob("*.jpg"))
+    files = sorted(Path(args.images).glob("*.jpg"))[: args.requests]
     make, threads = {
         "servable": (_load_servable, args.threads),
         "predict.py": (_load_predictor, 1),

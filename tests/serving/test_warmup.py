@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from servables import exported
 from tensorflow.core.framework import tensor_pb2
 
 from tfdetect.serving import warmup
@@ -23,6 +26,7 @@ MESSAGES = {
 }
 
 
+@functools.cache
 def prediction_log():
     """The message class, with a map as the repeated entries that it is on the wire."""
     file = descriptor_pb2.FileDescriptorProto(name="serving.proto", package="serving")
@@ -92,3 +96,18 @@ def test_varint(value):
     assert sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(encoded)) == value
     assert all(byte & 0x80 for byte in encoded[:-1])
     assert encoded[-1] < 0x80
+
+
+def test_every_signature_answers():
+    """What the file of an exported model asks is answered."""
+    path = exported("portable").path
+    signatures = tf.saved_model.load(str(path)).signatures
+    asked = set()
+    for record in tf.data.TFRecordDataset(str(path / warmup.FILE)).as_numpy_iterator():
+        request = prediction_log().FromString(record).predict_log.request
+        name = request.model_spec.signature_name
+        inputs = {entry.key: tf.make_ndarray(entry.value) for entry in request.inputs}
+        found = signatures[name](**{key: tf.constant(array) for key, array in inputs.items()})
+        assert found["num_detections"].shape == [1]
+        asked.add(name)
+    assert asked == set(signatures)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from tfdetect.data.files import check_writable
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
@@ -17,8 +14,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and say what was written."""
     args = _parse(arguments)
     check_writable(args.output.parent if args.format in ("litert", "onnx") else args.output)
-    # By default this signal ends Python on the spot, with the temporary folder left behind.
-    signal.signal(signal.SIGTERM, _exit)
     import_tensorflow()
     if args.format != "saved_model":
         with without_startup_remarks():
@@ -37,10 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"signatures: {', '.join(exported.signatures)}")
     if exported.library is not None:
         print(f"before it is loaded: tf.load_op_library({str(exported.library)!r})")
-
-
-def _exit(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

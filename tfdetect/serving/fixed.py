@@ -13,6 +13,7 @@ from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.ops import kernels
 from tfdetect.ops.fixed import fixed_shapes
+from tfdetect.serving.servable import empty_unused_slots
 
 _ARCHITECTURES = ("GeneralizedRCNN", "RetinaNet", "ProposalNetwork")
 _OPSET = 18
@@ -22,7 +23,8 @@ class FixedSizePipeline(tf.Module):
     """`Pipeline` for batches of one size, of portable operators, with every shape known.
 
     Attributes:
-        detect: maps `images`, uint8 [N, H, W, 3] RGB, to what `Pipeline.detect` gives.
+        detect: maps `images`, uint8 [N, H, W, 3] RGB, to what `Pipeline.detect` gives, with
+            zeros in the slots beyond the number of detections.
         compiled: the same through XLA, which compiles it at the first call.
 
     Args:
@@ -56,7 +58,8 @@ class FixedSizePipeline(tf.Module):
             batch, resized_sizes = self._preprocess.of_one_size(tf.reverse(images, [3]))
             outputs, _ = self.model(batch, resized_sizes)
             padded = padded_sizes(resized_sizes, self.model.size_divisibility)
-            return self._postprocess(outputs, padded, resized_sizes, tf.constant(self._sizes))
+            sizes = tf.constant(self._sizes)
+            return empty_unused_slots(self._postprocess(outputs, padded, resized_sizes, sizes))
 
 
 def to_litert(pipeline: FixedSizePipeline) -> bytes:

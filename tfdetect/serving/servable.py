@@ -111,18 +111,7 @@ class Servable:
                 found = self.pipeline.detect_in_proposals(images, sizes, *proposals)
         else:
             found = self.pipeline.detect(images, sizes)
-        if "num_detections" not in found:
-            return found
-        used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
-        for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
-            if key in found:
-                values = found[key]
-                where = used
-                while len(where.shape) < len(values.shape):
-                    where = where[..., None]
-                emptied = tf.where(where, values, tf.zeros([], values.dtype))
-                found[key] = tf.ensure_shape(emptied, values.shape)
-        return found
+        return empty_unused_slots(found)
 
     def _check_batch(self, images: tf.Tensor) -> list[tf.Operation]:
         count = tf.shape(images)[0]
@@ -149,6 +138,23 @@ def build(
     """
     fold_norms(model)
     return Servable(cfg, BFloat16Model(model) if dtype == tf.bfloat16 else model, max_batch)
+
+
+def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What `Pipeline.detect` gives, with zeros in every slot beyond the number of detections."""
+    if "num_detections" not in found:
+        return found
+    result = dict(found)
+    used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
+    for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
+        if key in found:
+            values = found[key]
+            where = used
+            while len(where.shape) < len(values.shape):
+                where = where[..., None]
+            emptied = tf.where(where, values, tf.zeros([], values.dtype))
+            result[key] = tf.ensure_shape(emptied, values.shape)
+    return result
 
 
 def _signature(function: Callable, *specs: tf.TensorSpec) -> Any:

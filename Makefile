@@ -56,6 +56,7 @@ zoo: install
 
 bench: install
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/serve.py
 
 clean:
 	rm -rf .venv output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,8 @@ from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
 from tfdetect.layers.fold import fold_norms
 from tfdetect.ops.paste_masks import paste_masks
-from tfdetect.serving import fixed
+from tfdetect.serving import export_command, fixed
+from tfdetect.serving.fixed_export import export_fixed
 from tfdetect.serving.predictor import Predictor
 
 SIZE = (210, 260)
@@ -75,10 +76,10 @@ def test_graph(images, expected):
         check(found, index, expected[index])
 
 
-def test_litert(images, expected):
-    content = fixed.to_litert(make(1))
+def test_litert(images, expected, tmp_path):
+    path = export_fixed(model_dir(), tmp_path / "folder" / "model.tflite", "litert", 1, *SIZE)
     with pytest.warns(UserWarning, match="LiteRT"):  # where the interpreter is moving to
-        interpreter = tf.lite.Interpreter(model_content=content)
+        interpreter = tf.lite.Interpreter(model_path=str(path))
     operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
     assert not any(name.startswith("Flex") for name in operators)
     run = interpreter.get_signature_runner("serving_default")
@@ -88,8 +89,15 @@ def test_litert(images, expected):
 
 
 @pytest.mark.full
-def test_xla(images, expected):
-    found = make(len(images)).compiled(np.stack(images)[..., ::-1])
+def test_xla(images, expected, tmp_path):
+    """Written, loaded again, and compiled for its one warm-up request."""
+    path = export_fixed(model_dir(), tmp_path / "servable", "xla", len(images), *SIZE)
+    assert path == tmp_path / "servable" / "1"
+    assert (path / "assets.extra" / "tf_serving_warmup_requests").is_file()
+    detect = tf.saved_model.load(str(path)).signatures["serving_default"]
+    library = detect.graph.as_graph_def().library.function
+    assert any(function.attr["_XlaMustCompile"].b for function in library)
+    found = detect(images=tf.constant(np.stack(images)[..., ::-1]))
     for index in range(len(images)):
         check(found, index, expected[index])
 
@@ -107,10 +115,26 @@ def test_onnx(images, expected):
         check(dict(zip(names, arrays, strict=True)), 0, detections)
 
 
-def test_onnx_without_its_converter(monkeypatch):
+def test_onnx_without_its_converter(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(InputError, match="pip install"):
-        fixed.to_onnx(None)
+        export_fixed(model_dir(), tmp_path / "model.onnx", "onnx", 1, *SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--format", "litert"], "--format litert needs --size"),
+        (["--size", "4", "5"], "a SavedModel takes every size"),
+        (["--format", "xla", "--size", "4", "5", "--ops", "native"], "for --format saved_model"),
+        (["--format", "onnx", "--size", "4", "0"], "0 is not at least 1"),
+    ],
+)
+def test_arguments(capsys, arguments, complaint):
+    with pytest.raises(SystemExit, match="2"):
+        export_command.main(["--model", "model", "--output", "output", *arguments])
+    assert complaint in capsys.readouterr().err
 
 
 def test_models_without_fixed_results():

@@ -247,10 +247,17 @@ def test_converted_model_predicts(library, name, classes, tmp_path, capsys):
     assert library == cfg.MODEL.CONVENTIONS
     assert metadata["class_names"][0] == "person"
     assert metadata["category_ids"][-1] == 90
-    found = Predictor(model)(read_image(DATA / "full" / "coffee.png"))
+    predictor = Predictor(model)
+    image = read_image(DATA / "full" / "coffee.png")
+    low = image[100:250]
+    found, found_in_low = predictor([image, low])
     assert len(found) > 0
     assert found.masks.shape == (len(found), 400, 600)
     assert np.isfinite(found.boxes).all()
+    # In a batch each image gets what it gets alone, its own anchors too.
+    alone = predictor(low)
+    np.testing.assert_array_equal(found_in_low.classes, alone.classes)
+    np.testing.assert_allclose(found_in_low.boxes, alone.boxes, atol=1e-2)
 
 
 def test_inspection(tmp_path):

@@ -164,7 +164,7 @@ class _Coco(EvaluationDataset):
         if len(class_names) > len(names) and set(names) <= set(class_names):
             # torchvision's models have classes that no image of COCO shows; their id is no other's.
             ids = dict(zip(names, self._category_ids, strict=True))
-            self._category_ids = [ids.get(name, -1) for name in class_names]
+            self._category_ids = tuple(ids.get(name, -1) for name in class_names)
         self._sigmas = keypoint_oks_sigmas
         super().__init__(path, tasks, self._dataset.images)
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.deform_conv import deform_conv
 from tfdetect.ops.fixed import fixed_shapes, uses_fixed_shapes
 from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.keypoints import decode_keypoints
@@ -127,3 +128,19 @@ def test_resize(fixed, size):
         return resize_bilinear_uint8(image, np.array(size, np.int32))
 
     np.testing.assert_array_equal(fixed(resize, image), ordinary(resize, image))
+
+
+def test_deform_conv(fixed):
+    """The ordinary portable form, which XLA compiles: to 1e-5 of sums of 36 terms of size 1."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=[1, 9, 7, 4]).astype(np.float32)
+    offset = rng.normal(size=[1, 9, 7, 36]).astype(np.float32)
+    mask = rng.uniform(size=[1, 9, 7, 18]).astype(np.float32)
+    weight = rng.normal(size=[3, 3, 2, 6]).astype(np.float32)
+
+    def convolve(*arrays):
+        return deform_conv(*arrays, padding=1, groups=2, deformable_groups=2)
+
+    convolved = fixed(convolve, x, offset, mask, weight)
+    expected = ordinary(convolve, x, offset, mask, weight)
+    np.testing.assert_allclose(convolved, expected, rtol=0, atol=1e-5)

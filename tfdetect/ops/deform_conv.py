@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfdetect.ops import kernels
@@ -131,10 +133,14 @@ def _portable(
         out = tf.einsum("bhwgi,igo->bhwgo", grouped, weight)
         return tf.reshape(out, tf.concat([shape, [outputs]], 0))
 
+    def of_tap(tap: tf.Tensor, per_tap: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        # Not a slice of six axes, nor below a product of so many: LiteRT knows five.
+        return [tf.gather(values, tap) for values in per_tap]
+
     @tf.custom_gradient
     def convolve(x: tf.Tensor, *per_tap: tf.Tensor):
         def forward(tap: tf.Tensor, total: tf.Tensor):
-            return [tap + 1, total + convolve_tap(tap, x, *(values[tap] for values in per_tap))]
+            return [tap + 1, total + convolve_tap(tap, x, *of_tap(tap, per_tap))]
 
         _, y = tf.while_loop(
             lambda tap, _: tap < taps,
@@ -146,7 +152,7 @@ def _portable(
 
         def gradient(upstream: tf.Tensor):
             def backward(tap: tf.Tensor, dx: tf.Tensor, arrays: list[tf.TensorArray]):
-                sources = [x, *(values[tap] for values in per_tap)]
+                sources = [x, *of_tap(tap, per_tap)]
                 with tf.GradientTape() as tape:
                     tape.watch(sources)
                     out = convolve_tap(tap, *sources)
@@ -221,5 +227,6 @@ def _bilinear(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     steps = tf.stack([0, 1, width + 3, width + 4]) * parts
     values = tf.gather(cells, first[..., None] + steps)
     weights = row_weights[..., :, None] * column_weights[..., None, :]
-    weights = tf.reshape(weights, tf.concat([tf.shape(rows), [4]], 0))
-    return tf.einsum("bhwgn,bhwgnc->bhwgc", weights, values)
+    depth = cells.shape[1]
+    read = tf.matmul(tf.reshape(weights, [-1, 1, 4]), tf.reshape(values, [-1, 4, depth]))
+    return tf.reshape(read, tf.concat([tf.shape(rows), [depth]], 0))

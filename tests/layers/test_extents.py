@@ -63,6 +63,12 @@ def test_mean():
     check_as_alone(lambda x, extents: extents.mean(x), Extents(SIZES), maps(), 1e-6)
 
 
+def test_mean_of_a_whole_map_is_the_same_bits():
+    mean = tf.function(lambda x, sizes: Extents(sizes).mean(x), autograph=False)
+    x = tf.random.stateless_normal([1, 61, 47, 32], [1, 2])
+    np.testing.assert_array_equal(mean(x, tf.constant([[61, 47]])), WHOLE.mean(x))
+
+
 @pytest.mark.parametrize(
     ("kernel", "options"),
     [

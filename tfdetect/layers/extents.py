@@ -21,6 +21,7 @@ class Extents:
         self.sizes = sizes
         self._half: Extents | None = None
         self._inside: tf.Tensor | None = None
+        self._nothing_beyond: tf.Tensor | None = None
 
     def strided(self, stride: int) -> Extents:
         """Those of a map with a cell for `stride` by `stride` of these; a power of two."""
@@ -34,8 +35,13 @@ class Extents:
 
     def keep(self, x: tf.Tensor) -> tf.Tensor:
         """x [B, H, W, C] with zeros beyond; what is there has to be finite."""
-        # A product may reuse the memory of x, and costs half of what tf.where does.
-        return x if self.sizes is None else x * tf.cast(self._mask(x), x.dtype)
+        if self.sizes is None:
+            return x
+        if self._nothing_beyond is None:
+            self._nothing_beyond = tf.reduce_all(self.sizes == tf.shape(x)[1:3])
+        # A product may reuse the memory of x, which tf.where does not.
+        mask = tf.cast(self._mask(x), x.dtype)
+        return tf.cond(self._nothing_beyond, lambda: x, lambda: x * mask)
 
     def fill(self, x: tf.Tensor, value: float) -> tf.Tensor:
         """x [B, H, W, C] with `value` beyond, whatever is there."""

@@ -1,7 +1,8 @@
 """Every architecture of the zoo's R-CNNs, narrow and on small images with seeded weights.
 
 What the numbers must be is tested at full size; here, that each runs in a batch of images of
-different sizes, with nothing found, with the portable operators and in bfloat16.
+different sizes, with nothing found, with the portable operators and in bfloat16. The quick ones are
+also less deep where depth is not the point; `make test-full` takes each configuration as it is.
 """
 
 from __future__ import annotations
@@ -70,15 +71,22 @@ ARCHITECTURES = {
     "rpn": ("COCO-Detection/rpn_R_50_FPN_1x", R18),
     "rpn_c4": ("COCO-Detection/rpn_R_50_C4_1x", R18),
     "fast_rcnn": ("COCO-Detection/fast_rcnn_R_50_FPN_1x", R18),
-    "regnetx": ("new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", NARROW_REGNET),
-    "regnety": ("new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ", NARROW_REGNET),
+    "regnetx": ("new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", {}),
+    "regnety": ("new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ", {}),
 }
+DENSE = ("retinanet", "panoptic", "semantic", "Base-")  # tests/modeling_dense has these
+CONFIGURATIONS = [
+    str(path.relative_to(ROOT / "configs").with_suffix(""))
+    for path in sorted((ROOT / "configs").glob("*/*.yaml"))
+    if not any(kind in path.name for kind in DENSE)
+]
+NAMES = [*ARCHITECTURES, *(pytest.param(name, marks=pytest.mark.full) for name in CONFIGURATIONS)]
 
 
 def configure(name, **changes):
-    config, options = ARCHITECTURES[name]
-    if name.startswith("regnet"):
-        options = {**options, "MODEL.ROI_BOX_HEAD.NUM_CONV": 1}
+    config, options = ARCHITECTURES.get(name, (name, GROUPS if "_32x8d" in name else {}))
+    if "regnet" in name:
+        options = {**NARROW_REGNET, "MODEL.ROI_BOX_HEAD.NUM_CONV": 1}
     options = {**NARROW, **options, **changes}
     return load_config(
         ROOT / "configs" / f"{config}.yaml", [item for pair in options.items() for item in pair]
@@ -139,7 +147,7 @@ def check_close(found, expected, atol):
         np.testing.assert_allclose(found[name], values, rtol=0, atol=atol * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_batch_and_portable_operators(name):
     """In a graph and in a batch as alone, and portable as native: to float32 rounding."""
     cfg, model = make(name)
@@ -160,7 +168,7 @@ def test_batch_and_portable_operators(name):
     )
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_bfloat16(name):
     """Features in bfloat16; boxes, logits and scores stay float32; all of it finite."""
     cfg, model = make(name)
@@ -176,7 +184,7 @@ def test_bfloat16(name):
     assert all(key.startswith(("rpn_", "proposal", "box_")) for key in in_float32)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_found(name, implementation):
     """No proposal is large enough: no detection, and every slot is empty."""
     cfg = configure(name, **{"MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 100_000})

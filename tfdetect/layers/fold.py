@@ -43,11 +43,11 @@ def fold_norms(model: tf.Module) -> None:
     """
     for module in (model, *model.submodules):
         if isinstance(module, (Conv2d, DeformConv2d)) and isinstance(module.norm, BatchNorm):
-            module.norm = _fold(module, module.norm)
+            _replace(module, "norm", _fold(module, module.norm))
         for conv_name, norm_name in getattr(module, "normalized", ()):
             norm = getattr(module, norm_name, None)
             if isinstance(norm, BatchNorm):
-                setattr(module, norm_name, _fold(getattr(module, conv_name), norm))
+                _replace(module, norm_name, _fold(getattr(module, conv_name), norm))
 
 
 def _fold(conv: Conv2d | DeformConv2d, norm: BatchNorm) -> Shift | None:
@@ -59,8 +59,15 @@ def _fold(conv: Conv2d | DeformConv2d, norm: BatchNorm) -> Shift | None:
         return Shift(tf.cast(shift, tf.float32))
     if conv.bias is not None:
         shift += tf.cast(conv.bias, tf.float64) * scale
-        conv.bias = None
+        _replace(conv, "bias", None)
     if conv.groups != 1:
         return Shift(tf.cast(shift, tf.float32))
     conv.bias = tf.Variable(tf.cast(shift, tf.float32), trainable=False)
     return None
+
+
+def _replace(module: tf.Module, name: str, value: Shift | None) -> None:
+    # What a module once held is saved with it, even after another value has its place; not if it
+    # was deleted.
+    delattr(module, name)
+    setattr(module, name, value)

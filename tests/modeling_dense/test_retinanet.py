@@ -10,6 +10,7 @@ from comparison import pairwise_iou
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import get_cfg
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import WHOLE
 from tfdetect.layers.level_norm import LevelBatchNorm
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.retinanet import RetinaNetHead, select_dense_detections
@@ -135,7 +136,7 @@ def test_each_level_has_its_own_statistics():
 @pytest.mark.parametrize("norm", ["BN", "GN"])
 def test_head_with_norms_runs(norm):
     features = [tf.ones([1, 4, 4, 32]), tf.ones([1, 2, 2, 32])]
-    logits, deltas = head(norm)(features)
+    logits, deltas = head(norm)(features, [WHOLE, WHOLE])
     assert [x.shape for x in logits] == [(1, 4, 4, 6), (1, 2, 2, 6)]
     assert [x.shape for x in deltas] == [(1, 4, 4, 8), (1, 2, 2, 8)]
 

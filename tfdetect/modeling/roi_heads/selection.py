@@ -38,6 +38,10 @@ def select_detections(
         `pred_classes` int32 [B, D], `region_indices` int32 [B, D] (the region that each comes from)
         and `num_detections` int32 [B]; D = `max_detections`, zeros where there are fewer.
     """
+    if not scores.shape[1]:
+        # Empty slots are gathered from the first region, so that there has to be one.
+        missing = tf.maximum(1 - tf.shape(scores)[1], 0)
+        boxes, scores = (tf.pad(x, [[0, 0], [0, missing], [0, 0]]) for x in (boxes, scores))
     batch, regions, _ = tf.unstack(tf.shape(scores))
     classes = scores.shape[2] - 1
     usable = all_finite(boxes) & tf.reduce_all(tf.math.is_finite(scores), -1)

@@ -45,7 +45,6 @@ R18 = {"MODEL.RESNETS.DEPTH": 18}
 GROUPS = {"MODEL.RESNETS.NUM_GROUPS": 4, "MODEL.RESNETS.WIDTH_PER_GROUP": 8}
 VERSION_1 = {"MODEL.RESNETS.DEFORM_MODULATED": False, "MODEL.RESNETS.DEFORM_NUM_GROUPS": 2}
 VERSION_2 = {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.DEFORM_MODULATED": True, **GROUPS}
-SIGMOID = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True, **R18}
 NARROW_REGNET = {
     "MODEL.REGNETS.STEM_WIDTH": 8,
     "MODEL.REGNETS.W_0": 8,
@@ -62,14 +61,10 @@ ARCHITECTURES = {
     "c4": ("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x", {}),
     "dc5": ("COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_1x", {}),
     "gn": ("Misc/scratch_mask_rcnn_R_50_FPN_3x_gn", R18),
-    "syncbn": ("Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn", R18),
-    "cls_agnostic": ("Misc/mask_rcnn_R_50_FPN_1x_cls_agnostic", R18),
-    "sigmoid": ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", SIGMOID),
     "dconv_v1": ("Misc/mask_rcnn_R_50_FPN_1x_dconv_c3-c5", VERSION_1),
     "cascade_dconv_v2": ("Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv", VERSION_2),
     "cascade": ("Misc/cascade_mask_rcnn_R_50_FPN_1x", R18),
     "rpn": ("COCO-Detection/rpn_R_50_FPN_1x", R18),
-    "rpn_c4": ("COCO-Detection/rpn_R_50_C4_1x", R18),
     "fast_rcnn": ("COCO-Detection/fast_rcnn_R_50_FPN_1x", R18),
     "regnetx": ("new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", {}),
     "regnety": ("new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ", {}),

@@ -21,6 +21,7 @@ COMMAND = [sys.executable, "-m", "tfdetect.export"]
 WEIGHTS = "variables/variables.data-00000-of-00001"
 
 
+@pytest.mark.full
 def test_what_is_written(capsys, tmp_path):
     """bfloat16, into a folder with a version 1: it becomes 2, and is half the size."""
     (tmp_path / "1").mkdir()

@@ -76,6 +76,7 @@ def test_graph(images, expected):
         check(found, index, expected[index])
 
 
+@pytest.mark.full
 def test_litert(images, expected, tmp_path):
     path = export_fixed(model_dir(), tmp_path / "folder" / "model.tflite", "litert", 1, *SIZE)
     with pytest.warns(UserWarning, match="LiteRT"):  # where the interpreter is moving to

@@ -14,6 +14,7 @@ from servables import exported, model_dir
 SCRIPT = [sys.executable, str(ROOT / "benchmarks" / "serve.py")]
 
 
+@pytest.mark.full
 def test_short(tmp_path):
     """60 requests of images of 8 sizes from 8 threads, of which each gets what it gets alone."""
     for file in sorted((DEMO / "images").glob("*.jpg"))[:8]:

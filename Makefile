@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO := output/demo
 TRAIN_DEMO := output/train-demo
 
-.PHONY: install demo train-demo test test-full parity zoo bench clean
+.PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean
 
 install: .venv/.installed
 
@@ -54,8 +54,12 @@ parity: install
 zoo: install
 	$(BIN)/python benchmarks/zoo.py docs/zoo.md
 
+# The table of speeds. TFDETECT_REFERENCE=PYTHON names the Python that has the other libraries.
 bench: install
-	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/report.py docs/performance.md
+
+# A SavedModel under load.
+bench-serve: install
 	$(BIN)/python benchmarks/serve.py
 
 clean:

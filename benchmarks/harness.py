@@ -12,8 +12,12 @@ function that sets a side up. A side that cannot be had is skipped, and the row 
         ...
         return Side({"TensorFlow": tf.__version__}, run)
 
+    ROWS = [Row("resize", "uint8 resize", 1.0, _ours, "Pillow", _pillow, needs=("PIL",))]
+
     if __name__ == "__main__":
-        main([Row("resize", "uint8 resize", 1.0, _ours, "Pillow", _pillow, needs=("PIL",))])
+        main(ROWS)
+
+report.py lists the scripts whose ROWS the table has.
 
 Both sides use as many threads as the libraries' defaults are: one per processor core.
 """
@@ -40,7 +44,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "output" / "performance"
 # Both sides find this project, and what its tests have for both libraries (seeded_weights.py).
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 OURS = "tfdetect"
 
@@ -307,7 +311,7 @@ def _check_modules(names: Iterable[str]) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise Skip(f"{sys.executable} has no {name} ({error})") from error
+            raise Skip(f"{name} is not installed ({error})") from error
 
 
 def describe(result: Result) -> str:

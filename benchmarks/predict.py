@@ -1,116 +1,119 @@
-"""Time and peak memory of one prediction: Mask R-CNN R50-FPN on an image of 800 x 1200.
+"""Time and peak memory of one prediction, beside Detectron2's `DefaultPredictor`.
 
-The weights are seeded random ones, so that nothing is downloaded; they give 1000 proposals and 100
-detections with masks, as many as a trained model can. Each implementation of the operators runs in
-a process of its own, and the medians are over interleaved runs of the two.
+From an image of 400 x 600 in memory, which the models see as 800 x 1200, to what is found in it,
+masks in the image's pixels. Both have the same seeded random weights (seeded_models.py).
 
-    python benchmarks/predict.py [--config COCO-Detection/faster_rcnn_R_50_FPN_3x] [--runs 5]
+    python benchmarks/predict.py [ROW ...] [--runs N] [--reference PYTHON]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import resource
-import statistics
-import subprocess
-import sys
-import time
+import functools
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x")
-    parser.add_argument("--runs", type=int, default=5, help="timed predictions of each (default 5)")
-    parser.add_argument("--child", choices=["native", "portable"], help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        _serve(args.config, args.child)
-        return
-    print(f"{args.config}, one image of 400 x 600 resized to 800 x 1200, float32")
-    print(f"{os.cpu_count()} CPUs ({platform.processor() or platform.machine()})")
-    children = {name: _start(args.config, name) for name in ("native", "portable")}
-    reports = {name: _ask(child) for name, child in children.items()}  # loaded, first prediction
-    times: dict[str, list[float]] = {name: [] for name in children}
-    for _ in range(args.runs):
-        for name, child in children.items():
-            reports[name] |= _ask(child)
-            times[name].append(reports[name]["seconds"])
-    print(f"{'operators':<10} {'median s':>9} {'first s':>9} {'loaded MB':>10} {'peak MB':>9}")
-    for name, child in children.items():
-        child.stdin.close()
-        report = reports[name]
-        print(
-            f"{name:<10} {statistics.median(times[name]):>9.2f} {report['first']:>9.2f} "
-            f"{report['loaded_mb']:>10.0f} {report['peak_mb']:>9.0f}   "
-            f"{report['detections']} detections, TensorFlow {report['tensorflow']}"
-        )
+import seeded_models
+from harness import Row, Side, main
+from seeded_models import IMAGE, MASK_RCNN
 
 
-def _start(config: str, operators: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, __file__, "--config", config, "--child", operators],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TFDETECT_OPS": operators},
+def _ours(config: str, dtype: str = "float32") -> Side:
+    predict = seeded_models.predictor(config, dtype)
+    from tfdetect.data.images import read_image
+
+    image = read_image(IMAGE)
+
+    def run() -> dict[str, float]:
+        return {"detections": len(predict(image).scores)}
+
+    limit = functools.partial(seeded_models.limit, predict, image)
+    return Side(seeded_models.versions(), run, limit if dtype == "float32" else _bfloat16_limit)
+
+
+def _bfloat16_limit(seconds: float) -> str:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    if "amx_bf16" in flags or "avx512_bf16" in flags:
+        return ""
+    return (
+        "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX), without which every "
+        "value is converted to float32 and back"
     )
 
 
-def _ask(child: subprocess.Popen) -> dict:
-    child.stdin.write("\n")
-    child.stdin.flush()
-    line = child.stdout.readline()
-    if not line:
-        sys.exit("the benchmark's process has failed; its error is above")
-    return json.loads(line)
+def _detectron2(config: str) -> Side:
+    import cv2
+
+    predict = seeded_models.detectron2_predictor(config)
+    image = cv2.imread(str(IMAGE))
+
+    def run() -> dict[str, float]:
+        return {"detections": len(predict(image)["instances"])}
+
+    return Side(seeded_models.detectron2_versions(), run)
 
 
-def _serve(config: str, operators: str) -> None:
-    """One prediction per line of standard input; what was measured, as JSON, on standard output."""
-    from tfdetect.quiet import import_tensorflow
-
-    import_tensorflow()
-    import tensorflow as tf
-    from seeded_weights import seeded_model
-
-    from tfdetect.config import load_config
-    from tfdetect.data.images import read_image
-    from tfdetect.ops import kernels
-    from tfdetect.ops.paste_masks import paste_masks
-    from tfdetect.serving.pipeline import Pipeline
-
-    with kernels.implementation(operators):
-        cfg = load_config(ROOT / "configs" / f"{config}.yaml")
-        model = seeded_model(cfg)
-        pipeline = Pipeline(cfg, model)
-        image = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
-        size = tf.constant([image.shape[:2]])
-        report = {"loaded_mb": _peak_mb(), "tensorflow": tf.__version__}
-        for _ in sys.stdin:
-            start = time.perf_counter()
-            found = pipeline.detect(image[None], size)
-            count = int(found["num_detections"][0])
-            if "pred_masks" in found:
-                boxes, masks = found["pred_boxes"][0, :count], found["pred_masks"][0, :count]
-                paste_masks(masks, boxes, size[0]).numpy()
-            report["seconds"] = time.perf_counter() - start
-            report.setdefault("first", report["seconds"])
-            report |= {"peak_mb": _peak_mb(), "detections": count}
-            print(json.dumps(report), flush=True)
+def _row(name: str, title: str, goal: float, config: str, dtype: str = "float32", **others: Any):
+    options = {"unit": "s", "runs": 5, "warm_up": 1} | others
+    return Row(
+        name,
+        title,
+        goal,
+        functools.partial(_ours, config, dtype),
+        "Detectron2",
+        functools.partial(_detectron2, config),
+        needs=("torch", "detectron2"),
+        **options,
+    )
 
 
-def _peak_mb() -> float:
-    """The most memory that this process has had, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
+ROWS = [
+    _row("mask_rcnn", "one image, Mask R-CNN R50-FPN", 0.5, MASK_RCNN),
+    _row(
+        "mask_rcnn_bfloat16",
+        "the same in bfloat16, Detectron2 in float32",
+        0.15,
+        MASK_RCNN,
+        "bfloat16",
+        runs=2,
+    ),
+    _row(
+        "faster_rcnn",
+        "one image, Faster R-CNN R50-FPN",
+        0.6,
+        "COCO-Detection/faster_rcnn_R_50_FPN_3x",
+    ),
+    _row(
+        "keypoint_rcnn",
+        "one image, Keypoint R-CNN R50-FPN",
+        0.6,
+        "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x",
+    ),
+    _row(
+        "mask_rcnn_C4",
+        "one image, Mask R-CNN R50-C4",
+        0.6,
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x",
+        runs=3,
+    ),
+    _row(
+        "mask_rcnn_X101",
+        "one image, Mask R-CNN X101-FPN",
+        0.6,
+        "COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x",
+        runs=3,
+    ),
+    # Memory only grows, so that the last of several runs says it.
+    _row(
+        "memory",
+        "peak memory of the process, Mask R-CNN R50-FPN, five predictions",
+        1.0,
+        MASK_RCNN,
+        measure="peak_mb",
+        unit="MB",
+        runs=1,
+        warm_up=4,
+    ),
+]
 
 if __name__ == "__main__":
-    main()
+    main(ROWS)

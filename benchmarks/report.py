@@ -1,0 +1,119 @@
+"""The table of speeds, docs/performance.md: runs every script of rows, and says what they gave.
+
+A script that is listed here has its rows in ROWS. What was measured is kept in output/performance;
+`--saved` writes the table of that alone, after some of the scripts were run by themselves.
+
+    python benchmarks/report.py docs/performance.md [--saved] [--reference PYTHON]
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness import RESULTS, ROOT, Result, Row, add_reference, load
+
+SCRIPTS = ("predict", "batch", "start")
+
+PAGE = """# Speed, beside Detectron2, torchvision and Pillow
+
+Written by `python benchmarks/report.py docs/performance.md`; do not edit.
+
+To repeat it: `TFDETECT_REFERENCE=PYTHON make bench`, where PYTHON is that of an environment which
+has PyTorch, torchvision and Detectron2 (install them by their own instructions; without them the
+comparisons are skipped). One row: its command below, after `python`, with `--reference PYTHON`.
+
+Medians of runs of the two libraries in turns, after a warm-up, each in a process of its own with
+all processor cores. Both have the same seeded random weights, which give as many proposals and
+detections as a trained model. "Goal" is the most that the ratio may be, or the value itself where
+nothing is compared.
+
+| what | this project | compared with | ratio | goal | met | command |
+|---|---|---|---|---|---|---|
+{rows}
+
+Measured on:
+
+{machines}
+{limits}"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, help="the file to write")
+    parser.add_argument("--saved", action="store_true", help="run nothing")
+    add_reference(parser)
+    args = parser.parse_args()
+    failed = [] if args.saved else [name for name in SCRIPTS if not _run(name, args.reference)]
+    page = format_page(list(_results()))
+    args.output.write_text(page, encoding="utf-8")
+    print(page[page.index("| what") :])
+    if failed:
+        print(f"failed, so that their rows are older or missing: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _run(name: str, reference: str) -> bool:
+    script = ROOT / "benchmarks" / f"{name}.py"
+    command = [sys.executable, str(script), "--reference", reference]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def _results() -> Iterator[Result]:
+    paths = (RESULTS / f"{row.name}.json" for row in all_rows())
+    return (load(path) for path in paths if path.exists())
+
+
+def all_rows() -> Iterator[Row]:
+    """The rows of the table in its order."""
+    for name in SCRIPTS:
+        # Not imported: predict.py and train.py are names in the project's root too.
+        yield from runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["ROWS"]
+
+
+def format_page(results: Sequence[Result]) -> str:
+    """The whole of docs/performance.md."""
+    machines = defaultdict(list)
+    versions: dict[str, dict[str, str]] = defaultdict(dict)
+    for result in results:
+        if result.ours is not None:
+            machine = f"{result.processor}, {result.threads} threads"
+            machines[machine].append(result)
+            versions[machine] |= result.versions
+    lines = []
+    for machine, measured in machines.items():
+        dates = sorted({result.date for result in measured})
+        names = "" if len(machines) == 1 else f" ({', '.join(result.title for result in measured)})"
+        libraries = ", ".join(f"{name} {version}" for name, version in versions[machine].items())
+        lines.append(f"- {machine}, {' to '.join(dates[:1] + dates[1:][-1:])}{names}: {libraries}.")
+    missed = [f"- {result.title}: {result.limit}." for result in results if result.limit]
+    limits = "\n".join(["", "What limits the rows that miss their goal:", "", *missed, ""])
+    return PAGE.format(
+        rows="\n".join(map(_format_row, results)),
+        machines="\n".join(lines),
+        limits=limits if missed else "",
+    )
+
+
+def _format_row(result: Result) -> str:
+    if result.ours is None:
+        compared, met = f"skipped: {result.skipped}", ""
+    else:
+        compared = f"{result.library} {result.amount(result.theirs)}" if result.library else "-"
+        if result.skipped:
+            compared = f"skipped: {result.skipped}"
+        met = {True: "yes", False: "**no**", None: ""}[result.met]
+    ratio = "-" if result.ratio is None else f"{result.ratio:.2f}"
+    return (
+        f"| {result.title} | {result.amount(result.ours)} | {compared} | {ratio} "
+        f"| {result.target()} | {met} | `{result.command}` |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Models of the zoo with seeded random weights in both libraries, for the rows of the table.
+
+Nothing is downloaded, and the weights give 1000 proposals and 100 detections, as many as a trained
+model can.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from harness import ROOT, peak_gflops
+
+if TYPE_CHECKING:
+    from tfdetect.serving.predictor import Predictor
+
+MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
+# 400 x 600 pixels, which the models of the zoo see as 800 x 1200.
+IMAGE = ROOT / "tests" / "data" / "full" / "coffee.png"
+
+
+def save(config: str, folder: Path) -> None:
+    """Write a model directory, as convert_d2.py does; in a process of its own, for its memory."""
+    code = f"import seeded_models; seeded_models._save({config!r}, {str(folder)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
+
+
+def _save(config: str, folder: str) -> None:
+    from tfdetect.quiet import import_tensorflow
+
+    import_tensorflow()
+    from seeded_weights import seeded_model
+
+    from tfdetect.checkpoint.model_dir import save_model
+    from tfdetect.config import load_config
+
+    cfg = load_config(ROOT / "configs" / f"{config}.yaml")
+    names = [str(index) for index in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
+    save_model(Path(folder), cfg, seeded_model(cfg), {"class_names": names})
+
+
+def predictor(config: str, dtype: str = "float32") -> Predictor:
+    """What a user has of a model that was converted: `tfdetect.Predictor` of its directory."""
+    from tfdetect.quiet import import_tensorflow
+
+    import_tensorflow()
+    from tfdetect.serving.predictor import Predictor
+
+    with tempfile.TemporaryDirectory() as folder:
+        save(config, Path(folder) / "model")
+        if dtype == "float32":
+            return Predictor(Path(folder) / "model")
+        from tfdetect.checkpoint.model_dir import load_model
+        from tfdetect.layers.fold import fold_norms
+        from tfdetect.modeling.bfloat16 import BFloat16Model
+
+        cfg, model, metadata = load_model(Path(folder) / "model")
+        fold_norms(model)
+        return Predictor.of_model(cfg, BFloat16Model(model), metadata)
+
+
+def demo_predictor() -> Predictor:
+    """The small trained model of boxes, masks and keypoints."""
+    from tfdetect.quiet import import_tensorflow
+
+    import_tensorflow()
+    import convert_d2.command
+    from tfdetect.serving.predictor import Predictor
+
+    demo = ROOT / "demo"
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(Path(folder) / "model")
+        command = ["--config-file", str(demo / "joint_rcnn" / "config.yaml"), "--output", model]
+        command += ["--weights", str(demo / "joint_rcnn" / "model_final.pkl")]
+        convert_d2.command.main([*command, "--metadata", str(demo / "annotations.json")])
+        return Predictor(model)
+
+
+def versions() -> dict[str, str]:
+    """Of this project's side."""
+    from tfdetect.quiet import import_tensorflow
+
+    import_tensorflow()
+    import tensorflow as tf
+
+    from tfdetect.ops import kernels
+
+    operators = "native" if kernels.library() is not None else "portable"
+    return {
+        "tfdetect": f"{version('tfdetect')} ({operators} operators)",
+        "TensorFlow": tf.__version__,
+    }
+
+
+def detectron2_predictor(config: str) -> Any:
+    """Detectron2's `DefaultPredictor` on the CPU, with the same weights."""
+    import torch
+    from detectron2.config import get_cfg
+    from detectron2.engine import DefaultPredictor
+    from seeded_weights import state_dict
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "configs" / f"{config}.yaml"))
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST = "cpu", "", ()
+    predict = DefaultPredictor(cfg)
+    shapes = {name: value.shape for name, value in predict.model.state_dict().items()}
+    arrays = state_dict(shapes)
+    predict.model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return predict
+
+
+def detectron2_versions() -> dict[str, str]:
+    """Of Detectron2's side."""
+    import detectron2
+    import torch
+    import torchvision
+
+    return {
+        "Detectron2": detectron2.__version__,
+        "PyTorch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+
+
+def limit(predict: Predictor, image: Any, seconds: float) -> str:
+    """How long the convolutions and products of a prediction take at the machine's best."""
+    operations = count_operations(predict, image)
+    best = peak_gflops()
+    bound = operations / best
+    return (
+        f"{operations:.0f} GFLOP of convolutions and products take {bound:.2f} s at the {best:.0f} "
+        f"GFLOP/s of a large float32 product here: {bound / seconds:.0%} of the time"
+    )
+
+
+def count_operations(predict: Predictor, image: Any) -> float:
+    """10^9 operations of the convolutions and products of one prediction.
+
+    Two for each multiplication of the direct way; there are algorithms with fewer.
+    """
+    import tensorflow as tf
+
+    from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+    from tfdetect.layers.linear import Linear
+
+    total = 0
+
+    def counting(layer: type, weights_per_value: Any, of_output: bool) -> Any:
+        call = layer.__call__
+
+        def counted(self: Any, x: tf.Tensor, *others: Any) -> tf.Tensor:
+            nonlocal total
+            y = call(self, x, *others)
+            values = (y if of_output else x).shape.num_elements()
+            total += 2 * values * weights_per_value(self.weight.shape)
+            return y
+
+        return mock.patch.object(layer, "__call__", counted)
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        with (
+            counting(Conv2d, lambda shape: shape[0] * shape[1] * shape[2], True),
+            counting(ConvTranspose2d, lambda shape: shape[0] * shape[1] * shape[2], False),
+            counting(Linear, lambda shape: shape[0], True),
+        ):
+            predict(image)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    return total * 1e-9

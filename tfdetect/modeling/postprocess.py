@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
 from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
@@ -30,6 +31,7 @@ class Postprocessor:
             "instances_confidence_threshold": combine.INSTANCES_CONFIDENCE_THRESH,
         }
 
+    @stage("postprocess")
     def __call__(
         self,
         outputs: dict[str, tf.Tensor],

@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
 
@@ -32,6 +33,7 @@ class Preprocessor:
         self._std = list(cfg.MODEL.PIXEL_STD)
         self._divisibility = size_divisibility
 
+    @stage("preprocess")
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Prepare a batch.
 
@@ -59,6 +61,7 @@ class Preprocessor:
         )
         return batch, resized_sizes
 
+    @stage("preprocess")
     def of_one_size(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The same of images that fill uint8 [B, H, W, 3] of known shape: all shapes are known."""
         batch, height, width, _ = images.shape

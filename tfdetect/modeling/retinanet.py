@@ -12,6 +12,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.level_norm import LevelBatchNorm
 from tfdetect.layers.norm import make_norm, normalize
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.ops.boxes import apply_deltas
 from tfdetect.ops.nms import best_after_nms
@@ -70,6 +71,7 @@ class RetinaNetHead(tf.Module):
         self.cls_score = Conv2d(in_channels, class_logits, 3, padding=1)
         self.bbox_pred = Conv2d(in_channels, anchors_per_cell * 4, 3, padding=1)
 
+    @stage("retinanet_head")
     def __call__(
         self, features: Sequence[tf.Tensor], extents: Sequence[Extents]
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
@@ -164,6 +166,7 @@ class RetinaNet(tf.Module):
         return detections, stages
 
 
+@stage("detections")
 def select_dense_detections(
     logits: Sequence[tf.Tensor],
     deltas: Sequence[tf.Tensor],

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.stage import stage
 from tfdetect.ops.interpolate import bilinear_rows
 
 # Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
@@ -102,6 +103,7 @@ class SemSegFPNHead(tf.Module):
             setattr(self, name, scale_head)
         self.predictor = Conv2d(head.CONVS_DIM, head.NUM_CLASSES, 1)
 
+    @stage("sem_seg_head")
     def __call__(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> tf.Tensor:
         """Features [B, H, W, C] by name -> logits float32 [B, H', W', K] at COMMON_STRIDE.
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tfdetect.serving.predictor import Predictor
 
 METRICS = "metrics.json"
+_PROFILED_BATCHES = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +56,42 @@ def _predict(args: argparse.Namespace) -> int:
         print(f"{files[index]}: {found}{target}", flush=True)
     if records is not None:
         records.write()
+    if args.profile is not None:
+        readable = [index for index, path in enumerate(files) if path not in unread]
+        _profile(args, predictor, files, readable, proposals, pictures)
     return 1 if unread else 0
+
+
+def _profile(
+    args: argparse.Namespace,
+    predictor: Predictor,
+    files: Sequence[Path],
+    indices: Sequence[int],
+    proposals: Sequence[np.ndarray] | None,
+    pictures: Sequence[Path] | None,
+) -> None:
+    """Do again what has been done with the first images, and print where the time goes."""
+    from tfdetect.serving.profile import format_table, profile, python_stage
+
+    size = min(args.batch_size, len(indices))
+    # Whole batches: the time of one is compared with that of another.
+    batches = [indices[start : start + size] for start in range(0, len(indices) - size + 1, size)]
+
+    def run(number: int) -> None:
+        batch = batches[number % len(batches)]
+        with python_stage("decode"):
+            images = [read_image(files[index]) for index in batch]
+        given = None if proposals is None else [proposals[index] for index in batch]
+        found = predictor.predict_batch(images, given)
+        if pictures is not None:
+            with python_stage("draw"):
+                for index, image, detections in zip(batch, images, found, strict=True):
+                    drawn = _draw(image, detections, predictor, args.confidence_threshold)
+                    write_image(pictures[index], drawn)
+
+    times = profile(Path(args.profile), run, _PROFILED_BATCHES)
+    print(format_table(times, size))
+    print(f"trace: tensorboard --logdir {args.profile}")
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -144,8 +180,9 @@ def _run(
 
 
 def _load(args: argparse.Namespace) -> Predictor:
-    if args.output is not None:
-        check_writable(args.output)
+    for folder in (args.output, args.profile):
+        if folder is not None:
+            check_writable(folder)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor
@@ -270,16 +307,24 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
         "found in it by their id in the annotations, else by file name",
     )
+    parser.add_argument(
+        "--profile",
+        metavar="DIR",
+        help="afterwards run the first batches again, ten in all, print the time of each stage, "
+        "and write TensorFlow's trace of them to this folder for TensorBoard",
+    )
     args = parser.parse_args(arguments)
     if args.evaluate is not None:
         if args.output is None:
             parser.error("--evaluate needs --output")
         if args.input is not None:
             parser.error("--evaluate takes its images from --images, not --input")
+        if args.profile is not None:
+            parser.error("--profile goes with --input, not --evaluate")
     elif args.input is None:
         parser.error("give --input, or --evaluate")
-    elif args.output is None and args.json is None:
-        parser.error("give --output for pictures, --json for numbers, or both")
+    elif args.output is None and args.json is None and args.profile is None:
+        parser.error("give --output for pictures, --json for numbers, --profile, or several")
     return args
 
 

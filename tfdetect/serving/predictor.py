@@ -15,6 +15,7 @@ from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.layers.fold import fold_norms
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
@@ -97,7 +98,9 @@ class Predictor:
         self.keypoint_classes: list[int] | None = self._metadata.get("keypoint_classes")
         self._conventions = conventions(cfg)
         self._paste = tf.function(
-            functools.partial(paste_masks, as_images=self._conventions.masks_as_images),
+            functools.partial(
+                stage("paste_masks")(paste_masks), as_images=self._conventions.masks_as_images
+            ),
             autograph=False,
             input_signature=[
                 tf.TensorSpec([None, None, None]),

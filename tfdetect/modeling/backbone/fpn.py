@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet
 
@@ -72,12 +73,12 @@ class FPN(tf.Module):
         self._in_features = list(in_features)
         self._stages = [int(math.log2(stride)) for _, stride in shapes]
         self._average = average
-        for (channels, _), stage in zip(shapes, self._stages, strict=True):
+        for (channels, _), number in zip(shapes, self._stages, strict=True):
             bias = norm == ""
             lateral = Conv2d(channels, out_channels, 1, bias=bias, norm=norm)
             output = Conv2d(out_channels, out_channels, 3, padding=1, bias=bias, norm=norm)
-            setattr(self, f"fpn_lateral{stage}", lateral)
-            setattr(self, f"fpn_output{stage}", output)
+            setattr(self, f"fpn_lateral{number}", lateral)
+            setattr(self, f"fpn_output{number}", output)
         self.top_block = top_block
         self.bottom_up = bottom_up
 
@@ -88,6 +89,7 @@ class FPN(tf.Module):
             f"p{stage}": (out_channels, 2**stage) for stage in range(self._stages[0], highest + 1)
         }
 
+    @stage("backbone")
     def __call__(
         self, x: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -96,22 +98,28 @@ class FPN(tf.Module):
         The extents are multiples of `size_divisibility`, as the batch is.
         """
         bottom_up, _ = self.bottom_up(x, extents)
+        return self._make_levels(bottom_up, extents), bottom_up
+
+    @stage("fpn")
+    def _make_levels(
+        self, bottom_up: dict[str, tf.Tensor], extents: Extents
+    ) -> dict[str, tf.Tensor]:
         levels: dict[str, tf.Tensor] = {}
         top_down = None
-        for name, stage in zip(reversed(self._in_features), reversed(self._stages), strict=True):
-            here = extents.strided(2**stage)
-            merged = getattr(self, f"fpn_lateral{stage}")(bottom_up[name], here)
+        for name, number in zip(reversed(self._in_features), reversed(self._stages), strict=True):
+            here = extents.strided(2**number)
+            merged = getattr(self, f"fpn_lateral{number}")(bottom_up[name], here)
             if top_down is not None:
                 merged += nearest_double(top_down)
                 if self._average:
                     merged /= 2
             top_down = merged
-            levels[f"p{stage}"] = getattr(self, f"fpn_output{stage}")(merged, here)
+            levels[f"p{number}"] = getattr(self, f"fpn_output{number}")(merged, here)
         highest = extents.strided(2 ** self._stages[-1])
         above = self.top_block({**bottom_up, **levels}[self.top_block.in_feature], highest)
-        for stage, level in enumerate(above, start=self._stages[-1] + 1):
-            levels[f"p{stage}"] = level
-        return {name: levels[name] for name in self.output_shapes}, bottom_up
+        for number, level in enumerate(above, start=self._stages[-1] + 1):
+            levels[f"p{number}"] = level
+        return {name: levels[name] for name in self.output_shapes}
 
 
 def nearest_double(x: tf.Tensor) -> tf.Tensor:

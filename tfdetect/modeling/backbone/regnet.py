@@ -13,6 +13,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.norm import frozen, make_norm, normalize
+from tfdetect.layers.stage import stage
 
 _STAGE_STRIDE = 2
 # Widths are multiples of this before they are fitted to the groups.
@@ -151,6 +152,7 @@ class RegNet(tf.Module):
                 raise InputError(f"MODEL.REGNETS.OUT_FEATURES: {name!r} is not one of {[*shapes]}")
         self.output_shapes = {name: shapes[name] for name in cfg.OUT_FEATURES}
 
+    @stage("backbone")
     def __call__(
         self, x: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:

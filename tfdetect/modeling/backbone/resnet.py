@@ -11,6 +11,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.norm import frozen
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.blocks import BasicBlock, BottleneckBlock, Deformation, Stem
 
 _BLOCKS_PER_STAGE = {
@@ -48,6 +49,7 @@ class ResNet(tf.Module):
             setattr(self, name, blocks)
         self.output_shapes = output_shapes
 
+    @stage("backbone")
     def __call__(
         self, x: tf.Tensor, extents: Extents = WHOLE
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.layers.stage import stage
 from tfdetect.ops.boxes import clip_boxes, nonempty
 
 
+@stage("proposals")
 def transform_proposals(
     boxes: tf.Tensor,
     counts: tf.Tensor,

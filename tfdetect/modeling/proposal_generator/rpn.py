@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.losses import BoxRegressionLoss
@@ -197,6 +198,7 @@ class RPN(tf.Module):
         )
         return proposals, counts, losses
 
+    @stage("rpn_head")
     def _predict(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> _Predictions:
         """Those of every cell; beyond the extents `logits` are negative infinity."""
         inputs = [features[name] for name in self._in_features]
@@ -212,6 +214,7 @@ class RPN(tf.Module):
             deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
         return _Predictions(self._anchors(inputs, extents), logits, deltas, stages)
 
+    @stage("proposals")
     def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
         """Boxes [B, N_l, 4] of each level."""
         return [

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfdetect.layers.stage import stage
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.nms import best_after_nms, top_k
 
 
+@stage("proposals")
 def select_proposals(
     boxes: Sequence[tf.Tensor],
     logits: Sequence[tf.Tensor],

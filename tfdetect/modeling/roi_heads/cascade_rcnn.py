@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import Extents
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
@@ -48,6 +49,7 @@ class CascadeROIHeads(StandardROIHeads):
             FastRCNNOutputLayers(cfg, head.out_features, head.out_shape) for head in self.box_head
         ]
 
+    @stage("box_head")
     def _predict_boxes(
         self,
         inputs: list[tf.Tensor],

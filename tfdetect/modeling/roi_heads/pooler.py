@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import last_pixels
 from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.fixed.roi_align import pool_levels
@@ -89,6 +90,7 @@ class RoIPooler:
         self._strides = list(strides)
         self._levels = [int(math.log2(stride)) for stride in strides]
 
+    @stage("pooler")
     def __call__(
         self,
         features: Sequence[tf.Tensor],

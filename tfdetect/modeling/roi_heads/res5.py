@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
@@ -90,9 +91,10 @@ class Res5ROIHeads(tf.Module):
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Detect: as `StandardROIHeads`, without keypoints."""
         feature = features[self._in_feature]
-        logits, deltas = self.predict_boxes(
-            self.region_features(feature, *flatten_proposals(proposals), extents)
-        )
+        with stage("box_head"):
+            logits, deltas = self.predict_boxes(
+                self.region_features(feature, *flatten_proposals(proposals), extents)
+            )
         logits, deltas = per_image(logits, proposals), per_image(deltas, proposals)
         detections = select_detections(
             apply_deltas(deltas, proposals, self._box_weights),
@@ -103,15 +105,15 @@ class Res5ROIHeads(tf.Module):
         )
         mask_head = self.mask_head
         if mask_head is not None:
-            detections |= predict_on_detections(
-                detections,
-                lambda boxes, box_indices, classes: {
-                    "pred_masks": class_masks(
-                        mask_head(self.region_features(feature, boxes, box_indices, extents)),
-                        classes,
-                    )
-                },
-            )
+
+            @stage("mask_head")
+            def predict_masks(
+                boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
+            ) -> dict[str, tf.Tensor]:
+                region_features = self.region_features(feature, boxes, box_indices, extents)
+                return {"pred_masks": class_masks(mask_head(region_features), classes)}
+
+            detections |= predict_on_detections(detections, predict_masks)
         return detections, {"box_logits": logits, "box_deltas": deltas}
 
     def losses(

@@ -9,6 +9,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
@@ -183,6 +184,7 @@ class StandardROIHeads(tf.Module):
             objects = objects._replace(boxes=self._box_losses.predicted_boxes(deltas, objects))
         return losses, objects
 
+    @stage("box_head")
     def _predict_boxes(
         self,
         inputs: list[tf.Tensor],
@@ -210,14 +212,17 @@ class StandardROIHeads(tf.Module):
         """Masks [R, M, M] and keypoints [R, K, 3] of given boxes, where the model has the heads."""
         result = {}
         if self.mask_head is not None:
-            logits = self.mask_head(self.mask_pooler(inputs, boxes, box_indices, extents))
-            result["pred_masks"] = class_masks(logits, classes)
+            with stage("mask_head"):
+                logits = self.mask_head(self.mask_pooler(inputs, boxes, box_indices, extents))
+                result["pred_masks"] = class_masks(logits, classes)
         if self.keypoint_head is not None:
-            pooled = self.keypoint_pooler(inputs, boxes, box_indices, extents)
-            heatmaps = self.keypoint_head(pooled)
+            with stage("keypoint_head"):
+                pooled = self.keypoint_pooler(inputs, boxes, box_indices, extents)
+                heatmaps = self.keypoint_head(pooled)
             if self._conventions.inclusive_boxes:
                 boxes = last_pixels(boxes)
-            keypoints = decode_keypoints(heatmaps, boxes)
+            with stage("decode_keypoints"):
+                keypoints = decode_keypoints(heatmaps, boxes)
             columns = [0, 1, self._conventions.keypoint_scores]
             result["pred_keypoints"] = tf.gather(keypoints, columns, axis=2)
         return result

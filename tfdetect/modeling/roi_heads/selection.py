@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.layers.stage import stage
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.nms import best_after_nms
 
 
+@stage("detections")
 def select_detections(
     boxes: tf.Tensor,
     scores: tf.Tensor,

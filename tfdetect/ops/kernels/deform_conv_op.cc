@@ -68,9 +68,9 @@ class DeformConvOp : public DeformConvBase {
     DeformConvInputs inputs;
     OP_REQUIRES_OK(context, Check(context, &shape, &inputs));
     Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {shape.images, shape.out_height,
-                                                         shape.out_width, shape.out_channels},
-                                                     &output));
+    OP_REQUIRES_OK(context, AllocateLarge(context, 0, {shape.images, shape.out_height,
+                                                       shape.out_width, shape.out_channels},
+                                          &output));
     if (output->NumElements() == 0) return;
     const DeformConv convolution(shape, inputs);
     const int64_t tasks = convolution.position_tasks();

@@ -44,6 +44,7 @@ class PasteMasksOp : public tensorflow::OpKernel {
     Tensor* output;
     OP_REQUIRES_OK(context, CheckPasteMasks(context, &output));
     if (output->NumElements() == 0) return;
+    PreferHugePages(output->data(), output->TotalBytes());
     const int64_t height = output->dim_size(1), width = output->dim_size(2);
     ParallelFor(context, masks.dim_size(0), height * width, [&](int64_t begin, int64_t end) {
       PasteMasks(masks.flat<float>().data(), boxes.flat<float>().data(), masks.dim_size(1), height,

@@ -92,7 +92,7 @@ class RoiAlignOp : public tensorflow::OpKernel {
     Tensor* output;
     const int64_t regions = boxes.dim_size(0);
     OP_REQUIRES_OK(context,
-                   context->allocate_output(0, RoiAlignOutputShape(shape, regions), &output));
+                   AllocateLarge(context, 0, RoiAlignOutputShape(shape, regions), &output));
     if (output->NumElements() == 0) return;
     const int64_t cost = shape.pooled_height * shape.pooled_width * shape.channels;
     ParallelFor(context, regions, cost, [&](int64_t begin, int64_t end) {
@@ -121,7 +121,7 @@ class RoiAlignGradOp : public tensorflow::OpKernel {
                                               &shape, &feature_shape));
     OP_REQUIRES_OK(context, CheckIndices(box_indices, shape.images));
     Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));
+    OP_REQUIRES_OK(context, AllocateLarge(context, 0, feature_shape, &output));
     if (output->NumElements() == 0) return;
     const int64_t regions = boxes.dim_size(0);
     RoiAlignGradient gradient(shape, boxes.flat<float>().data(),

@@ -37,7 +37,13 @@ def without_startup_remarks() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and let it look for devices, quietly."""
+    """Import TensorFlow and let it look for devices, quietly.
+
+    On the CPU it then keeps the memory of feature maps for the next ones, where the C library's
+    allocator gives every large block back and gets it anew, page by page: a tenth of the time of a
+    prediction. TF_CPU_ALLOCATOR_USE_BFC=0 in the environment leaves it as it was.
+    """
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
     with without_startup_remarks():
         import tensorflow as tf
 

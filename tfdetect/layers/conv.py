@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import BatchNorm, make_norm, normalize
 from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.packed_conv import can_pack, pack_weight, pointwise_conv, winograd_conv
 
 
 class Conv2d(tf.Module):
@@ -40,12 +41,29 @@ class Conv2d(tf.Module):
         )
         self.bias = tf.Variable(tf.zeros([out_channels])) if bias else None
         self.norm = make_norm(norm, out_channels)
+        self._padded_by_half = padding == kernel_size // 2
+        self._packed: tf.Variable | None = None
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
-        """x: [N, H, W, in_channels]; the result is in its type.
+    def __call__(
+        self,
+        x: tf.Tensor,
+        extents: Extents = WHOLE,
+        *,
+        addend: tf.Tensor | None = None,
+        relu: bool = False,
+    ) -> tf.Tensor:
+        """Convolve and normalise; then add `addend`, and then apply ReLU.
 
         With the extents of x each image's own part of the result is what it gets alone.
+
+        Args:
+            x: [N, H, W, in_channels]; the result is in its type.
+            extents: of x.
+            addend: of the result's shape and type, or None.
+            relu: whether negative results become 0.
         """
+        if self._packed is not None:
+            return self._convolve_packed(x, extents, addend, relu)
         if self._kernel_size > 1:
             x = extents.keep(x)
         weight = self.weight
@@ -68,7 +86,49 @@ class Conv2d(tf.Module):
         )
         if bias is not None:
             y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-        return normalize(norm, y, extents.strided(self._stride))
+        y = normalize(norm, y, extents.strided(self._stride))
+        if addend is not None:
+            y = y + addend
+        return tf.nn.relu(y) if relu else y
+
+    def pack(self) -> None:
+        """Use the native kernels of `tfdetect.ops.packed_conv` from now on, where they have one.
+
+        They replace `weight`; no norm of stored statistics may be left (see `fold_norms`).
+        """
+        if self.groups != 1 or self._dilation != 1 or not self._padded_by_half:
+            return
+        if isinstance(self.norm, BatchNorm) or not can_pack(self.weight.shape, self._stride):
+            return
+        self._packed = tf.Variable(pack_weight(self.weight), trainable=False)
+        if self.bias is None:
+            self.bias = tf.Variable(tf.zeros(self.weight.shape[3:]), trainable=False)
+        del self.weight
+
+    def _convolve_packed(
+        self, x: tf.Tensor, extents: Extents, addend: tf.Tensor | None, relu: bool
+    ) -> tf.Tensor:
+        # What follows a norm that is left (GN) stays behind it.
+        fused = self.norm is None and (addend is None or self._kernel_size == 1)
+        first_relu = relu and fused
+        if self._kernel_size == 1:
+            first_addend = addend if fused else None
+            y = pointwise_conv(
+                x,
+                self._packed,
+                self.bias,
+                stride=self._stride,
+                relu=first_relu,
+                addend=first_addend,
+            )
+        else:
+            y = winograd_conv(x, self._packed, self.bias, relu=first_relu, sizes=extents.sizes)
+        if fused:
+            return y
+        y = normalize(self.norm, y, extents.strided(self._stride))
+        if addend is not None:
+            y = y + addend
+        return tf.nn.relu(y) if relu else y
 
 
 class ConvTranspose2d(tf.Module):

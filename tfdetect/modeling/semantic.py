@@ -51,7 +51,7 @@ class ScaleHead(tf.Module):
         stride = self._stride
         for conv in self._convs:
             here = extents.strided(stride)
-            x = tf.nn.relu(conv(x, here))
+            x = conv(x, here, relu=True)
             if self._double:
                 # Between pixel centres, computed in float32 whatever the type of x.
                 size = 2 * tf.shape(x)[1:3]

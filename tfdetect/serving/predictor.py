@@ -15,11 +15,16 @@ from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.layers.fold import fold_norms
+from tfdetect.layers.pack import pack_convolutions
 from tfdetect.layers.stage import stage
+from tfdetect.modeling.bfloat16 import BFloat16Model
 from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving.pipeline import Pipeline
+
+# Of weights and features.
+DTYPES = ("float32", "bfloat16")
 
 
 class Predictor:
@@ -36,6 +41,7 @@ class Predictor:
         directory: what convert_d2.py wrote.
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
         padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
+        dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
 
     Attributes:
         cfg: the model's configuration.
@@ -47,7 +53,8 @@ class Predictor:
         keypoint_classes: the classes that have keypoints, or None where that is not known.
 
     Raises:
-        InputError: the directory holds no usable model, or there is no such device.
+        InputError: the directory holds no usable model, or there is no such device, padding or
+            dtype.
     """
 
     def __init__(
@@ -55,11 +62,18 @@ class Predictor:
         directory: str | os.PathLike[str],
         device: str | None = None,
         padding: str = "own",
+        dtype: str = "float32",
     ):
+        if dtype not in DTYPES:
+            raise InputError(f"dtype {dtype!r}: it is {' or '.join(DTYPES)}")
         place = None if device is None else _find_device(device)
         with tf.device(place):
             cfg, model, metadata = load_model(directory)
             fold_norms(model)
+            if dtype == "bfloat16":
+                model = BFloat16Model(model)
+            else:
+                pack_convolutions(model)
             self._set_up(cfg, model, metadata, place, padding)
 
     @classmethod

@@ -10,6 +10,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.fold import fold_norms
+from tfdetect.layers.pack import pack_convolutions
 from tfdetect.modeling.bfloat16 import BFloat16Model
 from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
@@ -130,6 +131,9 @@ def build(
 ) -> Servable:
     """Make a servable of a loaded model: norms folded, weights in `dtype`.
 
+    In float32 with the native operators, where TensorFlow sees no GPU, convolutions are packed for
+    the CPU (`pack_convolutions`), as `Predictor` has them: such a servable is not for GPUs.
+
     Args:
         cfg: what the model was built from.
         model: of `build_model`, with its weights; changed in place.
@@ -137,7 +141,10 @@ def build(
         max_batch: a larger batch is an InvalidArgumentError; None sets no limit.
     """
     fold_norms(model)
-    return Servable(cfg, BFloat16Model(model) if dtype == tf.bfloat16 else model, max_batch)
+    if dtype == tf.bfloat16:
+        return Servable(cfg, BFloat16Model(model), max_batch)
+    pack_convolutions(model)
+    return Servable(cfg, model, max_batch)
 
 
 def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -20,7 +20,7 @@ class Stem(tf.Module):
 
     def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
         """[N, H, W, 3] to [N, H / 4, W / 4, out_channels]."""
-        x = tf.nn.relu(self.conv1(x, extents))
+        x = self.conv1(x, extents, relu=True)
         # After ReLU a zero is never more than what is in the image.
         return max_pool(extents.strided(2).keep(x), 3, 2, 1)
 
@@ -39,9 +39,9 @@ class BasicBlock(tf.Module):
 
     def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
         """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
-        y = tf.nn.relu(self.conv1(x, extents))
-        y = self.conv2(y, extents.strided(self.stride))
-        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x, extents)))
+        y = self.conv1(x, extents, relu=True)
+        shortcut = x if self.shortcut is None else self.shortcut(x, extents)
+        return self.conv2(y, extents.strided(self.stride), addend=shortcut, relu=True)
 
 
 class Deformation(NamedTuple):
@@ -125,9 +125,9 @@ class BottleneckBlock(tf.Module):
     def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
         """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
         between = extents.strided(self._stride_1x1)
-        y = tf.nn.relu(self.conv1(x, extents))
+        y = self.conv1(x, extents, relu=True)
         if self.conv2_offset is None:
-            y = self.conv2(y, between)
+            y = self.conv2(y, between, relu=True)
         else:
             offset, factor = tf.split(
                 self.conv2_offset(y, between),
@@ -135,9 +135,9 @@ class BottleneckBlock(tf.Module):
                 axis=-1,
             )
             factor = tf.sigmoid(factor) if self._factor_channels else None
-            y = self.conv2(y, offset, factor, between)
-        y = self.conv3(tf.nn.relu(y), extents.strided(self.stride))
-        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x, extents)))
+            y = tf.nn.relu(self.conv2(y, offset, factor, between))
+        shortcut = x if self.shortcut is None else self.shortcut(x, extents)
+        return self.conv3(y, extents.strided(self.stride), addend=shortcut, relu=True)
 
 
 def _make_shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv2d | None:

@@ -40,7 +40,7 @@ class FastRCNNConvFCHead(tf.Module):
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> [R, out_features]."""
         for conv in self._convs:
-            x = tf.nn.relu(conv(x))
+            x = conv(x, relu=True)
         x = tf.reshape(x, [tf.shape(x)[0], -1])
         for fc in self._fcs:
             x = tf.nn.relu(fc(x))

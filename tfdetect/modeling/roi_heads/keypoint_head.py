@@ -25,6 +25,6 @@ class KRCNNConvDeconvUpsampleHead(tf.Module):
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> heatmap logits float32 [R, 4 side, 4 side, keypoints]."""
         for conv in self._convs:
-            x = tf.nn.relu(conv(x))
+            x = conv(x, relu=True)
         x = tf.cast(self.score_lowres(x), tf.float32)
         return tf.image.resize(x, 2 * tf.shape(x)[1:3])  # bilinear between pixel centres

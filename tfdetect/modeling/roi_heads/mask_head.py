@@ -29,7 +29,7 @@ class MaskRCNNConvUpsampleHead(tf.Module):
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> mask logits float32 [R, 2 side, 2 side, K or 1]."""
         for conv in self._convs:
-            x = tf.nn.relu(conv(x))
+            x = conv(x, relu=True)
         return tf.cast(self.predictor(tf.nn.relu(self.deconv(x))), tf.float32)
 
 

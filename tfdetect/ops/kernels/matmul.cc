@@ -7,36 +7,102 @@
 namespace tfdetect {
 namespace {
 
-// kRows rows of one panel: the sums stay in registers.
-template <int kRows>
-TFDETECT_INLINE void AddTile(const float* a, int64_t row_stride, int64_t column_stride,
-                             const float* panel, int64_t k, int64_t columns, float* c,
-                             int64_t c_stride) {
-  Float8 left[kRows], right[kRows];
-  for (int r = 0; r < kRows; ++r) left[r] = right[r] = Float8{};
-  for (int64_t i = 0; i < k; ++i) {
-    Float8 b0, b1;
-    Load(panel + kPanel * i, b0);
-    Load(panel + kPanel * i + 8, b1);
+// The operands of one product.
+struct Operands {
+  const float* a;
+  int64_t row_stride, column_stride;
+  const float* packed;
+  int64_t panel_stride;
+  int64_t m, k, n;
+  Epilogue epilogue;
+  float* c;
+  int64_t c_stride;
+};
+
+// Of the sums, at a time: as much of a panel and of the rows as the nearest cache holds.
+constexpr int64_t kDepth = 256;
+
+template <typename V>
+constexpr int kLanes = sizeof(V) / sizeof(float);
+
+// kRows rows of kPanels panels from (row, column) on: the sums stay in registers.
+template <typename V, int kRows, int kPanels>
+TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
+  constexpr int kPerPanel = kPanel / kLanes<V>, kVectors = kPanels * kPerPanel;
+  const float* a = o.a + row * o.row_stride;
+  const float* panel = o.packed + column / kPanel * o.panel_stride;
+  V sums[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = V{};
+  for (int64_t i = 0; i < o.k; ++i) {
+    V b[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      Load(panel + v / kPerPanel * o.panel_stride + kPanel * i + v % kPerPanel * kLanes<V>, b[v]);
     for (int r = 0; r < kRows; ++r) {
-      const float value = a[r * row_stride + i * column_stride];
-      left[r] += value * b0;
-      right[r] += value * b1;
+      const float value = a[r * o.row_stride + i * o.column_stride];
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += value * b[v];
     }
   }
+  const Epilogue& e = o.epilogue;
   for (int r = 0; r < kRows; ++r) {
-    float* row = c + r * c_stride;
-    if (columns == kPanel) {
-      Float8 c0, c1;
-      Load(row, c0);
-      Load(row + 8, c1);
-      Store(c0 + left[r], row);
-      Store(c1 + right[r], row + 8);
+    const int64_t at = (row + r) * o.c_stride + column;
+    if (column + kPanels * kPanel <= o.n) {
+      for (int v = 0; v < kVectors; ++v) {
+        V sum = sums[r][v], other;
+        if (e.bias) {
+          Load(e.bias + column + v * kLanes<V>, other);
+          sum += other;
+        }
+        if (e.addend) {
+          Load(e.addend + at + v * kLanes<V>, other);
+          sum += other;
+        }
+        if (e.relu) sum = sum < V{} ? V{} : sum;  // NaN stays NaN
+        Store(sum, o.c + at + v * kLanes<V>);
+      }
     } else {
-      for (int64_t j = 0; j < columns; ++j) row[j] += j < 8 ? left[r][j] : right[r][j - 8];
+      for (int64_t j = 0; j < o.n - column; ++j) {
+        float sum = sums[r][j / kLanes<V>][j % kLanes<V>];
+        if (e.bias) sum += e.bias[column + j];
+        if (e.addend) sum += e.addend[at + j];
+        o.c[at + j] = e.relu && sum < 0.0f ? 0.0f : sum;
+      }
     }
   }
 }
+
+// Rows from `row` on, kRows at a time while there are that many; the next row.
+template <typename V, int kRows, int kPanels>
+TFDETECT_INLINE int64_t Tiles(const Operands& o, int64_t row, int64_t column) {
+  for (; row + kRows <= o.m; row += kRows) Tile<V, kRows, kPanels>(o, row, column);
+  return row;
+}
+
+// A panel stays in the nearest cache while all rows go past it. 6 rows of 16 columns are 12 of the
+// 16 registers of AVX2.
+TFDETECT_CLONES void Multiply(const Operands& o) {
+  for (int64_t column = 0; column < o.n; column += kPanel) {
+    int64_t row = Tiles<Float8, 6, 1>(o, 0, column);
+    row = Tiles<Float8, 3, 1>(o, row, column);
+    Tiles<Float8, 1, 1>(o, row, column);
+  }
+}
+
+#ifdef TFDETECT_AVX512
+// 12 rows of 32 columns are 24 of the 32 registers.
+TFDETECT_AVX512 void MultiplyWide(const Operands& o) {
+  int64_t column = 0;
+  for (; column + 2 * kPanel <= o.n; column += 2 * kPanel) {
+    int64_t row = Tiles<Float16, 12, 2>(o, 0, column);
+    row = Tiles<Float16, 4, 2>(o, row, column);
+    Tiles<Float16, 1, 2>(o, row, column);
+  }
+  for (; column < o.n; column += kPanel) {
+    int64_t row = Tiles<Float16, 12, 1>(o, 0, column);
+    Tiles<Float16, 1, 1>(o, row, column);
+  }
+}
+#endif
 
 }  // namespace
 
@@ -51,19 +117,25 @@ void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, 
   }
 }
 
-TFDETECT_CLONES void AddMatMul(const float* a, int64_t row_stride, int64_t column_stride,
-                               const float* packed, int64_t m, int64_t k, int64_t n, float* c,
-                               int64_t c_stride) {
-  for (int64_t first = 0; first < n; first += kPanel) {
-    const float* panel = packed + first * k;
-    const int64_t columns = std::min(kPanel, n - first);
-    int64_t row = 0;
-    for (; row + 6 <= m; row += 6)
-      AddTile<6>(a + row * row_stride, row_stride, column_stride, panel, k, columns,
-                 c + row * c_stride + first, c_stride);
-    for (; row < m; ++row)
-      AddTile<1>(a + row * row_stride, row_stride, column_stride, panel, k, columns,
-                 c + row * c_stride + first, c_stride);
+void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const float* packed,
+            int64_t m, int64_t k, int64_t n, const Epilogue& epilogue, float* c,
+            int64_t c_stride) {
+  for (int64_t begin = 0; begin == 0 || begin < k; begin += kDepth) {
+    const int64_t depth = std::min(kDepth, k - begin);
+    Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c, false};
+    part.relu = epilogue.relu && begin + depth == k;
+    const Operands operands{a + begin * column_stride, row_stride, column_stride,
+                            packed + begin * kPanel,   k * kPanel, m,
+                            depth,                     n,          part,
+                            c,                         c_stride};
+#ifdef TFDETECT_AVX512
+    static const bool wide = __builtin_cpu_supports("x86-64-v4");
+    if (wide) {
+      MultiplyWide(operands);
+      continue;
+    }
+#endif
+    Multiply(operands);
   }
 }
 

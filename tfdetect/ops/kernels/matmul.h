@@ -1,4 +1,4 @@
-// A small matrix product for the operators that need one, without TensorFlow.
+// Matrix products for the operators that need one, without TensorFlow.
 #ifndef TFDETECT_MATMUL_H_
 #define TFDETECT_MATMUL_H_
 
@@ -9,15 +9,32 @@ namespace tfdetect {
 // The right matrix is given in panels of this many columns, each [k, 16], padded with zeros.
 constexpr int64_t kPanel = 16;
 
-inline int64_t PackedSize(int64_t k, int64_t n) { return (n + kPanel - 1) / kPanel * kPanel * k; }
+inline int64_t Panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
+inline int64_t PackedSize(int64_t k, int64_t n) { return Panels(n) * kPanel * k; }
 
 // b[i * row_stride + j * column_stride], [k, n], to panels.
 void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
           float* packed);
 
-// c [m, n] (rows c_stride apart) += a [m, k] (by its strides) * b [k, n] (packed).
-void AddMatMul(const float* a, int64_t row_stride, int64_t column_stride, const float* packed,
-               int64_t m, int64_t k, int64_t n, float* c, int64_t c_stride);
+// What becomes of a product before it is stored: + bias [n], + addend [m, n] (rows as far apart as
+// those of the result, of which it may be the old value), and negative values to 0.
+struct Epilogue {
+  const float* bias = nullptr;
+  const float* addend = nullptr;
+  bool relu = false;
+};
+
+// c [m, n] (rows c_stride apart) = a [m, k] (by its strides) * b [k, n] (packed), and `epilogue`.
+// A sum does not depend on which rows are computed together.
+void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const float* packed,
+            int64_t m, int64_t k, int64_t n, const Epilogue& epilogue, float* c, int64_t c_stride);
+
+// c += a * b
+inline void AddMatMul(const float* a, int64_t row_stride, int64_t column_stride,
+                      const float* packed, int64_t m, int64_t k, int64_t n, float* c,
+                      int64_t c_stride) {
+  MatMul(a, row_stride, column_stride, packed, m, k, n, {nullptr, c, false}, c, c_stride);
+}
 
 }  // namespace tfdetect
 

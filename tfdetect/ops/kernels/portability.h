@@ -12,6 +12,8 @@
     !defined(TFDETECT_NO_CLONES)
 #define TFDETECT_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+// For AVX-512 alone, where that wants loops of another shape; call it only on such a CPU.
+#define TFDETECT_AVX512 __attribute__((target("arch=x86-64-v4")))
 #else
 #define TFDETECT_CLONES
 #endif
@@ -20,6 +22,7 @@
 namespace tfdetect {
 
 typedef float Float8 __attribute__((vector_size(32)));
+typedef float Float16 __attribute__((vector_size(64)));
 typedef int32_t Int8x32 __attribute__((vector_size(32)));
 typedef uint32_t UInt8x32 __attribute__((vector_size(32)));
 typedef uint16_t UInt8x16 __attribute__((vector_size(16)));

@@ -1,0 +1,25 @@
+"""Putting the weights of convolutions in order for the CPU's own kernels, for inference."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.layers.conv import Conv2d
+from tfdetect.ops import kernels
+
+
+def pack_convolutions(model: tf.Module) -> None:
+    """Give the convolutions of `model` to the native kernels of the CPU, where these are used.
+
+    On a CPU they take two thirds of the time of TensorFlow's (`tfdetect.ops.packed_conv`); with a
+    GPU, and with the portable operators, nothing is done. Call it after `fold_norms`; the model
+    computes in float32 from then on and no longer has the variables of Detectron2's checkpoints.
+
+    Args:
+        model: changed in place.
+    """
+    if tf.config.list_logical_devices("GPU") or not kernels.use_native():
+        return
+    for module in (model, *model.submodules):
+        if isinstance(module, Conv2d):
+            module.pack()

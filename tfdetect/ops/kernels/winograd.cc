@@ -1,0 +1,133 @@
+#include "winograd.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "portability.h"
+
+namespace tfdetect {
+namespace {
+
+constexpr int kSide = 4;  // of a tile's input; its output is 2 x 2
+constexpr int64_t kLane = 8;
+
+// B' d B of the 16 pixels of a tile: product k goes to output + k * stride.
+TFDETECT_CLONES void TransformInput(const float* const pixels[kSide * kSide], int64_t channels,
+                                    int64_t stride, float* output) {
+  for (int64_t c = 0; c < channels; c += kLane) {
+    Float8 rows[kSide][kSide];
+    for (int x = 0; x < kSide; ++x) {
+      Float8 d[kSide];
+      for (int y = 0; y < kSide; ++y) Load(pixels[y * kSide + x] + c, d[y]);
+      rows[0][x] = d[0] - d[2];
+      rows[1][x] = d[1] + d[2];
+      rows[2][x] = d[2] - d[1];
+      rows[3][x] = d[1] - d[3];
+    }
+    for (int y = 0; y < kSide; ++y) {
+      const Float8* d = rows[y];
+      float* to = output + y * kSide * stride + c;
+      Store(d[0] - d[2], to);
+      Store(d[1] + d[2], to + stride);
+      Store(d[2] - d[1], to + 2 * stride);
+      Store(d[1] - d[3], to + 3 * stride);
+    }
+  }
+}
+
+// A' m A + bias of a tile's products, of which product k is at `products` + k * stride; outputs
+// that are null lie beyond the map.
+TFDETECT_CLONES void TransformOutput(const float* products, int64_t stride, int64_t channels,
+                                     const float* bias, bool relu, float* const outputs[4]) {
+  for (int64_t c = 0; c < channels; c += kLane) {
+    Float8 rows[2][kSide];
+    for (int x = 0; x < kSide; ++x) {
+      Float8 m[kSide];
+      for (int y = 0; y < kSide; ++y) Load(products + (y * kSide + x) * stride + c, m[y]);
+      rows[0][x] = m[0] + m[1] + m[2];
+      rows[1][x] = m[1] - m[2] - m[3];
+    }
+    Float8 shift;
+    Load(bias + c, shift);
+    for (int y = 0; y < 2; ++y) {
+      const Float8* m = rows[y];
+      Float8 left = m[0] + m[1] + m[2] + shift, right = m[1] - m[2] - m[3] + shift;
+      if (relu) {  // NaN stays NaN
+        left = left < Float8{} ? Float8{} : left;
+        right = right < Float8{} ? Float8{} : right;
+      }
+      if (outputs[2 * y]) Store(left, outputs[2 * y] + c);
+      if (outputs[2 * y + 1]) Store(right, outputs[2 * y + 1] + c);
+    }
+  }
+}
+
+// Where a tile's output begins.
+struct Corner {
+  int64_t image, y, x;
+  Corner(const WinogradShape& shape, int64_t tile) {
+    const int64_t row = tile / shape.tile_columns();
+    image = row / shape.tile_rows();
+    y = row % shape.tile_rows() * 2;
+    x = tile % shape.tile_columns() * 2;
+  }
+};
+
+}  // namespace
+
+void WinogradWeights(const float* weight, int64_t channels, int64_t out_channels, float* packed) {
+  // G w G' in double, rounded once.
+  static const double g[kSide][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+  const int64_t size = channels * out_channels;
+  std::vector<float> matrix(size);
+  for (int64_t k = 0; k < kWinogradProducts; ++k) {
+    for (int64_t i = 0; i < size; ++i) {
+      double sum = 0;
+      for (int y = 0; y < 3; ++y)
+        for (int x = 0; x < 3; ++x)
+          sum += g[k / kSide][y] * g[k % kSide][x] * weight[(y * 3 + x) * size + i];
+      matrix[i] = static_cast<float>(sum);
+    }
+    Pack(matrix.data(), out_channels, 1, channels, out_channels,
+         packed + k * PackedSize(channels, out_channels));
+  }
+}
+
+void WinogradTiles(const WinogradShape& shape, const float* x, const float* packed,
+                   const float* bias, const int32_t* sizes, bool relu, int64_t begin, int64_t end,
+                   float* scratch, float* y) {
+  const int64_t count = end - begin, in = shape.channels, out = shape.out_channels;
+  const std::vector<float> nothing(in, 0.0f);
+  float* transformed = scratch;
+  float* products = scratch + kWinogradProducts * count * in;
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const Corner corner(shape, tile);
+    const int64_t height =
+        sizes ? std::min<int64_t>(sizes[corner.image * 2], shape.height) : shape.height;
+    const int64_t width =
+        sizes ? std::min<int64_t>(sizes[corner.image * 2 + 1], shape.width) : shape.width;
+    const float* image = x + corner.image * shape.height * shape.width * in;
+    const float* pixels[kSide * kSide];
+    for (int i = 0; i < kSide * kSide; ++i) {
+      const int64_t py = corner.y - 1 + i / kSide, px = corner.x - 1 + i % kSide;
+      const bool inside = py >= 0 && py < height && px >= 0 && px < width;
+      pixels[i] = inside ? image + (py * shape.width + px) * in : nothing.data();
+    }
+    TransformInput(pixels, in, count * in, transformed + (tile - begin) * in);
+  }
+  for (int64_t k = 0; k < kWinogradProducts; ++k)
+    MatMul(transformed + k * count * in, in, 1, packed + k * PackedSize(in, out), count, in, out,
+           {}, products + k * count * out, out);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const Corner corner(shape, tile);
+    float* first =
+        y + ((corner.image * shape.height + corner.y) * shape.width + corner.x) * out;
+    const bool right = corner.x + 1 < shape.width, below = corner.y + 1 < shape.height;
+    float* const outputs[4] = {first, right ? first + out : nullptr,
+                               below ? first + shape.width * out : nullptr,
+                               right && below ? first + (shape.width + 1) * out : nullptr};
+    TransformOutput(products + (tile - begin) * out, count * out, out, bias, relu, outputs);
+  }
+}
+
+}  // namespace tfdetect

@@ -1,0 +1,41 @@
+// 3 x 3 convolution of stride 1 by Winograd's minimal filtering F(2 x 2, 3 x 3) (Lavin and Gray,
+// 2016): 16 products for four outputs where the definition has 36.
+//
+// Its rounding errors are of the size of a plain sum's, since every transform adds at most four
+// numbers; larger tiles would save more and lose a digit.
+#ifndef TFDETECT_WINOGRAD_H_
+#define TFDETECT_WINOGRAD_H_
+
+#include <cstdint>
+
+#include "matmul.h"
+
+namespace tfdetect {
+
+struct WinogradShape {
+  int64_t images, height, width, channels, out_channels;
+  int64_t tile_rows() const { return (height + 1) / 2; }
+  int64_t tile_columns() const { return (width + 1) / 2; }
+  int64_t tiles() const { return images * tile_rows() * tile_columns(); }
+};
+
+// Products of a tile, each with a matrix of its own.
+constexpr int64_t kWinogradProducts = 16;
+
+// weight [3, 3, Cin, Cout] to 16 matrices [Cin, Cout] in panels. Cin and Cout are multiples of 8.
+void WinogradWeights(const float* weight, int64_t channels, int64_t out_channels, float* packed);
+
+// What `WinogradTiles` needs for `count` tiles.
+inline int64_t WinogradScratch(const WinogradShape& shape, int64_t count) {
+  return kWinogradProducts * count * (shape.channels + shape.out_channels);
+}
+
+// Tiles [begin, end) of x [B, H, W, Cin] to y [B, H, W, Cout], with bias [Cout]. Beyond sizes
+// [B, 2], (height, width) at the top left of each image, x is taken for 0; null: nothing is beyond.
+void WinogradTiles(const WinogradShape& shape, const float* x, const float* packed,
+                   const float* bias, const int32_t* sizes, bool relu, int64_t begin, int64_t end,
+                   float* scratch, float* y);
+
+}  // namespace tfdetect
+
+#endif  // TFDETECT_WINOGRAD_H_

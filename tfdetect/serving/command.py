@@ -187,7 +187,7 @@ def _load(args: argparse.Namespace) -> Predictor:
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor
 
-        return Predictor(args.model, args.device, args.padding)
+        return Predictor(args.model, args.device, args.padding, args.dtype)
 
 
 def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -293,6 +293,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="own",
         help="own: an image's results do not depend on the others of its batch (default); "
         "detectron2: every image sees the padding of all, as in a batch of Detectron2's",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
+        "fast where the processor multiplies it, and slow elsewhere",
     )
     parser.add_argument(
         "--evaluate",

@@ -39,12 +39,65 @@ class RPNHead(tf.Module):
 
     def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
         """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * 4], both float32."""
-        convs = [self.conv] if isinstance(self.conv, Conv2d) else self.conv.values()
-        for conv in convs:
-            feature = tf.nn.relu(conv(feature, extents))
+        for conv in self._convs():
+            feature = conv(feature, extents, relu=True)
         logits = self.objectness_logits(feature)
         deltas = self.anchor_deltas(feature)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
+
+    def at(self, features: Sequence[tf.Tensor], cells: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The same of some cells alone, from what is around them.
+
+        A step of training looks at some hundred cells of a hundred thousand; the gradient of all
+        others is zero, and this way it is not computed.
+
+        Args:
+            features: of each level, [N, H, W, C].
+            cells: int64 [S_l, 3] of each level, (image, row, column).
+
+        Returns:
+            float32 [S, A, 5], logits and deltas of the cells of all levels, one after the other.
+        """
+        reach = len(self._convs())  # each sees one cell further
+        around = [_around(*level, reach) for level in zip(features, cells, strict=True)]
+        x, inside = (tf.concat(parts, 0) for parts in zip(*around, strict=True))
+        for conv in self._convs():
+            x = tf.nn.relu(tf.nn.bias_add(_valid_conv(x, conv.weight), tf.cast(conv.bias, x.dtype)))
+            # The next convolution finds zeros beyond the map, not what this one makes of them.
+            inside = inside[:, 1:-1, 1:-1]
+            x = tf.where(inside, x, tf.zeros([], x.dtype))
+        logits = self.objectness_logits(x)
+        deltas = tf.reshape(self.anchor_deltas(x), [-1, logits.shape[-1], 4])
+        logits = tf.reshape(logits, [-1, logits.shape[-1], 1])
+        return tf.cast(tf.concat([logits, deltas], 2), tf.float32)
+
+    def _convs(self) -> list[Conv2d]:
+        return [self.conv] if isinstance(self.conv, Conv2d) else list(self.conv.values())
+
+
+def _valid_conv(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """The 3 x 3 convolution without padding of [S, R, R, C], R being a small number."""
+    weight = tf.cast(weight, x.dtype)
+    if x.shape[1] > 3:
+        return tf.nn.conv2d(x, weight, 1, "VALID")
+    # One product; TensorFlow's gradient of the convolution goes patch by patch.
+    y = tf.matmul(tf.reshape(x, [-1, 9 * x.shape[3]]), tf.reshape(weight, [-1, weight.shape[3]]))
+    return y[:, None, None]
+
+
+def _around(feature: tf.Tensor, cells: tf.Tensor, reach: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """What is up to `reach` cells away, [S, R, R, C], zero beyond the map; bool [S, R, R, 1]."""
+    size = tf.shape(feature, tf.int64)[1:3]
+    steps = tf.range(-reach, reach + 1, dtype=tf.int64)
+    offsets = tf.stack(tf.meshgrid(steps, steps, indexing="ij"), -1)
+    places = cells[:, None, None, 1:] + offsets
+    inside = tf.reduce_all((places >= 0) & (places < size), -1, keepdims=True)
+    places = tf.clip_by_value(places, tf.zeros([], tf.int64), size - 1)
+    images = tf.broadcast_to(cells[:, None, None, :1], tf.shape(inside))
+    x = tf.gather_nd(feature, tf.concat([images, places], -1))
+    x = tf.where(inside, x, tf.zeros([], x.dtype))
+    side = 2 * reach + 1
+    return tf.ensure_shape(x, [None, side, side, feature.shape[3]]), inside
 
 
 class _Predictions(NamedTuple):
@@ -166,24 +219,25 @@ class RPN(tf.Module):
             )
         outputs = self._predict(features)
         anchors = tf.concat(outputs.anchors, 0)
-        logits, deltas = tf.concat(outputs.logits, 1), tf.concat(outputs.deltas, 1)
         labels, matches = label_and_sample_anchors(
             anchors, image_sizes, targets, seeds, **self._sampling
         )
+        sampled, logits, deltas = self._predict_sampled(features, outputs, labels)
+        is_foreground = tf.gather_nd(labels, sampled) == 1
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(
-            labels=tf.cast(labels == 1, tf.float32), logits=logits
+            labels=tf.cast(is_foreground, tf.float32), logits=logits
         )
-        foreground = tf.where(labels == 1)
+        foreground = tf.boolean_mask(sampled, is_foreground)
         matched = tf.stack([foreground[:, 0], tf.gather_nd(tf.cast(matches, tf.int64), foreground)])
         losses = {
-            "loss_rpn_cls": tf.reduce_sum(tf.where(labels >= 0, entropy, 0.0)),
+            "loss_rpn_cls": tf.reduce_sum(entropy),
             "loss_rpn_loc": self._box_loss(
-                tf.gather_nd(deltas, foreground),
+                tf.boolean_mask(deltas, is_foreground),
                 tf.gather(anchors, foreground[:, 1]),
                 tf.gather_nd(targets["gt_boxes"], tf.transpose(matched)),
             ),
         }
-        images = tf.cast(tf.shape(logits)[0], tf.float32)
+        images = tf.cast(tf.shape(labels)[0], tf.float32)
         normalizer = self._sampling["batch_size_per_image"] * images
         losses = {
             name: loss * self._loss_weights[name] / normalizer for name, loss in losses.items()
@@ -197,6 +251,29 @@ class RPN(tf.Module):
             **self._training_selection,
         )
         return proposals, counts, losses
+
+    def _predict_sampled(
+        self, features: dict[str, tf.Tensor], outputs: _Predictions, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Which anchors are sampled, int64 [S, 2] of (image, anchor), and what is predicted there.
+
+        Logits [S] and deltas [S, 4] are those of `outputs`, computed again, with their gradient.
+        """
+        inputs = [features[name] for name in self._in_features]
+        per_cell = self._anchors.anchors_per_cell
+        sampled, kinds, cells = [], [], []
+        begin = 0
+        for feature, anchors in zip(inputs, outputs.anchors, strict=True):
+            count = tf.shape(anchors)[0]
+            here = tf.where(labels[:, begin : begin + count] >= 0)
+            cell = here[:, 1] // per_cell
+            width = tf.shape(feature, tf.int64)[2]
+            cells.append(tf.stack([here[:, 0], cell // width, cell % width], 1))
+            kinds.append(here[:, 1] % per_cell)
+            sampled.append(here + tf.cast(tf.stack([0, begin]), tf.int64))
+            begin += count
+        predicted = tf.gather(self.rpn_head.at(inputs, cells), tf.concat(kinds, 0), batch_dims=1)
+        return tf.concat(sampled, 0), predicted[:, 0], predicted[:, 1:]
 
     @stage("rpn_head")
     def _predict(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> _Predictions:

@@ -18,7 +18,16 @@ from pathlib import Path
 
 from harness import RESULTS, ROOT, Result, Row, add_reference, load
 
-SCRIPTS = ("predict", "batch", "start")
+SCRIPTS = (
+    "predict",
+    "batch",
+    "start",
+    "roi_align",
+    "resize",
+    "paste_masks",
+    "keypoints",
+    "roi_align_cuda",
+)
 
 PAGE = """# Speed, beside Detectron2, torchvision and Pillow
 

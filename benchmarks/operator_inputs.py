@@ -1,0 +1,85 @@
+"""Inputs of the rows of single operators, the same for both libraries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from harness import Skip, peak_bandwidth
+
+# A map of a stride of 4 of an image of 800 x 1216 pixels.
+IMAGE = (800, 1216)
+FEATURES = (1, 200, 304, 256)
+SCALE = 0.25
+BINS = 7
+REGIONS = 1000
+
+
+def boxes(count: int, size: tuple[int, int], shortest: float, longest: float) -> np.ndarray:
+    """float32 [count, 4] XYXY boxes inside of an image of (height, width) `size`.
+
+    The logarithm of their sides is spread evenly between the two, about that of their aspect ratio
+    too (half to double), as with the boxes of photographs.
+    """
+    rng = np.random.default_rng(0)
+    side = np.exp(rng.uniform(np.log(shortest), np.log(longest), (count, 1)))
+    ratio = np.exp(rng.uniform(-0.7, 0.7, (count, 1)))
+    limits = np.array(size[::-1])
+    extent = np.minimum(np.concatenate([side * ratio, side / ratio], 1), limits)
+    low = rng.random((count, 2)) * (limits - extent)
+    return np.concatenate([low, low + extent], 1).astype(np.float32)
+
+
+def regions() -> np.ndarray:
+    """The boxes of the rows of RoIAlign, of sides of 16 to 600 pixels."""
+    return boxes(REGIONS, IMAGE, 16, 600)
+
+
+def normal(*shape: int) -> np.ndarray:
+    """float32 normal numbers."""
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def pooled_cells(boxes: np.ndarray) -> float:
+    """How many cells of the map, counted again for every region, the regions cover."""
+    return float(((boxes[:, 2:] - boxes[:, :2]) * SCALE).prod(1).sum())
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Callable[[], None]:
+    """What calls it, for a `Side`; eager operators on the CPU have ended when they return."""
+
+    def run() -> None:
+        function(*arguments)
+
+    return run
+
+
+def require_native() -> None:
+    """Raises `Skip` where the native operators cannot be had."""
+    from tfdetect.ops import kernels
+
+    if kernels.library() is None:
+        raise Skip("the native operators cannot be had here (is there a C++ compiler?)")
+
+
+def bytes_limit(what: str, moved: float) -> Callable[[float], str]:
+    """The limit of an operator that cannot be faster than the memory."""
+
+    def limit(seconds: float) -> str:
+        best = peak_bandwidth()
+        bound = moved / best * 1e-9
+        return (
+            f"it {what}, {moved / 1e6:.0f} MB: {bound * 1e3:.1f} ms at the {best:.0f} GB/s of a "
+            f"copy here, {bound / seconds:.0%} of the time"
+        )
+
+    return limit
+
+
+def busy_threads(run: Callable[[], Any]) -> str:
+    """How many threads a call keeps busy on average, for the table."""
+    start, used = time.perf_counter(), time.process_time()
+    run()
+    return f"{(time.process_time() - used) / (time.perf_counter() - start):.1f} threads busy"

@@ -1,0 +1,149 @@
+"""RoIAlign on the CPU, beside torchvision's: forward, gradient, and the portable form's memory.
+
+1000 regions of mixed sizes, 7 x 7 bins with adaptive sampling, of a map of 200 x 304 x 256.
+
+    python benchmarks/roi_align.py [ROW ...] [--runs N] [--reference PYTHON]
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import operator_inputs as inputs
+import seeded_models
+from harness import Row, Side, Skip, main, peak_mb
+
+VALUES = inputs.REGIONS * inputs.BINS**2 * inputs.FEATURES[3]
+CELL_BYTES = 4 * inputs.FEATURES[3]
+
+
+def _arguments() -> tuple[Any, Any, Any]:
+    """Features, boxes and their images, as tensors."""
+    import tensorflow as tf
+
+    features = tf.constant(inputs.normal(*inputs.FEATURES))
+    return features, tf.constant(inputs.regions()), tf.zeros([inputs.REGIONS], tf.int32)
+
+
+def _forward(implementation: str) -> Side:
+    versions = seeded_models.versions()
+    import tensorflow as tf
+
+    from tfdetect.ops import kernels
+    from tfdetect.ops.roi_align import roi_align
+
+    if implementation == "native":
+        inputs.require_native()
+    arguments = _arguments()
+    pool = tf.function(lambda *given: roi_align(*given, inputs.BINS, inputs.SCALE))
+    with kernels.implementation(implementation):
+        concrete = pool.get_concrete_function(*arguments)
+    moved = inputs.pooled_cells(inputs.regions()) * CELL_BYTES + 4 * VALUES
+    limit = inputs.bytes_limit("reads its regions and writes what it pools", moved)
+    return Side(versions, inputs.call(concrete, *arguments), limit)
+
+
+def _gradient() -> Side:
+    versions = seeded_models.versions()
+    import tensorflow as tf
+
+    from tfdetect.ops.roi_align import roi_align
+
+    inputs.require_native()
+    features, *others = _arguments()
+    upstream = tf.constant(inputs.normal(inputs.REGIONS, inputs.BINS, inputs.BINS, CELL_BYTES // 4))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(features)
+        pooled = roi_align(features, *others, inputs.BINS, inputs.SCALE)
+    moved = inputs.pooled_cells(inputs.regions()) * 2 * CELL_BYTES + 4 * VALUES
+    limit = inputs.bytes_limit("reads what was pooled and adds to its regions", moved)
+    return Side(versions, inputs.call(tape.gradient, pooled, features, upstream), limit)
+
+
+def _memory() -> Side:
+    versions = seeded_models.versions()
+    import tensorflow as tf
+
+    from tfdetect.ops import kernels
+    from tfdetect.ops.roi_align import roi_align
+
+    arguments = _arguments()
+    pool = tf.function(lambda *given: roi_align(*given, inputs.BINS, inputs.SCALE))
+    if not Path("/proc/self/statm").exists():
+        raise Skip("this system does not say how much memory a process has")
+
+    def run() -> dict[str, float]:
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+        with kernels.implementation("portable"):
+            pool(*arguments)
+        return {"beyond_mb": peak_mb() - before}
+
+    return Side(versions, run)
+
+
+def _torchvision(gradient: bool) -> Side:
+    import torch
+    import torchvision
+
+    features = torch.from_numpy(inputs.normal(*inputs.FEATURES)).permute(0, 3, 1, 2).contiguous()
+    boxes = [torch.from_numpy(inputs.regions())]
+    pool = functools.partial(
+        torchvision.ops.roi_align,
+        output_size=inputs.BINS,
+        spatial_scale=inputs.SCALE,
+        sampling_ratio=0,
+        aligned=True,
+    )
+    if gradient:
+        features.requires_grad_()
+        pooled = pool(features, boxes)
+        upstream = torch.from_numpy(inputs.normal(*pooled.shape))
+
+        def run() -> None:
+            torch.autograd.grad(pooled, features, upstream, retain_graph=True)
+    else:
+
+        def run() -> None:
+            with torch.no_grad():
+                pool(features, boxes)
+
+    threads = inputs.busy_threads(run)
+    return Side(
+        {"torchvision": f"{torchvision.__version__} ({threads})", "PyTorch": torch.__version__}, run
+    )
+
+
+def _row(name: str, title: str, goal: float, ours: Any, gradient: bool = False) -> Row:
+    return Row(
+        name,
+        title,
+        goal,
+        ours,
+        "torchvision",
+        functools.partial(_torchvision, gradient),
+        needs=("torch", "torchvision"),
+        runs=3 if gradient else 5,
+        warm_up=1,
+    )
+
+
+ROWS = [
+    _row("roi_align", "RoIAlign, native", 0.1, functools.partial(_forward, "native")),
+    _row("roi_align_gradient", "gradient of RoIAlign, native", 0.2, _gradient, gradient=True),
+    _row("roi_align_portable", "RoIAlign, portable", 1.5, functools.partial(_forward, "portable")),
+    Row(
+        "roi_align_memory",
+        "memory of RoIAlign, portable, beyond its inputs",
+        300,
+        _memory,
+        measure="beyond_mb",
+        unit="MB",
+        runs=1,
+        warm_up=0,
+    ),
+]
+
+if __name__ == "__main__":
+    main(ROWS)

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.deform_conv import DeformConv2d
-from tfdetect.layers.fold import Shift, fold_norms
-from tfdetect.layers.norm import BatchNorm, GroupNorm
+from tfdetect.layers.fold import fold_norms
+from tfdetect.layers.norm import BatchNorm, GroupNorm, Shift
 from tfdetect.modeling.backbone.regnet import ResBottleneckBlock
 
 DEFORMATION = {"dilation": 1, "deformable_groups": 1}

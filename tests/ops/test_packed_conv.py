@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from conftest import require_native
 
-from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.fold import fold_norms
 from tfdetect.layers.pack import pack_convolutions
 from tfdetect.ops import kernels
-from tfdetect.ops.packed_conv import can_pack, pack_weight, pointwise_conv, winograd_conv
+from tfdetect.ops.packed_conv import can_use_winograd, pack_weight, packed_conv, winograd_conv
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +23,22 @@ def arrays(seed, *shapes):
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-def convolve(x, weight, stride=1):
+def convolve(x, weight, stride=1, padding=None, groups=1):
     """In float64, by the definition."""
     size = weight.shape[0]
-    pad = size // 2
+    pad = size // 2 if padding is None else padding
     x = np.pad(x.astype(np.float64), [[0, 0], [pad, pad], [pad, pad], [0, 0]])
     height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
-    return sum(
-        x[:, i : i + height : stride, j : j + width : stride] @ weight[i, j].astype(np.float64)
-        for i in range(size)
-        for j in range(size)
-    )
+    weights = np.split(weight.astype(np.float64), groups, -1)
+    parts = [
+        sum(
+            part[:, i : i + height : stride, j : j + width : stride] @ weight[i, j]
+            for i in range(size)
+            for j in range(size)
+        )
+        for part, weight in zip(np.split(x, groups, -1), weights, strict=True)
+    ]
+    return np.concatenate(parts, -1)
 
 
 def assert_close(found, expected):
@@ -46,22 +51,38 @@ def assert_close(found, expected):
 def test_winograd(shape, inputs, outputs):
     x, weight, bias = arrays(0, (*shape, inputs), (3, 3, inputs, outputs), (outputs,))
     expected = convolve(x, weight) + bias
-    packed = pack_weight(weight)
+    packed = pack_weight(weight, winograd=True)
     assert_close(winograd_conv(x, packed, bias, relu=False), expected)
     assert_close(winograd_conv(x, packed, bias, relu=True), np.maximum(expected, 0))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 7), (1, 33, 18), (1, 2, 61)])
-@pytest.mark.parametrize(("inputs", "outputs"), [(8, 16), (64, 48), (520, 96)])
+@pytest.mark.parametrize("shape", [(1, 7, 7), (2, 8, 9), (1, 33, 18), (1, 7, 61)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_pointwise(shape, inputs, outputs, stride):
-    x, weight, bias = arrays(1, (*shape, inputs), (1, 1, inputs, outputs), (outputs,))
-    expected = convolve(x, weight, stride) + bias
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel_size", "padding", "groups"),
+    [
+        (8, 16, 1, 0, 1),
+        (64, 48, 1, 0, 1),
+        (520, 96, 1, 0, 1),
+        (3, 16, 7, 3, 1),
+        (24, 32, 3, 1, 1),
+        (5, 32, 5, 0, 1),
+        (64, 64, 3, 1, 32),
+        (128, 128, 3, 1, 8),
+        (96, 96, 3, 1, 4),
+        (32, 64, 1, 0, 4),
+    ],
+)
+def test_packed(shape, stride, inputs, outputs, kernel_size, padding, groups):
+    weight_shape = (kernel_size, kernel_size, inputs // groups, outputs)
+    x, weight, bias = arrays(1, (*shape, inputs), weight_shape, (outputs,))
+    expected = convolve(x, weight, stride, padding, groups) + bias
     (addend,) = arrays(2, expected.shape)
-    packed = pack_weight(weight)
+    packed = pack_weight(weight, groups=groups)
 
     def found(relu, addend=None):
-        return pointwise_conv(x, packed, bias, stride=stride, relu=relu, addend=addend)
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+        return packed_conv(x, packed, bias, **options, relu=relu, addend=addend)
 
     assert_close(found(False), expected)
     assert_close(found(True), np.maximum(expected, 0))
@@ -73,7 +94,7 @@ def test_beyond_the_sizes_nothing_is_read():
     """To the bit what each image gets alone; what lies beyond may even be NaN."""
     x, weight, bias = arrays(3, (2, 9, 11, 16), (3, 3, 16, 32), (32,))
     sizes = [(6, 11), (9, 5)]
-    packed = pack_weight(weight)
+    packed = pack_weight(weight, winograd=True)
     for image, (height, width) in zip(x, sizes, strict=True):
         image[height:] = np.nan
         image[:, width:] = np.nan
@@ -83,11 +104,16 @@ def test_beyond_the_sizes_nothing_is_read():
         np.testing.assert_array_equal(together[index, :height, :width], alone[0])
 
 
+POINTWISE = {"kernel_size": 1, "stride": 1, "padding": 0}
+
+
 def test_what_is_not_a_number_stays_so():
     x, weight3, weight1, bias = arrays(4, (1, 4, 4, 8), (3, 3, 8, 16), (1, 1, 8, 16), (16,))
     x[0, 0, 0] = np.nan
-    assert np.isnan(winograd_conv(x, pack_weight(weight3), bias, relu=True)[0, 0, 0]).all()
-    found = pointwise_conv(x, pack_weight(weight1), bias, stride=1, relu=True)
+    assert np.isnan(
+        winograd_conv(x, pack_weight(weight3, winograd=True), bias, relu=True)[0, 0, 0]
+    ).all()
+    found = packed_conv(x, pack_weight(weight1), bias, **POINTWISE, relu=True)
     assert np.isnan(found[0, 0, 0]).all()
     assert np.isfinite(found[0, 1:]).all()
 
@@ -97,49 +123,57 @@ def test_no_image_and_no_cell():
     for shape in ([0, 4, 4, 8], [1, 0, 4, 8]):
         x = tf.zeros(shape)
         expected = [*shape[:3], 16]
-        assert winograd_conv(x, pack_weight(weight3), bias, relu=True).shape == expected
-        assert pointwise_conv(x, pack_weight(weight1), bias, stride=1, relu=True).shape == expected
+        assert (
+            winograd_conv(x, pack_weight(weight3, winograd=True), bias, relu=True).shape == expected
+        )
+        assert packed_conv(x, pack_weight(weight1), bias, **POINTWISE, relu=True).shape == expected
 
 
 def test_operands_that_do_not_fit_are_refused():
     weight3, weight1, bias = arrays(6, (3, 3, 8, 16), (1, 1, 8, 16), (16,))
     x = tf.zeros([1, 4, 4, 8])
-    pack = pack_weight
+    packed3, packed1 = pack_weight(weight3, winograd=True), pack_weight(weight1)
+    sizes = tf.zeros([2, 2], tf.int32)
+    one = {**POINTWISE, "relu": False}
     calls = [
-        lambda: pack(tf.zeros([2, 2, 8, 16])),
-        lambda: winograd_conv(x, pack(weight1), bias, relu=False),
-        lambda: winograd_conv(x[..., :4], pack(weight3), bias, relu=False),
-        lambda: winograd_conv(x, pack(weight3), bias, relu=False, sizes=tf.zeros([2, 2], tf.int32)),
-        lambda: pointwise_conv(x, pack(weight3), bias, stride=1, relu=False),
-        lambda: pointwise_conv(x, pack(weight1), bias[None], stride=1, relu=False),
-        lambda: pointwise_conv(x, pack(weight1), bias, stride=1, relu=False, addend=x),
+        lambda: pack_weight(tf.zeros([2, 2, 8, 16]), winograd=True),
+        lambda: pack_weight(tf.zeros([2, 3, 8, 16])),
+        lambda: pack_weight(tf.zeros([3, 3, 8, 16]), groups=3),
+        lambda: winograd_conv(x, packed1, bias, relu=False),
+        lambda: winograd_conv(x[..., :4], packed3, bias, relu=False),
+        lambda: winograd_conv(x, packed3, bias, relu=False, sizes=sizes),
+        lambda: packed_conv(x, packed3, bias, **one),
+        lambda: packed_conv(x[0], packed1, bias, **one),
+        lambda: packed_conv(x, packed1[:0], bias, **one),
+        lambda: packed_conv(x, packed1, bias[None], **one),
+        lambda: packed_conv(x, packed1, bias, **{**one, "kernel_size": 3}),
+        lambda: packed_conv(x, packed1, bias, **one, addend=x),
     ]
     for call in calls:
         with pytest.raises(tf.errors.InvalidArgumentError):
             call()
 
 
-def test_which_are_packed():
-    shapes = {
-        (1, 1, 8, 16): [1, 2],
-        (3, 3, 64, 64): [1],
-        (7, 7, 8, 64): [],
-        (3, 3, 3, 64): [],
-        (1, 1, 256, 12): [],
-    }
-    for shape, strides in shapes.items():
-        assert [stride for stride in (1, 2) if can_pack(tf.TensorShape(shape), stride)] == strides
+def test_which_are_for_winograd():
+    shape = tf.TensorShape([3, 3, 64, 64])
+    assert can_use_winograd(shape, stride=1, padding=1, groups=1)
+    assert not can_use_winograd(shape, stride=2, padding=1, groups=1)
+    assert not can_use_winograd(shape, stride=1, padding=0, groups=1)
+    assert not can_use_winograd(shape, stride=1, padding=1, groups=4)
+    assert not can_use_winograd(tf.TensorShape([3, 3, 3, 64]), stride=1, padding=1, groups=1)
 
 
 LAYERS = {
     "folded": {"norm": "FrozenBN", "bias": False},
     "bias": {},
     "group_norm": {"norm": "GN", "bias": False},
+    "groups": {"norm": "BN", "bias": False, "groups": 4},
+    "groups_and_bias": {"norm": "BN", "groups": 2},
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
 def test_layer(name, kernel_size):
     """A packed layer in a graph of open sizes is the layer that it was."""
     layer = Conv2d(16, 32, kernel_size, padding=kernel_size // 2, **LAYERS[name])
@@ -166,13 +200,26 @@ def test_layer(name, kernel_size):
         np.testing.assert_allclose(found, values, rtol=0, atol=2e-6 * np.abs(values).max())
 
 
+def test_transposed_convolution():
+    layer = ConvTranspose2d(16, 32, 2)
+    rng = np.random.default_rng(9)
+    for variable in layer.variables:
+        variable.assign(rng.normal(size=variable.shape))
+    (x,) = arrays(10, (2, 5, 7, 16))
+    expected = layer(x)
+    assert_close(tf.nn.depth_to_space(layer.blocks(x), 2), expected.numpy())
+    with kernels.implementation("native"):
+        pack_convolutions(layer)
+    assert_close(tf.nn.depth_to_space(layer.blocks(x), 2), expected.numpy())
+    positive = np.maximum(expected, 0)
+    assert_close(tf.nn.depth_to_space(layer.blocks(x, relu=True), 2), positive)
+
+
 def test_portable_and_other_layers_stay_as_they_are():
     layers = {
         "dilated": Conv2d(16, 32, 3, padding=2, dilation=2),
-        "strided": Conv2d(16, 32, 3, padding=1, stride=2),
-        "groups": Conv2d(16, 32, 3, padding=1, groups=2),
-        "unpadded": Conv2d(16, 32, 3),
         "narrow": Conv2d(16, 12, 1),
+        "overlapping": ConvTranspose2d(16, 32, 4),
     }
     for name, layer in layers.items():
         with kernels.implementation("native"):

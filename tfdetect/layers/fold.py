@@ -6,25 +6,7 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.deform_conv import DeformConv2d
-from tfdetect.layers.norm import BatchNorm
-
-
-class Shift(tf.Module):
-    """y = x + shift: what is left of a norm whose scale went into the weights.
-
-    Args:
-        shift: float32 [channels].
-    """
-
-    def __init__(self, shift: tf.Tensor):
-        super().__init__()
-        self.negative = tf.Variable(-shift, trainable=False)
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """x: [..., channels]."""
-        # A subtraction, since TensorFlow fuses an addition with the convolution before it, and its
-        # fused kernel on the CPU knows no groups.
-        return x - tf.cast(self.negative, x.dtype)
+from tfdetect.layers.norm import BatchNorm, Shift
 
 
 def fold_norms(model: tf.Module) -> None:

@@ -158,6 +158,24 @@ class GroupNorm(tf.Module):
         return tf.cast(y * self.weight + self.bias, x.dtype)
 
 
+class Shift(tf.Module):
+    """y = x + shift: what `fold_norms` leaves of a norm whose scale went into the weights.
+
+    Args:
+        shift: float32 [channels].
+    """
+
+    def __init__(self, shift: tf.Tensor):
+        super().__init__()
+        self.negative = tf.Variable(-shift, trainable=False)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """x: [..., channels]."""
+        # A subtraction, since TensorFlow fuses an addition with the convolution before it, and its
+        # fused kernel on the CPU knows no groups.
+        return x - tf.cast(self.negative, x.dtype)
+
+
 def _group_mean(x: tf.Tensor, extents: Extents) -> tf.Tensor:
     """The mean over height, width and channels of [N, H, W, groups, C]: [N, 1, 1, groups, 1]."""
     return extents.mean(tf.reduce_mean(x, 4))[..., None]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.ops import kernels
+
+_CONVOLUTIONS = (Conv2d, ConvTranspose2d)
 
 
 def pack_convolutions(model: tf.Module) -> None:
@@ -21,5 +23,9 @@ def pack_convolutions(model: tf.Module) -> None:
     if tf.config.list_logical_devices("GPU") or not kernels.use_native():
         return
     for module in (model, *model.submodules):
-        if isinstance(module, Conv2d):
+        # First what makes convolutions, ...
+        if hasattr(module, "pack") and not isinstance(module, _CONVOLUTIONS):
+            module.pack()
+    for module in (model, *model.submodules):
+        if isinstance(module, _CONVOLUTIONS):  # ... then these.
             module.pack()

@@ -1,8 +1,9 @@
-"""Convolutions of the CPU whose weights are put in order once: 1 x 1, and 3 x 3 of stride 1.
+"""Convolutions of the CPU whose weights are put in order once.
 
-A 3 x 3 convolution goes by Winograd's minimal filtering (Lavin and Gray, 2016) with tiles of 2 x 2,
-whose rounding errors are as small as those of the definition. They are native operators only; what
-they mean is `tf.nn.conv2d` with the bias, the addend and the ReLU after it.
+Those of 3 x 3 and stride 1 go by Winograd's minimal filtering (Lavin and Gray, 2016) with tiles of
+2 x 2, whose rounding errors are as small as those of the definition; others are matrix products.
+They are native operators only: what they mean is `tf.nn.conv2d` with the bias, the addend and the
+ReLU after it.
 """
 
 from __future__ import annotations
@@ -12,57 +13,68 @@ import tensorflow as tf
 from tfdetect.ops import kernels
 
 
-def can_pack(weight_shape: tf.TensorShape, stride: int) -> bool:
-    """Whether there is a packed convolution for a weight [k, k, Cin, Cout], padded by k // 2.
+def can_pack(weight_shape: tf.TensorShape, groups: int) -> bool:
+    """Whether `packed_conv` takes a weight [k, k, Cin / groups, Cout].
 
-    Channels that do not fill vectors of 8 (or, of the output, of 16) are left to TensorFlow.
+    Outputs that do not fill vectors of 16 are left to TensorFlow.
     """
+    return weight_shape[3] % 16 == 0 and weight_shape[3] % groups == 0
+
+
+def can_use_winograd(weight_shape: tf.TensorShape, stride: int, padding: int, groups: int) -> bool:
+    """Whether `winograd_conv` takes such a convolution."""
     height, width, inputs, outputs = weight_shape.as_list()
-    if inputs % 8 or outputs % 16:
-        return False
-    return height == width and (height == 1 or (height == 3 and stride == 1))
+    plain = (height, width, stride, padding, groups) == (3, 3, 1, 1, 1)
+    return plain and inputs % 8 == 0 and outputs % 16 == 0
 
 
-def pack_weight(weight: tf.Tensor) -> tf.Tensor:
-    """The weight of a convolution for `pointwise_conv` or `winograd_conv`.
+def pack_weight(weight: tf.Tensor, *, winograd: bool = False, groups: int = 1) -> tf.Tensor:
+    """The weight of a convolution in the order in which it is read.
 
     Args:
-        weight: float32 [1, 1, Cin, Cout] or [3, 3, Cin, Cout].
+        weight: float32 [k, k, Cin / groups, Cout].
+        winograd: whether for `winograd_conv`, and not for `packed_conv`.
+        groups: parts into which the channels are divided.
 
     Returns:
-        float32 [P, Cout / 16, Cin, 16]; P is 1, or the 16 products of a Winograd tile.
+        float32 [matrices, panels, rows, 16].
     """
-    return kernels.library().tfdetect_pack_weights(weight=weight)
+    library = kernels.library()
+    return library.tfdetect_pack_weights(weight=weight, winograd=winograd, groups=groups)
 
 
-def pointwise_conv(
+def packed_conv(
     x: tf.Tensor,
     packed: tf.Tensor,
     bias: tf.Tensor,
     *,
+    kernel_size: int,
     stride: int,
+    padding: int,
     relu: bool,
     addend: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """1 x 1 convolution.
+    """2-D convolution with zeros around x.
 
     Args:
         x: float32 [B, H, W, Cin].
         packed: of `pack_weight`.
         bias: float32 [Cout].
-        stride: of both axes.
+        kernel_size: k, of both axes, as are `stride` and `padding`.
         relu: whether negative results become 0, after all.
         addend: added to the result, float32 of its shape, or None.
 
     Returns:
-        float32 [B, ceil(H / stride), ceil(W / stride), Cout].
+        float32 [B, h, w, Cout], h = (H + 2 padding - k) // stride + 1.
     """
-    return kernels.library().tfdetect_pointwise_conv(
+    return kernels.library().tfdetect_packed_conv(
         x=x,
         packed=packed,
         bias=bias,
         addend=tf.zeros([0]) if addend is None else addend,
+        kernel_size=kernel_size,
         stride=stride,
+        padding=padding,
         relu=relu,
     )
 

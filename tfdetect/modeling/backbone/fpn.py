@@ -108,16 +108,16 @@ class FPN(tf.Module):
         top_down = None
         for name, number in zip(reversed(self._in_features), reversed(self._stages), strict=True):
             here = extents.strided(2**number)
-            merged = getattr(self, f"fpn_lateral{number}")(bottom_up[name], here)
-            if top_down is not None:
-                merged += nearest_double(top_down)
-                if self._average:
-                    merged /= 2
+            above = None if top_down is None else nearest_double(top_down)
+            lateral = getattr(self, f"fpn_lateral{number}")
+            merged = lateral(bottom_up[name], here, addend=above)
+            if above is not None and self._average:
+                merged /= 2
             top_down = merged
             levels[f"p{number}"] = getattr(self, f"fpn_output{number}")(merged, here)
         highest = extents.strided(2 ** self._stages[-1])
-        above = self.top_block({**bottom_up, **levels}[self.top_block.in_feature], highest)
-        for number, level in enumerate(above, start=self._stages[-1] + 1):
+        top = self.top_block({**bottom_up, **levels}[self.top_block.in_feature], highest)
+        for number, level in enumerate(top, start=self._stages[-1] + 1):
             levels[f"p{number}"] = level
         return {name: levels[name] for name in self.output_shapes}
 

@@ -30,7 +30,15 @@ class MaskRCNNConvUpsampleHead(tf.Module):
         """[R, side, side, C] -> mask logits float32 [R, 2 side, 2 side, K or 1]."""
         for conv in self._convs:
             x = conv(x, relu=True)
-        return tf.cast(self.predictor(tf.nn.relu(self.deconv(x))), tf.float32)
+        # The predictor looks at every cell by itself, so that the many channels of the doubled map
+        # need not be put in their places: its logits are.
+        blocks = self.deconv.blocks(x, relu=True)
+        shape = tf.shape(blocks)
+        cells = tf.reshape(blocks, [shape[0], shape[1], 4 * shape[2], blocks.shape[3] // 4])
+        logits = self.predictor(cells)
+        classes = logits.shape[3]
+        logits = tf.reshape(logits, [shape[0], shape[1], shape[2], 4 * classes])
+        return tf.cast(tf.nn.depth_to_space(logits, 2), tf.float32)
 
 
 def class_masks(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
@@ -45,5 +53,4 @@ def class_masks(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     """
     if logits.shape[3] == 1:
         return tf.sigmoid(logits[..., 0])
-    by_class = tf.transpose(logits, [0, 3, 1, 2])
-    return tf.sigmoid(tf.gather(by_class, classes, batch_dims=1))
+    return tf.sigmoid(tf.gather(logits, classes, axis=3, batch_dims=1))

@@ -1,5 +1,5 @@
 // Convolutions on the CPU in float32, with weights that are put in order ahead:
-// TfdetectPackWeights, TfdetectPointwiseConv and TfdetectWinogradConv.
+// TfdetectPackWeights, TfdetectPackedConv and TfdetectWinogradConv.
 #include <memory>
 #include <vector>
 
@@ -21,44 +21,46 @@ using tensorflow::shape_inference::ShapeHandle;
 REGISTER_OP("TfdetectPackWeights")
     .Input("weight: float")
     .Output("packed: float")
+    .Attr("winograd: bool")
+    .Attr("groups: int >= 1")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle weight;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &weight));
-      DimensionHandle outputs = c->Dim(weight, 3), panels = c->UnknownDim();
-      if (c->ValueKnown(outputs)) panels = c->MakeDim(Panels(c->Value(outputs)));
-      DimensionHandle products = c->UnknownDim();
-      if (c->ValueKnown(c->Dim(weight, 0)))
-        products = c->MakeDim(c->Value(c->Dim(weight, 0)) == 1 ? 1 : kWinogradProducts);
-      c->set_output(0, c->MakeShape({products, panels, c->Dim(weight, 2), kPanel}));
+      c->set_output(0, c->MakeShape({c->UnknownDim(), c->UnknownDim(), c->UnknownDim(), kPanel}));
       return absl::OkStatus();
     })
-    .Doc("The weight [1, 1, Cin, Cout] of a TfdetectPointwiseConv or [3, 3, Cin, Cout] of a "
-         "TfdetectWinogradConv as that wants it.");
+    .Doc("The weight [k, k, Cin / groups, Cout] of a TfdetectPackedConv, or with `winograd` "
+         "[3, 3, Cin, Cout] of a TfdetectWinogradConv, as that wants it.");
 
-REGISTER_OP("TfdetectPointwiseConv")
+REGISTER_OP("TfdetectPackedConv")
     .Input("x: float")
     .Input("packed: float")
     .Input("bias: float")
     .Input("addend: float")
     .Output("output: float")
+    .Attr("kernel_size: int >= 1")
     .Attr("stride: int >= 1")
+    .Attr("padding: int >= 0")
     .Attr("relu: bool")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle x, bias;
-      int stride;
+      int kernel_size, stride, padding;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &x));
       TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 1, &bias));
+      TF_RETURN_IF_ERROR(c->GetAttr("kernel_size", &kernel_size));
       TF_RETURN_IF_ERROR(c->GetAttr("stride", &stride));
+      TF_RETURN_IF_ERROR(c->GetAttr("padding", &padding));
       DimensionHandle sides[2];
       for (int i = 0; i < 2; ++i) {
-        TF_RETURN_IF_ERROR(c->Add(c->Dim(x, 1 + i), stride - 1, &sides[i]));
-        TF_RETURN_IF_ERROR(c->Divide(sides[i], stride, false, &sides[i]));
+        const DimensionHandle side = c->Dim(x, 1 + i);
+        sides[i] = c->UnknownDim();
+        if (c->ValueKnown(side))
+          sides[i] = c->MakeDim(
+              std::max<int64_t>(c->Value(side) + 2 * padding - kernel_size + stride, 0) / stride);
       }
       c->set_output(0, c->MakeShape({c->Dim(x, 0), sides[0], sides[1], c->Dim(bias, 0)}));
       return absl::OkStatus();
     })
-    .Doc("A 1 x 1 convolution of x [B, H, W, Cin], plus bias [Cout], plus addend (of the output's "
-         "shape, or empty), and with `relu` negative values to 0.");
+    .Doc("A convolution of x [B, H, W, Cin], plus bias [Cout], plus addend (of the output's shape, "
+         "or empty), and with `relu` negative values to 0.");
 
 REGISTER_OP("TfdetectWinogradConv")
     .Input("x: float")
@@ -99,95 +101,171 @@ void ParallelRows(OpKernelContext* context, int64_t rows, int64_t most, int64_t 
 // About the nanoseconds of so many products of a row.
 int64_t Cost(int64_t products) { return products / 32; }
 
+// Groups that are multiplied as one, with zeros between them, so that their outputs fill a panel.
+int64_t MergedGroups(int64_t groups, int64_t outputs) {
+  int64_t merged = 1;
+  while (outputs / groups * merged < kPanel && groups % (merged * 2) == 0) merged *= 2;
+  return merged;
+}
+
 class PackWeightsOp : public OpKernel {
  public:
-  using OpKernel::OpKernel;
+  explicit PackWeightsOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("winograd", &winograd_));
+    OP_REQUIRES_OK(context, context->GetAttr("groups", &groups_));
+  }
 
   void Compute(OpKernelContext* context) override {
     const Tensor& weight = context->input(0);
-    const bool pointwise = weight.dims() == 4 && weight.dim_size(0) == 1;
     const bool fits = weight.dims() == 4 && weight.dim_size(0) == weight.dim_size(1) &&
-                      (pointwise || weight.dim_size(0) == 3);
-    OP_REQUIRES_OK(context, CheckShape(fits, "weight", "[1, 1, Cin, Cout] or [3, 3, Cin, Cout]",
-                                       weight));
+                      weight.dim_size(3) % groups_ == 0 &&
+                      (!winograd_ || (weight.dim_size(0) == 3 && groups_ == 1));
+    OP_REQUIRES_OK(context, CheckShape(fits, "weight", "[k, k, Cin / groups, Cout]", weight));
+    const int64_t taps = weight.dim_size(0) * weight.dim_size(1);
     const int64_t channels = weight.dim_size(2), outputs = weight.dim_size(3);
+    const int64_t merged = winograd_ ? 1 : MergedGroups(groups_, outputs);
+    const int64_t matrices = winograd_ ? kWinogradProducts : groups_ / merged;
+    const int64_t rows = winograd_ ? channels : taps * merged * channels;
+    const int64_t columns = outputs / groups_ * merged;
     Tensor* packed;
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(0, {pointwise ? 1 : kWinogradProducts, Panels(outputs),
-                                                channels, kPanel},
-                                            &packed));
+    OP_REQUIRES_OK(context, context->allocate_output(
+                                0, {matrices, Panels(columns), rows, kPanel}, &packed));
     const float* from = weight.flat<float>().data();
     float* to = packed->flat<float>().data();
-    if (pointwise)
-      Pack(from, outputs, 1, channels, outputs, to);
-    else
-      WinogradWeights(from, channels, outputs, to);
+    if (winograd_) return WinogradWeights(from, channels, outputs, to);
+    std::vector<float> matrix(rows * columns);
+    for (int64_t m = 0; m < matrices; ++m) {
+      std::fill(matrix.begin(), matrix.end(), 0.0f);
+      for (int64_t row = 0; row < taps * merged * channels; ++row) {
+        const int64_t tap = row / (merged * channels), group = row / channels % merged;
+        const int64_t width = outputs / groups_, first = group * width;
+        std::copy_n(from + (tap * channels + row % channels) * outputs + m * columns + first, width,
+                    &matrix[row * columns + first]);
+      }
+      Pack(matrix.data(), columns, 1, rows, columns, to + m * PackedSize(rows, columns));
+    }
   }
+
+ private:
+  bool winograd_;
+  int groups_;
 };
 
-// What both convolutions require of x, packed and bias.
-absl::Status CheckOperands(OpKernelContext* context, int64_t products) {
+// Whether packed has so many matrices of `rows` by `columns`.
+absl::Status CheckOperands(OpKernelContext* context, int64_t matrices, int64_t rows,
+                           int64_t columns) {
   const Tensor &x = context->input(0), &packed = context->input(1), &bias = context->input(2);
-  TF_RETURN_IF_ERROR(CheckShape(x.dims() == 4, "x", "[B, H, W, Cin]", x));
-  TF_RETURN_IF_ERROR(CheckShape(bias.dims() == 1, "bias", "[Cout]", bias));
-  const bool fits = packed.dims() == 4 && packed.dim_size(0) == products &&
-                    packed.dim_size(1) == Panels(bias.dim_size(0)) &&
-                    packed.dim_size(2) == x.dim_size(3) && packed.dim_size(3) == kPanel;
+  const bool fits = packed.dims() == 4 && packed.dim_size(0) == matrices &&
+                    packed.dim_size(1) == Panels(columns) && packed.dim_size(2) == rows &&
+                    packed.dim_size(3) == kPanel;
   if (fits) return absl::OkStatus();
   return tensorflow::errors::InvalidArgument("packed ", packed.shape().DebugString(),
                                              " does not fit x ", x.shape().DebugString(),
                                              " and bias ", bias.shape().DebugString());
 }
 
-class PointwiseConvOp : public OpKernel {
+absl::Status CheckRanks(OpKernelContext* context) {
+  const Tensor &x = context->input(0), &packed = context->input(1), &bias = context->input(2);
+  TF_RETURN_IF_ERROR(CheckShape(x.dims() == 4, "x", "[B, H, W, Cin]", x));
+  TF_RETURN_IF_ERROR(CheckShape(packed.dims() == 4 && packed.dim_size(0) > 0, "packed",
+                                "[matrices, panels, rows, 16]", packed));
+  return CheckShape(bias.dims() == 1, "bias", "[Cout]", bias);
+}
+
+class PackedConvOp : public OpKernel {
  public:
-  explicit PointwiseConvOp(OpKernelConstruction* context) : OpKernel(context) {
+  explicit PackedConvOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("kernel_size", &kernel_size_));
     OP_REQUIRES_OK(context, context->GetAttr("stride", &stride_));
+    OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
   }
 
   void Compute(OpKernelContext* context) override {
-    OP_REQUIRES_OK(context, CheckOperands(context, 1));
-    const Tensor &x = context->input(0), &bias = context->input(2), &addend = context->input(3);
-    const int64_t height = x.dim_size(1), width = x.dim_size(2);
-    const int64_t in = x.dim_size(3), out = bias.dim_size(0);
-    const int64_t out_height = (height + stride_ - 1) / stride_;
-    const int64_t out_width = (width + stride_ - 1) / stride_;
-    const tensorflow::TensorShape shape({x.dim_size(0), out_height, out_width, out});
+    OP_REQUIRES_OK(context, CheckRanks(context));
+    const Tensor &x = context->input(0), &packed = context->input(1), &bias = context->input(2);
+    const Tensor& addend = context->input(3);
+    Grid grid;
+    grid.height = x.dim_size(1);
+    grid.width = x.dim_size(2);
+    grid.channels = x.dim_size(3);
+    grid.out_height = Outputs(grid.height);
+    grid.out_width = Outputs(grid.width);
+    const int64_t out = bias.dim_size(0), matrices = packed.dim_size(0);
+    const int64_t columns = out / matrices, in = grid.channels / matrices;
+    const int64_t depth = kernel_size_ * kernel_size_ * in;
+    OP_REQUIRES_OK(context, CheckOperands(context, matrices, depth, columns));
+    OP_REQUIRES(context, in * matrices == grid.channels && columns * matrices == out,
+                tensorflow::errors::InvalidArgument(matrices, " groups do not divide ",
+                                                    grid.channels, " and ", out, " channels"));
+    const tensorflow::TensorShape shape({x.dim_size(0), grid.out_height, grid.out_width, out});
     OP_REQUIRES_OK(context, CheckShape(addend.NumElements() == 0 || addend.shape() == shape,
                                        "addend", shape.DebugString().c_str(), addend));
     Tensor* output;
     if (addend.NumElements() == 0 ||
         !context->forward_input_to_output_with_shape(3, 0, shape, &output))
       OP_REQUIRES_OK(context, AllocateLarge(context, 0, shape, &output));
-    const Epilogue epilogue{bias.flat<float>().data(),
-                            addend.NumElements() ? addend.flat<float>().data() : nullptr, relu_};
     const float* from = x.flat<float>().data();
-    const float* packed = context->input(1).flat<float>().data();
+    const float* weights = packed.flat<float>().data();
+    const float* shift = bias.flat<float>().data();
+    const float* added = addend.NumElements() ? addend.flat<float>().data() : nullptr;
     float* to = output->flat<float>().data();
-    const int64_t rows = x.dim_size(0) * out_height * out_width;
-    // The rows of a task stay in the second cache.
-    const int64_t most = std::clamp<int64_t>(49152 / std::max<int64_t>(in, 1) / 12 * 12, 24, 192);
-    ParallelRows(context, rows, most, Cost(in * out), [&](int64_t begin, int64_t end) {
-      const float* a = from + begin * in;
-      std::vector<float> gathered;
-      if (stride_ > 1) {
-        gathered.resize((end - begin) * in);
-        for (int64_t row = begin; row < end; ++row) {
-          const int64_t column = row % out_width * stride_, line = row / out_width;
-          const int64_t y = line / out_height * height + line % out_height * stride_;
-          std::copy_n(from + (y * width + column) * in, in, &gathered[(row - begin) * in]);
+    // Where the rows of x are those of the product, they are read in place.
+    const bool in_place = kernel_size_ == 1 && stride_ == 1 && padding_ == 0 && matrices == 1;
+    const int64_t rows = x.dim_size(0) * grid.out_height * grid.out_width;
+    // The rows of a task stay in the second cache, unless that makes them too few.
+    const int64_t most =
+        std::clamp<int64_t>(49152 / std::max<int64_t>(depth, 1) / 12 * 12, 48, 192);
+    ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
+      const std::unique_ptr<float[]> gathered(in_place ? nullptr
+                                                       : new float[(end - begin) * depth]);
+      for (int64_t m = 0; m < matrices; ++m) {
+        const float* a = from + begin * in;
+        if (!in_place) {
+          for (int64_t row = begin; row < end; ++row)
+            Gather(grid, from, row, m * in, in, gathered.get() + (row - begin) * depth);
+          a = gathered.get();
         }
-        a = gathered.data();
+        const int64_t at = begin * out + m * columns;
+        MatMul(a, depth, 1, weights + m * PackedSize(depth, columns), end - begin, depth, columns,
+               {shift + m * columns, added ? added + at : nullptr, relu_}, to + at, out);
       }
-      Epilogue part = epilogue;
-      if (part.addend) part.addend += begin * out;
-      MatMul(a, in, 1, packed, end - begin, in, out, part, to + begin * out, out);
     });
   }
 
  private:
-  int stride_;
+  struct Grid {
+    int64_t height, width, channels, out_height, out_width;
+  };
+
+  int64_t Outputs(int64_t side) const {
+    return std::max<int64_t>(side + 2 * padding_ - kernel_size_ + stride_, 0) / stride_;
+  }
+
+  // The channels [first, first + count) of the cells that an output is made of, one after another.
+  void Gather(const Grid& grid, const float* x, int64_t row, int64_t first, int64_t count,
+              float* to) const {
+    const int64_t line = row / grid.out_width, image = line / grid.out_height;
+    const int64_t left = row % grid.out_width * stride_ - padding_;
+    const int64_t top = line % grid.out_height * stride_ - padding_;
+    const bool whole = count == grid.channels && left >= 0 && left + kernel_size_ <= grid.width;
+    for (int64_t y = top; y < top + kernel_size_; ++y) {
+      const float* cells = x + ((image * grid.height + y) * grid.width + left) * grid.channels;
+      if (y < 0 || y >= grid.height) {
+        to = std::fill_n(to, kernel_size_ * count, 0.0f);
+      } else if (whole) {
+        to = std::copy_n(cells, kernel_size_ * count, to);
+      } else {
+        for (int64_t i = 0; i < kernel_size_; ++i) {
+          const bool inside = left + i >= 0 && left + i < grid.width;
+          to = inside ? std::copy_n(cells + i * grid.channels + first, count, to)
+                      : std::fill_n(to, count, 0.0f);
+        }
+      }
+    }
+  }
+
+  int kernel_size_, stride_, padding_;
   bool relu_;
 };
 
@@ -198,10 +276,12 @@ class WinogradConvOp : public OpKernel {
   }
 
   void Compute(OpKernelContext* context) override {
-    OP_REQUIRES_OK(context, CheckOperands(context, kWinogradProducts));
+    OP_REQUIRES_OK(context, CheckRanks(context));
     const Tensor &x = context->input(0), &bias = context->input(2), &sizes = context->input(3);
     const WinogradShape shape{x.dim_size(0), x.dim_size(1), x.dim_size(2), x.dim_size(3),
                               bias.dim_size(0)};
+    OP_REQUIRES_OK(context, CheckOperands(context, kWinogradProducts, shape.channels,
+                                          shape.out_channels));
     OP_REQUIRES(context, shape.channels % 8 == 0 && shape.out_channels % 8 == 0,
                 tensorflow::errors::InvalidArgument("channels must be multiples of 8: ",
                                                     shape.channels, " and ", shape.out_channels));
@@ -230,8 +310,7 @@ class WinogradConvOp : public OpKernel {
 };
 
 REGISTER_KERNEL_BUILDER(Name("TfdetectPackWeights").Device(tensorflow::DEVICE_CPU), PackWeightsOp);
-REGISTER_KERNEL_BUILDER(Name("TfdetectPointwiseConv").Device(tensorflow::DEVICE_CPU),
-                        PointwiseConvOp);
+REGISTER_KERNEL_BUILDER(Name("TfdetectPackedConv").Device(tensorflow::DEVICE_CPU), PackedConvOp);
 REGISTER_KERNEL_BUILDER(Name("TfdetectWinogradConv").Device(tensorflow::DEVICE_CPU),
                         WinogradConvOp);
 

@@ -22,6 +22,7 @@ SCRIPTS = (
     "predict",
     "batch",
     "start",
+    "train",
     "roi_align",
     "resize",
     "paste_masks",

@@ -111,7 +111,7 @@ def _torchvision(gradient: bool) -> Side:
 
     threads = inputs.busy_threads(run)
     return Side(
-        {"torchvision": f"{torchvision.__version__} ({threads})", "PyTorch": torch.__version__}, run
+        {"torchvision": torchvision.__version__ + threads, "PyTorch": torch.__version__}, run
     )
 
 

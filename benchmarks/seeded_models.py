@@ -53,15 +53,7 @@ def predictor(config: str, dtype: str = "float32") -> Predictor:
 
     with tempfile.TemporaryDirectory() as folder:
         save(config, Path(folder) / "model")
-        if dtype == "float32":
-            return Predictor(Path(folder) / "model")
-        from tfdetect.checkpoint.model_dir import load_model
-        from tfdetect.layers.fold import fold_norms
-        from tfdetect.modeling.bfloat16 import BFloat16Model
-
-        cfg, model, metadata = load_model(Path(folder) / "model")
-        fold_norms(model)
-        return Predictor.of_model(cfg, BFloat16Model(model), metadata)
+        return Predictor(Path(folder) / "model", dtype=dtype)
 
 
 def demo_predictor() -> Predictor:

@@ -10,7 +10,13 @@ from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.fold import fold_norms
 from tfdetect.layers.pack import pack_convolutions
 from tfdetect.ops import kernels
-from tfdetect.ops.packed_conv import can_use_winograd, pack_weight, packed_conv, winograd_conv
+from tfdetect.ops.packed_conv import (
+    can_use_winograd,
+    pack_weight,
+    packed_conv,
+    trainable_winograd_conv,
+    winograd_conv,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +94,21 @@ def test_packed(shape, stride, inputs, outputs, kernel_size, padding, groups):
     assert_close(found(True), np.maximum(expected, 0))
     assert_close(found(False, addend), expected + addend)
     assert_close(found(True, addend), np.maximum(expected + addend, 0))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 13)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 16), (24, 32)])
+def test_gradients(shape, inputs, outputs):
+    shapes = (*shape, inputs), (3, 3, inputs, outputs), (outputs,), (*shape, outputs)
+    x, weight, bias, upstream = (tf.constant(array) for array in arrays(11, *shapes))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, weight, bias])
+        found = trainable_winograd_conv(x, weight, bias)
+        expected = tf.nn.bias_add(tf.nn.conv2d(x, weight, 1, "SAME"), bias)
+    assert_close(found, expected.numpy())
+    gradients = (tape.gradient(y, [x, weight, bias], upstream) for y in (found, expected))
+    for gradient, reference in zip(*gradients, strict=True):
+        assert_close(gradient, reference.numpy())
 
 
 def test_beyond_the_sizes_nothing_is_read():

@@ -12,6 +12,8 @@ from tfdetect.ops.packed_conv import (
     can_use_winograd,
     pack_weight,
     packed_conv,
+    trainable_winograd_conv,
+    uses_cpu_kernels,
     winograd_conv,
 )
 
@@ -83,6 +85,10 @@ class Conv2d(tf.Module):
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift
             norm = None
+        if self._winograd and x.dtype == tf.float32 and uses_cpu_kernels():
+            shift = tf.zeros(weight.shape[3:]) if bias is None else bias
+            y = trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
+            return self._finish(y, norm, extents, addend, relu)
         y = tf.nn.conv2d(
             x,
             tf.cast(weight, x.dtype),

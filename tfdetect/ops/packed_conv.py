@@ -13,6 +13,11 @@ import tensorflow as tf
 from tfdetect.ops import kernels
 
 
+def uses_cpu_kernels() -> bool:
+    """Whether the operators here are to be used: they are compiled, and there is no GPU."""
+    return kernels.use_native() and not tf.config.list_logical_devices("GPU")
+
+
 def can_pack(weight_shape: tf.TensorShape, groups: int) -> bool:
     """Whether `packed_conv` takes a weight [k, k, Cin / groups, Cout].
 
@@ -107,3 +112,40 @@ def winograd_conv(
         sizes=tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
         relu=relu,
     )
+
+
+def trainable_winograd_conv(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """`winograd_conv` of a weight that changes, differentiable in all three.
+
+    The gradient of x is such a convolution too; the others are TensorFlow's.
+
+    Args:
+        x: float32 [B, H, W, Cin].
+        weight: float32 [3, 3, Cin, Cout].
+        bias: float32 [Cout].
+
+    Returns:
+        float32 [B, H, W, Cout].
+    """
+
+    @tf.custom_gradient
+    def convolve(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            turned = tf.transpose(weight[::-1, ::-1], [0, 1, 3, 2])
+            nothing = tf.zeros(turned.shape[3:])
+            x_gradient = winograd_conv(
+                upstream, pack_weight(turned, winograd=True), nothing, relu=False
+            )
+            weight_gradient = tf.raw_ops.Conv2DBackpropFilter(
+                input=x,
+                filter_sizes=weight.shape,
+                out_backprop=upstream,
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+            return x_gradient, weight_gradient, tf.raw_ops.BiasAddGrad(out_backprop=upstream)
+
+        y = winograd_conv(x, pack_weight(weight, winograd=True), bias, relu=False)
+        return y, gradient
+
+    return convolve(x, weight, bias)

@@ -59,10 +59,8 @@ def _options(name: str) -> list[Any]:
 
 def _ours(name: str) -> Side:
     """What train.py's loop does, without its files."""
-    from tfdetect.heap import keep_freed_memory
     from tfdetect.quiet import import_tensorflow
 
-    keep_freed_memory()
     import_tensorflow()
     import tensorflow as tf
     from seeded_models import versions

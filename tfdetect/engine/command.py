@@ -18,7 +18,6 @@ from tfdetect.data.files import check_writable, write_text_atomically
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
 from tfdetect.data.training.records import training_metadata
 from tfdetect.errors import InputError
-from tfdetect.heap import keep_freed_memory
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 
 _logger = logging.getLogger("tfdetect.train")
@@ -38,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         register_coco(*registered)
     metadata = _names(cfg, args.eval_only).for_model()
     check_writable(cfg.OUTPUT_DIR)
-    keep_freed_memory()
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.engine.devices import set_up_devices

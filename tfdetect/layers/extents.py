@@ -40,8 +40,8 @@ class Extents:
         if self._nothing_beyond is None:
             self._nothing_beyond = tf.reduce_all(self.sizes == tf.shape(x)[1:3])
         # A product may reuse the memory of x, which tf.where does not.
-        mask = tf.cast(self._mask(x), x.dtype)
-        return tf.cond(self._nothing_beyond, lambda: x, lambda: x * mask)
+        mask = self._mask(x)
+        return tf.cond(self._nothing_beyond, lambda: x, lambda: x * tf.cast(mask, x.dtype))
 
     def fill(self, x: tf.Tensor, value: float) -> tf.Tensor:
         """x [B, H, W, C] with `value` beyond, whatever is there."""

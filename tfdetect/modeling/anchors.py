@@ -73,9 +73,9 @@ def grid_anchors(
     """
     x = (tf.range(width, dtype=tf.float32) + offset) * stride
     y = (tf.range(height, dtype=tf.float32) + offset) * stride
-    x, y = tf.meshgrid(x, y)
-    shifts = tf.stack([x, y, x, y], -1)
-    return tf.reshape(shifts[:, :, None] + cells, [-1, 4])
+    columns = x[:, None, None] * [1.0, 0.0, 1.0, 0.0] + cells
+    rows = y[:, None, None, None] * [0.0, 1.0, 0.0, 1.0]
+    return tf.reshape(rows + columns, [-1, 4])  # adding zeros rounds nothing
 
 
 class AnchorGenerator:

@@ -36,14 +36,34 @@ class RPNHead(tf.Module):
         )
         self.objectness_logits = Conv2d(in_channels, anchors_per_cell, 1)
         self.anchor_deltas = Conv2d(in_channels, anchors_per_cell * 4, 1)
+        self._anchors_per_cell = anchors_per_cell
+        self._both: Conv2d | None = None
 
     def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
         """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * 4], both float32."""
         for conv in self._convs():
             feature = conv(feature, extents, relu=True)
+        if self._both is not None:
+            both = self._both(feature)
+            anchors = self._anchors_per_cell
+            return both[..., :anchors], both[..., anchors : 5 * anchors]
         logits = self.objectness_logits(feature)
         deltas = self.anchor_deltas(feature)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
+
+    def pack(self) -> None:
+        """Make one convolution of logits and deltas, so that it reads the features once.
+
+        With channels of zeros that fill vectors: the native kernels take no others (`can_pack`).
+        """
+        parts = (self.objectness_logits, self.anchor_deltas)
+        weight = tf.concat([part.weight for part in parts], 3)
+        bias = tf.concat([part.bias for part in parts], 0)
+        beyond = -weight.shape[3] % 16
+        both = Conv2d(weight.shape[2], weight.shape[3] + beyond, 1)
+        both.weight = tf.Variable(tf.pad(weight, [[0, 0], [0, 0], [0, 0], [0, beyond]]))
+        both.bias = tf.Variable(tf.pad(bias, [[0, beyond]]))
+        self._both = both
 
     def at(self, features: Sequence[tf.Tensor], cells: Sequence[tf.Tensor]) -> tf.Tensor:
         """The same of some cells alone, from what is around them.

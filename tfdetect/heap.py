@@ -35,3 +35,14 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_MAX, 0)
     mallopt(_ARENA_MAX, 1)
     mallopt(_TOP_PAD, _STEP)
+
+
+def release_freed_memory() -> None:
+    """Give what is free back to the system now, between two phases that need other sizes.
+
+    Loading a model leaves as much as its weights take, in pieces that feature maps do not fit.
+    Nothing happens where the C library is not glibc.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

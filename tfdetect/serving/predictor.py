@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
+from tfdetect.heap import release_freed_memory
 from tfdetect.layers.fold import fold_norms
 from tfdetect.layers.pack import pack_convolutions
 from tfdetect.layers.stage import stage
@@ -74,6 +75,7 @@ class Predictor:
                 model = BFloat16Model(model)
             else:
                 pack_convolutions(model)
+            release_freed_memory()
             self._set_up(cfg, model, metadata, place, padding)
 
     @classmethod

@@ -13,6 +13,7 @@
 #include "decode_keypoints.h"
 #include "deform_conv.h"
 #include "half.h"
+#include "huge_pages.h"
 #include "matmul.h"
 #include "nms.h"
 #include "paste_masks.h"
@@ -195,6 +196,15 @@ void TestHalf() {
   EXPECT(ToFloat(infinite) == kInfinity);
 }
 
+// Advice on memory leaves what it holds as it is, wherever it begins and ends.
+void TestHugePages() {
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{4096}, int64_t{5} << 20}) {
+    std::vector<char> memory(bytes + 1, 'a');
+    PreferHugePages(memory.data() + 1, bytes);
+    for (const char value : memory) EXPECT(value == 'a');
+  }
+}
+
 void TestResize() {
   for (int i = 0; i < 40; ++i) {
     const int64_t height = 1 + generator() % 40, width = 1 + generator() % 40;
@@ -373,6 +383,7 @@ void TestDeformConv() {
 int main() {
   TestHalf();
   TestRoiAligns();
+  TestHugePages();
   TestResize();
   TestNms();
   TestPasteMasks();

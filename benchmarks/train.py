@@ -143,7 +143,7 @@ def _timed(batches: Iterator[Any], step: Callable[[Any], float]) -> Callable[[],
     return run
 
 
-def _row(name: str, title: str, runs: int) -> Row:
+def _row(name: str, title: str, runs: int, warm_up: int) -> Row:
     return Row(
         name,
         title,
@@ -154,12 +154,13 @@ def _row(name: str, title: str, runs: int) -> Row:
         needs=("torch", "detectron2"),
         unit="s",
         runs=runs,
+        warm_up=warm_up,
     )
 
 
 ROWS = [
-    _row("train_mask_rcnn", "one training step, Mask R-CNN R50-FPN, one image", 5),
-    _row("train_tiny", "one training step, tiny model of demo/train.yaml, eight images", 15),
+    _row("train_mask_rcnn", "one training step, Mask R-CNN R50-FPN, one image", 3, 1),
+    _row("train_tiny", "one training step, tiny model of demo/train.yaml, eight images", 15, 2),
 ]
 
 

@@ -15,6 +15,8 @@ from seeded_weights import seeded_model
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.evaluation.coco import encode_mask
+from tfdetect.layers.fold import fold_norms
+from tfdetect.layers.pack import pack_convolutions
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.modeling.retinanet import RetinaNet
@@ -48,6 +50,9 @@ def run_full_size(config: str) -> FullSizeResult:
         recorded = dict(arrays)
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
     model = seeded_model(cfg)
+    # As `Predictor` has it.
+    fold_norms(model)
+    pack_convolutions(model)
     image = read_image(DATA / "full" / "coffee.png")
     size = tf.constant([image.shape[:2]])
     preprocess = Preprocessor(cfg, model.size_divisibility)

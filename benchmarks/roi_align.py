@@ -140,8 +140,8 @@ ROWS = [
         _memory,
         measure="beyond_mb",
         unit="MB",
-        runs=1,
-        warm_up=0,
+        runs=3,
+        warm_up=1,
     ),
 ]
 

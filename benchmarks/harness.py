@@ -25,12 +25,14 @@ Both sides use as many threads as the libraries' defaults are: one per processor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -251,6 +253,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def ask(self, order: str) -> dict[str, Any]:
@@ -271,7 +274,9 @@ class _Child:
         return self.ask("run")
 
     def stop(self) -> None:
-        self._process.kill()
+        # With the processes that it has started to load data, which would keep its pipe open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
 

@@ -6,9 +6,11 @@ model can.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,35 +133,45 @@ def limit(predict: Predictor, image: Any, seconds: float) -> str:
 
 
 def count_operations(predict: Predictor, image: Any) -> float:
-    """10^9 operations of the convolutions and products of one prediction.
+    """10^9 operations of the convolutions and products of one prediction, as they are computed.
 
-    Two for each multiplication of the direct way; there are algorithms with fewer.
+    Two for each multiplication; a Winograd convolution has 16 where the definition has 36.
     """
     import tensorflow as tf
 
     from tfdetect.layers.conv import Conv2d, ConvTranspose2d
     from tfdetect.layers.linear import Linear
 
-    total = 0
+    total = 0.0
 
-    def counting(layer: type, weights_per_value: Any, of_output: bool) -> Any:
-        call = layer.__call__
+    def counting(layer: type, name: str, operations: Callable[[Any, Any, Any], float]) -> Any:
+        call = getattr(layer, name)
 
-        def counted(self: Any, x: tf.Tensor, *others: Any) -> tf.Tensor:
+        def counted(self: Any, x: tf.Tensor, *others: Any, **options: Any) -> tf.Tensor:
             nonlocal total
-            y = call(self, x, *others)
-            values = (y if of_output else x).shape.num_elements()
-            total += 2 * values * weights_per_value(self.weight.shape)
+            y = call(self, x, *others, **options)
+            total += 2 * operations(self, x, y)
             return y
 
-        return mock.patch.object(layer, "__call__", counted)
+        return mock.patch.object(layer, name, counted)
+
+    def of_convolution(layer: Conv2d, x: tf.Tensor, y: tf.Tensor) -> float:
+        products = layer.kernel_size**2 * x.shape[-1] // layer.groups
+        return y.shape.num_elements() * products * (16 / 36 if layer.fits_winograd else 1)
+
+    def of_product(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
+        return y.shape.num_elements() * x.shape[-1]
+
+    def of_transposed(layer: ConvTranspose2d, x: tf.Tensor, y: tf.Tensor) -> float:
+        return x.shape.num_elements() * math.prod(layer.weight.shape[:3])
 
     tf.config.run_functions_eagerly(True)
     try:
         with (
-            counting(Conv2d, lambda shape: shape[0] * shape[1] * shape[2], True),
-            counting(ConvTranspose2d, lambda shape: shape[0] * shape[1] * shape[2], False),
-            counting(Linear, lambda shape: shape[0], True),
+            counting(Conv2d, "__call__", of_convolution),
+            counting(ConvTranspose2d, "blocks", of_product),
+            counting(ConvTranspose2d, "__call__", of_transposed),
+            counting(Linear, "__call__", of_product),
         ):
             predict(image)
     finally:

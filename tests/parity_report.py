@@ -55,7 +55,17 @@ In batches of eight images of different sizes, against Detectron2 on each image 
 
 In batches of four, padded as Detectron2 pads them (`--padding detectron2`), against its batches:
 {batch}
+
+### bfloat16
+
+With `--dtype bfloat16`, against Detectron2 in float32; pairs need IoU > {iou} and scores within
+{score}: {half}
+
+AP on these images: {half_metrics}. (On 1000 images, where chance is less: docs/profiling.md.)
 """
+
+# What a pair of detections is, of which one is computed in bfloat16.
+HALF = {"iou": 0.9, "score": 0.1}
 
 FULL = """
 ## The zoo's models at full size, with seeded weights
@@ -112,6 +122,13 @@ def _columns(found: Differences) -> tuple[str, str]:
     return " | ".join([*cells, f"{found.box:.1e}", masks]), keypoints
 
 
+def _sentence(found: Differences) -> str:
+    return (
+        f"{found.matched} of {found.expected} matched, {found.extra} extra, scores within "
+        f"{found.score:.1e}, boxes within {found.box:.1e} pixels."
+    )
+
+
 def _tiny() -> str:
     recorded = json.loads((DATA / "tiny" / "joint_rcnn.json").read_text())
     expected = json.loads((DATA / "tiny" / "detectron2_coco_ap.json").read_text())["joint_rcnn"]
@@ -132,6 +149,11 @@ def _tiny() -> str:
             cells = _columns(compare(found, recorded, iou=0.999, score=1e-4))
             rows.append(f"| {operators} | {' | '.join(cells)} |")
         metrics = json.loads((folder / "metrics.json").read_text())
+        with kernels.implementation("native"):
+            command = [*command, "--dtype", "bfloat16", "--json", str(folder / "half.json")]
+            tfdetect.serving.command.main(command)
+        half = json.loads((folder / "half.json").read_text())
+        half_metrics = json.loads((folder / "metrics.json").read_text())
         summaries = []
         for padding, size, records in (("own", "8", recorded), ("detectron2", "4", batch)):
             command = ["--model", model, "--json", str(folder / "found.json")]
@@ -140,10 +162,7 @@ def _tiny() -> str:
             tfdetect.serving.command.main(command)
             found = json.loads((folder / "found.json").read_text())
             batched = compare(found, records, iou=0.999, score=1e-4)
-            summaries.append(
-                f"{batched.matched} of {batched.expected} matched, {batched.extra} extra, scores "
-                f"within {batched.score:.1e}, boxes within {batched.box:.1e} pixels."
-            )
+            summaries.append(_sentence(batched))
     table = [
         f"| {task} | {metric} | {value:.3f} | {metrics[task][metric]:.3f} "
         f"| {metrics[task][metric] - value:+.4f} |"
@@ -155,6 +174,13 @@ def _tiny() -> str:
         images=len(recorded),
         rows="\n".join(rows),
         metrics="\n".join(table),
+        iou=HALF["iou"],
+        score=HALF["score"],
+        half=_sentence(compare(half, recorded, **HALF)),
+        half_metrics=", ".join(
+            f"{task} {values['AP']:.2f} ({values['AP'] - metrics[task]['AP']:+.2f})"
+            for task, values in half_metrics.items()
+        ),
         alone=summaries[0],
         batch=summaries[1],
     )

@@ -39,7 +39,7 @@ class Conv2d(tf.Module):
         norm: str = "",
     ):
         super().__init__()
-        self._kernel_size = kernel_size
+        self.kernel_size = kernel_size
         self._stride = stride
         self._padding = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
         self._dilation = dilation
@@ -49,7 +49,7 @@ class Conv2d(tf.Module):
         )
         self.bias = tf.Variable(tf.zeros([out_channels])) if bias else None
         self.norm = make_norm(norm, out_channels)
-        self._winograd = can_use_winograd(self.weight.shape, stride, padding, groups)
+        self.fits_winograd = can_use_winograd(self.weight.shape, stride, padding, groups)
         self._packed: tf.Variable | None = None
 
     def __call__(
@@ -72,7 +72,7 @@ class Conv2d(tf.Module):
         """
         if self._packed is not None:
             return self._convolve_packed(x, extents, addend, relu)
-        if self._kernel_size > 1:
+        if self.kernel_size > 1:
             x = extents.keep(x)
         weight = self.weight
         bias = self.bias
@@ -85,7 +85,7 @@ class Conv2d(tf.Module):
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift
             norm = None
-        if self._winograd and x.dtype == tf.float32 and uses_cpu_kernels():
+        if self.fits_winograd and x.dtype == tf.float32 and uses_cpu_kernels():
             shift = tf.zeros(weight.shape[3:]) if bias is None else bias
             y = trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
             return self._finish(y, norm, extents, addend, relu)
@@ -109,7 +109,7 @@ class Conv2d(tf.Module):
             return
         if isinstance(self.norm, BatchNorm):
             return
-        packed = pack_weight(self.weight, winograd=self._winograd, groups=self.groups)
+        packed = pack_weight(self.weight, winograd=self.fits_winograd, groups=self.groups)
         self._packed = tf.Variable(packed, trainable=False)
         if self.bias is None:
             bias = tf.zeros(self.weight.shape[3:])
@@ -122,16 +122,16 @@ class Conv2d(tf.Module):
         self, x: tf.Tensor, extents: Extents, addend: tf.Tensor | None, relu: bool
     ) -> tf.Tensor:
         # What follows a norm that is left (GN) stays behind it.
-        fused = self.norm is None and (addend is None or not self._winograd)
-        if self._winograd:
+        fused = self.norm is None and (addend is None or not self.fits_winograd)
+        if self.fits_winograd:
             sizes = extents.sizes
             y = winograd_conv(x, self._packed, self.bias, relu=relu and fused, sizes=sizes)
         else:
             y = packed_conv(
-                x if self._kernel_size == 1 else extents.keep(x),
+                x if self.kernel_size == 1 else extents.keep(x),
                 self._packed,
                 self.bias,
-                kernel_size=self._kernel_size,
+                kernel_size=self.kernel_size,
                 stride=self._stride,
                 padding=self._padding[1][0],
                 relu=relu and fused,

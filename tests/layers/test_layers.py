@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.layers.conv import Conv2d, ConvTranspose2d, max_pool
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d, max_pool, nearest_double
 from tfdetect.layers.norm import BatchNorm, GroupNorm
 
 
@@ -84,8 +84,6 @@ def test_norm_is_folded_into_the_convolution(oracle):
 
 def test_interpolation(oracle):
     """The doubling of the FPN (nearest) and of the keypoint head (bilinear)."""
-    from tfdetect.modeling.backbone.fpn import nearest_double
-
     data = oracle("interpolate")
     x = tf.constant(nhwc(data["x"]))
     check(nearest_double(x), data["nearest2x"])

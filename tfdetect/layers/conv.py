@@ -58,6 +58,7 @@ class Conv2d(tf.Module):
         extents: Extents = WHOLE,
         *,
         addend: tf.Tensor | None = None,
+        doubled: bool = False,
         relu: bool = False,
     ) -> tf.Tensor:
         """Convolve and normalise; then add `addend`, and then apply ReLU.
@@ -68,8 +69,12 @@ class Conv2d(tf.Module):
             x: [N, H, W, in_channels]; the result is in its type.
             extents: of x.
             addend: of the result's shape and type, or None.
+            doubled: whether the addend has half the height and width, and every cell counts four
+                times.
             relu: whether negative results become 0.
         """
+        if doubled and (self._packed is None or self.norm is not None or self.fits_winograd):
+            addend = nearest_double(addend)
         if self._packed is not None:
             return self._convolve_packed(x, extents, addend, relu)
         if self.kernel_size > 1:
@@ -209,6 +214,13 @@ class ConvTranspose2d(tf.Module):
         """The weight as [1, 1, in_channels, kernel * kernel * out_channels]."""
         by_input = tf.transpose(self.weight, [3, 0, 1, 2])
         return tf.reshape(by_input, [1, 1, by_input.shape[0], -1])
+
+
+def nearest_double(x: tf.Tensor) -> tf.Tensor:
+    """Repeat every cell twice along height and width."""
+    batch, height, width, channels = tf.unstack(tf.shape(x))
+    x = tf.broadcast_to(x[:, :, None, :, None], [batch, height, 2, width, 2, channels])
+    return tf.reshape(x, [batch, 2 * height, 2 * width, channels])
 
 
 def max_pool(x: tf.Tensor, kernel_size: int, stride: int, padding: int) -> tf.Tensor:

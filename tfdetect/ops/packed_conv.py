@@ -67,7 +67,8 @@ def packed_conv(
         bias: float32 [Cout].
         kernel_size: k, of both axes, as are `stride` and `padding`.
         relu: whether negative results become 0, after all.
-        addend: added to the result, float32 of its shape, or None.
+        addend: added to the result, float32 of its shape, or of half its height and width with
+            every cell taken four times; or None.
 
     Returns:
         float32 [B, h, w, Cout], h = (H + 2 padding - k) // stride + 1.

@@ -13,7 +13,7 @@
 #include "decode_keypoints.h"
 #include "deform_conv.h"
 #include "half.h"
-#include "huge_pages.h"
+#include "large_memory.h"
 #include "matmul.h"
 #include "nms.h"
 #include "paste_masks.h"
@@ -196,13 +196,38 @@ void TestHalf() {
   EXPECT(ToFloat(infinite) == kInfinity);
 }
 
-// Advice on memory leaves what it holds as it is, wherever it begins and ends.
-void TestHugePages() {
-  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{4096}, int64_t{5} << 20}) {
-    std::vector<char> memory(bytes + 1, 'a');
-    PreferHugePages(memory.data() + 1, bytes);
-    for (const char value : memory) EXPECT(value == 'a');
+void TestLargeMemory() {
+  const size_t total = size_t{64} << 20;
+  LargeMemory memory(total);
+  EXPECT(memory.Take(total + 1) == nullptr);
+  std::vector<std::pair<char*, size_t>> blocks;
+  const auto give = [&](size_t index) {
+    const auto [block, length] = blocks[index];
+    // Nothing else was written there since.
+    for (size_t i = 0; i < length; i += 4096) EXPECT(block[i] == static_cast<char>(length % 127));
+    memory.Give(block);
+    blocks.erase(blocks.begin() + index);
+  };
+  int refused = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const size_t length = (size_t{1} << 20) + generator() % (size_t{8} << 20);
+    char* const block = static_cast<char*>(memory.Take(length));
+    if (block == nullptr) {
+      ++refused;
+      give(generator() % blocks.size());
+      continue;
+    }
+    EXPECT(reinterpret_cast<uintptr_t>(block) % 4096 == 0);
+    std::fill(block, block + length, static_cast<char>(length % 127));
+    blocks.emplace_back(block, length);
   }
+  EXPECT(refused > 100 && refused < 1900);
+  while (!blocks.empty()) give(generator() % blocks.size());
+  // All gaps have become one again, and the lowest is used first.
+  void* const whole = memory.Take(total);
+  EXPECT(whole != nullptr);
+  memory.Give(whole);
+  EXPECT(memory.Take(total / 2) == whole);
 }
 
 void TestResize() {
@@ -383,7 +408,7 @@ void TestDeformConv() {
 int main() {
   TestHalf();
   TestRoiAligns();
-  TestHugePages();
+  TestLargeMemory();
   TestResize();
   TestNms();
   TestPasteMasks();

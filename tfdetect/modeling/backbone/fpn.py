@@ -108,10 +108,9 @@ class FPN(tf.Module):
         top_down = None
         for name, number in zip(reversed(self._in_features), reversed(self._stages), strict=True):
             here = extents.strided(2**number)
-            above = None if top_down is None else nearest_double(top_down)
             lateral = getattr(self, f"fpn_lateral{number}")
-            merged = lateral(bottom_up[name], here, addend=above)
-            if above is not None and self._average:
+            merged = lateral(bottom_up[name], here, addend=top_down, doubled=top_down is not None)
+            if top_down is not None and self._average:
                 merged /= 2
             top_down = merged
             levels[f"p{number}"] = getattr(self, f"fpn_output{number}")(merged, here)
@@ -120,13 +119,6 @@ class FPN(tf.Module):
         for number, level in enumerate(top, start=self._stages[-1] + 1):
             levels[f"p{number}"] = level
         return {name: levels[name] for name in self.output_shapes}
-
-
-def nearest_double(x: tf.Tensor) -> tf.Tensor:
-    """Repeat every cell twice along height and width."""
-    batch, height, width, channels = tf.unstack(tf.shape(x))
-    x = tf.broadcast_to(x[:, :, None, :, None], [batch, height, 2, width, 2, channels])
-    return tf.reshape(x, [batch, 2 * height, 2 * width, channels])
 
 
 def build_resnet_fpn(cfg: CfgNode) -> FPN:

@@ -143,5 +143,4 @@ class RoIPooler:
             here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)
             positions.append(here)
             pooled.append(pool(index, tf.gather(boxes, here), tf.gather(box_indices, here)))
-        order = tf.math.invert_permutation(tf.concat(positions, 0))
-        return tf.gather(tf.concat(pooled, 0), order)
+        return tf.dynamic_stitch(positions, pooled)

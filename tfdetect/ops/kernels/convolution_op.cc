@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "large_tensor.h"
 #include "matmul.h"
 #include "op_helpers.h"
 #include "winograd.h"
@@ -60,7 +61,8 @@ REGISTER_OP("TfdetectPackedConv")
       return absl::OkStatus();
     })
     .Doc("A convolution of x [B, H, W, Cin], plus bias [Cout], plus addend (of the output's shape, "
-         "or empty), and with `relu` negative values to 0.");
+         "of half its height and width with every cell taken four times, or empty), and with "
+         "`relu` negative values to 0.");
 
 REGISTER_OP("TfdetectWinogradConv")
     .Input("x: float")
@@ -199,26 +201,34 @@ class PackedConvOp : public OpKernel {
                 tensorflow::errors::InvalidArgument(matrices, " groups do not divide ",
                                                     grid.channels, " and ", out, " channels"));
     const tensorflow::TensorShape shape({x.dim_size(0), grid.out_height, grid.out_width, out});
-    OP_REQUIRES_OK(context, CheckShape(addend.NumElements() == 0 || addend.shape() == shape,
+    const tensorflow::TensorShape half_shape(
+        {x.dim_size(0), grid.out_height / 2, grid.out_width / 2, out});
+    const bool even = grid.out_height % 2 == 0 && grid.out_width % 2 == 0;
+    const bool doubled = even && addend.NumElements() != 0 && addend.shape() == half_shape;
+    OP_REQUIRES_OK(context, CheckShape(addend.NumElements() == 0 || addend.shape() == shape ||
+                                           doubled,
                                        "addend", shape.DebugString().c_str(), addend));
     Tensor* output;
-    if (addend.NumElements() == 0 ||
+    if (addend.NumElements() == 0 || doubled ||
         !context->forward_input_to_output_with_shape(3, 0, shape, &output))
       OP_REQUIRES_OK(context, AllocateLarge(context, 0, shape, &output));
     const float* from = x.flat<float>().data();
     const float* weights = packed.flat<float>().data();
     const float* shift = bias.flat<float>().data();
     const float* added = addend.NumElements() ? addend.flat<float>().data() : nullptr;
+    const float* halves = doubled ? added : nullptr;
     float* to = output->flat<float>().data();
+    if (doubled) added = to;  // where each task first puts the cells that it needs
     // Where the rows of x are those of the product, they are read in place.
     const bool in_place = kernel_size_ == 1 && stride_ == 1 && padding_ == 0 && matrices == 1;
     const int64_t rows = x.dim_size(0) * grid.out_height * grid.out_width;
-    // The rows of a task stay in the second cache, unless that makes them too few.
+    // What a task gathers stays in the second cache, unless that makes its rows too few.
     const int64_t most =
-        std::clamp<int64_t>(49152 / std::max<int64_t>(depth, 1) / 12 * 12, 48, 192);
+        in_place ? 192 : std::clamp<int64_t>(49152 / std::max<int64_t>(depth, 1) / 12 * 12, 48, 192);
     ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
       const std::unique_ptr<float[]> gathered(in_place ? nullptr
                                                        : new float[(end - begin) * depth]);
+      if (halves) CopyDoubled(grid, halves, begin, end, out, to);
       for (int64_t m = 0; m < matrices; ++m) {
         const float* a = from + begin * in;
         if (!in_place) {
@@ -240,6 +250,17 @@ class PackedConvOp : public OpKernel {
 
   int64_t Outputs(int64_t side) const {
     return std::max<int64_t>(side + 2 * padding_ - kernel_size_ + stride_, 0) / stride_;
+  }
+
+  // The rows [begin, end) of a map of half the height and width, every cell taken four times.
+  static void CopyDoubled(const Grid& grid, const float* halves, int64_t begin, int64_t end,
+                          int64_t channels, float* to) {
+    for (int64_t row = begin; row < end; ++row) {
+      // Images do not matter to it: their heights are even.
+      const int64_t y = row / grid.out_width / 2, x = row % grid.out_width / 2;
+      std::copy_n(halves + (y * (grid.out_width / 2) + x) * channels, channels,
+                  to + row * channels);
+    }
   }
 
   // The channels [first, first + count) of the cells that an output is made of, one after another.

@@ -1,6 +1,8 @@
 // TfdetectDeformConv and its gradient: definitions, and kernels for the CPU.
 #include "deform_conv_op.h"
 
+#include "large_tensor.h"
+
 namespace tfdetect {
 namespace {
 

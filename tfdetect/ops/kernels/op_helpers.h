@@ -7,7 +7,6 @@
 #include <limits>
 
 #include "half.h"
-#include "huge_pages.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -34,15 +33,6 @@ void ParallelTasks(tensorflow::OpKernelContext* context, int64_t total, int64_t 
   ParallelFor(context, total, cost, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) function(task);
   });
-}
-
-// allocate_output for an output of any size that is written as a whole.
-inline absl::Status AllocateLarge(tensorflow::OpKernelContext* context, int index,
-                                  const tensorflow::TensorShape& shape,
-                                  tensorflow::Tensor** output) {
-  TF_RETURN_IF_ERROR(context->allocate_output(index, shape, output));
-  PreferHugePages((*output)->data(), (*output)->TotalBytes());
-  return absl::OkStatus();
 }
 
 inline absl::Status CheckShape(bool correct, const char* name, const char* expected,

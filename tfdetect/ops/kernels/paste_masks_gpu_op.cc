@@ -15,8 +15,10 @@ class PasteMasksGpuOp : public tensorflow::OpKernel {
   }
 
   void Compute(tensorflow::OpKernelContext* context) override {
+    tensorflow::TensorShape shape;
+    OP_REQUIRES_OK(context, CheckPasteMasks(context, &shape));
     Tensor* output;
-    OP_REQUIRES_OK(context, CheckPasteMasks(context, &output));
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     const Tensor &masks = context->input(0), &boxes = context->input(1);
     OP_REQUIRES_OK(context,
                    Launched(LaunchPasteMasks(masks.flat<float>().data(),

@@ -1,6 +1,7 @@
 // TfdetectPasteMasks: definition, and a kernel for the CPU.
 #include "paste_masks_op.h"
 
+#include "large_tensor.h"
 #include "paste_masks.h"
 
 namespace tfdetect {
@@ -41,10 +42,11 @@ class PasteMasksOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &masks = context->input(0), &boxes = context->input(1);
+    tensorflow::TensorShape shape;
+    OP_REQUIRES_OK(context, CheckPasteMasks(context, &shape));
     Tensor* output;
-    OP_REQUIRES_OK(context, CheckPasteMasks(context, &output));
+    OP_REQUIRES_OK(context, AllocateLarge(context, 0, shape, &output));
     if (output->NumElements() == 0) return;
-    PreferHugePages(output->data(), output->TotalBytes());
     const int64_t height = output->dim_size(1), width = output->dim_size(2);
     ParallelFor(context, masks.dim_size(0), height * width, [&](int64_t begin, int64_t end) {
       PasteMasks(masks.flat<float>().data(), boxes.flat<float>().data(), masks.dim_size(1), height,

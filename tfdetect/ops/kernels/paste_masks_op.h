@@ -6,9 +6,9 @@
 
 namespace tfdetect {
 
-// Masks, boxes and size; and the output, allocated.
+// Masks, boxes and size; and the shape of the output.
 inline absl::Status CheckPasteMasks(tensorflow::OpKernelContext* context,
-                                    tensorflow::Tensor** output) {
+                                    tensorflow::TensorShape* shape) {
   const tensorflow::Tensor &masks = context->input(0), &boxes = context->input(1);
   const tensorflow::Tensor& size = context->input(2);
   TF_RETURN_IF_ERROR(CheckShape(masks.dims() == 3 && masks.dim_size(1) == masks.dim_size(2),
@@ -20,7 +20,8 @@ inline absl::Status CheckPasteMasks(tensorflow::OpKernelContext* context,
     return tensorflow::errors::InvalidArgument("there are ", n, " masks but ", boxes.dim_size(0),
                                                " boxes");
   const auto sizes = size.flat<int32_t>();
-  return context->allocate_output(0, {n, sizes(0), sizes(1)}, output);
+  *shape = tensorflow::TensorShape({n, sizes(0), sizes(1)});
+  return absl::OkStatus();
 }
 
 }  // namespace tfdetect

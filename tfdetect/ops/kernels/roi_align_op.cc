@@ -1,4 +1,5 @@
 // TfdetectRoiAlign and its gradient: definitions, and kernels for the CPU.
+#include "large_tensor.h"
 #include "op_helpers.h"
 #include "roi_align.h"
 #include "roi_align_op.h"

@@ -1,0 +1,47 @@
+// Outputs of the CPU's operators that are large: in memory that is kept (`LargeMemory`).
+#ifndef TFDETECT_LARGE_TENSOR_H_
+#define TFDETECT_LARGE_TENSOR_H_
+
+#include <string>
+
+#include "large_memory.h"
+#include "tensorflow/core/framework/allocator.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace tfdetect {
+
+class LargeAllocator : public tensorflow::Allocator {
+ public:
+  std::string Name() override { return "tfdetect_large"; }
+  void* AllocateRaw(size_t /*alignment: its blocks have more*/, size_t bytes) override {
+    return memory_.Take(bytes);
+  }
+  void DeallocateRaw(void* block) override { memory_.Give(block); }
+
+ private:
+  // Addresses only, of which there are 500 times as many.
+  LargeMemory memory_{size_t{1} << 38};
+};
+
+// allocate_output for an output of any size that is written as a whole.
+inline absl::Status AllocateLarge(tensorflow::OpKernelContext* context, int index,
+                                  const tensorflow::TensorShape& shape,
+                                  tensorflow::Tensor** output) {
+  // Never destroyed: tensors may outlive everything else.
+  static LargeAllocator* const allocator = new LargeAllocator;
+  const tensorflow::DataType type = context->expected_output_dtype(index);
+  const int64_t bytes = shape.num_elements() * tensorflow::DataTypeSize(type);
+  if (bytes >= static_cast<int64_t>(LargeMemory::kSmallest)) {
+    const tensorflow::Tensor tensor(allocator, type, shape);
+    if (tensor.IsInitialized()) {
+      context->set_output(index, tensor);
+      *output = context->mutable_output(index);
+      return absl::OkStatus();
+    }
+  }
+  return context->allocate_output(index, shape, output);
+}
+
+}  // namespace tfdetect
+
+#endif  // TFDETECT_LARGE_TENSOR_H_

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from tfdetect.heap import keep_freed_memory
+from tfdetect.heap import prepare_heap
 
 # What TensorFlow 2.21 says at import on a machine without an NVIDIA driver, and nothing else.
 _REMARKS = re.compile(
@@ -43,10 +43,10 @@ def without_startup_remarks() -> Iterator[None]:
 def import_tensorflow() -> None:
     """Import TensorFlow and let it look for devices, quietly, for a process of this project's own.
 
-    The process keeps the memory of feature maps for the next ones (`keep_freed_memory`), and is
+    The process may keep the memory of feature maps for the next ones (`prepare_heap`), and is
     without Keras until something asks for `tf.keras`.
     """
-    keep_freed_memory()
+    prepare_heap()
     with without_startup_remarks(), _without_keras():
         import tensorflow as tf
 

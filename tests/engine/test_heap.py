@@ -12,28 +12,27 @@ from conftest import ROOT
 SCRIPT = """
 import resource, sys
 import numpy as np
-from tfdetect.heap import keep_freed_memory, release_freed_memory
+from tfdetect.heap import keep_freed_memory, prepare_heap
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(2**24, np.float32)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-if sys.argv[1] == "kept":
+if "prepare" in sys.argv:
+    prepare_heap()
+if "keep" in sys.argv:
     keep_freed_memory()
 new_pages()
-if sys.argv[2] == "released":
-    release_freed_memory()
 print(new_pages())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 @pytest.mark.parametrize(
-    ("before", "between", "anew"),
-    [("kept", "", False), ("kept", "released", True), ("as ever", "", True)],
+    ("calls", "anew"), [(["prepare", "keep"], False), (["prepare"], True), (["keep"], True)]
 )
-def test_freed_memory(before, between, anew):
-    command = [sys.executable, "-c", SCRIPT, before, between]
+def test_freed_memory(calls, anew):
+    command = [sys.executable, "-c", SCRIPT, *calls]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (int(done.stdout) > 50) == anew

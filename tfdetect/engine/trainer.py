@@ -12,6 +12,7 @@ from tfdetect.engine.optimizer import Gradients, build_optimizer, gradient_clipp
 from tfdetect.engine.precision import LossScale, compute_dtype
 from tfdetect.engine.schedule import learning_rate
 from tfdetect.errors import InputError
+from tfdetect.heap import keep_freed_memory
 
 Batch = Mapping[str, tf.Tensor]
 
@@ -80,6 +81,7 @@ class Trainer:
         self.state = tf.train.Checkpoint(
             momentum_buffers=self.optimizer.momentum_buffers, loss_scale=self._loss_scale
         )
+        keep_freed_memory()
         scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
         self._step = tf.function(
             self._all_replicas, input_signature=[dict(element_spec), *scalars], autograph=False

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import BatchNorm, Shift, make_norm, normalize
+from tfdetect.ops import kernels
 from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.packed_conv import (
     can_pack,
@@ -13,7 +14,6 @@ from tfdetect.ops.packed_conv import (
     pack_weight,
     packed_conv,
     trainable_winograd_conv,
-    uses_cpu_kernels,
     winograd_conv,
 )
 
@@ -90,7 +90,7 @@ class Conv2d(tf.Module):
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift
             norm = None
-        if self.fits_winograd and x.dtype == tf.float32 and uses_cpu_kernels():
+        if self.fits_winograd and x.dtype == tf.float32 and kernels.use_native_on_cpu():
             shift = tf.zeros(weight.shape[3:]) if bias is None else bias
             y = trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
             return self._finish(y, norm, extents, addend, relu)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
-from tfdetect.ops.packed_conv import uses_cpu_kernels
+from tfdetect.ops import kernels
 
 _CONVOLUTIONS = (Conv2d, ConvTranspose2d)
 
@@ -20,7 +20,7 @@ def pack_convolutions(model: tf.Module) -> None:
     Args:
         model: changed in place.
     """
-    if not uses_cpu_kernels():
+    if not kernels.use_native_on_cpu():
         return
     for module in (model, *model.submodules):
         # First what makes convolutions, ...

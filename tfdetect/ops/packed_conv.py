@@ -13,11 +13,6 @@ import tensorflow as tf
 from tfdetect.ops import kernels
 
 
-def uses_cpu_kernels() -> bool:
-    """Whether the operators here are to be used: they are compiled, and there is no GPU."""
-    return kernels.use_native() and not tf.config.list_logical_devices("GPU")
-
-
 def can_pack(weight_shape: tf.TensorShape, groups: int) -> bool:
     """Whether `packed_conv` takes a weight [k, k, Cin / groups, Cout].
 

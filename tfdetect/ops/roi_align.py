@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfdetect.ops import kernels
@@ -72,6 +74,63 @@ def roi_align(
         sampling_ratio,
         aligned,
     )
+
+
+def roi_align_levels(
+    features: Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    levels: tf.Tensor,
+    output_size: int,
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    sizes: Sequence[tf.Tensor | None] | None = None,
+) -> tf.Tensor:
+    """`roi_align` of each box from one of several maps.
+
+    Args:
+        features: [B, H, W, C] of each level; of the same type and number of channels.
+        boxes, box_indices, output_size, sampling_ratio, aligned: see `roi_align`.
+        levels: int32 [R], the map of each box, an index into `features`.
+        spatial_scales: of each level.
+        sizes: of each level, or None.
+
+    Returns:
+        [R, bins, bins, C] in the type of `features`.
+    """
+    sizes = [None] * len(features) if sizes is None else sizes
+    if kernels.use_native_on_cpu():
+        whole = tf.zeros([0, 2], tf.int32)
+        return kernels.library().tfdetect_roi_align_levels(
+            features=features,
+            sizes=[whole if size is None else size for size in sizes],
+            boxes=boxes,
+            box_indices=box_indices,
+            levels=levels,
+            pooled_height=output_size,
+            pooled_width=output_size,
+            spatial_scales=spatial_scales,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+        )
+    pooled, positions = [], []
+    for index, feature in enumerate(features):
+        here = tf.cast(tf.where(levels == index)[:, 0], tf.int32)
+        positions.append(here)
+        pooled.append(
+            roi_align(
+                feature,
+                tf.gather(boxes, here),
+                tf.gather(box_indices, here),
+                output_size,
+                spatial_scales[index],
+                sampling_ratio,
+                aligned,
+                sizes[index],
+            )
+        )
+    return tf.dynamic_stitch(positions, pooled)
 
 
 def _portable(

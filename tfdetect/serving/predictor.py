@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
-from tfdetect.heap import release_freed_memory
+from tfdetect.heap import keep_freed_memory
 from tfdetect.layers.fold import fold_norms
 from tfdetect.layers.pack import pack_convolutions
 from tfdetect.layers.stage import stage
@@ -75,7 +75,6 @@ class Predictor:
                 model = BFloat16Model(model)
             else:
                 pack_convolutions(model)
-            release_freed_memory()
             self._set_up(cfg, model, metadata, place, padding)
 
     @classmethod
@@ -102,6 +101,7 @@ class Predictor:
         self.cfg = cfg
         self._metadata = metadata
         self._device = device
+        keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
         self.class_names: list[str] = self._metadata["class_names"]
         self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []

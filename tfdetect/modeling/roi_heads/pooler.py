@@ -14,7 +14,7 @@ from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import last_pixels
 from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.fixed.roi_align import pool_levels
-from tfdetect.ops.roi_align import roi_align
+from tfdetect.ops.roi_align import roi_align_levels
 
 # A box of this size, in pixels, as ImageNet's images, is pooled from this level.
 _CANONICAL_SIZE = 224
@@ -109,38 +109,30 @@ class RoIPooler:
         Returns:
             [R, resolution, resolution, C].
         """
-
-        def pool(level: int, boxes: tf.Tensor, box_indices: tf.Tensor) -> tf.Tensor:
-            return roi_align(
-                features[level],
-                boxes,
-                box_indices,
-                self.resolution,
-                1.0 / self._strides[level],
-                self._sampling_ratio,
-                self._aligned,
-                extents.strided(self._strides[level]).sizes,
-            )
-
         levels = assign_levels(boxes, self._levels[0], self._levels[-1], self._level_epsilon)
         if self._inclusive_boxes:
             boxes = last_pixels(boxes)
+        levels -= self._levels[0]
+        scales = [1.0 / stride for stride in self._strides]
         if uses_fixed_shapes():
             return pool_levels(
                 features,
                 boxes,
                 box_indices,
-                levels - self._levels[0],
+                levels,
                 self.resolution,
-                [1.0 / stride for stride in self._strides],
+                scales,
                 self._sampling_ratio,
                 self._aligned,
             )
-        if len(features) == 1:
-            return pool(0, boxes, box_indices)
-        pooled, positions = [], []
-        for index, level in enumerate(self._levels):
-            here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)
-            positions.append(here)
-            pooled.append(pool(index, tf.gather(boxes, here), tf.gather(box_indices, here)))
-        return tf.dynamic_stitch(positions, pooled)
+        return roi_align_levels(
+            features,
+            boxes,
+            box_indices,
+            levels,
+            self.resolution,
+            scales,
+            self._sampling_ratio,
+            self._aligned,
+            [extents.strided(stride).sizes for stride in self._strides],
+        )

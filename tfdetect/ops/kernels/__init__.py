@@ -18,7 +18,7 @@ from typing import Any
 
 from tfdetect.errors import InputError
 
-__all__ = ["implementation", "library", "use_native"]
+__all__ = ["implementation", "library", "use_native", "use_native_on_cpu"]
 
 _lock = threading.Lock()
 _tried = False
@@ -69,6 +69,15 @@ def use_native() -> bool:
         _announced = True
         print(f"tfdetect: using the portable operators: {_reason}", file=sys.stderr)
     return False
+
+
+def use_native_on_cpu() -> bool:
+    """Whether operators are to use what the native library has for CPUs alone: there is no GPU."""
+    if not use_native():
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_logical_devices("GPU")
 
 
 @contextlib.contextmanager

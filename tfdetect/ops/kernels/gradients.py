@@ -37,6 +37,31 @@ def _roi_align(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None
     return features_grad, None, None, None
 
 
+@tf.RegisterGradient("TfdetectRoiAlignLevels")
+def _roi_align_levels(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+    """For the features of each level, from the regions that were pooled from it."""
+    count = op.get_attr("N")
+    boxes, box_indices, levels = op.inputs[2 * count :]
+    attributes = {
+        name: op.get_attr(name) for name in _ROI_ALIGN_ATTRIBUTES if name != "spatial_scale"
+    }
+    grads = []
+    for level, scale in enumerate(op.get_attr("spatial_scales")):
+        here = tf.where(levels == level)[:, 0]
+        grads.append(
+            kernels.library().tfdetect_roi_align_grad(
+                tf.gather(grad, here),
+                tf.gather(boxes, here),
+                tf.gather(box_indices, here),
+                op.inputs[count + level],
+                tf.shape(op.inputs[level]),
+                spatial_scale=scale,
+                **attributes,
+            )
+        )
+    return *grads, *[None] * (count + 3)
+
+
 @tf.RegisterGradient("TfdetectDeformConv")
 def _deform_conv(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """For x, the offsets, the mask and the weight."""

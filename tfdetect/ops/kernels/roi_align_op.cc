@@ -1,4 +1,6 @@
-// TfdetectRoiAlign and its gradient: definitions, and kernels for the CPU.
+// TfdetectRoiAlign, its gradient and TfdetectRoiAlignLevels: definitions, and kernels for the CPU.
+#include <vector>
+
 #include "large_tensor.h"
 #include "op_helpers.h"
 #include "roi_align.h"
@@ -50,6 +52,37 @@ REGISTER_OP("TfdetectRoiAlign")
          "the input image: [R, pooled_height, pooled_width, C]. The features of image i end after "
          "sizes[i] rows and columns; with sizes [0, 2] they do not end before the map. On the "
          "GPU a region whose box_indices is out of range is zeros.");
+
+REGISTER_OP("TfdetectRoiAlignLevels")
+    .Input("features: N * T")
+    .Input("sizes: N * int32")
+    .Input("boxes: float")
+    .Input("box_indices: int32")
+    .Input("levels: int32")
+    .Output("output: T")
+    .Attr("pooled_height: int >= 1")
+    .Attr("pooled_width: int >= 1")
+    .Attr("spatial_scales: list(float)")
+    .Attr("sampling_ratio: int")
+    .Attr("aligned: bool")
+    .Attr("N: int >= 1")
+    .Attr("T: {float, half, bfloat16}")
+    .SetShapeFn([](InferenceContext* c) {
+      int count, height, width;
+      TF_RETURN_IF_ERROR(c->GetAttr("N", &count));
+      TF_RETURN_IF_ERROR(c->GetAttr("pooled_height", &height));
+      TF_RETURN_IF_ERROR(c->GetAttr("pooled_width", &width));
+      ShapeHandle features, levels;
+      DimensionHandle regions;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &features));
+      TF_RETURN_IF_ERROR(Regions(c, 2 * count, 2 * count + 1, &regions));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(2 * count + 2), 1, &levels));
+      TF_RETURN_IF_ERROR(c->Merge(regions, c->Dim(levels, 0), &regions));
+      c->set_output(0, c->MakeShape({regions, height, width, c->Dim(features, 3)}));
+      return absl::OkStatus();
+    })
+    .Doc("TfdetectRoiAlign of each region from features[levels[r]], with spatial_scales and sizes "
+         "of that level; all have the same number of channels.");
 
 REGISTER_OP("TfdetectRoiAlignGrad")
     .Input("grad: T")
@@ -107,6 +140,54 @@ class RoiAlignOp : public tensorflow::OpKernel {
 };
 
 template <typename T>
+class RoiAlignLevelsOp : public tensorflow::OpKernel {
+ public:
+  explicit RoiAlignLevelsOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadRoiAlignBins(context, &attributes_));
+    OP_REQUIRES_OK(context, context->GetAttr("N", &count_));
+    OP_REQUIRES_OK(context, context->GetAttr("spatial_scales", &scales_));
+    OP_REQUIRES(context, static_cast<int>(scales_.size()) == count_,
+                tensorflow::errors::InvalidArgument("spatial_scales must have ", count_,
+                                                    " elements, not ", scales_.size()));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &boxes = context->input(2 * count_), &levels = context->input(2 * count_ + 2);
+    const Tensor& box_indices = context->input(2 * count_ + 1);
+    std::vector<RoiAlignShape> shapes(count_, attributes_);
+    for (int i = 0; i < count_; ++i) {
+      shapes[i].spatial_scale = scales_[i];
+      OP_REQUIRES_OK(context, CheckRoiAlign(context->input(i).shape(), boxes, box_indices,
+                                            context->input(count_ + i), &shapes[i]));
+      OP_REQUIRES(context, shapes[i].channels == shapes[0].channels,
+                  tensorflow::errors::InvalidArgument("features must all have ",
+                                                      shapes[0].channels, " channels, not ",
+                                                      shapes[i].channels));
+      OP_REQUIRES_OK(context, CheckIndices(box_indices, shapes[i].images));
+    }
+    const int64_t regions = boxes.dim_size(0);
+    OP_REQUIRES_OK(context, CheckVector("levels", levels, regions));
+    OP_REQUIRES_OK(context, CheckIndices(levels, count_));
+    Tensor* output;
+    OP_REQUIRES_OK(context, AllocateLarge(context, 0, RoiAlignOutputShape(shapes[0], regions),
+                                          &output));
+    if (output->NumElements() == 0) return;
+    const int64_t cost = shapes[0].pooled_height * shapes[0].pooled_width * shapes[0].channels;
+    const int32_t* level = levels.flat<int32_t>().data();
+    ParallelTasks(context, regions, cost, [&](int64_t region) {
+      RoiAlign(shapes[level[region]], Data<T>(context->input(level[region])),
+               boxes.flat<float>().data(), box_indices.flat<int32_t>().data(), region, region + 1,
+               MutableData<T>(output));
+    });
+  }
+
+ private:
+  RoiAlignShape attributes_;
+  int count_;
+  std::vector<float> scales_;
+};
+
+template <typename T>
 class RoiAlignGradOp : public tensorflow::OpKernel {
  public:
   explicit RoiAlignGradOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
@@ -144,6 +225,9 @@ class RoiAlignGradOp : public tensorflow::OpKernel {
   REGISTER_KERNEL_BUILDER(                                                                    \
       Name("TfdetectRoiAlign").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),         \
       RoiAlignOp<T>);                                                                         \
+  REGISTER_KERNEL_BUILDER(                                                                    \
+      Name("TfdetectRoiAlignLevels").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),   \
+      RoiAlignLevelsOp<T>);                                                                   \
   REGISTER_KERNEL_BUILDER(                                                                    \
       Name("TfdetectRoiAlignGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),     \
       RoiAlignGradOp<T>);

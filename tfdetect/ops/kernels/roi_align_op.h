@@ -7,17 +7,23 @@
 
 namespace tfdetect {
 
-inline absl::Status ReadRoiAlignAttributes(tensorflow::OpKernelConstruction* context,
-                                           RoiAlignShape* shape) {
+// All but the scale.
+inline absl::Status ReadRoiAlignBins(tensorflow::OpKernelConstruction* context,
+                                     RoiAlignShape* shape) {
   *shape = RoiAlignShape();
   TF_RETURN_IF_ERROR(context->GetAttr("pooled_height", &shape->pooled_height));
   TF_RETURN_IF_ERROR(context->GetAttr("pooled_width", &shape->pooled_width));
-  TF_RETURN_IF_ERROR(context->GetAttr("spatial_scale", &shape->spatial_scale));
   TF_RETURN_IF_ERROR(context->GetAttr("sampling_ratio", &shape->sampling_ratio));
   TF_RETURN_IF_ERROR(context->GetAttr("aligned", &shape->aligned));
   if (shape->sampling_ratio <= 1024) return absl::OkStatus();
   return tensorflow::errors::InvalidArgument("sampling_ratio must be at most 1024, not ",
                                              shape->sampling_ratio);
+}
+
+inline absl::Status ReadRoiAlignAttributes(tensorflow::OpKernelConstruction* context,
+                                           RoiAlignShape* shape) {
+  TF_RETURN_IF_ERROR(ReadRoiAlignBins(context, shape));
+  return context->GetAttr("spatial_scale", &shape->spatial_scale);
 }
 
 // Fills in the features' shape and the images' sizes in them.

@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.extents import Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
@@ -27,8 +28,9 @@ class Preprocessor:
         if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
             raise InputError(f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} is not supported; use BGR or RGB")
         self._reverse_channels = cfg.INPUT.FORMAT == "RGB"
-        self._resize = conventions(cfg).resize
-        self._size = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, self._resize)
+        resize = conventions(cfg).resize
+        self._resized_type = tf.float32 if resize in ("torchvision", "tensorpack") else tf.uint8
+        self._size = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, resize)
         self._mean = list(cfg.MODEL.PIXEL_MEAN)
         self._std = list(cfg.MODEL.PIXEL_STD)
         self._divisibility = size_divisibility
@@ -52,14 +54,16 @@ class Preprocessor:
 
         def prepare(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
             image, size, resized_size = arguments
-            return self._prepare(image[: size[0], : size[1]], resized_size, padded)
+            resized = self._resize(image[: size[0], : size[1]], resized_size)
+            return pad_bottom_right(resized, padded)
 
         batch = tf.map_fn(
             prepare,
             (images, sizes, resized_sizes),
-            fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32),
+            fn_output_signature=tf.TensorSpec([None, None, 3], self._resized_type),
         )
-        return batch, resized_sizes
+        # Last, because float32 pixels are four times as large: one copy of them, in all.
+        return Extents(resized_sizes).keep(self._normalize(batch)), resized_sizes
 
     @stage("preprocess")
     def of_one_size(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -71,17 +75,21 @@ class Preprocessor:
             sizes = tf.constant([[height, width]] * batch)
             resized_sizes = shortest_edge_size(sizes, *self._size).numpy()
             padded = padded_size(resized_sizes, self._divisibility).numpy()
-        prepared = [self._prepare(image, resized_sizes[0], padded) for image in tf.unstack(images)]
+        prepared = [
+            pad_bottom_right(self._normalize(self._resize(image, resized_sizes[0])), padded)
+            for image in tf.unstack(images)
+        ]
         return tf.stack(prepared), tf.constant(resized_sizes)
 
-    def _prepare(self, image: tf.Tensor, size: tf.Tensor, padded: tf.Tensor) -> tf.Tensor:
-        if self._resize in ("torchvision", "tensorpack"):
-            # Of float pixels, between their centres, also where the image becomes smaller.
-            resized = tf.image.resize(tf.cast(image, tf.float32), size, "bilinear")
-        else:
-            resized = tf.cast(resize_bilinear_uint8(image, size), tf.float32)
-        normalized = (resized - self._mean) / self._std
-        return pad_bottom_right(normalized, padded)
+    def _resize(self, image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """uint8 [H, W, 3] -> [h, w, 3], `_resized_type`."""
+        if self._resized_type == tf.uint8:
+            return resize_bilinear_uint8(image, size)
+        # Of float pixels, between their centres, also where the image becomes smaller.
+        return tf.image.resize(tf.cast(image, tf.float32), size, "bilinear")
+
+    def _normalize(self, pixels: tf.Tensor) -> tf.Tensor:
+        return (tf.cast(pixels, tf.float32) - self._mean) / self._std
 
 
 def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:

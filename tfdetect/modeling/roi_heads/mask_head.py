@@ -28,29 +28,38 @@ class MaskRCNNConvUpsampleHead(tf.Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> mask logits float32 [R, 2 side, 2 side, K or 1]."""
+        cells = self._logits_of_cells(x)
+        shape = tf.shape(cells)
+        logits = tf.reshape(cells, [shape[0], shape[1], shape[2], 4 * cells.shape[4]])
+        return tf.cast(tf.nn.depth_to_space(logits, 2), tf.float32)
+
+    def predict(self, x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """The probabilities of each region's own class (Detectron2's `mask_rcnn_inference`).
+
+        Args:
+            x: [R, side, side, C].
+            classes: int32 [R]; they do not matter to masks that do not depend on the class.
+
+        Returns:
+            float32 [R, 2 side, 2 side].
+        """
+        # Cells are put in their places last: then they are of one class, not of all.
+        cells = self._logits_of_cells(x)
+        shape = tf.shape(cells)
+        if cells.shape[4] > 1:
+            flat = tf.reshape(cells, [shape[0], -1, cells.shape[4]])
+            cells = tf.gather(flat, classes, axis=2, batch_dims=1)
+        logits = tf.nn.depth_to_space(tf.reshape(cells, [shape[0], shape[1], shape[2], 4]), 2)
+        return tf.sigmoid(tf.cast(logits[..., 0], tf.float32))
+
+    def _logits_of_cells(self, x: tf.Tensor) -> tf.Tensor:
+        """[R, side, side, C] -> [R, side, side, 4, K or 1], four cells for each of x."""
         for conv in self._convs:
             x = conv(x, relu=True)
         # The predictor looks at every cell by itself, so that the many channels of the doubled map
-        # need not be put in their places: its logits are.
+        # need not be put in their places.
         blocks = self.deconv.blocks(x, relu=True)
         shape = tf.shape(blocks)
         cells = tf.reshape(blocks, [shape[0], shape[1], 4 * shape[2], blocks.shape[3] // 4])
         logits = self.predictor(cells)
-        classes = logits.shape[3]
-        logits = tf.reshape(logits, [shape[0], shape[1], shape[2], 4 * classes])
-        return tf.cast(tf.nn.depth_to_space(logits, 2), tf.float32)
-
-
-def class_masks(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """The probabilities of each region's own class (Detectron2's `mask_rcnn_inference`).
-
-    Args:
-        logits: float32 [R, M, M, K], or K = 1 for masks that do not depend on the class.
-        classes: int32 [R].
-
-    Returns:
-        float32 [R, M, M].
-    """
-    if logits.shape[3] == 1:
-        return tf.sigmoid(logits[..., 0])
-    return tf.sigmoid(tf.gather(logits, classes, axis=3, batch_dims=1))
+        return tf.reshape(logits, [shape[0], shape[1], shape[2], 4, logits.shape[3]])

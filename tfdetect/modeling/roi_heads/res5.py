@@ -12,7 +12,7 @@ from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
-from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, class_masks
+from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, sampling_options
 from tfdetect.modeling.roi_heads.selection import select_detections
@@ -111,7 +111,7 @@ class Res5ROIHeads(tf.Module):
                 boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
             ) -> dict[str, tf.Tensor]:
                 region_features = self.region_features(feature, boxes, box_indices, extents)
-                return {"pred_masks": class_masks(mask_head(region_features), classes)}
+                return {"pred_masks": mask_head.predict(region_features, classes)}
 
             detections |= predict_on_detections(detections, predict_masks)
         return detections, {"box_logits": logits, "box_deltas": deltas}

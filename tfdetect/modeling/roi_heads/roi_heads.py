@@ -15,7 +15,7 @@ from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOut
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
 from tfdetect.modeling.roi_heads.keypoint_losses import KeypointRCNNLoss, has_visible_keypoints
-from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, class_masks
+from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.sampling import (
     Regions,
@@ -213,8 +213,8 @@ class StandardROIHeads(tf.Module):
         result = {}
         if self.mask_head is not None:
             with stage("mask_head"):
-                logits = self.mask_head(self.mask_pooler(inputs, boxes, box_indices, extents))
-                result["pred_masks"] = class_masks(logits, classes)
+                regions = self.mask_pooler(inputs, boxes, box_indices, extents)
+                result["pred_masks"] = self.mask_head.predict(regions, classes)
         if self.keypoint_head is not None:
             with stage("keypoint_head"):
                 pooled = self.keypoint_pooler(inputs, boxes, box_indices, extents)

@@ -320,9 +320,9 @@ class WinogradConvOp : public OpKernel {
     float* to = output->flat<float>().data();
     const int64_t cost = Cost(kWinogradProducts * shape.channels * shape.out_channels);
     ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
-      const std::unique_ptr<float[]> scratch(new float[WinogradScratch(shape, end - begin)]);
+      Scratch scratch(WinogradScratch(shape, end - begin));
       WinogradTiles(shape, from, packed, bias.flat<float>().data(), own, relu_, begin, end,
-                    scratch.get(), to);
+                    scratch.data(), to);
     });
   }
 

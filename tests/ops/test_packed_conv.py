@@ -62,7 +62,7 @@ def test_winograd(shape, inputs, outputs):
     assert_close(winograd_conv(x, packed, bias, relu=True), np.maximum(expected, 0))
 
 
-@pytest.mark.parametrize("shape", [(1, 7, 7), (2, 8, 9), (1, 33, 18), (1, 7, 61)])
+@pytest.mark.parametrize("shape", [(1, 7, 7), (2, 8, 9), (2, 8, 36), (1, 33, 18), (1, 7, 61)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     ("inputs", "outputs", "kernel_size", "padding", "groups"),
@@ -94,6 +94,10 @@ def test_packed(shape, stride, inputs, outputs, kernel_size, padding, groups):
     assert_close(found(True), np.maximum(expected, 0))
     assert_close(found(False, addend), expected + addend)
     assert_close(found(True, addend), np.maximum(expected + addend, 0))
+    if not any(side % 2 for side in expected.shape[1:3]):
+        doubled = addend[:, ::2, ::2].repeat(2, 1).repeat(2, 2)
+        assert_close(found(False, addend[:, ::2, ::2]), expected + doubled)
+        assert_close(found(True, addend[:, ::2, ::2]), np.maximum(expected + doubled, 0))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 13)])
@@ -201,10 +205,12 @@ def test_layer(name, kernel_size):
     rng = np.random.default_rng(7)
     for variable in layer.variables:
         variable.assign(rng.uniform(0.1, 1, variable.shape))
-    x, addend = arrays(8, (2, 9, 11, 16), (2, 9, 11, 32))
-    extents = [WHOLE, Extents(tf.constant([[9, 7], [5, 11]]))]
-    cases = [(e, a, r) for e in extents for a in (None, addend) for r in (False, True)]
-    expected = [layer(x, e, addend=a, relu=r) for e, a, r in cases]
+    x, addend = arrays(8, (2, 8, 10, 16), (2, 8, 10, 32))
+    extents = [WHOLE, Extents(tf.constant([[8, 7], [5, 10]]))]
+    small = addend[:, :4, :5]
+    addends = [{"addend": None}, {"addend": addend}, {"addend": small, "doubled": True}]
+    cases = [(e, a, r) for e in extents for a in addends for r in (False, True)]
+    expected = [layer(x, e, **a, relu=r) for e, a, r in cases]
     fold_norms(layer)
     with kernels.implementation("native"):
         pack_convolutions(layer)
@@ -214,9 +220,9 @@ def test_layer(name, kernel_size):
 
         @tf.function(input_signature=signature, autograph=False)
         def run(x, e=case_extents, a=case_addend, r=relu):
-            return layer(x, e, addend=a, relu=r)
+            return layer(x, e, **a, relu=r)
 
-        own = np.ones([2, 9, 11, 1], bool) if case_extents is WHOLE else case_extents._mask(x)
+        own = np.ones([2, 8, 10, 1], bool) if case_extents is WHOLE else case_extents._mask(x)
         found, values = np.where(own, run(x), 0), np.where(own, values, 0)
         np.testing.assert_allclose(found, values, rtol=0, atol=2e-6 * np.abs(values).max())
 

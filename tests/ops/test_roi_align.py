@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import require_native
 
-from tfdetect.ops.roi_align import roi_align
+from tfdetect.ops.roi_align import roi_align, roi_align_levels
 
 CASES = list(itertools.product([True, False], [0, 1, 2], ["7x7", "14x14", "3x5"]))
 
@@ -153,3 +153,66 @@ def test_narrow_types_sum_in_float32(oracle, implementation, dtype):
     assert narrow.dtype == dtype
     ulp = 2.0**-8 if dtype == tf.bfloat16 else 2.0**-11
     np.testing.assert_allclose(tf.cast(narrow, tf.float32), wide, rtol=2 * ulp, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_levels(implementation, dtype):
+    """Each box is pooled from its own level, and its gradient goes there.
+
+    Bit for bit; the portable form's sums may go another way: 1e-6 of the scale, or an ulp.
+    """
+    rounding = {"native": 0.0, "portable": 1e-6 if dtype == tf.float32 else 2.0**-7}
+
+    def check(found, expected):
+        found, expected = (tf.cast(values, tf.float32) for values in (found, expected))
+        atol = rounding[implementation] * np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+    rng = np.random.default_rng(0)
+    features = [tf.cast(rng.normal(size=[2, 40 >> i, 56 >> i, 8]), dtype) for i in range(3)]
+    scales = [1 / 4, 1 / 8, 1 / 16]
+    sizes = [None, None, tf.constant([[10, 14], [7, 9]])]
+    low = rng.uniform(-20, 150, (30, 2))
+    boxes = np.concatenate([low, low + rng.uniform(1, 90, (30, 2))], 1).astype(np.float32)
+    owners = np.arange(30, dtype=np.int32) % 2
+    levels = rng.integers(0, 3, 30).astype(np.int32)
+    upstream = tf.cast(rng.normal(size=[30, 7, 7, 8]), dtype)
+
+    @tf.function(autograph=False)
+    def pool(features, boxes, owners, levels):
+        return roi_align_levels(features, boxes, owners, levels, 7, scales, 0, True, sizes)
+
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled = pool(features, boxes, owners, levels)
+    gradients = tape.gradient(pooled, features, upstream)
+    assert pooled.dtype == dtype
+    for level, (feature, gradient) in enumerate(zip(features, gradients, strict=True)):
+        here = levels == level
+        with tf.GradientTape() as tape:
+            tape.watch(feature)
+            expected = roi_align(
+                feature, boxes[here], owners[here], 7, scales[level], 0, True, sizes[level]
+            )
+        check(pooled[here], expected)
+        check(gradient, tape.gradient(expected, feature, upstream[here]))
+    assert pool(features, boxes[:0], owners[:0], levels[:0]).shape == [0, 7, 7, 8]
+
+
+def test_levels_that_are_wrong():
+    require_native()
+    features = [tf.zeros([1, 8, 8, 4]), tf.zeros([1, 4, 4, 4])]
+    boxes, owners = tf.zeros([2, 4]), tf.zeros([2], tf.int32)
+    calls = [
+        (features, boxes, owners, [0, 2]),
+        (features, boxes, owners, [0, -1]),
+        (features, boxes, owners, [0]),
+        (features, boxes, owners + 1, [0, 1]),
+        ([features[0], features[1][..., :3]], boxes, owners, [0, 1]),
+        ([features[0], features[1][0]], boxes, owners, [0, 1]),
+    ]
+    for call in calls:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            roi_align_levels(*call, 7, [1 / 4, 1 / 8])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        roi_align_levels(*calls[0][:3], [0, 1], 7, [1 / 4])

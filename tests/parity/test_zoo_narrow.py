@@ -143,7 +143,7 @@ def check_close(found, expected, atol):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_batch_and_portable_operators(name):
+def test_batch_and_portable_operators(name, monkeypatch):
     """In a graph and in a batch as alone, and portable as native: to float32 rounding."""
     cfg, model = make(name)
     detections, _ = tf.function(lambda: run(cfg, model), autograph=False)()
@@ -154,11 +154,16 @@ def test_batch_and_portable_operators(name):
         alone, _ = run(cfg, model, only)
         batched = {key: values[only].numpy() for key, values in detections.items()}
         check_close({key: values.numpy() for key, values in alone.items()}, batched, 1e-4)
+    # With the same convolutions: from a float64 run the masks of these random weights are 2.5e-4
+    # away with TensorFlow's, 1.4e-4 with the native ones (which tests/ops has in float64 and
+    # test_full_size beside Detectron2), because boxes that differ by 5e-4 pixels are pooled.
+    monkeypatch.setattr(kernels, "use_native_on_cpu", lambda: False)
+    native, _ = run(cfg, model)
     with kernels.implementation("portable"):
         portable, _ = run(cfg, model)
     check_close(
         {key: values.numpy() for key, values in portable.items()},
-        {key: values.numpy() for key, values in detections.items()},
+        {key: values.numpy() for key, values in native.items()},
         1e-4,
     )
 

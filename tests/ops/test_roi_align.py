@@ -159,9 +159,10 @@ def test_narrow_types_sum_in_float32(oracle, implementation, dtype):
 def test_levels(implementation, dtype):
     """Each box is pooled from its own level, and its gradient goes there.
 
-    Bit for bit; the portable form's sums may go another way: 1e-6 of the scale, or an ulp.
+    Bit for bit; of the portable form a graph orders the arithmetic on coordinates otherwise, an
+    ulp of which is 4e-6 cells: 1e-5 of the scale, or an ulp of bfloat16.
     """
-    rounding = {"native": 0.0, "portable": 1e-6 if dtype == tf.float32 else 2.0**-7}
+    rounding = {"native": 0.0, "portable": 1e-5 if dtype == tf.float32 else 2.0**-7}
 
     def check(found, expected):
         found, expected = (tf.cast(values, tf.float32) for values in (found, expected))

@@ -37,6 +37,10 @@ def require_native():
         pytest.fail("there is a C++ compiler, but the native operators do not build or load")
 
 
+IMPLEMENTATIONS = ["native", pytest.param("portable", marks=pytest.mark.full)]
+"""Of the fixture `implementation`, where the portable one is for `make test-full`."""
+
+
 @pytest.fixture(params=["native", "portable"])
 def implementation(request):
     """Run the test once with the compiled operators and once with the TensorFlow ones."""

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DATA, ROOT
+from conftest import DATA, IMPLEMENTATIONS, ROOT
 from dense_models import CONFIGS, make, network, two_images
 
 from tfdetect.checkpoint.names import named_variables
@@ -29,6 +29,7 @@ def test_variables_are_those_of_the_zoo(config):
     assert ours == STATE_DICTS[config]
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_batch_of_two_sizes(name, implementation):
     """Each image of the batch as alone: numbers to 1e-3 of a pixel (float32 sums in another order),

@@ -6,6 +6,7 @@ Those of the main path; the rest of the zoo's R-CNNs are in test_zoo_full_size.p
 from __future__ import annotations
 
 import pytest
+from conftest import IMPLEMENTATIONS
 from full_size import check_full_size
 
 QUICK = ["COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"]
@@ -21,6 +22,7 @@ THOROUGH = [
 ]
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 @pytest.mark.parametrize("config", QUICK)
 def test_stages_and_detections(config, implementation):
     check_full_size(config)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from comparison import compare
-from conftest import DATA, DEMO, require_native
+from conftest import DATA, DEMO, IMPLEMENTATIONS, require_native
 
 import convert_d2.command
 import tfdetect.serving.command
@@ -93,6 +93,7 @@ def test_detections_and_average_precision(model_dirs, tmp_path, name, operators)
                 assert abs(metrics[task][metric] - value) <= 0.05, (task, metric)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_batches_of_eight_sizes_as_alone(model_dirs, tmp_path, implementation):
     """What Detectron2 finds in each image alone, in batches that padding would disturb."""
     recorded = json.loads((TINY / "joint_rcnn.json").read_text())[:16]
@@ -113,6 +114,7 @@ def test_alone_there_is_no_padding_to_differ_in(model_dirs):
     assert own["num_detections"][0] > 0
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_batches_padded_as_detectron2_pads_them(model_dirs, tmp_path, implementation):
     recorded = json.loads((TINY / "batch_joint_rcnn.json").read_text())
     command = ["--model", str(model_dirs["joint_rcnn"]), "--batch-size", "4"]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from conftest import require_native
 from servables import IMAGES, assert_predicted, exported, predicted
@@ -28,6 +29,7 @@ def run(*command, folder):
     return done.stdout
 
 
+@pytest.mark.full
 def test_saved_model_cli(tmp_path):
     """`show` lists signatures, types and shapes; `run` takes its inputs from files."""
     servable = str(exported("portable").path)
@@ -60,6 +62,7 @@ def test_tensorflow_alone(tmp_path):
             assert_predicted(dict(found), index, record)
 
 
+@pytest.mark.full
 def test_c_api(tmp_path):
     """libtensorflow's own entry points, without Python's TensorFlow.
 

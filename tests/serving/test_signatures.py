@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import supervision
 import tensorflow as tf
-from conftest import require_native
+from conftest import IMPLEMENTATIONS, require_native
 from servables import IMAGES, assert_predicted, exported, predicted, write_kinds
 
 from tfdetect.data.images import read_image
@@ -40,7 +40,7 @@ def padded(images):
     return tf.constant(batch), tf.constant(sizes)
 
 
-@pytest.mark.parametrize("ops", ["portable", "native"])
+@pytest.mark.parametrize("ops", IMPLEMENTATIONS)
 def test_batch_of_different_sizes(ops):
     """As bytes, as pixels and with pasted masks; one signature, any batch, no further trace."""
     if ops == "native":

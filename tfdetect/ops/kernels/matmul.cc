@@ -1,6 +1,7 @@
 #include "matmul.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "portability.h"
 
@@ -19,7 +20,7 @@ struct Operands {
   int64_t c_stride;
 };
 
-// Of the sums, at a time: as much of a panel and of the rows as the nearest cache holds.
+// Of the sums, at a time, about: as much of a panel and of the rows as the nearest cache holds.
 constexpr int64_t kDepth = 256;
 
 template <typename V>
@@ -120,14 +121,30 @@ void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, 
 void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const float* packed,
             int64_t m, int64_t k, int64_t n, const Epilogue& epilogue, float* c,
             int64_t c_stride) {
-  for (int64_t begin = 0; begin == 0 || begin < k; begin += kDepth) {
-    const int64_t depth = std::min(kDepth, k - begin);
+  const int64_t parts = std::max<int64_t>((k + kDepth / 2) / kDepth, 1);
+  const int64_t step = (k + parts - 1) / parts;
+  // Parts of rows that lie far apart fall into few sets of the caches: where they are read more
+  // than a few times they are put together, not at a power of two.
+  const bool copied = parts > 1 && column_stride == 1 && n >= 8 * kPanel;
+  const int64_t copy_stride = step + 16;
+  const std::unique_ptr<float[]> rows(copied ? new float[m * copy_stride] : nullptr);
+  for (int64_t begin = 0; begin == 0 || begin < k; begin += step) {
+    const int64_t depth = std::min(step, k - begin);
     Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c, false};
     part.relu = epilogue.relu && begin + depth == k;
-    const Operands operands{a + begin * column_stride, row_stride, column_stride,
-                            packed + begin * kPanel,   k * kPanel, m,
-                            depth,                     n,          part,
-                            c,                         c_stride};
+    for (int64_t row = 0; copied && row < m; ++row)
+      std::copy_n(a + row * row_stride + begin, depth, &rows[row * copy_stride]);
+    const Operands operands{copied ? rows.get() : a + begin * column_stride,
+                            copied ? copy_stride : row_stride,
+                            column_stride,
+                            packed + begin * kPanel,
+                            k * kPanel,
+                            m,
+                            depth,
+                            n,
+                            part,
+                            c,
+                            c_stride};
 #ifdef TFDETECT_AVX512
     static const bool wide = __builtin_cpu_supports("x86-64-v4");
     if (wide) {

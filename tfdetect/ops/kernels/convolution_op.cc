@@ -222,9 +222,13 @@ class PackedConvOp : public OpKernel {
     // Where the rows of x are those of the product, they are read in place.
     const bool in_place = kernel_size_ == 1 && stride_ == 1 && padding_ == 0 && matrices == 1;
     const int64_t rows = x.dim_size(0) * grid.out_height * grid.out_width;
-    // What a task gathers stays in the second cache, unless that makes its rows too few.
+    // What a task gathers, and what its groups read in turns, stays in the second cache, unless
+    // that makes its rows too few.
+    const int64_t row_floats = matrices > 1 ? 3 * grid.channels / 2 : depth;
     const int64_t most =
-        in_place ? 192 : std::clamp<int64_t>(49152 / std::max<int64_t>(depth, 1) / 12 * 12, 48, 192);
+        in_place ? 192
+                 : std::clamp<int64_t>(49152 / std::max<int64_t>(row_floats, 1) / 12 * 12,
+                                       matrices > 1 ? 24 : 48, 192);
     ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
       const std::unique_ptr<float[]> gathered(in_place ? nullptr
                                                        : new float[(end - begin) * depth]);

@@ -59,6 +59,7 @@ def test_batch_of_two_sizes(name, implementation):
             assert found["num_segments"][index] > 2
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 @pytest.mark.parametrize("name", ["retinanet", "panoptic"])
 def test_without_detections(name, implementation):
     cfg, model = make(

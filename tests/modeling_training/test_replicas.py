@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.full  # tests/engine/test_train_shared.py has the whole of it
+
 HERE = Path(__file__).resolve().parent
 
 # In a process of its own: devices can only be divided before TensorFlow starts.

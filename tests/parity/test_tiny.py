@@ -124,6 +124,7 @@ def test_batches_padded_as_detectron2_pads_them(model_dirs, tmp_path, implementa
     check("joint_rcnn", json.loads((tmp_path / "out.json").read_text()), recorded)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_stages(model_dirs, implementation):
     """Every recorded tensor within 1e-4 of its scale (measured: a few 1e-6)."""
     recorded = dict(np.load(TINY / "stages_joint_rcnn.npz"))

@@ -75,7 +75,11 @@ CONFIGURATIONS = [
     for path in sorted((ROOT / "configs").glob("*/*.yaml"))
     if not any(kind in path.name for kind in DENSE)
 ]
-NAMES = [*ARCHITECTURES, *(pytest.param(name, marks=pytest.mark.full) for name in CONFIGURATIONS)]
+SLOW = ["cascade_dconv_v2", "dconv_v1", *CONFIGURATIONS]
+NAMES = [
+    *(name for name in ARCHITECTURES if name not in SLOW),
+    *(pytest.param(name, marks=pytest.mark.full) for name in SLOW),
+]
 
 
 def configure(name, **changes):

@@ -106,6 +106,7 @@ def test_sizes_that_are_refused(sizes):
         )
 
 
+@pytest.mark.full
 def test_od_api_through_supervision():
     """supervision reads it as it reads what a model of TensorFlow Hub gives, called as it loads."""
     image = read_image(IMAGES[0], "RGB")

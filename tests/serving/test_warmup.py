@@ -98,6 +98,7 @@ def test_varint(value):
     assert encoded[-1] < 0x80
 
 
+@pytest.mark.full
 def test_every_signature_answers():
     """What the file of an exported model asks is answered."""
     path = exported("portable").path

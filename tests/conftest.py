@@ -50,3 +50,16 @@ def implementation(request):
         require_native()
     with kernels.implementation(request.param):
         yield request.param
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """The demo's model of boxes, masks and keypoints, converted."""
+    import convert_d2.command
+
+    folder = tmp_path_factory.mktemp("model") / "joint"
+    command = ["--config-file", str(DEMO / "joint_rcnn" / "config.yaml"), "--output", str(folder)]
+    command += ["--weights", str(DEMO / "joint_rcnn" / "model_final.pkl")]
+    command += ["--metadata", str(DEMO / "annotations.json")]
+    assert convert_d2.command.main(command) == 0
+    return folder

@@ -11,23 +11,12 @@ import pytest
 from conftest import DEMO
 from PIL import Image
 
-import convert_d2.command
 import tfdetect
 import tfdetect.serving.command
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
 
 IMAGE = DEMO / "images" / "000056.jpg"
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "joint"
-    command = ["--config-file", str(DEMO / "joint_rcnn" / "config.yaml"), "--output", str(folder)]
-    command += ["--weights", str(DEMO / "joint_rcnn" / "model_final.pkl")]
-    command += ["--metadata", str(DEMO / "annotations.json")]
-    assert convert_d2.command.main(command) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -114,22 +114,26 @@ def roi_align_levels(
             sampling_ratio=sampling_ratio,
             aligned=aligned,
         )
-    pooled, positions = [], []
-    for index, feature in enumerate(features):
-        here = tf.cast(tf.where(levels == index)[:, 0], tf.int32)
-        positions.append(here)
-        pooled.append(
-            roi_align(
-                feature,
-                tf.gather(boxes, here),
-                tf.gather(box_indices, here),
-                output_size,
-                spatial_scales[index],
-                sampling_ratio,
-                aligned,
-                sizes[index],
-            )
+
+    def pool(level: int, boxes: tf.Tensor, box_indices: tf.Tensor) -> tf.Tensor:
+        return roi_align(
+            features[level],
+            boxes,
+            box_indices,
+            output_size,
+            spatial_scales[level],
+            sampling_ratio,
+            aligned,
+            sizes[level],
         )
+
+    if len(features) == 1:
+        return pool(0, boxes, box_indices)
+    pooled, positions = [], []
+    for level in range(len(features)):
+        here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)
+        positions.append(here)
+        pooled.append(pool(level, tf.gather(boxes, here), tf.gather(box_indices, here)))
     return tf.dynamic_stitch(positions, pooled)
 
 

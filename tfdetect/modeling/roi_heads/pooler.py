@@ -114,18 +114,7 @@ class RoIPooler:
             boxes = last_pixels(boxes)
         levels -= self._levels[0]
         scales = [1.0 / stride for stride in self._strides]
-        if uses_fixed_shapes():
-            return pool_levels(
-                features,
-                boxes,
-                box_indices,
-                levels,
-                self.resolution,
-                scales,
-                self._sampling_ratio,
-                self._aligned,
-            )
-        return roi_align_levels(
+        arguments = (
             features,
             boxes,
             box_indices,
@@ -134,5 +123,8 @@ class RoIPooler:
             scales,
             self._sampling_ratio,
             self._aligned,
-            [extents.strided(stride).sizes for stride in self._strides],
         )
+        if uses_fixed_shapes():
+            return pool_levels(*arguments)
+        sizes = [extents.strided(stride).sizes for stride in self._strides]
+        return roi_align_levels(*arguments, sizes)

@@ -6,6 +6,7 @@ inputs, gpu_times.cu at the sizes of a real model, with times. Where there is Py
 torchvision, compare_with_torchvision.py follows. The exit status is 0 if all agree.
 
 `--compile-only ARCHITECTURE` (sm_90, say) runs nothing, for a machine with nvcc but no GPU.
+`--sanitize` runs gpu_test once more under compute-sanitizer (memcheck, racecheck, initcheck).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def kernel_sources() -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compile-only", metavar="ARCHITECTURE", help="run nothing")
-    architecture = parser.parse_args().compile_only
+    parser.add_argument("--sanitize", action="store_true", help="also under compute-sanitizer")
+    arguments = parser.parse_args()
+    architecture = arguments.compile_only
     status = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,6 +63,11 @@ def main() -> int:
             if not architecture:
                 print(f"{program}:", flush=True)
                 status |= subprocess.run([executable]).returncode
+        if arguments.sanitize and not architecture:
+            for tool in ("memcheck", "racecheck", "initcheck"):
+                print(f"compute-sanitizer, {tool}:", flush=True)
+                command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "3"]
+                status |= subprocess.run([*command, str(folder / "gpu_test")]).returncode
     if not architecture and importlib.util.find_spec("torchvision"):
         print("compare_with_torchvision:", flush=True)
         status |= subprocess.run(

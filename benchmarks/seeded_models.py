@@ -91,8 +91,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def detectron2_predictor(config: str) -> Any:
-    """Detectron2's `DefaultPredictor` on the CPU, with the same weights."""
+def detectron2_predictor(config: str, device: str = "cpu") -> Any:
+    """Detectron2's `DefaultPredictor` on the CPU or `cuda`, with the same weights."""
     import torch
     from detectron2.config import get_cfg
     from detectron2.engine import DefaultPredictor
@@ -100,7 +100,7 @@ def detectron2_predictor(config: str) -> Any:
 
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / "configs" / f"{config}.yaml"))
-    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST = "cpu", "", ()
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST = device, "", ()
     predict = DefaultPredictor(cfg)
     shapes = {name: value.shape for name, value in predict.model.state_dict().items()}
     arrays = state_dict(shapes)

@@ -1,9 +1,10 @@
 // Non-maximum suppression on the GPU.
 //
 // The boxes are sorted by group, falling score and index (a bitonic network: the same order every
-// time). Then a block of threads has a group to itself and goes through it 64 boxes at a time: the
-// 64 settle among themselves which are kept, by a table of bits that one thread sweeps, and those
-// suppress what follows in the group. Memory grows with the boxes, not with their pairs.
+// time), and go through in segments of a few thousand. Within a segment, a table of bits says which
+// pairs of one group overlap; one block sweeps it, 64 boxes at a time, for those that are kept. Then
+// the kept ones suppress what follows the segment in its last group. Memory grows with the boxes,
+// not with their pairs.
 #include "gpu_kernels.h"
 #include "nms.h"
 #include "nms_gpu.h"
@@ -13,10 +14,16 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kSorted = 2 * kThreads;  // elements that a block sorts in its own memory
-constexpr int kChunk = 64;             // boxes that settle among themselves
-constexpr int kParts = kThreads / kChunk;
-constexpr int kPart = kChunk / kParts;   // of a row of the table, by one thread
-constexpr int64_t kMaxBlocks = 4096;     // that share the groups
+constexpr int kChunk = 64;             // boxes that settle at a time: bits of a word of the table
+#ifdef TFDETECT_EMULATE_GPU
+constexpr int kWords = 2;  // so that small tests have several segments
+#else
+constexpr int kWords = 32;
+#endif
+constexpr int kSegment = kWords * kChunk;
+// The block that sweeps has a thread per box of the chunk and per few words.
+constexpr int kSweepParts = kWords < 16 ? kWords : 16;
+constexpr int kEach = kWords / kSweepParts;
 constexpr uint64_t kNone = ~uint64_t{};  // the order of what is no candidate
 
 struct alignas(16) Box {
@@ -28,6 +35,10 @@ struct Workspace {
   uint64_t* order;  // [padded]: group, then falling score
   int32_t* index;   // [padded]: of the input; decides where the order is equal
   bool* suppressed; // [n], as sorted
+  // Of the segment: for word w and box i, which of boxes [64 w, 64 w + 64) it overlaps.
+  unsigned long long* overlaps;  // [kWords, kSegment]
+  Box* kept;                     // [kSegment] those of the last group, in any order
+  unsigned* kept_count;
 };
 
 int64_t Padded(int64_t n) {
@@ -39,9 +50,12 @@ int64_t Padded(int64_t n) {
 Workspace Divide(void* memory, int64_t n) {
   Workspace workspace;
   workspace.sorted = static_cast<Box*>(memory);
-  workspace.order = reinterpret_cast<uint64_t*>(workspace.sorted + n);
+  workspace.kept = workspace.sorted + n;
+  workspace.overlaps = reinterpret_cast<unsigned long long*>(workspace.kept + kSegment);
+  workspace.order = reinterpret_cast<uint64_t*>(workspace.overlaps + kWords * kSegment);
   workspace.index = reinterpret_cast<int32_t*>(workspace.order + Padded(n));
-  workspace.suppressed = reinterpret_cast<bool*>(workspace.index + Padded(n));
+  workspace.kept_count = reinterpret_cast<unsigned*>(workspace.index + Padded(n));
+  workspace.suppressed = reinterpret_cast<bool*>(workspace.kept_count + 1);
   return workspace;
 }
 
@@ -116,7 +130,7 @@ __global__ void GatherKernel(const float* boxes, int64_t n, Workspace workspace)
   if (i >= n) return;
   const float* box = boxes + 4 * static_cast<int64_t>(workspace.index[i]);
   workspace.sorted[i] = {box[0], box[1], box[2], box[3]};
-  workspace.suppressed[i] = false;
+  workspace.suppressed[i] = workspace.order[i] == kNone;
 }
 
 // The IoU is a float32 quotient without a guard: 0 / 0 is not greater than anything.
@@ -132,80 +146,123 @@ __device__ bool Overlap(const Box& better, const Box& box, float threshold) {
   return intersection / (own + area - intersection) > threshold;
 }
 
-__device__ bool BeginsGroup(const uint64_t* orders, int64_t i) {
-  return orders[i] != kNone && (i == 0 || orders[i - 1] >> 32 != orders[i] >> 32);
-}
-
-// The first after `begin` that is of another group.
-__device__ int64_t GroupEnd(const uint64_t* orders, int64_t begin, int64_t n) {
-  int64_t inside = begin, outside = n;
-  while (outside - inside > 1) {
-    const int64_t middle = inside + (outside - inside) / 2;
-    if (orders[middle] >> 32 == orders[begin] >> 32)
-      inside = middle;
-    else
-      outside = middle;
-  }
-  return outside;
-}
-
-// Each block has the groups that begin among `share` boxes.
-__global__ void SuppressKernel(int64_t n, int64_t share, float threshold, Workspace workspace,
-                               bool* keep) {
-  __shared__ Box chunk[kChunk];
-  __shared__ bool gone[kChunk];
-  __shared__ uint16_t overlaps[kChunk][kParts];
-  __shared__ uint64_t kept;
-  const int thread = threadIdx.x;
-  const int64_t first_begin = blockIdx.x * share;
-  for (int64_t begin = first_begin; begin < min(first_begin + share, n); ++begin) {
-    if (!BeginsGroup(workspace.order, begin)) continue;  // all threads of the block
-    const int64_t end = GroupEnd(workspace.order, begin, n);
-    for (int64_t first = begin; first < end; first += kChunk) {
-      const int count = static_cast<int>(min(int64_t{kChunk}, end - first));
-      if (thread < count) {
-        chunk[thread] = workspace.sorted[first + thread];
-        gone[thread] = workspace.suppressed[first + thread];
-      }
-      __syncthreads();
-      const int row = thread / kParts, part = thread % kParts;
-      unsigned bits = 0;
-      for (int i = 0; row < count && i < kPart; ++i) {
-        const int column = part * kPart + i;
-        if (column > row && column < count && Overlap(chunk[row], chunk[column], threshold))
-          bits |= 1u << i;
-      }
-      overlaps[row][part] = static_cast<uint16_t>(bits);
-      __syncthreads();
-      if (thread == 0) {
-        uint64_t removed = 0;
-        kept = 0;
-        for (int i = 0; i < count; ++i) {
-          if (gone[i] || removed >> i & 1) continue;
-          kept |= uint64_t{1} << i;
-          for (int p = 0; p < kParts; ++p) removed |= uint64_t{overlaps[i][p]} << (p * kPart);
-        }
-      }
-      __syncthreads();
-      if (thread < count) keep[workspace.index[first + thread]] = kept >> thread & 1;
-      for (int64_t i = first + kChunk + thread; i < end; i += kThreads) {
-        if (workspace.suppressed[i]) continue;
-        const Box box = workspace.sorted[i];
-        for (uint64_t rest = kept; rest != 0; rest &= rest - 1) {
-          if (!Overlap(chunk[__ffsll(static_cast<long long>(rest)) - 1], box, threshold)) continue;
-          workspace.suppressed[i] = true;
-          break;
-        }
-      }
-      __syncthreads();  // before the block's memory is written again
+// Grid: x over the words of the table, y over chunks of boxes; a thread per box. Only pairs of a
+// box and a later one of its group count.
+__global__ void OverlapKernel(int64_t start, int64_t n, float threshold, Workspace workspace) {
+  __shared__ Box others[kChunk];
+  __shared__ uint64_t groups[kChunk];
+  const int word = blockIdx.x, chunk = blockIdx.y, thread = threadIdx.x;
+  if (word < chunk) return;  // the whole block
+  const int64_t other = start + word * kChunk + thread;
+  if (other < n) others[thread] = workspace.sorted[other];
+  groups[thread] = other < n ? workspace.order[other] >> 32 : kNone;
+  __syncthreads();
+  const int row = chunk * kChunk + thread;
+  unsigned long long bits = 0;
+  if (start + row < n) {
+    const Box box = workspace.sorted[start + row];
+    const uint64_t group = workspace.order[start + row] >> 32;
+    for (int i = word == chunk ? thread + 1 : 0; i < kChunk; ++i) {
+      if (groups[i] == group && Overlap(box, others[i], threshold)) bits |= 1ull << i;
     }
+  }
+  workspace.overlaps[static_cast<int64_t>(word) * kSegment + row] = bits;
+}
+
+// One block: which boxes of the segment are kept.
+__global__ void SweepKernel(int64_t start, int64_t n, Workspace workspace, bool* keep) {
+  __shared__ unsigned long long removed[kWords], kept[kWords], within[kChunk];
+  __shared__ unsigned kept_count;
+  const int thread = threadIdx.x;
+  const int row = thread % kChunk, part = thread / kChunk;
+  const int count = static_cast<int>(min(int64_t{kSegment}, n - start));
+  if (thread == 0) kept_count = 0;
+  if (thread < kWords) {
+    unsigned long long gone = 0;
+    for (int i = 0; i < kChunk; ++i) {
+      const int box = thread * kChunk + i;
+      if (box >= count || workspace.suppressed[start + box]) gone |= 1ull << i;
+    }
+    removed[thread] = gone;
+    kept[thread] = 0;
+  }
+  const int chunks = (count + kChunk - 1) / kChunk;
+  unsigned long long next[kEach];
+  for (int k = 0; k < kEach; ++k) {
+    const int word = part + k * kSweepParts;
+    next[k] = word < chunks ? workspace.overlaps[word * int64_t{kSegment} + row] : 0;
+  }
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    unsigned long long words[kEach];
+    for (int k = 0; k < kEach; ++k) {
+      const int word = part + k * kSweepParts;
+      words[k] = next[k];
+      if (word == chunk) within[row] = words[k];
+      // The next chunk's are read while one thread settles this one. The table has no words before
+      // a box's own.
+      if (word > chunk && word < chunks)
+        next[k] = workspace.overlaps[word * int64_t{kSegment} + (chunk + 1) * kChunk + row];
+    }
+    __syncthreads();
+    if (thread == 0) {
+      unsigned long long gone = removed[chunk], stay = 0;
+      for (int i = 0; i < kChunk; ++i) {
+        if (gone >> i & 1) continue;
+        stay |= 1ull << i;
+        gone |= within[i];
+      }
+      kept[chunk] = stay;
+    }
+    __syncthreads();
+    const bool stays = kept[chunk] >> row & 1;
+    for (int k = 0; k < kEach; ++k) {
+      const int word = part + k * kSweepParts;
+      if (word <= chunk) continue;  // the whole warp
+      unsigned long long bits = stays ? words[k] : 0;
+      for (int step = kWarp / 2; step > 0; step /= 2)
+        bits |= __shfl_xor_sync(kAllLanes, bits, step);
+      if (thread % kWarp == 0 && bits != 0) atomicOr(&removed[word], bits);
+    }
+  }
+  __syncthreads();
+  const uint64_t last_group = workspace.order[start + count - 1] >> 32;
+  for (int i = thread; i < count; i += kChunk * kSweepParts) {
+    if (!(kept[i / kChunk] >> i % kChunk & 1)) continue;
+    keep[workspace.index[start + i]] = true;
+    if (workspace.order[start + i] >> 32 == last_group)
+      workspace.kept[atomicAdd(&kept_count, 1u)] = workspace.sorted[start + i];
+  }
+  __syncthreads();
+  if (thread == 0) *workspace.kept_count = kept_count;
+}
+
+// Grid: x over the boxes after the segment, which ended before `end`, y over chunks of those that
+// it kept.
+__global__ void SuppressKernel(int64_t end, int64_t n, float threshold, Workspace workspace) {
+  __shared__ Box kept[kChunk];
+  const int first = static_cast<int>(blockIdx.y) * kChunk, thread = threadIdx.x;
+  const int count = min(static_cast<int>(*workspace.kept_count) - first, kChunk);
+  const uint64_t group = workspace.order[end - 1] >> 32;
+  const int64_t begin = end + static_cast<int64_t>(blockIdx.x) * kThreads;
+  if (count <= 0 || workspace.order[begin] >> 32 != group) return;  // the whole block
+  if (thread < count) kept[thread] = workspace.kept[first + thread];
+  __syncthreads();
+  const int64_t i = begin + thread;
+  if (i >= n || workspace.suppressed[i] || workspace.order[i] >> 32 != group) return;
+  const Box box = workspace.sorted[i];
+  for (int k = 0; k < count; ++k) {
+    if (!Overlap(kept[k], box, threshold)) continue;
+    workspace.suppressed[i] = true;
+    return;
   }
 }
 
 }  // namespace
 
 int64_t NmsWorkspace(int64_t n) {
-  return n * (sizeof(Box) + sizeof(bool)) + Padded(n) * (sizeof(uint64_t) + sizeof(int32_t));
+  return n * (sizeof(Box) + sizeof(bool)) + Padded(n) * (sizeof(uint64_t) + sizeof(int32_t)) +
+         kSegment * sizeof(Box) + kWords * kSegment * sizeof(unsigned long long) +
+         sizeof(unsigned);
 }
 
 const char* LaunchNms(const float* boxes, const float* scores, const int32_t* group_ids, int64_t n,
@@ -226,9 +283,18 @@ const char* LaunchNms(const float* boxes, const float* scores, const int32_t* gr
                     length, workspace.order, workspace.index);
   }
   TFDETECT_LAUNCH(GatherKernel, Blocks(n, kThreads), dim3(kThreads), stream, boxes, n, workspace);
-  const int64_t share = (n + kMaxBlocks - 1) / kMaxBlocks;
-  TFDETECT_LAUNCH(SuppressKernel, Blocks(n, share), dim3(kThreads), stream, n, share,
-                  NmsThreshold(iou_threshold), workspace, keep);
+  const float threshold = NmsThreshold(iou_threshold);
+  for (int64_t start = 0; start < n; start += kSegment) {
+    const int64_t end = start + kSegment;
+    const auto chunks = static_cast<unsigned>((min(end, n) - start + kChunk - 1) / kChunk);
+    TFDETECT_LAUNCH(OverlapKernel, dim3(chunks, chunks), dim3(kChunk), stream, start, n, threshold,
+                    workspace);
+    TFDETECT_LAUNCH(SweepKernel, dim3(1), dim3(kChunk * kSweepParts), stream, start, n, workspace,
+                    keep);
+    if (end >= n) break;
+    const dim3 grid(Blocks(n - end, kThreads).x, kWords);
+    TFDETECT_LAUNCH(SuppressKernel, grid, dim3(kThreads), stream, end, n, threshold, workspace);
+  }
   return LaunchError();
 }
 

@@ -1,4 +1,5 @@
-// Masks drawn into the image on the GPU: a thread per pixel.
+// Masks drawn into the image on the GPU: a block per row of a mask's image, a thread per pixels that
+// are stored at once.
 #include "gpu_kernels.h"
 #include "paste_masks.h"
 #include "paste_masks_gpu.h"
@@ -6,7 +7,8 @@
 namespace tfdetect {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
+constexpr int kEach = 4;  // pixels that a thread stores at once
 
 // Whether the pixel is within about one of [low, high].
 __device__ bool IsNear(float low, float high, int64_t pixel) {
@@ -20,30 +22,39 @@ __device__ float Cell(const float* mask, int64_t side, int32_t row, int32_t colu
   return inside ? mask[(row - 1) * side + column - 1] : 0.0f;
 }
 
-__global__ void PasteMasksKernel(const float* masks, const float* boxes, int64_t total,
-                                 int64_t side, int64_t height, int64_t width, float threshold,
-                                 bool* output) {
-  const int64_t i = ThreadNumber(kThreads);
-  if (i >= total) return;
-  const int64_t x = i % width, y = i / width % height, n = i / width / height;
-  const float* box = boxes + 4 * n;
-  const float box_width = box[2] - box[0], box_height = box[3] - box[1];
-  const bool usable = isfinite(box_width) && isfinite(box_height) && box_width > 0.0f &&
-                      box_height > 0.0f;
-  if (!usable || !IsNear(box[0], box[2], x) || !IsNear(box[1], box[3], y)) {
-    output[i] = false;
-    return;
-  }
-  const float* mask = masks + n * side * side;
-  const MaskSample row = SampleMask(box[1], box[3], side, y);
-  const MaskSample column = SampleMask(box[0], box[2], side, x);
+__device__ bool Sample(const float* mask, int64_t side, const MaskSample& row,
+                       const MaskSample& column, float threshold) {
   const float south = row.fraction, north = 1.0f - south;
   const float east = column.fraction, west = 1.0f - east;
   const float value = Cell(mask, side, row.lower, column.lower) * (north * west) +
                       Cell(mask, side, row.lower, column.lower + 1) * (north * east) +
                       Cell(mask, side, row.lower + 1, column.lower) * (south * west) +
                       Cell(mask, side, row.lower + 1, column.lower + 1) * (south * east);
-  output[i] = value >= threshold;
+  return value >= threshold;
+}
+
+// Grid: over the rows of all masks.
+template <int N>
+__global__ void PasteMasksKernel(const float* masks, const float* boxes, int64_t side,
+                                 int64_t height, int64_t width, float threshold, bool* output) {
+  const int64_t n = blockIdx.x / height, y = blockIdx.x % height;
+  const float* box = boxes + 4 * n;
+  const float box_width = box[2] - box[0], box_height = box[3] - box[1];
+  const bool usable = isfinite(box_width) && isfinite(box_height) && box_width > 0.0f &&
+                      box_height > 0.0f && IsNear(box[1], box[3], y);
+  const float* mask = masks + n * side * side;
+  const MaskSample row = usable ? SampleMask(box[1], box[3], side, y) : MaskSample{0, 0.0f};
+  bool* to = output + blockIdx.x * width;
+  for (int64_t first = threadIdx.x * N; first < width; first += kThreads * N) {
+    Pack<bool, N> pixels;
+    for (int i = 0; i < N; ++i) {
+      const int64_t x = first + i;
+      pixels.values[i] =
+          usable && IsNear(box[0], box[2], x) &&
+          Sample(mask, side, row, SampleMask(box[0], box[2], side, x), threshold);
+    }
+    *reinterpret_cast<Pack<bool, N>*>(to + first) = pixels;
+  }
 }
 
 }  // namespace
@@ -51,10 +62,15 @@ __global__ void PasteMasksKernel(const float* masks, const float* boxes, int64_t
 const char* LaunchPasteMasks(const float* masks, const float* boxes, int64_t n, int64_t side,
                              int64_t height, int64_t width, float threshold, bool* output,
                              GpuStream stream) {
-  const int64_t total = n * height * width;
-  if (total == 0) return nullptr;
-  TFDETECT_LAUNCH(PasteMasksKernel, Blocks(total, kThreads), dim3(kThreads), stream, masks, boxes,
-                  total, side, height, width, threshold, output);
+  if (n * height * width == 0) return nullptr;
+  const dim3 grid(static_cast<unsigned>(n * height));
+  if (width % kEach == 0) {
+    TFDETECT_LAUNCH(PasteMasksKernel<kEach>, grid, dim3(kThreads), stream, masks, boxes, side,
+                    height, width, threshold, output);
+  } else {
+    TFDETECT_LAUNCH(PasteMasksKernel<1>, grid, dim3(kThreads), stream, masks, boxes, side, height,
+                    width, threshold, output);
+  }
   return LaunchError();
 }
 

@@ -1,8 +1,9 @@
 // ROIAlign on the GPU, for features with the channels last.
 //
-// A warp computes one bin (or, for the gradient, one pixel) for a run of channels. Its lanes first
-// find the weights of the rows and of the columns, a lane each, and then read along the channels:
-// each pixel of the features is read once per bin however many samples fall between it and others.
+// A warp computes one bin for a run of channels. Its lanes first find the weights of the rows and of
+// the columns, a lane each, and then read along the channels: each pixel of the features is read
+// once per bin however many samples fall between it and others. For the gradient a warp computes a
+// few neighbouring pixels, from weights that the threads of the block find together.
 #include "gpu_kernels.h"
 #include "roi_align_gpu.h"
 
@@ -11,7 +12,9 @@ namespace {
 
 constexpr int kWarps = 4;  // in a block
 constexpr int kTileH = 4;  // pixels of a block of the gradient kernel,
-constexpr int kTileW = 8;  // a quarter of them each warp
+constexpr int kTileW = 8;  // a row of them each warp
+constexpr int kBatch = 8;  // regions whose weights a block of that kernel has at a time,
+constexpr int kBins = 16;  // for so many rows and columns of bins
 constexpr int kThreads = kWarps * kWarp;
 
 // One axis of one region: sampled as by SampleAxis in roi_align_axis.cc.
@@ -154,13 +157,38 @@ __global__ void RoiAlignKernel(RoiAlignShape shape, const T* features, const flo
   if (active) StoreSums<T, N>(sums, output + bin * shape.channels + channel);
 }
 
-// Grid: x over tiles of all images, y over runs of channels; each warp has a quarter of the tile.
+// How much the rows and columns of a tile count in bins of several regions.
+struct TileWeights {
+  float rows[kBatch][kTileH][kBins], columns[kBatch][kTileW][kBins];
+};
+
+// Weights of bins [ph, ph + kBins) x [pw, pw + kBins) of `count` regions, by all threads.
+__device__ void FindWeights(const RoiAlignShape& shape, const Region* found, int count, int ph,
+                            int pw, int tile_y, int tile_x, TileWeights* weights) {
+  constexpr int kPerRegion = (kTileH + kTileW) * kBins;
+  for (int i = threadIdx.y * kWarp + threadIdx.x; i < count * kPerRegion; i += kThreads) {
+    const int region = i / kPerRegion, line = i % kPerRegion / kBins, bin = i % kBins;
+    if (line < kTileH) {
+      weights->rows[region][line][bin] =
+          ph + bin < shape.pooled_height ? Weight(found[region].y, ph + bin, tile_y + line) : 0.0f;
+    } else {
+      const int column = line - kTileH;
+      weights->columns[region][column][bin] =
+          pw + bin < shape.pooled_width ? Weight(found[region].x, pw + bin, tile_x + column)
+                                        : 0.0f;
+    }
+  }
+}
+
+// Grid: x over tiles of all images, y over runs of channels; each warp has a row of the tile.
 template <typename T, int N>
 __global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const float* boxes,
                                        const int32_t* box_indices, int64_t regions, T* output) {
-  constexpr int kPixels = kTileH * kTileW / kWarps;  // per warp
+  static_assert(kTileH == kWarps);
   __shared__ int candidates[kThreads];
   __shared__ int counts[kWarps];
+  __shared__ Region found[kBatch];
+  __shared__ TileWeights weights;
   const int lane = threadIdx.x, warp = threadIdx.y;
   const int64_t tiles_x = (shape.width + kTileW - 1) / kTileW;
   const int64_t tiles_y = (shape.height + kTileH - 1) / kTileH;
@@ -169,7 +197,8 @@ __global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const
   const int64_t image = blockIdx.x / tiles_x / tiles_y;
   const int64_t channel = (static_cast<int64_t>(blockIdx.y) * kWarp + lane) * N;
   const bool active = channel < shape.channels;
-  float sums[kPixels][N] = {};
+  const int64_t num_bins = int64_t{shape.pooled_height} * shape.pooled_width;
+  float sums[kTileW][N] = {};
   for (int64_t first = 0; first < regions; first += kThreads) {
     // Which of these regions reach the tile, in their order.
     const int64_t mine = first + warp * kWarp + lane;
@@ -194,43 +223,45 @@ __global__ void RoiAlignGradientKernel(RoiAlignShape shape, const T* grad, const
     if (reaches)
       candidates[before + __popc(ballot & ((1u << lane) - 1))] = static_cast<int>(mine - first);
     __syncthreads();
-    for (int i = 0; i < count; ++i) {
-      const int64_t r = first + candidates[i];
-      const Region region = MakeRegion(shape, boxes + 4 * r, image);
-      const int64_t num_bins = int64_t{shape.pooled_height} * shape.pooled_width;
-      const T* bins = grad + r * num_bins * shape.channels + channel;
-      for (int p = 0; p < kPixels; ++p) {
-        const int pixel = warp * kPixels + p;
-        const int y = tile_y + pixel / kTileW, x = tile_x + pixel % kTileW;
-        if (y >= shape.height || x >= shape.width) continue;
-        for (int ph0 = 0; ph0 < shape.pooled_height; ph0 += kWarp) {
-          const float row_weight =
-              ph0 + lane < shape.pooled_height ? Weight(region.y, ph0 + lane, y) : 0.0f;
-          const unsigned used_rows = __ballot_sync(kAllLanes, row_weight != 0.0f);
-          if (used_rows == 0) continue;
-          for (int pw0 = 0; pw0 < shape.pooled_width; pw0 += kWarp) {
-            const float column_weight =
-                pw0 + lane < shape.pooled_width ? Weight(region.x, pw0 + lane, x) : 0.0f;
-            const unsigned used_columns = __ballot_sync(kAllLanes, column_weight != 0.0f);
-            for (unsigned rows = used_rows; rows != 0; rows &= rows - 1) {
-              const int row = __ffs(rows) - 1;
-              const float wy = __shfl_sync(kAllLanes, row_weight, row);
-              for (unsigned columns = used_columns; columns != 0; columns &= columns - 1) {
-                const int column = __ffs(columns) - 1;
-                const float weight = wy * __shfl_sync(kAllLanes, column_weight, column);
-                const int64_t bin = (ph0 + row) * int64_t{shape.pooled_width} + pw0 + column;
-                if (active) AddScaled<T, N>(weight, bins + bin * shape.channels, sums[p]);
+    for (int batch = 0; batch < count; batch += kBatch) {
+      const int size = min(kBatch, count - batch);
+      if (warp == 0 && lane < size)
+        found[lane] = MakeRegion(shape, boxes + 4 * (first + candidates[batch + lane]), image);
+      __syncthreads();
+      for (int ph = 0; ph < shape.pooled_height; ph += kBins) {
+        for (int pw = 0; pw < shape.pooled_width; pw += kBins) {
+          FindWeights(shape, found, size, ph, pw, tile_y, tile_x, &weights);
+          __syncthreads();
+          for (int i = 0; i < size; ++i) {
+            const T* bins = grad + (first + candidates[batch + i]) * num_bins * shape.channels +
+                            channel;
+            const unsigned used_rows = __ballot_sync(
+                kAllLanes, lane < kBins && weights.rows[i][warp][lane % kBins] != 0.0f);
+            if (used_rows == 0) continue;
+            for (int p = 0; p < kTileW; ++p) {
+              const unsigned used_columns = __ballot_sync(
+                  kAllLanes, lane < kBins && weights.columns[i][p][lane % kBins] != 0.0f);
+              for (unsigned rows = used_rows; rows != 0; rows &= rows - 1) {
+                const int row = __ffs(rows) - 1;
+                const float wy = weights.rows[i][warp][row];
+                for (unsigned columns = used_columns; columns != 0; columns &= columns - 1) {
+                  const int column = __ffs(columns) - 1;
+                  const float weight = wy * weights.columns[i][p][column];
+                  const int64_t bin = (ph + row) * int64_t{shape.pooled_width} + pw + column;
+                  if (active) AddScaled<T, N>(weight, bins + bin * shape.channels, sums[p]);
+                }
               }
             }
           }
+          __syncthreads();  // before `weights` and `found` are written again
         }
       }
     }
     __syncthreads();  // before `candidates` is written again
   }
-  for (int p = 0; p < kPixels; ++p) {
-    const int pixel = warp * kPixels + p;
-    const int y = tile_y + pixel / kTileW, x = tile_x + pixel % kTileW;
+  const int y = tile_y + warp;
+  for (int p = 0; p < kTileW; ++p) {
+    const int x = tile_x + p;
     if (!active || y >= shape.height || x >= shape.width) continue;
     StoreSums<T, N>(sums[p],
                     output + ((image * shape.height + y) * shape.width + x) * shape.channels +

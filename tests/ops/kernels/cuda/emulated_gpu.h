@@ -148,6 +148,11 @@ inline float __shfl_sync(unsigned, float value, int lane) {
   return value;
 }
 
+inline unsigned long long __shfl_xor_sync(unsigned, unsigned long long value, int mask) {
+  const int lane = emulated::current->lane ^ mask;
+  return emulated::Exchange(value, [lane](const uint64_t* values) { return values[lane]; });
+}
+
 inline unsigned __ballot_sync(unsigned, bool vote) {
   return emulated::Exchange(vote, [](const uint64_t* values) {
     unsigned ballot = 0;
@@ -157,9 +162,15 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
 }
 
 // Fibers take turns only where they wait, so that these need nothing else.
-inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
-  const unsigned long long before = *to;
+template <typename T>
+T atomicAdd(T* to, T value) {
+  const T before = *to;
   *to += value;
+  return before;
+}
+inline unsigned long long atomicOr(unsigned long long* to, unsigned long long value) {
+  const unsigned long long before = *to;
+  *to |= value;
   return before;
 }
 inline unsigned atomicMax(unsigned* to, unsigned value) {

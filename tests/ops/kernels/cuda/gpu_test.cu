@@ -189,7 +189,8 @@ void TestNmses() {
     TestNms(150, 150, 20, 0.3, hostile);
     TestNms(1100, 3, 100, 0.7, hostile);
   }
-  TestNms(4100, 300, 1000, 0.5, true);  // several groups that one block begins with
+  TestNms(4100, 300, 1000, 0.5, true);
+  TestNms(4100, 2, 1000, 0.5, true);  // groups of more than a segment
 }
 
 void TestResize(int64_t height, int64_t width, int64_t new_height, int64_t new_width,

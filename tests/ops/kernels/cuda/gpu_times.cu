@@ -40,11 +40,25 @@ float Milliseconds(const std::function<const char*()>& launch) {
   return milliseconds / kTimes;
 }
 
-void Report(const char* what, float milliseconds, float difference, float tolerance) {
+// 10^9 bytes per second, read and written, of copies of 1 GB.
+float CopyBandwidth() {
+  constexpr int64_t kBytes = int64_t{1} << 30;
+  const DeviceArray<char> from(kBytes), to(kBytes);
+  return 2e-6f * kBytes / Milliseconds([&] {
+    Check(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, nullptr));
+    return static_cast<const char*>(nullptr);
+  });
+}
+
+// `bytes` is the least that is read and written: every input and every output once.
+void Report(const char* what, float milliseconds, float difference, float tolerance,
+            int64_t bytes) {
+  static const float bandwidth = CopyBandwidth();
   const bool good = difference <= tolerance;
   passed &= good;
-  std::printf("%-58s %8.3f ms, differs by %.1e%s\n", what, milliseconds, difference,
-              good ? "" : "  FAILED");
+  std::printf("%-58s %8.3f ms, %6.1f MB, %3.0f %% of a copy's %.0f GB/s, differs by %.1e%s\n", what,
+              milliseconds, 1e-6 * bytes, 1e-4 * bytes / milliseconds / bandwidth, bandwidth,
+              difference, good ? "" : "  FAILED");
 }
 
 // The share of elements that are not the same.
@@ -90,9 +104,10 @@ void TimeRoiAlign(const char* name, FloatType type, const RoiAlignShape& shape, 
   char what[100];
   std::snprintf(what, sizeof(what), "roi_align %s, boxes to %.0f px, sampling ratio %d", name,
                 longest, shape.sampling_ratio);
-  Report(what, forward, Difference(output.Values(), expected), tolerance);
+  const int64_t bytes = sizeof(T) * (features.size() + grad.size());
+  Report(what, forward, Difference(output.Values(), expected), tolerance, bytes);
   Report("  gradient", backward, Difference(gradient.Values(), expected_gradient),
-         10 * tolerance);
+         10 * tolerance, bytes);
 }
 
 void TimeRoiAligns() {
@@ -124,7 +139,7 @@ void TimeNms(const char* what, int64_t n, int groups, double threshold) {
   const NmsOrder order = OrderForNms(boxes.data(), scores.data(), ids.data(), n);
   SuppressGroups(order, boxes.data(), threshold, 0, static_cast<int64_t>(order.groups.size()),
                  expected.get());
-  Report(what, milliseconds, Unequal(keep.Values(), expected.get()), 0.0f);
+  Report(what, milliseconds, Unequal(keep.Values(), expected.get()), 0.0f, 25 * n);
 }
 
 void TimeResize() {
@@ -143,7 +158,8 @@ void TimeResize() {
   ResizeColumns(MakeResizeAxis(shape.height, shape.new_height), wide.data(),
                 shape.new_width * shape.channels, 0, shape.new_height, expected.data());
   Report("resize 1080 x 1920 to 750 x 1333", milliseconds,
-         Unequal(output.Values(), expected.data()), 0.0f);
+         Unequal(output.Values(), expected.data()), 0.0f,
+         static_cast<int64_t>(image.size() + expected.size()));
 }
 
 void TimePasteMasks() {
@@ -159,7 +175,7 @@ void TimePasteMasks() {
   const std::unique_ptr<bool[]> expected(new bool[total]);
   PasteMasks(masks.data(), boxes.data(), side, height, width, 0.5f, 0, n, expected.get());
   Report("paste 100 masks into 800 x 1216", milliseconds,
-         Unequal(output.Values(), expected.get()), 0.0f);
+         Unequal(output.Values(), expected.get()), 0.0f, total + 4 * n * side * side);
 }
 
 void TimeDecodeKeypoints() {
@@ -174,7 +190,7 @@ void TimeDecodeKeypoints() {
   std::vector<float> expected(4 * rows);
   DecodeKeypoints(heatmaps.data(), boxes.data(), side, keypoints, 0, rows, expected.data());
   Report("decode 17 keypoints of 100 boxes", milliseconds, Difference(output.Values(), expected),
-         1e-6f);
+         1e-6f, static_cast<int64_t>(4 * heatmaps.size()));
 }
 
 void TimeDeformConv() {
@@ -212,14 +228,20 @@ void TimeDeformConv() {
     convolution.InputGradient(i, dy.data(), expected_dx.data());
   for (int64_t i = 0; i < convolution.weight_tasks(); ++i)
     convolution.WeightGradient(i, dy.data(), expected_d_weight.data());
-  Report("deform_conv v2, 50 x 76 x 256, 3 x 3", forward, Difference(output.Values(), y), 1e-5f);
+  const int64_t bytes = sizeof(float) * (x.size() + offset.size() + mask.size() + weight.size());
+  const int64_t operations = 2 * s.positions() * s.kernel_size() * s.channels * s.out_channels;
+  std::printf("deform_conv: %.1f and %.1f TFLOP/s\n", 1e-9 * operations / forward,
+              2e-9 * operations / backward);
+  Report("deform_conv v2, 50 x 76 x 256, 3 x 3", forward, Difference(output.Values(), y), 1e-5f,
+         bytes + static_cast<int64_t>(sizeof(float) * y.size()));
   const float differences[] = {Difference(dx.Values(), expected_dx),
                                Difference(d_offset.Values(), expected_d_offset),
                                Difference(d_mask.Values(), expected_d_mask),
                                Difference(d_weight.Values(), expected_d_weight)};
   float worst = 0.0f;
   for (const float difference : differences) worst = std::fmax(worst, difference);
-  Report("  gradients", backward, worst, 1e-4f);
+  Report("  gradients", backward, worst, 1e-4f,
+         2 * bytes + static_cast<int64_t>(sizeof(float) * y.size()));
 }
 
 }  // namespace

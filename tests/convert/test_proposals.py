@@ -50,7 +50,7 @@ def test_names_of_an_image_file():
         ({"boxes": [BOXES[0][:, :3], BOXES[1]]}, "image 139"),
         ({"boxes": [[1, 2, 3, 4], BOXES[1]]}, "no array"),
         ({"bbox_mode": 4}, "bbox_mode"),
-        ({"bbox_mode": Path}, "refuses to load"),
+        ({"bbox_mode": Path}, "bbox_mode is a pathlib"),
     ],
 )
 def test_refused(tmp_path, change, words):

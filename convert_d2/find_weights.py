@@ -16,8 +16,10 @@ from tfdetect.errors import InputError
 RESAVE = "re-save it with PyTorch: torch.save(model.state_dict(), NEW_FILE)"
 
 # What trainers call the weights, the first before the others: Detectron2, Detectron, and the rest.
+# Whatever the names in the first few are, they are the weights; in others they have to look so.
+_CERTAIN = ("model", "blobs", "state_dict", "model_state_dict", "model_state", "model_weights")
 _CONTAINERS = (
-    *("model", "blobs", "state_dict", "model_state_dict", "model_state", "model_weights"),
+    *_CERTAIN,
     *("net", "network", "net_state_dict", "weights", "params", "parameters", "module", "detector"),
     *("student", "generator", "checkpoint", "best_model", "best_state_dict", "state"),
 )
@@ -80,6 +82,10 @@ def find_weights(source: str, root: Any) -> Weights:
     (_, container, chosen), *rest = candidates
     others = tuple(name for _, name, other in rest if name and _looks_like_weights(other))
     values = dict(_values(source, container, chosen))
+    if not values:
+        reasons = (x.reason for x in chosen.values() if isinstance(x, (Array, Placeholder)))
+        reason = next(filter(None, reasons), "there are none")
+        raise InputError(f"{source}: holds no arrays that can be read: {reason}")
     first = container.partition(".")[0]
     ignored = tuple(name for name in mapping if name not in ([first] if first else values))
     said = text(author) if isinstance(author, (str, bytes)) else None
@@ -88,7 +94,7 @@ def find_weights(source: str, root: Any) -> Weights:
 
 def _candidates(
     source: str, root: dict[str, Any]
-) -> Iterator[tuple[tuple[bool, int, int], str, dict[str, Any]]]:
+) -> Iterator[tuple[tuple[int, int, int], str, dict[str, Any]]]:
     """(rank, path, mapping) of every mapping that may be the weights; the lowest rank is taken."""
     ahead: deque[tuple[tuple[str, ...], dict[str, Any]]] = deque([((), root)])
     seen: set[int] = set()
@@ -108,11 +114,11 @@ def _candidates(
         known = _CONTAINERS.index(name) if name in _CONTAINERS else len(_CONTAINERS)
         arrays = any(map(_is_array, mapping.values()))
         weights = _looks_like_weights(mapping)
-        if path and (weights or (name in _CONTAINERS and (arrays or (mapping and not inner)))):
-            yield (average, known, len(path)), ".".join(path), mapping
+        if path and (weights or (name in _CERTAIN and (arrays or (mapping and not inner)))):
+            yield (int(average), known, len(path)), ".".join(path), mapping
         elif not path and arrays:
             # After containers of known names; without names of weights, after all.
-            yield (not weights, len(_CONTAINERS), 0), "", mapping
+            yield (0 if weights else 2, len(_CONTAINERS), 0), "", mapping
 
 
 def _looks_like_weights(mapping: dict[str, Any]) -> bool:
@@ -129,18 +135,20 @@ def _is_array(value: Any) -> bool:
 def _values(
     source: str, container: str, mapping: dict[str, Any]
 ) -> Iterator[tuple[str, Array | Tensor]]:
-    """The arrays of the container, in which everything but a few known extras has to be one."""
+    """The arrays of the container.
+
+    Everything in it has to be one but numbers and a few extras; at the top, everything whose name
+    is that of a weight.
+    """
     for name, value in mapping.items():
-        if isinstance(value, (Array, Tensor)):
-            if isinstance(value, Array) and value.reason:
-                raise InputError(f"{source}: {name}: {value.reason}")
+        reason = value.reason if isinstance(value, (Array, Placeholder)) else None
+        if isinstance(value, (Array, Tensor)) and not reason:
             yield name, value
             continue
         where = f"{container}.{name}" if container else name
-        if isinstance(value, Placeholder) and value.reason:
-            raise InputError(f"{source}: {where} cannot be read: {value.reason}")
-        # Numbers beside the arrays; torch's modules store what is no tensor as _extra_state. At
-        # the top there is anything.
+        if reason and (container or re.search("[./]", name) or _WEIGHT.fullmatch(name)):
+            raise InputError(f"{source}: {where} cannot be read: {reason}")
+        # (torch's modules store what is no tensor as _extra_state.)
         extra = name.endswith(("_extra_state", "_metadata"))
         if container and not extra and not isinstance(value, (int, float, type(None))):
             raise InputError(

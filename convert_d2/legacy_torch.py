@@ -60,13 +60,13 @@ def read_legacy_torch(
         if storage.key not in read:
             start = starts.get(storage.key, size)
             data = content[start : start + storage.nbytes]
-            if len(data) != storage.nbytes:
-                raise InputError(
-                    f"{source}: cut short or damaged (storage {storage.key[:40]}); download or "
-                    "save it again"
-                )
             progress(len(data))
             read[storage.key] = data
+        if len(read[storage.key]) != storage.nbytes:
+            raise InputError(
+                f"{source}: cut short or damaged (storage {storage.key[:40]}); download or save it "
+                "again"
+            )
         return read[storage.key]
 
     return root, read_storage

@@ -37,7 +37,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r".*\.pb", f"is a graph of TensorFlow, which is not read; {_GIVE}"),
     (r".*\.weights", f"is perhaps darknet's, which is not read; {_GIVE}"),
 )
-_PROTOCOL_0 = re.compile(rb"\([dl]p?\d|[}\]]q.\(|c[\w.]+\n\w+\n", re.DOTALL)
+_PROTOCOL_0 = re.compile(rb"\([dl]p?\d|[}\]]q.|c[\w.]+\n\w+\n", re.DOTALL)
 
 
 def describe_file(path: Path, head: bytes, tail: bytes) -> str:

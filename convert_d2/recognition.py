@@ -186,7 +186,7 @@ def describe_place(container: str, others: Iterable[str], found: Recognition) ->
     if found.prefix:
         yield f"'{found.prefix}' before the names is left out"
         if found.outside:
-            yield f"{found.outside} arrays whose names do not begin so are left out"
+            yield f"what does not begin so is left out ({found.outside} arrays)"
     if others:
         taken = f"{found.prefix}*" if found.others and found.prefix else container or "the top"
         yield (

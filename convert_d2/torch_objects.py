@@ -122,6 +122,8 @@ def _size(args: tuple, budget: Budget) -> tuple[int, ...]:
 def _tensor_v2(args: tuple, budget: Budget) -> Tensor:
     """`torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)`."""
     content, offset, size, stride = args[:4]
+    if len(args) > 6 and isinstance(args[6], dict) and any(args[6].values()):
+        raise Malformed("has a lazily negated or conjugated tensor; save its resolve_neg()")
     dtype = content.dtype if isinstance(content, Storage) else None
     return _tensor(content, offset, size, stride, dtype)
 

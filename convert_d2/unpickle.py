@@ -185,9 +185,7 @@ class _Machine:
         except Malformed as error:
             value = Placeholder("storage", reason=str(error))
         if isinstance(value, Storage):
-            known = self.storages.setdefault(value.key, value)
-            if known.nbytes != value.nbytes:
-                value = Placeholder("storage", reason="has a storage of two sizes; save it again")
+            self.storages.setdefault(value.key, value)
         self.stack.append(value)
 
 

@@ -45,9 +45,9 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
         InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
             model.
     """
-    initialize(model, cfg, seed)
     weights = cfg.MODEL.WEIGHTS
     if not weights:
+        initialize(model, cfg, seed)
         _logger.info("MODEL.WEIGHTS is empty: training from scratch")
         return
     if "://" in weights:
@@ -58,10 +58,12 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
     names = [named.name for named in named_variables(model)]
     if Path(weights).is_dir():
         _, source, _ = load_model(weights)
+        initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}
         _assign(model, found, weights, own_layout=True)
         return
     arrays = _read(weights)
+    initialize(model, cfg, seed)
     matches = dict(_match(names, arrays))
     unused = sorted(set(arrays) - set(matches.values()))
     if unused:

@@ -91,8 +91,8 @@ def _meta_architecture(names: set[str]) -> str:
         return "PanopticFPN" if _has(names, "sem_seg_head.") else "GeneralizedRCNN"
     if _has(names, "sem_seg_head."):
         return "SemanticSegmentor"
-    if not _has(names, "proposal_generator."):
-        raise KeyError("proposal_generator.rpn_head.conv.weight")
+    if "proposal_generator.rpn_head.objectness_logits.weight" not in names:
+        raise KeyError("proposal_generator.rpn_head.objectness_logits.weight")
     return "ProposalNetwork"
 
 

@@ -24,7 +24,10 @@ _CONTAINERS = (
     *("student", "generator", "checkpoint", "best_model", "best_state_dict", "state"),
 )
 # Averages of the weights over the training, which come after the weights themselves.
-_AVERAGE = re.compile(r"ema|swa|averag|shadow|teacher|momentum_(model|encoder)", re.IGNORECASE)
+AVERAGE = re.compile(
+    r"(?:^|[^a-z])ema(?:[^a-z]|$)|Ema|EMA|(?:^|[^a-z])swa(?:[^a-z]|$)|SWA"
+    r"|[aA]verag|[sS]hadow|[tT]eacher|[mM]omentum"
+)
 _NOT_WEIGHTS = re.compile(
     r"optim|sched|scaler|momentum_buffer|rng|metric|history|callback|loop|hyper|criterion|loss",
     re.IGNORECASE,
@@ -110,7 +113,7 @@ def _candidates(
                     inner[key] = found
                 seen.add(id(value))
         ahead += [((*path, key), value) for key, value in inner.items()]
-        average = any(_AVERAGE.search(part) for part in path)
+        average = any(AVERAGE.search(part) for part in path)
         known = _CONTAINERS.index(name) if name in _CONTAINERS else len(_CONTAINERS)
         arrays = any(map(_is_array, mapping.values()))
         weights = _looks_like_weights(mapping)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from yacs.config import CfgNode
 
 from convert_d2.architecture import architecture, fits
 from convert_d2.lineages import (
@@ -83,22 +85,33 @@ def _made_config(lineage: Lineage, arrays: Mapping[str, np.ndarray], source: str
 
 def fitting_configs(found: Mapping[str, Any]) -> list[str]:
     """The configurations in configs/, such as "COCO-Detection/retinanet_R_50_FPN_1x", whose models
-    have the names and shapes that `architecture` found."""
-    paths = sorted(CONFIGS.glob("*/*.yaml"))
-    return [
-        path.relative_to(CONFIGS).with_suffix("").as_posix()
-        for path in paths
-        if not path.name.startswith("Base-") and fits(load_config(path), found)
-    ]
+    have the layers that `architecture` found."""
+    if not _knows_backbone(found):
+        return []
+    return [name for name, cfg in _configs().items() if fits(cfg, found)]
+
+
+@functools.cache
+def _configs() -> dict[str, CfgNode]:
+    """The configurations in configs/ that are of a model; they may not be changed."""
+    return {
+        path.relative_to(CONFIGS).with_suffix("").as_posix(): load_config(path)
+        for path in sorted(CONFIGS.glob("*/*.yaml"))
+        if not path.name.startswith("Base-")
+    }
+
+
+def _knows_backbone(found: Mapping[str, Any]) -> bool:
+    return "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
 
 
 def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     kind = found["MODEL.META_ARCHITECTURE"]
-    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "ResNet"
+    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "a backbone that is not known"
     if "MODEL.RESNETS.DEPTH" in found:
         groups = found.get("MODEL.RESNETS.NUM_GROUPS", 1)
         backbone = f"{'ResNeXt' if groups > 1 else 'ResNet'}-{found['MODEL.RESNETS.DEPTH']}"
-    if "MODEL.FPN.NORM" in found:
+    if "MODEL.FPN.NORM" in found and _knows_backbone(found):
         backbone += "-FPN"
     parts = [kind, backbone]
     if "MODEL.ROI_HEADS.NAME" in found:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from convert_d2 import detectron, maskrcnn_benchmark, tensorpack, torchvision
+from convert_d2.find_weights import AVERAGE
 
 Value = TypeVar("Value")
 
@@ -89,9 +90,6 @@ _BACKBONES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Detectron2 (a backbone)", ("stem.conv.weight", "s1.b1.f.a.weight")),
     ("a vision transformer (a backbone)", ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
 )
-
-# Averages of the weights over the training.
-_AVERAGE = re.compile(r"ema|swa|averag|shadow|teacher|momentum|target", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ def _recognition(
 
 
 def _rank(prefix: str) -> tuple[bool, int, str]:
-    return bool(_AVERAGE.search(prefix)), prefix.count("."), prefix
+    return bool(AVERAGE.search(prefix)), prefix.count("."), prefix
 
 
 def describe_place(container: str, others: Iterable[str], found: Recognition) -> Iterator[str]:

@@ -29,6 +29,9 @@ _DETECTRON2 = re.compile(
     r"|sem_seg_head\.|head\.(?:cls_subnet|bbox_subnet|cls_score|bbox_pred)\.)"
 )
 
+# What a model of Detectron2's begins with; parts within parts are no wrapped models.
+_PARTS = ("backbone.", "proposal_generator.", "roi_heads.", "sem_seg_head.", "head.")
+
 # Models that are certain from their names, and are not converted. The first that fits is meant.
 _NOT_CONVERTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -139,7 +142,8 @@ def recognize(names: Iterable[str]) -> Recognition:
             return _recognition(None, description, prefixes, names, converted=False)
     if any(_YOLO.fullmatch(name) for name in names) and _prefixes(names, ("model.0.conv.weight",)):
         return _recognition(None, "a YOLO of Ultralytics or a relative", {""}, names, False)
-    prefixes = {match[1] for name in names if (match := _DETECTRON2.match(name))}
+    matches = (_DETECTRON2.match(name) for name in names)
+    prefixes = {match[1] for match in matches if match and not match[1].startswith(_PARTS)}
     if prefixes:
         return _recognition("Detectron2", "Detectron2", prefixes, names)
     for description, markers in _BACKBONES:
@@ -182,7 +186,7 @@ def describe_place(container: str, others: Iterable[str], found: Recognition) ->
     if container not in ("", "model", "blobs"):
         yield f"the weights are those under '{container}'"
     if found.prefix:
-        yield f"'{found.prefix}' before the names is left out"
+        yield f"'{found.prefix[:100]}' before the names is left out"
         if found.outside:
             yield f"what does not begin so is left out ({found.outside} arrays)"
     if others:

@@ -135,6 +135,13 @@ def test_two_prefixes():
     assert_taken(found.select(arrays))
 
 
+def test_parts_within_parts_are_no_wrapped_models():
+    arrays = ARRAYS | {"backbone.adapter.head.cls_score.weight": np.ones(2, np.float32)}
+    found = recognize(arrays)
+    assert (found.prefix, found.others) == ("", ())
+    assert_taken(found.select(arrays), arrays)
+
+
 def module_of(state):
     """torch.nn.Modules that have this state dict, as they are pickled."""
     here, below = {}, {}

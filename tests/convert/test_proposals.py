@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import pickle
 from pathlib import Path
 
@@ -35,6 +36,22 @@ def test_keys_of_detectron_and_boxes_with_width_and_height(tmp_path):
     old = {"indexes": np.array([7]), "scores": LOGITS[:1], "boxes": BOXES[:1], "bbox_mode": 1}
     proposals = read_proposals(write(tmp_path / "p.pkl", old))
     np.testing.assert_array_equal(proposals.find(["7"])[0], [1, 2, 31, 42])
+
+
+class BoxMode(enum.IntEnum):
+    XYXY_ABS = 0
+    XYWH_ABS = 1
+
+
+def test_mode_as_detectron2s_enumeration(tmp_path):
+    """Read as the number that it has; nothing of the class is loaded."""
+    modes = (1, BoxMode.XYWH_ABS)
+    number, enumeration = (
+        read_proposals(write(tmp_path / "p.pkl", CONTENT | {"bbox_mode": mode})).boxes
+        for mode in modes
+    )
+    for name, boxes in number.items():
+        np.testing.assert_array_equal(enumeration[name], boxes)
 
 
 def test_names_of_an_image_file():

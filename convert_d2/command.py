@@ -112,8 +112,11 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
             f"--config-file: {args.weights} is {lineage.name}'s, whose weights and rules settle "
             "the configuration; leave it out, and change single keys with --opts"
         )
-    arrays = to_detectron2(lineage, arrays, args.weights)
-    cfg = make_config(lineage, arrays, args.opts, args.weights)
+    source = args.weights
+    if found.prefix:
+        source += f" (without the '{found.prefix[:100]}' before its names)"
+    arrays = to_detectron2(lineage, arrays, source)
+    cfg = make_config(lineage, arrays, args.opts, source)
     return dataclasses.replace(checkpoint, arrays=arrays), cfg, remarks
 
 

@@ -398,3 +398,10 @@ def test_torchvision_under_data_parallel(tmp_path, capsys):
     assert "'module.' before the names is left out" in lines
     main(["--weights", str(weights), "--output", str(tmp_path / "m"), *SMALL_INPUT])
     assert "'module.' before the names is left out" in capsys.readouterr().err
+    # And where the conversion ends in an error.
+    del arrays["roi_heads.box_predictor.bbox_pred.weight"]
+    write_pth(weights, {f"module.{name}": x for name, x in arrays.items()})
+    with pytest.raises(
+        InputError, match=r"without the 'module\.' before its names\): looks like t"
+    ):
+        main(["--weights", str(weights), "--output", str(tmp_path / "n")])

@@ -19,6 +19,9 @@ def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     Args:
         shapes: of the arrays in PyTorch's layout, by Detectron2's names.
 
+    Raises:
+        KeyError: they are of no detector of Detectron2's.
+
     Returns:
         Key with dots -> value. What shapes do not tell (strides, thresholds, the pooler) is not in
         it. Batch norms that count their batches are "BN", others "FrozenBN".
@@ -86,7 +89,11 @@ def _meta_architecture(names: set[str]) -> str:
         return "RetinaNet"
     if _has(names, "roi_heads."):
         return "PanopticFPN" if _has(names, "sem_seg_head.") else "GeneralizedRCNN"
-    return "SemanticSegmentor" if _has(names, "sem_seg_head.") else "ProposalNetwork"
+    if _has(names, "sem_seg_head."):
+        return "SemanticSegmentor"
+    if "proposal_generator.rpn_head.objectness_logits.weight" not in names:
+        raise KeyError("proposal_generator.rpn_head.objectness_logits.weight")
+    return "ProposalNetwork"
 
 
 def _backbone(names: set[str], fpn: bool) -> str:

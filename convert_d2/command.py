@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from yacs.config import CfgNode
 from convert_d2.inspection import describe
 from convert_d2.lineages import (
     DETECTRON2,
-    find_lineage,
+    lineage_of,
     make_config,
     to_detectron2,
     torchvision_names,
 )
 from convert_d2.reader import Checkpoint, read_checkpoint
+from convert_d2.recognition import Recognition, describe_place, not_converted, recognize
 from convert_d2.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.config import load_config
 from tfdetect.data import catalog
@@ -37,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(args.inspect))
         return 0
     output = Path(args.output)
-    checkpoint, cfg = _load(args)
+    checkpoint, cfg, remarks = _load(args)
     if args.format == "tensorpack":
-        return _write_tensorpack(output, checkpoint, cfg)
+        _write_tensorpack(output, checkpoint, cfg)
+        _say(args.weights, remarks)
+        return 0
     names = _choose_names(cfg, args.metadata)
 
     import_tensorflow()
@@ -65,10 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{output}: {variables} variables, {metadata['counts']['parameters']:,} parameters, "
         f"{_count_classes(names)}"
     )
+    _say(args.weights, remarks)
     return 0
 
 
-def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> int:
+def _say(weights: str, remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        print(f"note: {weights}: {remark}", file=sys.stderr)
+
+
+def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> None:
     """Write tensorpack's `.npz`, and print the options that its `--config` wants with it."""
     options = tensorpack_config(cfg)
     if output.suffix != ".npz":
@@ -78,39 +87,59 @@ def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> int
     np.savez_compressed(content, **arrays)
     write_bytes_atomically(output, content.getvalue())
     print(" ".join(f"'{key}={value}'".replace(" ", "") for key, value in options))
-    return 0
 
 
-def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode]:
-    """Read the configuration and the weights, the latter as a state dict of Detectron2.
+def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
+    """Read the configuration and the weights, the latter as a state dict of Detectron2; and what
+    is to be said of where in the file they were.
 
     A configuration that cannot be used is said before minutes of reading.
     """
     cfg = load_config(args.config_file, args.opts) if args.config_file else None
     checkpoint = read_checkpoint(args.weights)
-    lineage = find_lineage(checkpoint.arrays)
+    found = recognize(checkpoint.arrays)
+    remarks = [*describe_place(checkpoint.container, checkpoint.others, found)]
+    arrays = found.select(checkpoint.arrays)
+    lineage = lineage_of(found.library)
+    if not found.converted:
+        raise InputError(f"{args.weights}: {not_converted(found)}")
     if lineage is DETECTRON2:
         if cfg is None:
-            raise InputError(
-                f"{args.weights}: is Detectron2's; give its YAML with --config-file (--inspect "
-                "names those that fit)"
-            )
-        return checkpoint, cfg
+            raise InputError(f"{args.weights}: {_no_configuration(found, arrays)}")
+        return dataclasses.replace(checkpoint, arrays=arrays), cfg, remarks
     if cfg is not None:
         raise InputError(
             f"--config-file: {args.weights} is {lineage.name}'s, whose weights and rules settle "
             "the configuration; leave it out, and change single keys with --opts"
         )
-    arrays = to_detectron2(lineage, checkpoint.arrays, args.weights)
-    cfg = make_config(lineage, arrays, args.opts, args.weights)
-    return dataclasses.replace(checkpoint, arrays=arrays), cfg
+    source = args.weights
+    if found.prefix:
+        source += f" (without the '{found.prefix[:100]}' before its names)"
+    arrays = to_detectron2(lineage, arrays, source)
+    cfg = make_config(lineage, arrays, args.opts, source)
+    return dataclasses.replace(checkpoint, arrays=arrays), cfg, remarks
+
+
+def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
+    """Why a configuration has to be given, or that none would help."""
+    if found.library:
+        return "is Detectron2's; give its YAML with --config-file (--inspect names those that fit)"
+    if found.description != "unknown":
+        return (
+            f"is no detector: {found.description}; give the file of a whole model (a backbone is "
+            "for train.py, as MODEL.WEIGHTS)"
+        )
+    return (
+        f"has the names of no library that is known (such as {', '.join(list(names)[:3])[:120]}); "
+        "if Detectron2 wrote it, give its YAML with --config-file"
+    )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="convert_d2.py",
-        description="Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark or "
-        "Detectron to a model directory for predict.py.",
+        description="Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark, "
+        "Detectron or tensorpack to a model directory for predict.py.",
     )
     parser.add_argument(
         "--inspect",
@@ -133,8 +162,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="the .pkl of the zoo or the .pth of training; also a .pth of torchvision or "
-        "maskrcnn-benchmark, or a .pkl of Detectron",
+        help="the .pkl of the zoo or the .pth or .safetensors of training; also a .pth of "
+        "torchvision or maskrcnn-benchmark, a .pkl of Detectron, or an .npz of tensorpack",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="the model directory to write (with tensorpack, the .npz)"

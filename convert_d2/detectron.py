@@ -5,18 +5,16 @@ They mean what maskrcnn-benchmark's do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from convert_d2.caffe2_names import rename_caffe2
 from convert_d2.renaming import Rule, background_last, numbered, rename, without_epsilon
 
-
-def is_detectron(names: Iterable[str]) -> bool:
-    """Whether arrays of these names are a detector of Detectron."""
-    names = set(names)
-    return {"conv1_w", "cls_score_w"} <= names or {"conv1_w", "conv_rpn_w"} <= names
+# Names that a detector of Detectron has, and no other library's; the second of an RPN alone.
+MARKERS = ("conv1_w", "cls_score_w")
+RPN_MARKERS = ("conv1_w", "conv_rpn_w")
 
 
 def from_detectron(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from yacs.config import CfgNode
 
 from convert_d2.architecture import architecture, fits
-from convert_d2.lineages import CONFIGS, DETECTRON2, describe_source, find_lineage, to_detectron2
+from convert_d2.lineages import (
+    CONFIGS,
+    DETECTRON2,
+    Lineage,
+    lineage_of,
+    make_config,
+    to_detectron2,
+)
 from convert_d2.reader import read_checkpoint
+from convert_d2.recognition import Recognition, describe_place, recognize
 from tfdetect.config import load_config
+from tfdetect.errors import InputError
 
 
 def describe(path: str | Path) -> str:
@@ -21,53 +33,85 @@ def describe(path: str | Path) -> str:
         InputError: the file is no checkpoint that can be read.
     """
     checkpoint = read_checkpoint(path)
-    lineage = find_lineage(checkpoint.arrays)
-    source = describe_source(checkpoint.arrays)
+    recognition = recognize(checkpoint.arrays)
+    taken = recognition.select(checkpoint.arrays)
     lines = {"file": f"{checkpoint.source} ({checkpoint.format}), sha256 {checkpoint.sha256}"}
-    lines["lineage"] = source + (f", by {checkpoint.author!r}" if checkpoint.author else "")
-    arrays = to_detectron2(lineage, checkpoint.arrays, checkpoint.source)
-    try:
-        found = architecture({name: array.shape for name, array in arrays.items()})
-    except (KeyError, IndexError, ValueError, ZeroDivisionError):
-        found = {}
-    has_heads = any(
-        "predictor." in name or "rpn_head." in name or ".cls_score." in name for name in arrays
-    )
-    if found and has_heads:
+    author = f", by {checkpoint.author!r}" if checkpoint.author else ""
+    lines["lineage"] = recognition.description + author
+    remarks = describe_place(checkpoint.container, checkpoint.others, recognition)
+    if place := "; ".join(remarks):
+        lines["weights"] = place
+    lineage = lineage_of(recognition.library)
+    arrays = to_detectron2(lineage, taken, checkpoint.source)
+    found: dict[str, Any] = {}
+    if recognition.library:
+        with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
+            found = architecture({name: array.shape for name, array in arrays.items()})
+    if found:
         lines |= _of_model(found)
     else:
-        lines["architecture"] = "no detector (a backbone, or a model that is not known)"
-    parameters = sum(
-        array.size for name, array in checkpoint.arrays.items() if not _is_counter(name, array)
-    )
-    lines["parameters"] = f"{parameters:,} in {len(checkpoint.arrays)} arrays"
-    if found and has_heads and lineage is DETECTRON2:
+        lines["architecture"] = _no_architecture(recognition)
+    parameters = sum(array.size for name, array in taken.items() if not _is_counter(name, array))
+    lines["parameters"] = f"{parameters:,} in {len(taken)} arrays"
+    if found and lineage is DETECTRON2:
         names = fitting_configs(found)
-        lines["configs"] = ", ".join(names) or "none of configs/ fits; give that of its training"
+        lines["configs"] = (
+            f"{', '.join(names)} (have these layers; converting compares every array)"
+            if names
+            else "none of configs/ fits; give that of its training"
+        )
     elif lineage is not DETECTRON2:
-        lines["configs"] = "none is needed: convert_d2.py makes it from the file"
+        lines["configs"] = _made_config(lineage, arrays, checkpoint.source)
     width = max(map(len, lines)) + 2
     return "\n".join(f"{key + ':':<{width}}{value}" for key, value in lines.items())
 
 
+def _no_architecture(recognition: Recognition) -> str:
+    if not recognition.converted:
+        return "none that this project has"
+    if recognition.library:
+        return f"not known: parts of a detector of {recognition.library} are missing, or it is none"
+    return "no detector (a backbone, or a model that is not known)"
+
+
+def _made_config(lineage: Lineage, arrays: Mapping[str, np.ndarray], source: str) -> str:
+    """Whether a configuration can be made from the file, which is tried."""
+    try:
+        make_config(lineage, arrays, [], source)
+    except InputError as error:
+        return f"none can be made: {error}"
+    return "none is needed: convert_d2.py makes it from the file, and compares every array"
+
+
 def fitting_configs(found: Mapping[str, Any]) -> list[str]:
     """The configurations in configs/, such as "COCO-Detection/retinanet_R_50_FPN_1x", whose models
-    have the names and shapes that `architecture` found."""
-    paths = sorted(CONFIGS.glob("*/*.yaml"))
-    return [
-        path.relative_to(CONFIGS).with_suffix("").as_posix()
-        for path in paths
-        if not path.name.startswith("Base-") and fits(load_config(path), found)
-    ]
+    have the layers that `architecture` found."""
+    if not _knows_backbone(found):
+        return []
+    return [name for name, cfg in _configs().items() if fits(cfg, found)]
+
+
+@functools.cache
+def _configs() -> dict[str, CfgNode]:
+    """The configurations in configs/ that are of a model; they may not be changed."""
+    return {
+        path.relative_to(CONFIGS).with_suffix("").as_posix(): load_config(path)
+        for path in sorted(CONFIGS.glob("*/*.yaml"))
+        if not path.name.startswith("Base-")
+    }
+
+
+def _knows_backbone(found: Mapping[str, Any]) -> bool:
+    return "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
 
 
 def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     kind = found["MODEL.META_ARCHITECTURE"]
-    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "ResNet"
+    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "a backbone that is not known"
     if "MODEL.RESNETS.DEPTH" in found:
         groups = found.get("MODEL.RESNETS.NUM_GROUPS", 1)
         backbone = f"{'ResNeXt' if groups > 1 else 'ResNet'}-{found['MODEL.RESNETS.DEPTH']}"
-    if "MODEL.FPN.NORM" in found:
+    if "MODEL.FPN.NORM" in found and _knows_backbone(found):
         backbone += "-FPN"
     parts = [kind, backbone]
     if "MODEL.ROI_HEADS.NAME" in found:

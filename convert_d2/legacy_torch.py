@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from convert_d2.objects import Storage, Tensor
+from convert_d2.torch_objects import Storage
 from convert_d2.unpickle import unpickle
 from tfdetect.errors import InputError
 
@@ -27,7 +27,7 @@ def read_legacy_torch(
         progress: is told how many bytes were read.
 
     Returns:
-        What was saved, and a function that reads the bytes of one storage.
+        What was saved, and a function that reads the bytes of one storage, once.
 
     Raises:
         InputError: the file is damaged, of another version or another machine's.
@@ -39,14 +39,14 @@ def read_legacy_torch(
         raise InputError(f"{source}: is in an unknown form of torch's; save it with a newer one")
     if machine.get("little_endian") is not True:
         raise InputError(f"{source}: was written on a big-endian machine; re-save it on another")
-    root = unpickle(content, source, size)
+    known: dict[str, Storage] = {}
+    root = unpickle(content, source, size, known)
     keys = unpickle(content, source, size)
-    known = {tensor.storage.key: tensor.storage for tensor in _tensors(root)}
     starts: dict[str, int] = {}
     position = content.tell()
     for key in keys if isinstance(keys, list) else []:
-        # An item's size stands with the tensors; a storage that no tensor uses ends the search.
-        if key not in known or position + 8 > size:
+        # An item's size stands with the tensors; a storage of an unknown kind ends the search.
+        if not isinstance(key, str) or key not in known or position + 8 > size:
             break
         (items,) = struct.unpack_from("<q", content, position)
         if items != known[key].numel:
@@ -54,27 +54,19 @@ def read_legacy_torch(
         starts[key] = position + 8
         position += 8 + known[key].nbytes
 
+    read: dict[str, bytes] = {}
+
     def read_storage(storage: Storage) -> bytes:
-        start = starts.get(storage.key, size)
-        data = content[start : start + storage.nbytes]
-        if len(data) != storage.nbytes:
+        if storage.key not in read:
+            start = starts.get(storage.key, size)
+            data = content[start : start + storage.nbytes]
+            progress(len(data))
+            read[storage.key] = data
+        if len(read[storage.key]) != storage.nbytes:
             raise InputError(
                 f"{source}: cut short or damaged (storage {storage.key[:40]}); download or save it "
                 "again"
             )
-        progress(len(data))
-        return data
+        return read[storage.key]
 
     return root, read_storage
-
-
-def _tensors(root: Any) -> Iterator[Tensor]:
-    """Every tensor in nested containers; what refers to itself is looked into once."""
-    seen, ahead = set(), [root]
-    while ahead:
-        value = ahead.pop()
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))
-            ahead += value.values() if isinstance(value, dict) else value

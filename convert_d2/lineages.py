@@ -12,20 +12,11 @@ import numpy as np
 from yacs.config import CfgNode
 
 from convert_d2.architecture import architecture
-from convert_d2.caffe2_names import is_caffe2
-from convert_d2.detectron import from_detectron, is_detectron
-from convert_d2.maskrcnn_benchmark import (
-    from_maskrcnn_benchmark,
-    is_maskrcnn_benchmark,
-    maskrcnn_benchmark_options,
-)
-from convert_d2.tensorpack import (
-    from_tensorpack,
-    is_tensorpack,
-    tensorpack_architecture,
-    tensorpack_options,
-)
-from convert_d2.torchvision import from_torchvision, is_torchvision, torchvision_options
+from convert_d2.detectron import from_detectron
+from convert_d2.maskrcnn_benchmark import from_maskrcnn_benchmark, maskrcnn_benchmark_options
+from convert_d2.recognition import recognize
+from convert_d2.tensorpack import from_tensorpack, tensorpack_architecture, tensorpack_options
+from convert_d2.torchvision import from_torchvision, torchvision_options
 from tfdetect.config import load_config
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
@@ -42,14 +33,13 @@ class Lineage:
 
     Attributes:
         name: what it is called.
-        recognize: whether arrays of these names are a detector of the library.
-        to_detectron2: its arrays, in its own layout, as Detectron2's state dict.
+        to_detectron2: its arrays, in its own layout and without what stands before their names,
+            as Detectron2's state dict.
         options: keys and values of its configuration, beside what `architecture` finds in its
             arrays and given that; None for Detectron2, whose own YAML has to be given.
     """
 
     name: str
-    recognize: Callable[[Iterable[str]], bool]
     to_detectron2: Callable[[Arrays], dict[str, np.ndarray]] = dict
     options: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
@@ -60,43 +50,23 @@ def _from_tensorpack(arrays: Arrays) -> dict[str, np.ndarray]:
     return from_tensorpack(arrays, load_config(_base(layers), _as_options(layers)))
 
 
-_PARTS = ("backbone.", "proposal_generator.", "roi_heads.", "sem_seg_head.", "head.")
-DETECTRON2 = Lineage("Detectron2", lambda names: any(name.startswith(_PARTS) for name in names))
+DETECTRON2 = Lineage("Detectron2")
 _OTHERS = (
-    Lineage("torchvision", is_torchvision, from_torchvision, torchvision_options),
-    Lineage(
-        "maskrcnn-benchmark",
-        is_maskrcnn_benchmark,
-        from_maskrcnn_benchmark,
-        maskrcnn_benchmark_options,
-    ),
-    Lineage("Detectron", is_detectron, from_detectron, maskrcnn_benchmark_options),
-    Lineage(
-        "tensorpack",
-        lambda names: is_tensorpack(name.removesuffix(":0") for name in names),
-        _from_tensorpack,
-        tensorpack_options,
-    ),
+    Lineage("torchvision", from_torchvision, torchvision_options),
+    Lineage("maskrcnn-benchmark", from_maskrcnn_benchmark, maskrcnn_benchmark_options),
+    Lineage("Detectron", from_detectron, maskrcnn_benchmark_options),
+    Lineage("tensorpack", _from_tensorpack, tensorpack_options),
 )
 
 
 def find_lineage(names: Iterable[str]) -> Lineage:
     """The library that arrays of these names are of; Detectron2 where nothing else fits."""
-    names = list(names)
-    return next((lineage for lineage in _OTHERS if lineage.recognize(names)), DETECTRON2)
+    return lineage_of(recognize(names).library)
 
 
-def describe_source(names: Iterable[str]) -> str:
-    """The library by name, for a person; a bare backbone is called that."""
-    names = list(names)
-    lineage = find_lineage(names)
-    if lineage.recognize(names):
-        return lineage.name
-    if is_caffe2(names):
-        return "Caffe2 (a backbone)"
-    if "layer1.0.conv1.weight" in names:
-        return "torchvision (a backbone)"
-    return "Detectron2 (a backbone)" if "stem.conv1.weight" in names else "unknown"
+def lineage_of(library: str | None) -> Lineage:
+    """The library of this name; Detectron2 for None, whose arrays keep their names."""
+    return next((lineage for lineage in _OTHERS if lineage.name == library), DETECTRON2)
 
 
 def to_detectron2(lineage: Lineage, arrays: Arrays, source: str) -> dict[str, np.ndarray]:

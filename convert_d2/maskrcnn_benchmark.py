@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,8 @@ from convert_d2.renaming import (
     without_epsilon,
 )
 
-
-def is_maskrcnn_benchmark(names: Iterable[str]) -> bool:
-    """Whether arrays of these names are a detector of maskrcnn-benchmark."""
-    return {
-        "backbone.body.stem.conv1.weight",
-        "rpn.head.cls_logits.weight",
-    } <= {name.removeprefix("module.") for name in names}
+# Names that a detector of maskrcnn-benchmark has, and no other library's.
+MARKERS = ("backbone.body.stem.conv1.weight", "rpn.head.cls_logits.weight")
 
 
 def maskrcnn_benchmark_options(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +40,6 @@ def from_maskrcnn_benchmark(arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
     Its frozen norms have no epsilon. In C4 models the mask head's res5 is the box head's, under a
     second name; it is loaded after the other, so that it counts.
     """
-    arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     fpn = "backbone.fpn.fpn_inner1.weight" in arrays
     arrays = {name: array for name, array in arrays.items() if "anchor_generator" not in name}
     return without_epsilon(background_last(rename(arrays, _rules(fpn))))

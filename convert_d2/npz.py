@@ -14,6 +14,8 @@ from tfdetect.errors import InputError
 
 # Weights hardly shrink when they are compressed; a file that claims more is made to fill memory.
 _MOST_COMPRESSION = 32
+_MOST_COMPRESSION_OF_LARGE = 4  # from a gigabyte on
+_LARGE = 1 << 30
 
 
 def is_npz(archive: zipfile.ZipFile) -> bool:
@@ -38,7 +40,8 @@ def read_npz(
         zipfile.BadZipFile, ValueError: it is damaged.
     """
     entries = archive.infolist()
-    if sum(entry.file_size for entry in entries) > _MOST_COMPRESSION * size:
+    most = min(_MOST_COMPRESSION * size, max(_MOST_COMPRESSION_OF_LARGE * size, _LARGE))
+    if sum(entry.file_size for entry in entries) > most:
         raise InputError(f"{source}: its entries claim far more bytes than the file has")
     arrays = {}
     for entry in entries:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from convert_d2.objects import Array
+from convert_d2.numpy_objects import Array
+from convert_d2.objects import Placeholder, type_name
 from convert_d2.unpickle import unpickle
 from tfdetect.errors import InputError
 
@@ -82,8 +83,11 @@ def read_proposals(path: str | os.PathLike[str]) -> ProposalFile:
             "one of each for every image is expected"
         )
     mode = content.get("bbox_mode", _XYXY_ABS)
-    if mode not in (_XYXY_ABS, _XYWH_ABS):
-        raise InputError(f"{path}: bbox_mode is {mode!r}; 0 (XYXY) and 1 (XYWH) are supported")
+    if isinstance(mode, Placeholder) and len(mode.args) == 1:  # the enumeration BoxMode
+        (mode,) = mode.args
+    if not isinstance(mode, int) or mode not in (_XYXY_ABS, _XYWH_ABS):
+        shown = mode if isinstance(mode, (int, float)) else f"a {type_name(mode)}"
+        raise InputError(f"{path}: bbox_mode is {shown}; 0 (XYXY) and 1 (XYWH) are supported")
     names = [_text(image) for image in ids]
     return ProposalFile(
         source=str(path),
@@ -95,7 +99,9 @@ def read_proposals(path: str | os.PathLike[str]) -> ProposalFile:
 
 
 def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return str(value) if isinstance(value, (str, int)) else type_name(value)
 
 
 def _list(path: Path, content: dict[str, Any], key: str) -> list[Any]:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import mmap
 import os
-import re
-import struct
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
+from convert_d2.damage import damage_named
+from convert_d2.find_weights import RESAVE, find_weights, text
 from convert_d2.legacy_torch import MAGIC_NUMBER, read_legacy_torch
 from convert_d2.npz import is_npz, read_npz
-from convert_d2.objects import TORCH_DTYPES, Array, Storage, Tensor
+from convert_d2.numpy_objects import Array
+from convert_d2.objects import Budget, TooLarge
+from convert_d2.other_files import describe_file, describe_folder
+from convert_d2.safetensors_file import is_safetensors, read_safetensors
+from convert_d2.torch_archive import read_torch_archive
+from convert_d2.torch_objects import TORCH_DTYPES, Storage, Tensor
 from convert_d2.unpickle import unpickle
 from tfdetect.errors import InputError
 
 _CHUNK = 1 << 22
-_RESAVE = "re-save it with PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"
+# What tensors may take that repeat the items of their storage (stride 0), in files of any size.
+_REPEATED = 1 << 26
 
 ReadStorage = Callable[[Storage], bytes]
 
@@ -35,13 +40,17 @@ class Checkpoint:
     """The weights of a file.
 
     Attributes:
-        arrays: name -> array, in the order and the (PyTorch) layout of the file; float16 and
-            bfloat16 widened to float32, every other dtype as it is. They may be read-only.
+        arrays: name -> array, in the order and the (PyTorch) layout of the file; float16,
+            bfloat16 and float8 widened to float32, every other dtype as it is. They may be
+            read-only.
         source: the file's name, without its folder.
         sha256: of the file, hexadecimal.
         author: what the file says of its origin, such as "Detectron2 Model Zoo".
-        format: "pkl" (a pickle of NumPy arrays), "pth" (torch's, archive or older) or "npz".
+        format: "pkl" (a pickle of NumPy arrays), "pth" (torch's, archive or older), "npz",
+            "safetensors" or "index.json" (of several files).
         ignored: what lies beside the weights: "optimizer", "scheduler", "iteration", ...
+        container: where the weights were, such as "model" or "state_dict"; "" for the top.
+        others: further places that hold weights, such as "model_ema", and were not taken.
     """
 
     arrays: dict[str, np.ndarray]
@@ -49,23 +58,27 @@ class Checkpoint:
     sha256: str
     author: str | None
     format: str
-    ignored: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    container: str = ""
+    others: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a `.pkl` of a model zoo, a `.pth` of `torch.save` or an `.npz`, by its content.
+    """Read a `.pkl` of a model zoo, a `.pth` of `torch.save`, a `.safetensors`, an `.npz`, by its
+    content, or the `.index.json` of a model in several files.
 
     A zoo file is {"model": arrays, "__author__": text}, written by Python 2 or 3 and any NumPy; a
     `.pth` has {"model": tensors} with the state of the training beside it. Both may also be the
-    name -> array dictionary itself. A bar on stderr appears if it takes more than a second.
+    name -> array dictionary itself, have it under another name (`find_weights`), or be a module
+    of torch that was saved whole. A bar on stderr appears if it takes more than a second.
 
     Raises:
-        InputError: the file cannot be read, is none of these, is damaged, or names anything but
-            arrays and plain containers. Nothing in it is executed.
+        InputError: the file cannot be read, is none of these or is damaged, or there is something
+            else where a weight should be. Nothing in it is executed.
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give the checkpoint file in it")
+        raise InputError(f"{path}: {describe_folder(path)}")
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is no regular file; give a checkpoint file")
     try:
@@ -74,6 +87,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             if size == 0:
                 raise InputError(f"{path}: is empty; download or save it again")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if path.name.endswith(".index.json"):
+                    return _read_several(path, content[:])
                 return _read(path, file, content)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
@@ -93,165 +108,112 @@ def _read(path: Path, file: BinaryIO, content: mmap.mmap) -> Checkpoint:
         content.seek(0)
         read_storage: ReadStorage | None = None
         if content[:2] == b"PK":
-            with _damage_named(source):
+            with damage_named(source):
                 archive = zipfile.ZipFile(file)
                 npz = read_npz(archive, source, size, bar.update) if is_npz(archive) else None
             if npz is not None:
-                return Checkpoint(npz, path.name, digest.hexdigest(), None, "npz", ())
-            root, read_storage = _open_archive(source, archive, size, bar.update)
+                return _of_arrays(path, digest.hexdigest(), "npz", npz)
+            root, read_storage = read_torch_archive(source, archive, size, bar.update)
+        elif is_safetensors(content, size):
+            arrays = read_safetensors(content, source)
+            return _of_arrays(path, digest.hexdigest(), "safetensors", arrays)
         elif content[:1] == b"\x80":
             root = unpickle(content, source, size)
             if root == MAGIC_NUMBER:
                 root, read_storage = read_legacy_torch(content, source, bar.update)
         else:
-            raise InputError(
-                f"{source}: is neither a pickle (of protocol 2 or later) nor torch's zip archive; "
-                "give a .pkl of the model zoo or a .pth"
-            )
-        weights, author, ignored = _find_weights(source, root)
-        arrays = {
-            name: _array(f"{source}: {name}", value, read_storage)
-            for name, value in weights.items()
-        }
+            raise InputError(f"{source}: {describe_file(path, content[:1024], content[-8:])}")
+        weights = find_weights(source, root)
+        arrays = _read_arrays(source, weights.values, read_storage, size)
     return Checkpoint(
         arrays=arrays,
         source=path.name,
         sha256=digest.hexdigest(),
-        author=author,
+        author=weights.author,
         format="pth" if read_storage else "pkl",
-        ignored=ignored,
+        ignored=weights.ignored,
+        container=weights.container,
+        others=weights.others,
     )
 
 
-def _open_archive(
-    source: str, archive: zipfile.ZipFile, size: int, progress: Callable[[int], Any]
-) -> tuple[Any, ReadStorage]:
-    """Open torch's zip archive: FOLDER/data.pkl, with the storages in FOLDER/data/KEY.
-
-    Returns:
-        What the pickle holds, and a function that reads the bytes of one storage, once.
-    """
-    entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"{source}: is a compressed zip, which torch does not write; {_RESAVE}")
-    if sum(entry.file_size for entry in entries) > size:
-        raise InputError(f"{source}: its entries claim more bytes than the file has; {_RESAVE}")
-    names = {entry.filename for entry in entries}
-    folders = [name.split("/")[0] for name in names if re.fullmatch("[^/]+/data.pkl", name)]
-    if len(folders) != 1:
-        raise InputError(f"{source}: is a zip, but no checkpoint of PyTorch (no data.pkl in it)")
-    folder = folders[0]
-
-    def read(entry: str) -> bytes:
-        if entry not in names:
-            raise InputError(f"{source}: lacks its entry {entry}; download or save it again")
-        with _damage_named(source):
-            data = archive.read(entry)
-        progress(len(data))
-        return data
-
-    if f"{folder}/byteorder" in names and read(f"{folder}/byteorder") != b"little":
-        raise InputError(f"{source}: was written on a big-endian machine; re-save it on another")
-    root = unpickle(io.BytesIO(read(f"{folder}/data.pkl")), source, size)
-    storages: dict[str, bytes] = {}
-
-    def read_storage(storage: Storage) -> bytes:
-        if storage.key not in storages:
-            storages[storage.key] = read(f"{folder}/data/{storage.key}")
-        data = storages[storage.key]
-        if len(data) != storage.nbytes:
-            raise InputError(
-                f"{source}: storage {storage.key} has {len(data)} bytes and not {storage.nbytes}; "
-                "download or save it again"
-            )
-        return data
-
-    return root, read_storage
+def _of_arrays(path: Path, sha256: str, kind: str, arrays: dict[str, np.ndarray]) -> Checkpoint:
+    """A checkpoint of a file that holds arrays and nothing else."""
+    if not arrays:
+        raise InputError(f"{path}: holds no arrays; download or save it again")
+    arrays = {text(name): _widened(array) for name, array in arrays.items()}
+    return Checkpoint(arrays, path.name, sha256, None, kind)
 
 
-@contextmanager
-def _damage_named(source: str) -> Iterator[None]:
-    """Say of whatever zipfile stumbles over that the file is damaged."""
+def _read_several(path: Path, content: bytes) -> Checkpoint:
+    """Read the files that an index names: {"weight_map": {array: file beside the index}}."""
     try:
-        yield
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OSError, struct.error) as error:
-        reason = " ".join(str(error).split())[:120]
+        index = json.loads(content)
+        files = list(dict.fromkeys(index["weight_map"].values()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(
-            f"{source}: cut short or damaged ({reason}); download or save it again"
+            f"{path}: is no index of a model in several files (no weight_map); give the .pth or "
+            ".safetensors itself"
         ) from None
+    arrays: dict[str, np.ndarray] = {}
+    for name in files:
+        if not isinstance(name, str) or Path(name).name != name or name.endswith(".index.json"):
+            raise InputError(f"{path}: names a file that is not beside it; download it again")
+        arrays |= read_checkpoint(path.parent / name).arrays
+    if missing := set(index["weight_map"]) - set(arrays):
+        raise InputError(f"{path}: none of its files has {min(missing)[:100]}; download them again")
+    return _of_arrays(path, hashlib.sha256(content).hexdigest(), "index.json", arrays)
 
 
-def _find_weights(
-    source: str, root: Any
-) -> tuple[dict[str, Array | Tensor], str | None, tuple[str, ...]]:
-    """Find the weights: under "model", under "blobs" as Detectron has them, or the dictionary.
-
-    Returns:
-        The weights by name, the author, and the names of what else there is.
-    """
-    if not isinstance(root, dict):
-        raise InputError(
-            f"{source}: holds a {type(root).__name__}, no names with arrays; {_RESAVE}"
-        )
-    root = _names(source, root)
-    author = root.pop("__author__", None)
-    key = "model" if "model" in root else "blobs"
-    model = root.get(key)
-    if isinstance(model, dict):
-        weights = _names(source, model)
-        for name, value in weights.items():
-            if not isinstance(value, (Array, Tensor)):
+def _read_arrays(
+    source: str,
+    values: dict[str, Array | Tensor],
+    read_storage: ReadStorage | None,
+    size: int,
+) -> dict[str, np.ndarray]:
+    """The content of arrays and tensors, which together may not be larger than the file."""
+    tensors, repeated = Budget(size), Budget(max(size, _REPEATED))
+    tied: dict[Tensor, np.ndarray] = {}  # one tensor under two names
+    arrays = {}
+    for name, value in values.items():
+        if isinstance(value, Array):
+            if value.value is None:
                 raise InputError(
-                    f"{source}: {key}.{name} is a {type(value).__name__} and not an array; "
-                    "save the weights alone"
+                    f"{source}: {name}: an array without content; download or save the file again"
                 )
-        ignored = tuple(name for name in root if name != key)
-    else:
-        weights = {name: x for name, x in root.items() if isinstance(x, (Array, Tensor))}
-        ignored = tuple(name for name in root if name not in weights)
-    if not weights:
-        found = ", ".join(list(root)[:5])[:100] or "nothing"
-        raise InputError(
-            f"{source}: holds no arrays, under 'model' or at the top (there is: {found}); "
-            "give a checkpoint of Detectron2"
-        )
-    return weights, _text(author) if isinstance(author, (str, bytes)) else None, ignored
+            arrays[name] = _widened(value.value)
+            continue
+        if value not in tied:
+            try:
+                if value.nbytes > value.storage.nbytes:
+                    repeated.claim("tensors with repeated items", value.nbytes)
+                else:
+                    tensors.claim("tensors", value.nbytes)
+            except TooLarge as error:
+                raise InputError(f"{source}: {error}") from None
+            tied[value] = _content(f"{source}: {name}", value, read_storage)
+        arrays[name] = tied[value]
+    return arrays
 
 
-def _names(source: str, mapping: dict) -> dict[str, Any]:
-    """Make the keys text: Python 2 wrote bytes."""
-    for key in mapping:
-        if not isinstance(key, (str, bytes)):
-            raise InputError(f"{source}: has {type(key).__name__} keys instead of names; {_RESAVE}")
-    return {_text(key): value for key, value in mapping.items()}
+def _content(where: str, tensor: Tensor, read_storage: ReadStorage | None) -> np.ndarray:
+    """The content of a tensor; `where` names it in messages."""
+    if read_storage is None:
+        raise InputError(f"{where}: a tensor, but the file has no storages; {RESAVE}")
+    dtype = TORCH_DTYPES[tensor.dtype]
+    array: np.ndarray = np.ndarray(
+        tensor.size,
+        dtype,
+        buffer=read_storage(tensor.storage),
+        offset=tensor.offset * dtype.itemsize,
+        strides=[stride * dtype.itemsize for stride in tensor.stride],
+    )
+    return _widened(array)
 
 
-def _text(value: str | bytes) -> str:
-    """Make one line of text that can be written as UTF-8."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-
-
-def _array(where: str, value: Array | Tensor, read_storage: ReadStorage | None) -> np.ndarray:
-    """Get the content of an array or tensor; `where` names it in messages."""
-    if isinstance(value, Array):
-        if value.value is None:
-            raise InputError(f"{where}: an array without content; download or save the file again")
-        array = value.value
-        bfloat16 = False
-    else:
-        if read_storage is None:
-            raise InputError(f"{where}: a tensor, but the file has no storages; {_RESAVE}")
-        dtype = TORCH_DTYPES[value.dtype]
-        array = np.ndarray(
-            value.size,
-            dtype,
-            buffer=read_storage(value.storage),
-            offset=value.offset * dtype.itemsize,
-            strides=[stride * dtype.itemsize for stride in value.stride],
-        )
-        bfloat16 = value.dtype == "bfloat16"
-    if bfloat16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    native = np.float32 if array.dtype == np.float16 else array.dtype.newbyteorder("=")
-    return np.ascontiguousarray(array, native).reshape(array.shape)
+def _widened(array: np.ndarray) -> np.ndarray:
+    """In order and in this machine's byte order; the short forms of floats as float32."""
+    # (Those that NumPy has not are of kind "V" or "f" with another type number.)
+    short = array.dtype.itemsize <= 2 and array.dtype.kind not in "iub"
+    dtype = np.dtype(np.float32) if short else array.dtype.newbyteorder("=")
+    return np.ascontiguousarray(array, dtype).reshape(array.shape)

@@ -17,6 +17,9 @@ from yacs.config import CfgNode
 from convert_d2.architecture import pooler_options
 from tfdetect.errors import InputError
 
+# Names that a model of tensorpack has, and no other library's.
+MARKERS = ("conv0/W", "rpn/conv0/W")
+
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # The depths that tensorpack's own converter knows.
 _WRITTEN_DEPTHS = (50, 101)
@@ -159,11 +162,6 @@ def tensorpack_architecture(names: Iterable[str]) -> dict[str, Any]:
         "MODEL.MASK_ON": "maskrcnn/conv/W" in names,
         "MODEL.ROI_MASK_HEAD.NUM_CONV": sum(f"maskrcnn/fcn{k}/W" in names for k in range(9)),
     }
-
-
-def is_tensorpack(names: Iterable[str]) -> bool:
-    """Whether arrays of these names are a model of tensorpack."""
-    return {"conv0/W", "rpn/conv0/W"} <= set(names)
 
 
 def tensorpack_options(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,8 @@ from convert_d2.renaming import (
     without_epsilon,
 )
 
-
-def is_torchvision(names: Iterable[str]) -> bool:
-    """Whether arrays of these names are a detector of torchvision."""
-    return {"backbone.body.conv1.weight", "rpn.head.cls_logits.weight"} <= set(names)
+# Names that a detector of torchvision has, and no other library's.
+MARKERS = ("backbone.body.conv1.weight", "rpn.head.cls_logits.weight")
 
 
 def torchvision_options(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +41,20 @@ def from_torchvision(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     frozen = "backbone.body.bn1.num_batches_tracked" not in arrays
     renamed = background_last(rename(arrays, _rules("rpn.head.conv.1.0.weight" in arrays)))
     return without_epsilon(renamed) if frozen else renamed
+
+
+def is_torchvision_backbone(names: Iterable[str]) -> bool:
+    """Whether arrays of these names are a ResNet of torchvision's classifiers."""
+    return {"conv1.weight", "layer1.0.conv1.weight"} <= set(names)
+
+
+def rename_torchvision_backbone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A ResNet of torchvision's under Detectron2's names, without what stands before `stem`.
+
+    Other names than those of its convolutions and norms (the classifier's `fc.weight`) stay.
+    """
+    renamed = rename(arrays, resnet_rules("", "", ""))
+    return {name.removeprefix("."): array for name, array in renamed.items()}
 
 
 def _rules(several_rpn_convs: bool) -> list[Rule]:

@@ -3,8 +3,9 @@
 A pickle is a program for a small stack machine. `pickle.Unpickler` runs all of it, and even with
 a strict `find_class` leaves doors open: BUILD sets attributes on whatever is at hand, a memo
 index of 2 ** 31 takes tens of gigabytes, hashing deeply nested tuples overflows the C stack. So
-the machine is here a second time, with the instructions that protocols 2 to 5 write for arrays,
-tensors and plain containers, and no others.
+the machine is here a second time, with the instructions that protocols 2 to 5 write. Arrays,
+tensors and plain containers are made by this project's own functions; every other object is an
+inert `Placeholder`, which only matters where a weight should be.
 """
 
 from __future__ import annotations
@@ -13,16 +14,10 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from convert_d2.objects import (
-    CONSTRUCTORS,
-    Array,
-    Budget,
-    DType,
-    Global,
-    Malformed,
-    set_item,
-    storage,
-)
+from convert_d2.constructors import CONSTRUCTORS, is_attack
+from convert_d2.numpy_objects import Array, DType
+from convert_d2.objects import Budget, Global, Malformed, Placeholder, TooLarge, set_item
+from convert_d2.torch_objects import Storage, Tensor, read_persistent_id
 from tfdetect.errors import InputError
 
 # A checkpoint has some 35 instructions per tensor; ten thousand tensors with the momentum of each
@@ -31,22 +26,23 @@ _MAX_INSTRUCTIONS = 2_000_000
 _REFUSAL = "a checkpoint needs arrays and plain containers only, so save the weights alone"
 
 
-def unpickle(file: Any, source: str, size: int) -> Any:
+def unpickle(file: Any, source: str, size: int, storages: dict[str, Storage] | None = None) -> Any:
     """Read the first pickle of `file`.
 
     Args:
         file: where the pickle begins; a binary file or an `mmap`.
         source: its name in messages.
         size: bytes of the whole checkpoint; its arrays may not claim more.
+        storages: is given every storage that the pickle names, by key.
 
     Returns:
-        Plain containers of scalars, `objects.Array` and `objects.Tensor`.
+        Plain containers of scalars, `Array`, `Tensor`, `Global` and `Placeholder`.
 
     Raises:
-        InputError: it is no pickle, is cut short, or asks for anything else.
+        InputError: it is no pickle, is cut short, or names what only an attack does.
     """
     try:
-        return _Machine(size).run(file)
+        return _Machine(size, {} if storages is None else storages).run(file)
     except Malformed as error:
         raise InputError(f"{source}: {error}") from None
     except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -59,8 +55,9 @@ def unpickle(file: Any, source: str, size: int) -> Any:
 
 
 class _Machine:
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, storages: dict[str, Storage]) -> None:
         self.budget = Budget(size)
+        self.storages = storages
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each mark
         self.memo: dict[int, Any] = {}
@@ -117,6 +114,8 @@ class _Machine:
 
     def extend(self, items: list[Any] | tuple) -> None:
         target = self.top()
+        if isinstance(target, Placeholder):  # of a class derived from list; nobody looks into it
+            return
         if not isinstance(target, list):
             raise Malformed(f"appends to a {type(target).__name__}; save it again")
         target.extend(items)
@@ -128,13 +127,12 @@ class _Machine:
             set_item(self.top(), key, value)
 
     def global_(self, module_and_name: str) -> None:
-        """Push the label of an admitted name; every other name is refused here."""
+        """Push the label of a name."""
         module, _, name = module_and_name.partition(" ")
-        full = f"{module.replace('numpy.core', 'numpy._core')}.{name}"
-        full = full.replace("__builtin__.", "builtins.")
-        if full not in CONSTRUCTORS:
+        if is_attack(module, name):
             raise _refuse(module_and_name)
-        self.stack.append(Global(full))
+        full = f"{module.replace('numpy.core', 'numpy._core')}.{name}"
+        self.stack.append(Global(full.replace("__builtin__.", "builtins.")))
 
     def stack_global(self, arg: Any) -> None:
         module, name = self.pop(2)
@@ -143,31 +141,76 @@ class _Machine:
         self.global_(f"{module} {name}")
 
     def reduce(self, arg: Any) -> None:
-        function, args = self.pop(2)
-        if not isinstance(function, Global) or not isinstance(args, tuple):
+        self.stack.append(self.make(*self.pop(2)))
+
+    def new_object_ex(self, arg: Any) -> None:
+        made_of, args, _ = self.pop(3)  # keyword arguments are left out
+        self.stack.append(self.make(made_of, args))
+
+    def make(self, function: Any, args: Any) -> Any:
+        """What stands in for function(*args)."""
+        if not isinstance(function, (Global, Placeholder)) or not isinstance(args, tuple):
             raise Malformed(f"refuses to call a {type(function).__name__}: {_REFUSAL}")
-        constructor = CONSTRUCTORS[function.name]
+        constructor = CONSTRUCTORS.get(function.name) if isinstance(function, Global) else None
         if constructor is None:
-            raise Malformed(f"refuses to call {function.name}: {_REFUSAL}")
-        self.stack.append(constructor(args, self.budget))
+            return Placeholder(function.name, args)
+        try:
+            return constructor(args, self.budget)
+        except TooLarge:
+            raise
+        except _DAMAGE as error:
+            return Placeholder(function.name, args, reason=_reason(error))
 
     def build(self, arg: Any) -> None:
         (state,) = self.pop(1)
         target = self.top()
-        if isinstance(target, (Array, DType)):
-            target.set_state(state, self.budget)
-        elif not isinstance(target, dict):  # a state dict has attributes (_metadata): left out
+        if isinstance(target, Placeholder):
+            target.set_state(state)
+        elif isinstance(target, (Array, DType)):
+            try:
+                target.set_state(state, self.budget)
+            except TooLarge:
+                raise
+            except _DAMAGE as error:
+                target.reason = _reason(error)
+        elif not isinstance(target, (dict, list, tuple, Tensor)):
+            # (Those may have attributes, such as a state dict's _metadata: left out.)
             raise Malformed(f"refuses to set the state of a {type(target).__name__}: {_REFUSAL}")
+
+    def persistent_id(self, arg: Any) -> None:
+        (pid,) = self.pop(1)
+        value: Any
+        try:
+            value = read_persistent_id(pid)
+        except Malformed as error:
+            value = Placeholder("storage", reason=str(error))
+        if isinstance(value, Storage):
+            self.storages.setdefault(value.key, value)
+        self.stack.append(value)
+
+
+# From checks, and from unpacking arguments of another number or type than they should be.
+_DAMAGE = (ValueError, TypeError, IndexError, OverflowError, AttributeError)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Malformed):
+        return str(error)
+    return f"cut short or damaged ({' '.join(str(error).split())[:120]}); save it again"
 
 
 def _refuse(module_and_name: str) -> Malformed:
     name = ".".join(module_and_name.split())[:100]
-    return Malformed(f"refuses to load {name}: {_REFUSAL}")
+    return Malformed(
+        f"refuses to load {name}: no checkpoint needs it, and it would run a program where this "
+        "file is opened with PyTorch; get it from somewhere else"
+    )
 
 
 _PUSHES_ARGUMENT = frozenset(
     [
-        *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+        # INT is text, in which Python 2 wrote what exceeds 32 bits, such as the id of a parameter.
+        *("BININT", "BININT1", "BININT2", "INT", "LONG1", "LONG4", "BINFLOAT"),
         *("SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
         *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     ]
@@ -191,7 +234,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "EMPTY_LIST": lambda m, arg: m.stack.append([]),
     "APPEND": lambda m, arg: m.extend(m.pop(1)),
     "APPENDS": lambda m, arg: m.extend(m.since_mark()),
-    # Sets as lists, see `objects._sequence`.
+    # Sets as lists, see `constructors._sequence`.
     "EMPTY_SET": lambda m, arg: m.stack.append([]),
     "ADDITEMS": lambda m, arg: m.extend(m.since_mark()),
     "FROZENSET": lambda m, arg: _push(m, m.since_mark()),
@@ -206,8 +249,10 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "GLOBAL": _Machine.global_,
     "STACK_GLOBAL": _Machine.stack_global,
     "REDUCE": _Machine.reduce,
+    "NEWOBJ": _Machine.reduce,
+    "NEWOBJ_EX": _Machine.new_object_ex,
     "BUILD": _Machine.build,
-    "BINPERSID": lambda m, arg: _push(m, storage(*m.pop(1))),
+    "BINPERSID": _Machine.persistent_id,
 }
 
 

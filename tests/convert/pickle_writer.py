@@ -32,6 +32,16 @@ class Call:
 
 
 @dataclass
+class New:
+    """NEWOBJ: cls.__new__(*args), then entries of a dictionary, then BUILD with `state`."""
+
+    cls: Any
+    args: Any = ()
+    entries: Any = None
+    state: Any = None
+
+
+@dataclass
 class Persistent:
     """BINPERSID."""
 
@@ -59,6 +69,10 @@ def encode(value: Any, python2: bool = False) -> bytes:
         case Call(function, args, state):
             build = b"" if state is None else e(state) + b"b"
             return e(function) + e(args) + b"R" + build
+        case New(cls, args, entries, state):
+            pairs = (e(key) + e(item) for key, item in (entries or {}).items())
+            items = b"(" + b"".join(pairs) + b"u"
+            return e(cls) + e(args) + b"\x81" + items + (b"" if state is None else e(state) + b"b")
         case Persistent(pid):
             return e(pid) + b"Q"
         case None:
@@ -138,3 +152,44 @@ def write_torch(
         archive.writestr(f"{folder}/version", b"3\n")
         archive.writestr(f"{folder}/.data/serialization_id", b"0" * 40)
     return path
+
+
+def torch_file(path: Path, value: Any, arrays: dict[str, np.ndarray], **options: Any) -> Path:
+    """Write torch's zip archive with the arrays as storages 0, 1, ... (see `torch_state`)."""
+    storages = {str(number): array.tobytes() for number, array in enumerate(arrays.values())}
+    return write_torch(path, value, storages, **options)
+
+
+def torch_state(arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, Call]:
+    """A state dict whose storages are those that `torch_file` writes for the same arrays."""
+    kinds = {"float32": "torch FloatStorage", "int64": "torch LongStorage"}
+    return {
+        prefix + name: torch_tensor(
+            torch_storage(str(number), array.size, kinds[array.dtype.name]),
+            array.shape,
+            tuple(stride // array.itemsize for stride in array.strides),
+        )
+        for number, (name, array) in enumerate(arrays.items())
+    }
+
+
+def write_legacy_torch(
+    path: Path,
+    value: Any,
+    storages: dict[str, np.ndarray],
+    order: list[str] | None = None,
+    little_endian: bool = True,
+) -> Path:
+    """Write torch.save's form of before 1.6; `storages` are arrays by key."""
+    machine = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"int": 4}}
+    keys = list(order or storages)
+    parts = [0x1950A86A20F9469CFC6C, 1001, machine, value, keys]
+    data = b"".join(map(dumps, parts))
+    for key in keys:
+        data += storages[key].size.to_bytes(8, "little") + storages[key].tobytes()
+    path.write_bytes(data)
+    return path
+
+
+def legacy_storage(key: str, numel: int, kind: str = "torch FloatStorage") -> Persistent:
+    return Persistent(("storage", Global(kind), key, "cuda:0", numel, None))

@@ -80,9 +80,9 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, protocol, where):
     ("value", "expected"),
     [
         (Global("builtins eval"), "builtins.eval"),
-        (Global("__builtin__ getattr"), "__builtin__.getattr"),
+        (Global("__builtin__ getattr"), "builtins.getattr"),
         (Global("numpy load"), "numpy.load"),
-        (Global("numpy.core.multiarray fromfile"), "numpy.core.multiarray.fromfile"),
+        (Global("numpy.core.multiarray fromfile"), "numpy._core.multiarray.fromfile"),
         (Global("torch load"), "torch.load"),
         (Global("torch.nn.modules.linear Linear"), "torch.nn.modules.linear.Linear"),
         (Global("torch._utils __builtins__"), "torch._utils.__builtins__"),
@@ -90,11 +90,11 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, protocol, where):
         (Raw(b"X\x05\x00\x00\x00posixX\x06\x00\x00\x00system\x93"), "posix.system"),
         (Raw(b"(X\x04\x00\x00\x00trueios\nsystem\n"), "os.system"),
         (Raw(b"}}\x93"), "names a class by something else than text"),
-        (Raw(b"}}\x81"), "refuses the pickle instruction NEWOBJ"),
+        (Raw(b"}}\x81"), "refuses to call a dict"),
         (Raw(b"\x82\x01"), "refuses the pickle instruction EXT1"),
         (Call("text", ()), "refuses to call a str"),
-        (Call(Global("torch FloatStorage"), (4,)), "refuses to call torch.FloatStorage"),
-        (Call(Global("numpy ndarray"), ((2**40,),)), "refuses to call numpy.ndarray"),
+        (Call(Global("torch FloatStorage"), (4,)), "model.b is a torch.FloatStorage and not"),
+        (Call(Global("numpy ndarray"), ((2**40,),)), "model.b is a numpy.ndarray and not"),
         (Call(Global("collections OrderedDict"), "x"), "refuses to call a Global"),
         (
             Call(Global("numpy.core.multiarray _reconstruct"), (Global("builtins dict"), (0,))),
@@ -160,10 +160,9 @@ def test_content_used_twice_exceeds_the_file(tmp_path):
         (torch_tensor(torch_storage("0", 16), (4,), (-1,)), "impossible number"),
         (torch_tensor(torch_storage("0", 16), (-4,), (1,)), "impossible number"),
         (torch_tensor(torch_storage("0", 16), (2**70,), (1,)), "impossible number"),
-        (torch_tensor(torch_storage("0", 16), (2**30,), (0,)), "repeats its items"),
-        (torch_tensor(torch_storage("0", 16), (10, 10), (1, 0)), "repeats its items"),
-        (torch_tensor(torch_storage("0", 16), (8, 8), (1, 1)), "reaches outside of its storage"),
-        (torch_tensor(torch_storage("0", 16), (4, 4), (1,)), "repeats its items"),
+        (torch_tensor(torch_storage("0", 16), (2**30,), (0,)), "repeated items claim more bytes"),
+        (torch_tensor(torch_storage("0", 16), (9, 9), (1, 1)), "reaches outside of its storage"),
+        (torch_tensor(torch_storage("0", 16), (4, 4), (1,)), "size (4, 4) with 1 strides"),
         (torch_tensor(torch_storage("0", 2**30), (4,), (1,)), "storage 0 has 64 bytes and not"),
         (torch_tensor(torch_storage("0", 8), (4,), (1,)), "storage 0 has 64 bytes and not 32"),
         (torch_tensor(torch_storage("1", 16), (4,), (1,)), "lacks its entry archive/data/1"),
@@ -175,7 +174,7 @@ def test_content_used_twice_exceeds_the_file(tmp_path):
         (Persistent("module"), "not a tensor's storage"),
         (Call(Global("torch._utils _rebuild_tensor_v2"), (1,)), "cut short or damaged"),
         (Call(Global("torch._utils _rebuild_parameter"), ([],)), "a parameter without a tensor"),
-        (torch_storage("0", 16, "torch ComplexFloatStorage"), "load torch.ComplexFloatStorage"),
+        (torch_storage("0", 16, "torch ComplexFloatStorage"), "is a Storage and not an array"),
     ],
 )
 def test_tensors_outside_of_their_storage(tmp_path, value, expected):
@@ -198,7 +197,7 @@ def test_bombs_end_early(tmp_path):
         b"\x8e" + b"\xff" * 7 + b"\x7f": "cut short",  # bytes of length 2 ** 63
         b"\x95" + b"\xff" * 7 + b"\x7f": "cut short",  # a frame of that length
         b")" + b"\x85" * 300_000 + b"0}": "",  # 300 000 nested tuples, popped
-        b"})" + b"\x85" * 300_000 + b"Ns": "key of type tuple",  # and hashed: a stack overflow
+        b"})" + b"\x85" * 300_000 + b"Ns": "has tuple keys",  # and hashed: a stack overflow
         b"]" * 300_000 + b"a" * 299_999: "",
         b"N0" * 1_000_001: "too long for a checkpoint",
         b"]" + b"(2" * 10: "refuses the pickle instruction DUP",
@@ -218,8 +217,8 @@ def test_bombs_end_early(tmp_path):
     ("data", "expected"),
     [
         (b"", "is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "neither a pickle"),
-        (b"<html>not found</html>", "neither a pickle"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
+        (b"<html>not found</html>", "is a web page"),
         (b"\x80", "cut short or damaged"),
         (b"\x80\x02.", "cut short or damaged"),
         (b"\x80\x02}", "cut short or damaged"),

@@ -19,9 +19,11 @@ from pickle_writer import (
     Global,
     Persistent,
     dumps,
+    legacy_storage,
     numpy_array,
     torch_storage,
     torch_tensor,
+    write_legacy_torch,
     write_torch,
 )
 
@@ -235,22 +237,6 @@ def test_storages_of_the_optimizer_are_not_read(tmp_path):
     }
     path = write_torch(tmp_path / "model.pth", state, {"0": b"\0" * 8})
     assert_same(read_checkpoint(path).arrays, {"a": np.zeros(2, np.float32)})
-
-
-def write_legacy_torch(path, value, storages, order=None, little_endian=True):
-    """torch.save's form of before 1.6; `storages` are arrays by key."""
-    machine = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"int": 4}}
-    keys = list(order or storages)
-    parts = [0x1950A86A20F9469CFC6C, 1001, machine, value, keys]
-    data = b"".join(map(dumps, parts))
-    for key in keys:
-        data += storages[key].size.to_bytes(8, "little") + storages[key].tobytes()
-    path.write_bytes(data)
-    return path
-
-
-def legacy_storage(key, numel, kind="torch FloatStorage"):
-    return Persistent(("storage", Global(kind), key, "cuda:0", numel, None))
 
 
 def test_legacy_torch(tmp_path):

@@ -15,7 +15,8 @@ import pytest
 import seeded_weights
 from conftest import DATA, ROOT
 
-from convert_d2.tensorpack import from_tensorpack, is_tensorpack, tensorpack_config, to_tensorpack
+from convert_d2.recognition import recognize
+from convert_d2.tensorpack import from_tensorpack, tensorpack_config, to_tensorpack
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 
@@ -31,7 +32,7 @@ def test_written_as_tensorpacks_own_converter_does(config):
     assert dict(tensorpack_config(cfg)) == record["config"]
     assert [key for key, _ in tensorpack_config(cfg)] == list(record["config"])
     written = to_tensorpack(arrays, cfg, "seeded weights")
-    assert is_tensorpack(written)
+    assert recognize(written).library == "tensorpack"
     assert set(written) == set(record["arrays"])
     for name, (shape, checksum) in record["arrays"].items():
         assert written[name].dtype == np.float32

@@ -11,7 +11,10 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from convert_d2.caffe2_names import is_caffe2, rename_caffe2
+from convert_d2.lineages import lineage_of, to_detectron2
 from convert_d2.reader import read_checkpoint
+from convert_d2.recognition import describe_place, not_converted, recognize
+from convert_d2.torchvision import is_torchvision_backbone, rename_torchvision_backbone
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.errors import InputError
@@ -26,9 +29,10 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
     """Initialise a model, and give it what MODEL.WEIGHTS has for it.
 
     MODEL.WEIGHTS is empty, a model directory (convert_d2.py's or of another training), or a
-    checkpoint file: Detectron2's `.pkl` or `.pth`, a torchvision backbone that Detectron2's script
-    converted, or an ImageNet backbone of Caffe2. An array goes to the variable whose name it has,
-    or ends with, after a dot; the longest such name wins (Detectron2:
+    checkpoint file that `convert_d2.py` reads, be it of a detector or a backbone: Detectron2's, an
+    ImageNet backbone of Caffe2 or torchvision, or a detector of another library. What wrappers put
+    before all names ("module.") is left out. An array goes to the variable whose name it has, or
+    ends with, after a dot; the longest such name wins (Detectron2:
     `align_and_update_state_dicts`). Variables that there is no array of the right shape for keep
     their initial values, and the log names them.
 
@@ -41,9 +45,9 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
         InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
             model.
     """
-    initialize(model, cfg, seed)
     weights = cfg.MODEL.WEIGHTS
     if not weights:
+        initialize(model, cfg, seed)
         _logger.info("MODEL.WEIGHTS is empty: training from scratch")
         return
     if "://" in weights:
@@ -54,18 +58,48 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
     names = [named.name for named in named_variables(model)]
     if Path(weights).is_dir():
         _, source, _ = load_model(weights)
+        initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}
         _assign(model, found, weights, own_layout=True)
         return
-    arrays = read_checkpoint(weights).arrays
-    if is_caffe2(arrays):
-        arrays = rename_caffe2(arrays)
+    arrays = _read(weights)
+    initialize(model, cfg, seed)
     matches = dict(_match(names, arrays))
     unused = sorted(set(arrays) - set(matches.values()))
     if unused:
         _logger.info("%s: not used: %s", weights, _listed(unused))
     by_name = {name: arrays[match] for name, match in matches.items()}
     _assign(model, by_name, weights, own_layout=False)
+
+
+def _read(weights: str) -> dict[str, np.ndarray]:
+    """The arrays of a file, by Detectron2's names; the log says what is not plain."""
+    checkpoint = read_checkpoint(weights)
+    found = recognize(checkpoint.arrays)
+    if not found.converted:
+        raise InputError(f"MODEL.WEIGHTS: {weights}: {not_converted(found)}")
+    for remark in describe_place(checkpoint.container, checkpoint.others, found):
+        _logger.info("%s: %s", weights, remark)
+    arrays = found.select(checkpoint.arrays)
+    if found.library not in (None, "Detectron2"):
+        _logger.warning(
+            "%s: is a detector of %s, whose images, anchors and boxes follow other rules "
+            "(docs/lineages.md): its weights are a start, not the same model",
+            weights,
+            found.library,
+        )
+        return to_detectron2(lineage_of(found.library), arrays, weights)
+    if is_caffe2(arrays):
+        return rename_caffe2(arrays)
+    if is_torchvision_backbone(arrays):
+        _logger.warning(
+            "%s: is torchvision's: it was trained on RGB images of 0 to 1, with the stride in the "
+            "3 x 3 convolution (INPUT.FORMAT, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, "
+            "MODEL.RESNETS.STRIDE_IN_1X1)",
+            weights,
+        )
+        return rename_torchvision_backbone(arrays)
+    return arrays
 
 
 def _match(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,7 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tfdetect.data.coco import CocoDataset
-from tfdetect.data.json_format import check_segmentation, is_numbers
+from tfdetect.data.coco import CocoDataset, ground_truth
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics, percent
@@ -136,22 +135,25 @@ def evaluate(
     unknown = next((r["image_id"] for r in results if r["image_id"] not in known), None)
     if unknown is not None:
         raise InputError(f"{dataset.path}: has no image of id {unknown}, name its annotations")
-    if "keypoints" in tasks:
-        _check_keypoints(dataset, results, len(keypoint_oks_sigmas) or 17)
-    if "segm" in tasks:
-        for entry in dataset.annotations:
-            check_segmentation(dataset.path, entry)
+    expected = len(keypoint_oks_sigmas) or 17
+    annotations = ground_truth(dataset, tasks, expected)
+    predicted = len(results[0]["keypoints"]) // 3 if "keypoints" in tasks and results else expected
+    if predicted != expected:
+        raise InputError(
+            f"{dataset.path}: has {expected} keypoints but the model predicts {predicted}"
+            " (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
+        )
     if not results:
         return {task: dict.fromkeys(METRICS[task], math.nan) for task in sorted(tasks)}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _ground_truth(dataset)
+        truth = _ground_truth(dataset, annotations)
         return {
             task: _evaluate_task(dataset, truth, results, task, keypoint_oks_sigmas)
             for task in sorted(tasks)
         }
 
 
-def _ground_truth(dataset: CocoDataset) -> COCO:
+def _ground_truth(dataset: CocoDataset, annotations: list[dict[str, Any]]) -> COCO:
     truth = COCO()
     truth.dataset = {
         "images": [vars(image) for image in dataset.images],
@@ -159,12 +161,8 @@ def _ground_truth(dataset: CocoDataset) -> COCO:
             {"id": index, "name": name}
             for index, name in zip(dataset.category_ids, dataset.category_names, strict=True)
         ],
-        # Copies, because pycocotools writes into them. A crowd is what is marked as one.
-        "annotations": [{"iscrowd": 0, **entry} for entry in dataset.annotations or ()],
+        "annotations": annotations,
     }
-    for entry in truth.dataset["annotations"]:
-        if "area" not in entry:
-            raise InputError(f"{dataset.path}: annotation {entry['id']} has no 'area', add it")
     truth.createIndex()
     return truth
 
@@ -198,29 +196,6 @@ def _evaluate_task(
             reached = reached[reached > -1]
             metrics[f"AP-{name}"] = percent(np.mean(reached) if reached.size else -1)
     return metrics
-
-
-def _check_keypoints(
-    dataset: CocoDataset, results: Sequence[Mapping[str, Any]], expected: int
-) -> None:
-    for entry in dataset.annotations or ():
-        keypoints = entry.get("keypoints")
-        if not isinstance(keypoints, list) or "num_keypoints" not in entry:
-            raise InputError(
-                f"{dataset.path}: annotation {entry['id']} has no 'keypoints' and 'num_keypoints',"
-                " name annotations of keypoints"
-            )
-        if not is_numbers(keypoints, 3 * expected):
-            raise InputError(
-                f"{dataset.path}: annotation {entry['id']} has {len(keypoints) / 3:g} keypoints,"
-                f" expected {expected} (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
-            )
-    predicted = len(results[0]["keypoints"]) // 3 if results else expected
-    if predicted != expected:
-        raise InputError(
-            f"{dataset.path}: has {expected} keypoints but the model predicts {predicted}"
-            " (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
-        )
 
 
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

@@ -12,13 +12,12 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config import dump_config, load_config
+from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
+from tfdetect.config import dump_config
 from tfdetect.data.files import check_writable
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 
-CONFIG = "config.yaml"
-METADATA = "metadata.json"
 _PREFIX = "model"
 _OWN_FILES = {CONFIG, METADATA, f"{_PREFIX}.index", f"{_PREFIX}.data-00000-of-00001"}
 
@@ -82,13 +81,10 @@ def load_model(
         InputError: a file is missing, damaged or does not belong to the others.
     """
     path = Path(directory)
-    if not path.is_dir():
-        raise InputError(f"{path}: is not a model directory; make one with convert_d2.py")
+    cfg, metadata = read_description(path)
     for name in sorted(_OWN_FILES):
         if not (path / name).is_file():
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
-    cfg = load_config(path / CONFIG)
-    metadata = _read_metadata(path / METADATA)
     model = build_model(cfg)
     load_weights(path, model)
     return cfg, model, metadata
@@ -109,16 +105,3 @@ def load_weights(path: Path, model: tf.Module) -> None:
             f"{path / _PREFIX}.index: is damaged or not of {CONFIG}'s model ({reason}); "
             "convert the model again"
         ) from error
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        names = metadata["class_names"]
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise ValueError("class_names is not a list of names")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: is not a model's metadata ({error}); convert the model again"
-        ) from error
-    return metadata

@@ -57,7 +57,8 @@ class LvisDataset:
         path: the file, for messages.
         images: sorted by id.
         category_ids: sorted; class c of a model trained on the data set is `category_ids[c]`.
-        category_names: in the order of `category_ids`.
+        category_names: in the order of `category_ids`; the first of a category's synonyms where it
+            has any, as Detectron2 names LVIS's classes.
         frequencies: of each category, one of `FREQUENCIES`; None where the file has none.
         annotations: the entries as they stand in the file (treat as read-only), each with integer
             `id`, `image_id` and `category_id`, a finite `bbox` (x, y, width, height) and `area`,
@@ -122,10 +123,16 @@ def read_lvis(
         path=path,
         images=tuple(sorted(images, key=lambda image: image.id)),
         category_ids=tuple(sorted(categories)),
-        category_names=tuple(categories[index][0] for index in sorted(categories)),
+        category_names=tuple(_class_name(*categories[index]) for index in sorted(categories)),
         frequencies=frequencies if len(frequencies) == len(categories) else None,
         annotations=None if annotations is None else tuple(annotations),
     )
+
+
+def _class_name(name: str, entry: Mapping[str, Any]) -> str:
+    synonyms = entry.get("synonyms")
+    first = synonyms[0] if isinstance(synonyms, list) and synonyms else name
+    return first if isinstance(first, str) else name
 
 
 def _file_name(path: Path, entry: Mapping[str, Any], where: str) -> str:

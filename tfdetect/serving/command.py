@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert_d2.proposals import image_names
-from tfdetect.data.files import check_writable
+from tfdetect.data.files import check_writable, check_writable_file
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
@@ -97,6 +97,8 @@ def _load(args: argparse.Namespace) -> Predictor:
     for folder in (args.output, args.profile):
         if folder is not None:
             check_writable(folder)
+    if args.json is not None:
+        check_writable_file(args.json)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor

@@ -142,11 +142,21 @@ BROKEN = [
     ({"category_id": 99}, "category_id 99"),
     ({"ignore": 1}, "'ignore'"),
     ({"segmentation": None}, "no 'segmentation'"),
-    ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "not a list of numbers"),
-    ({"segmentation": [[1, 2, 3, 4, 5, math.inf]]}, "not a finite number"),
+    ({"segmentation": [[1, 2, 3, 4, 5, "x"]]}, "not a list of finite numbers"),
+    ({"segmentation": [[1, 2, 3, 4, 5, True]]}, "not a list of finite numbers"),
+    ({"segmentation": [[1, 2, 3, 4, 5, math.inf]]}, "not a list of finite numbers"),
+    ({"segmentation": [[1, 2, 3, 4, 5, math.nan]]}, "not a list of finite numbers"),
+    ({"segmentation": [[[1, 2], [3, 4], [5, 6]]]}, "not a list of finite numbers"),
+    ({"segmentation": [None]}, "not a list of finite numbers"),
+    ({"segmentation": "1, 2, 3, 4, 5, 6"}, "not polygons or RLE"),
+    ({"segmentation": 7}, "not polygons or RLE"),
+    ({"iscrowd": None}, "iscrowd is null"),
     ({"segmentation": {"size": [4, 4], "counts": [16]}}, "INPUT.MASK_FORMAT bitmask"),
-    ({"keypoints": [1, 2, 3, 4]}, "'keypoints' must be 9 numbers"),
-    ({"keypoints": [1, 2, 2, 4, 5, 2, 7, "8", 2]}, "'keypoints' must be 9 numbers"),
+    ({"keypoints": [1, 2, 3, 4]}, "'keypoints' has 4 numbers, must have 9"),
+    ({"keypoints": [1, 2, 2, 4, 5, 2, 7, "x", 2]}, r"'keypoints'\[7\] is 'x'"),
+    ({"keypoints": [None] * 9}, r"'keypoints'\[0\] is null"),
+    ({"keypoints": [[1, 2, 2], [1, 2, 2], [1, 2]]}, r"'keypoints'\[0\] is a list of 3"),
+    ({"keypoints": "none"}, "'keypoints' is 'none'"),
 ]
 
 
@@ -183,6 +193,16 @@ def test_broken_annotations_stop_or_are_skipped(load, caplog, broken, message):
         ({"size": [40, 60], "counts": "1"}, "do not add up"),
         ({"size": [40, 60], "counts": "~~"}, "do not add up"),
         ({"size": [40, 60], "counts": "o" * 99}, "do not add up"),
+        ({"size": [40, 60], "counts": "\u00e9"}, "do not add up"),
+        ({"size": [40, 60], "counts": "\ud800"}, "do not add up"),
+        ({"size": [40, 60], "counts": ""}, "do not add up"),
+        ({"size": [40, 60], "counts": None}, "do not add up"),
+        ({"size": [40, 60], "counts": []}, "do not add up"),
+        ({"size": [40, 60], "counts": [2400.5]}, "do not add up"),
+        ({"size": [40, 60], "counts": [2**62, 2**62, 2**62, 2**62, 2400]}, "do not add up"),
+        ({"size": None, "counts": [2400]}, "size null"),
+        ({"size": [60, 40], "counts": [2400]}, r"size \[60, 40\]"),
+        ({"counts": [2400]}, "size null"),
     ],
 )
 def test_broken_rle(load, rle, message):
@@ -238,7 +258,7 @@ def test_lvis(tmp_path, monkeypatch):
     path.write_text(json.dumps(content))
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     options = {"MODEL__KEYPOINT_ON": False, "MODEL__ROI_HEADS__NUM_CLASSES": 1203}
-    with pytest.raises(InputError, match="annotation 2 has no valid 'segmentation'"):
+    with pytest.raises(InputError, match=r"annotations\[1\] \(id 2\): has no 'segmentation'"):
         training_records(cfg_of("lvis_v1_train", **options))
     cfg = cfg_of("lvis_v1_train", DATALOADER__ON_ERROR="skip", **options)
     (record,) = training_records(cfg)

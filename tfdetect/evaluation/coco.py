@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tfdetect.data.class_names import distinct_names
-from tfdetect.data.coco import CocoDataset
-from tfdetect.data.json_format import check_segmentation, is_numbers
+from tfdetect.data.coco import CocoDataset, ground_truth
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics, percent
@@ -138,11 +137,12 @@ def evaluate(
     unknown = next((r["image_id"] for r in results if r["image_id"] not in known), None)
     if unknown is not None:
         raise InputError(f"{dataset.path}: has no image of id {unknown}, name its annotations")
-    check(dataset, tasks, len(keypoint_oks_sigmas) or 17, _num_keypoints(results))
+    expected = len(keypoint_oks_sigmas) or 17
+    annotations = check(dataset, tasks, expected, _num_keypoints(results))
     if not results:
         return {task: dict.fromkeys(METRICS[task], math.nan) for task in sorted(tasks)}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _ground_truth(dataset)
+        truth = _ground_truth(dataset, annotations)
         return {
             task: _evaluate_task(dataset, truth, results, task, keypoint_oks_sigmas)
             for task in sorted(tasks)
@@ -167,7 +167,8 @@ def check(
     tasks: Collection[str],
     num_keypoints: int,
     num_predicted: int | None = None,
-) -> None:
+    report: Callable[[InputError], None] | None = None,
+) -> list[dict[str, Any]]:
     """Say whether `evaluate` could measure, before there is anything to be measured.
 
     Args:
@@ -175,6 +176,10 @@ def check(
         tasks: of "bbox", "segm", "keypoints" and "box_proposals".
         num_keypoints: for how many there are OKS sigmas.
         num_predicted: how many keypoints the model predicts; None where that is not known.
+        report: of `tfdetect.data.coco.ground_truth`.
+
+    Returns:
+        `ground_truth`'s.
 
     Raises:
         InputError: the data set has no annotations, or lacks what a task needs; the numbers of
@@ -182,38 +187,28 @@ def check(
     """
     if dataset.annotations is None:
         raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
-    for entry in dataset.annotations:
-        if not _is_number(entry.get("area")):
-            raise InputError(
-                f"{dataset.path}: annotation {entry['id']} has no number 'area', add it"
-            )
-        if "keypoints" in tasks:
-            _check_keypoints(dataset, entry, num_keypoints)
-        if "segm" in tasks:
-            check_segmentation(dataset.path, entry)
+    checked = ground_truth(dataset, tasks, num_keypoints, report)
     if "keypoints" in tasks and num_predicted not in (None, num_keypoints):
         raise InputError(
-            f"{dataset.path}: has {num_keypoints} keypoints but the model predicts {num_predicted}"
-            " (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
+            f"TEST.KEYPOINT_OKS_SIGMAS: is for {num_keypoints} keypoints, but the model predicts"
+            f" {num_predicted}; give a number for each"
         )
+    return checked
 
 
-def _ground_truth(dataset: CocoDataset) -> COCO:
+def _num_keypoints(results: Sequence[Mapping[str, Any]]) -> int | None:
+    return len(results[0]["keypoints"]) // 3 if results and "keypoints" in results[0] else None
+
+
+def _ground_truth(dataset: CocoDataset, annotations: list[dict[str, Any]]) -> COCO:
     truth = COCO()
-    listed = {image.id for image in dataset.images}
-    entries = [entry for entry in dataset.annotations or () if entry["image_id"] in listed]
     truth.dataset = {
         "images": [vars(image) for image in dataset.images],
         "categories": [
             {"id": index, "name": name}
             for index, name in zip(dataset.category_ids, dataset.category_names, strict=True)
         ],
-        # Copies, because pycocotools writes into them. A crowd is what is marked as one.
-        # Numbered anew, from 1: COCOeval takes a match with the annotation of id 0 for none, and
-        # of several annotations with one id it knows the last.
-        "annotations": [
-            {"iscrowd": 0, **entry, "id": number} for number, entry in enumerate(entries, start=1)
-        ],
+        "annotations": annotations,
     }
     truth.createIndex()
     return truth
@@ -249,30 +244,6 @@ def _evaluate_task(
             reached = reached[reached > -1]
             metrics[f"AP-{name}"] = percent(np.mean(reached) if reached.size else -1)
     return metrics
-
-
-def _check_keypoints(dataset: CocoDataset, entry: Mapping[str, Any], expected: int) -> None:
-    where = f"{dataset.path}: annotation {entry['id']}"
-    keypoints = entry.get("keypoints")
-    if not isinstance(keypoints, list) or not _is_number(entry.get("num_keypoints")):
-        raise InputError(
-            f"{where} has no 'keypoints' and 'num_keypoints', name annotations of keypoints"
-        )
-    if len(keypoints) != 3 * expected:
-        raise InputError(
-            f"{where} has {len(keypoints) / 3:g} keypoints,"
-            f" expected {expected} (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
-        )
-    if not is_numbers(keypoints, 3 * expected):
-        raise InputError(f"{where}: its 'keypoints' are not all numbers, correct it")
-
-
-def _num_keypoints(results: Sequence[Mapping[str, Any]]) -> int | None:
-    return len(results[0]["keypoints"]) // 3 if results and "keypoints" in results[0] else None
-
-
-def _is_number(value: Any) -> bool:
-    return is_numbers([value], 1)
 
 
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

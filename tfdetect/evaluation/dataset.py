@@ -32,7 +32,8 @@ class EvaluationDataset(ABC):
         image_folder: where the images are, if the format says so, else None.
         has_ground_truth: False for a test set without annotations, which is only predicted.
         notes: lines for the user on how the model and the annotations fit together.
-        broken_annotations: how many were left out because they cannot be used.
+        broken_images: how many of the annotations' images were left out, as they cannot be used.
+        broken_annotations: how many annotations were.
     """
 
     form: ClassVar[str]
@@ -53,6 +54,7 @@ class EvaluationDataset(ABC):
         self.image_folder = image_folder
         self.has_ground_truth = True
         self.notes: list[str] = []
+        self.broken_images = 0
         self.broken_annotations = 0
         if not images:
             raise InputError(f"{path}: lists no images")

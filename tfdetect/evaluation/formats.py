@@ -107,9 +107,10 @@ def open_dataset(
         dataset = _Lvis(read_lvis(path, count), tasks, class_names)
     else:
         dataset = _Coco(
-            read_coco(path, count), tasks, class_names, keypoint_oks_sigmas, num_keypoints
+            read_coco(path, count), tasks, class_names, keypoint_oks_sigmas, num_keypoints, count
         )
-    dataset.broken_annotations = len(broken)
+    dataset.broken_images = sum(str(error).startswith(f"{path}: images[") for error in broken)
+    dataset.broken_annotations += len(broken) - dataset.broken_images
     return dataset
 
 
@@ -130,10 +131,14 @@ class _Instances(EvaluationDataset):
         if annotations is None:
             self.notes.append(f"{self.path}: has no 'annotations': predicts without measuring")
         listed = {image.id for image in dataset.images}
-        strays = sum(entry["image_id"] not in listed for entry in annotations or ())
-        if strays:
+        self._annotations: Sequence[Mapping[str, Any]] = [
+            entry for entry in annotations or () if entry["image_id"] in listed
+        ]
+        self.broken_annotations = len(annotations or ()) - len(self._annotations)
+        if self.broken_annotations:
             self.notes.append(
-                f"{self.path}: {strays} annotations are of images that it does not list; left out"
+                f"{self.path}: {self.broken_annotations} annotations are of images that it does"
+                " not list; left out"
             )
         self._category_ids: list[int | None] = list(dataset.category_ids)
         if self.tasks != ["box_proposals"]:
@@ -142,14 +147,13 @@ class _Instances(EvaluationDataset):
                 str(self.path),
                 class_names,
                 dataset.category_names,
-                {positions[entry["category_id"]] for entry in annotations or ()},
+                {positions[entry["category_id"]] for entry in self._annotations},
             )
             self.notes += [] if match.note is None else [match.note]
             self._category_ids = [
                 None if index is None else dataset.category_ids[index] for index in match.indices
             ]
         self._image_ids = [image.id for image in dataset.images]
-        self._annotations = annotations or ()
 
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
         if self.tasks == ["box_proposals"]:
@@ -187,22 +191,30 @@ class _Coco(_Instances):
         class_names: Sequence[str],
         keypoint_oks_sigmas: Sequence[float],
         num_keypoints: int | None,
+        report: Report,
     ):
         super().__init__(dataset, tasks, class_names)
-        self._dataset = dataset
         self._sigmas = keypoint_oks_sigmas
         if self.has_ground_truth:
+            dataset = dataclasses.replace(dataset, annotations=tuple(self._annotations))
             for task, field in coco.missing_ground_truth(dataset, self.tasks).items():
                 self.tasks.remove(task)
                 self.notes.append(f"{self.path}: no annotation has '{field}': {task} is left out")
-            coco.check(dataset, self.tasks, len(keypoint_oks_sigmas) or 17, num_keypoints)
+            expected = len(keypoint_oks_sigmas) or 17
+            checked = coco.check(dataset, self.tasks, expected, num_keypoints, report)
+            self._annotations = checked
+        self._dataset = dataclasses.replace(dataset, annotations=tuple(self._annotations))
 
     def evaluate(
         self, results: Sequence[Mapping[str, Any]], measured: Sequence[int] | None = None
     ) -> Metrics:
         if self.tasks == ["box_proposals"]:
             return self._evaluate_proposals(results, measured)
-        return coco.evaluate(_part(self._dataset, measured), results, self.tasks, self._sigmas)
+        dataset = _part(self._dataset, measured)
+        images = {image.id for image in dataset.images}
+        known = tuple(entry for entry in self._annotations if entry["image_id"] in images)
+        dataset = dataclasses.replace(dataset, annotations=known)
+        return coco.evaluate(dataset, results, self.tasks, self._sigmas)
 
     def format_table(self, metrics: Metrics) -> str:
         return (proposals if "box_proposals" in metrics else coco).format_table(metrics)

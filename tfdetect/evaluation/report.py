@@ -52,7 +52,7 @@ def write_and_measure(
         folder: gets the format's result files and `metrics.json`: the metrics by task (null where
             they cannot be computed) and `counts`. None writes nothing.
     """
-    total = len(dataset.file_names)
+    total = len(dataset.file_names) + dataset.broken_images
     used, left_out = dataset.count_annotations(measured)
     counts = {
         "images": len(measured),

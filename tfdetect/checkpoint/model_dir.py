@@ -14,8 +14,9 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
 from tfdetect.config import dump_config
-from tfdetect.data.files import check_writable
+from tfdetect.data.files import check_utf8, check_writable
 from tfdetect.errors import InputError
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.modeling.build import build_model
 
 _PREFIX = "model"
@@ -31,6 +32,7 @@ def check_output(directory: Path) -> None:
                 f"{directory}: holds {foreign[0]}, which is not part of a model; "
                 "give a new or empty --output directory"
             )
+    check_utf8(directory)
     check_writable(directory)
 
 
@@ -54,8 +56,9 @@ def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[s
         tf.train.Checkpoint(model=model).write(str(beside / _PREFIX))
         if target.exists():
             retired = beside.with_name(beside.name + "-replaced")
-            target.rename(retired)
-            beside.rename(target)
+            with hold_interrupts():
+                target.rename(retired)
+                beside.rename(target)
             shutil.rmtree(retired)
         else:
             beside.rename(target)
@@ -97,7 +100,8 @@ def load_weights(path: Path, model: tf.Module) -> None:
         InputError: the directory's checkpoint is damaged or of another model.
     """
     try:
-        status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
+        # Bytes: a name need not be UTF-8.
+        status = tf.train.Checkpoint(model=model).read(os.fsencode(path / _PREFIX))
         status.assert_consumed()
     except Exception as error:  # TensorFlow's reader raises almost anything for a damaged file
         reason = str(getattr(error, "message", error)).strip().splitlines()[0]

@@ -89,6 +89,20 @@ def check_writable_file(path: str | os.PathLike[str]) -> None:
     check_writable(target.parent)
 
 
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Say early that a name is not UTF-8, which TensorFlow needs of what it writes.
+
+    Raises:
+        InputError: the name is not UTF-8.
+    """
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}: TensorFlow writes only to names in UTF-8; choose another place"
+        ) from error
+
+
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """`write_bytes_atomically` of `text` in UTF-8."""
     write_bytes_atomically(path, text.encode("utf-8"))

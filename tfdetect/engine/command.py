@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config import dump_config, load_config
 from tfdetect.data.catalog import DatasetMetadata
-from tfdetect.data.files import check_writable, write_text_atomically
+from tfdetect.data.files import check_utf8, check_writable, write_text_atomically
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
 from tfdetect.data.training.records import training_metadata
 from tfdetect.engine.test_data import open_test_data
@@ -32,14 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or evaluate.
 
     Returns:
-        0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed; 130 if
-        the person stopped it.
+        0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
     """
     args = _parse(arguments)
     cfg = load_config(args.config_file, args.opts)
     for registered in args.register:
         register_coco(*registered)
     metadata = _metadata(cfg, args)
+    check_utf8(cfg.OUTPUT_DIR)
     check_writable(cfg.OUTPUT_DIR)
     test_data = open_test_data(cfg, metadata)
     import_tensorflow()
@@ -59,10 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbelow(2**31)
         try:
             expected = train(cfg, metadata, workers, test_data, seed=seed, resume=args.resume)
-        except KeyboardInterrupt:
-            print("stopped; --resume goes on from the last checkpoint", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (_what_is_kept(Path(cfg.OUTPUT_DIR)),)
+            raise
     return 0 if expected else 1
+
+
+def _what_is_kept(folder: Path) -> str:
+    from tfdetect.engine.checkpoints import saved
+
+    found = saved(folder)
+    if not found:
+        return f"there is no checkpoint in {folder} yet (SOLVER.CHECKPOINT_PERIOD)"
+    return f"--resume goes on from {found[-1][1]}"
 
 
 def _metadata(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:

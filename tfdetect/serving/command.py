@@ -15,6 +15,7 @@ from tfdetect.data.files import check_writable, check_writable_file
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 from tfdetect.serving.evaluate import evaluate
 from tfdetect.serving.loop import find_proposals, predict_files
@@ -42,19 +43,27 @@ def _predict(args: argparse.Namespace) -> int:
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
-    for index, image, detections in predict_files(
-        predictor, files, proposals, args.batch_size, unread
-    ):
-        if records is not None:
-            records.add(files[index].name, detections)
-        if pictures is not None:
-            drawn = _draw(image, detections, predictor, args.confidence_threshold)
-            write_image(pictures[index], drawn)
-        target = "" if pictures is None else f" -> {pictures[index]}"
-        found = _summary(detections, predictor, args.confidence_threshold)
-        print(f"{files[index]}: {found}{target}", flush=True)
+    done = 0
+    try:
+        for index, image, detections in predict_files(
+            predictor, files, proposals, args.batch_size, unread
+        ):
+            if records is not None:
+                records.add(files[index].name, detections)
+            if pictures is not None:
+                drawn = _draw(image, detections, predictor, args.confidence_threshold)
+                write_image(pictures[index], drawn)
+            target = "" if pictures is None else f" -> {pictures[index]}"
+            found = _summary(detections, predictor, args.confidence_threshold)
+            print(f"{files[index]}: {found}{target}", flush=True)
+            done += 1
+    except KeyboardInterrupt as interrupt:
+        unwritten = "" if args.json is None else f"; {args.json} is not written"
+        interrupt.args = (f"{done} of {len(files)} images are done{unwritten}",)
+        raise
     if records is not None:
-        records.write()
+        with hold_interrupts():
+            records.write()
     if args.profile is not None:
         readable = [index for index, path in enumerate(files) if path not in unread]
         _profile(args, predictor, files, readable, proposals, pictures)

@@ -16,6 +16,7 @@ from tfdetect.errors import InputError
 from tfdetect.evaluation.formats import open_for_model
 from tfdetect.evaluation.images import missing_images
 from tfdetect.evaluation.report import METRICS, write_and_measure
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.serving.loop import find_proposals, predict_dataset
 from tfdetect.serving.records import Records
 
@@ -72,27 +73,31 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
     gone = set(missing)
     wanted = [index for index in range(len(dataset.file_names)) if index not in gone]
     measured = []
-    with tqdm(total=len(wanted), desc="Evaluating", unit="image") as progress:
-        for index, detections in predict_dataset(
-            predictor,
-            dataset,
-            folder,
-            wanted,
-            skip,
-            batch_size=args.batch_size,
-            proposals=proposals,
-        ):
+    predicted = predict_dataset(
+        predictor,
+        dataset,
+        folder,
+        wanted,
+        skip,
+        batch_size=args.batch_size,
+        proposals=proposals,
+    )
+    try:
+        for index, detections in tqdm(predicted, "Evaluating", total=len(wanted), unit="image"):
             results += dataset.to_results(index, detections)
             if records is not None:
                 records.add(dataset.file_names[index], detections)
             measured.append(index)
-            progress.update()
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"{len(measured)} of {len(wanted)} images are done; nothing is written",)
+        raise
     if not measured:
         raise InputError(f"--images {folder}: none of the {len(wanted)} images is usable")
     errors = []
     if records is not None:
         try:
-            records.write()
+            with hold_interrupts():
+                records.write()
         except InputError as unwritten:
             errors.append(str(unwritten))
     done = write_and_measure(dataset, results, measured, output)

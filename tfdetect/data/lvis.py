@@ -59,7 +59,8 @@ class LvisDataset:
         path: the file, for messages.
         images: sorted by id.
         category_ids: sorted; class c of a model trained on the data set is `category_ids[c]`.
-        category_names: in the order of `category_ids`.
+        category_names: in the order of `category_ids`; the first of a category's synonyms where it
+            has any, as Detectron2 names LVIS's classes.
         frequencies: of each category, one of `FREQUENCIES`; None where the file has none.
         annotations: the entries (treat as read-only), each with what `normalize_annotation`
             promises, `area`, and a `segmentation` of polygons or compressed RLE. None where the
@@ -102,7 +103,7 @@ def read_lvis(
     categories = [
         (
             get(path, entry, where, "id", int),
-            get(path, entry, where, "name", str),
+            _class_name(get(path, entry, where, "name", str), entry),
             _frequency(path, entry, where),
         )
         for where, entry in entries(path, root, "categories", "LVIS")
@@ -129,6 +130,12 @@ def read_lvis(
         frequencies=frequencies if len(frequencies) == len(names) else None,
         annotations=None if annotations is None else tuple(annotations),
     )
+
+
+def _class_name(name: str, entry: Mapping[str, Any]) -> str:
+    synonyms = entry.get("synonyms")
+    first = synonyms[0] if isinstance(synonyms, list) and synonyms else name
+    return first if isinstance(first, str) else name
 
 
 def _file_name(path: Path, entry: Mapping[str, Any], where: str) -> str:

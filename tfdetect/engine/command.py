@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config import dump_config, load_config
 from tfdetect.data.catalog import DatasetMetadata
-from tfdetect.data.files import check_writable, write_text_atomically
+from tfdetect.data.files import check_utf8, check_writable, write_text_atomically
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
 from tfdetect.data.training.records import training_metadata
+from tfdetect.engine.test_data import open_test_data
 from tfdetect.errors import InputError
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 
@@ -29,14 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or evaluate.
 
     Returns:
-        0; 1 if metrics are not TEST.EXPECTED_RESULTS; 130 if the person stopped it.
+        0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
     """
     args = _parse(arguments)
     cfg = load_config(args.config_file, args.opts)
     for registered in args.register:
         register_coco(*registered)
-    metadata = _names(cfg, args.eval_only).for_model()
+    metadata = _metadata(cfg, args)
+    check_utf8(cfg.OUTPUT_DIR)
     check_writable(cfg.OUTPUT_DIR)
+    test_data = open_test_data(cfg, metadata)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.engine.devices import set_up_devices
@@ -48,23 +52,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
         _warn_of_ignored_keys(cfg)
         if args.eval_only:
-            return 0 if evaluate(cfg, metadata, workers, resume=args.resume) else 1
+            return 0 if evaluate(cfg, metadata, workers, test_data, resume=args.resume) else 1
         if workers.index == 0:
             write_text_atomically(Path(cfg.OUTPUT_DIR) / CONFIG, dump_config(cfg))
         seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbelow(2**31)
         try:
-            expected = train(cfg, metadata, workers, seed=seed, resume=args.resume)
-        except KeyboardInterrupt:
-            print("stopped; --resume goes on from the last checkpoint", file=sys.stderr)
-            return 130
+            expected = train(cfg, metadata, workers, test_data, seed=seed, resume=args.resume)
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (_what_is_kept(Path(cfg.OUTPUT_DIR)),)
+            raise
     return 0 if expected else 1
+
+
+def _what_is_kept(folder: Path) -> str:
+    from tfdetect.engine.checkpoints import saved
+
+    found = saved(folder)
+    if not found:
+        return f"there is no checkpoint in {folder} yet (SOLVER.CHECKPOINT_PERIOD)"
+    return f"--resume goes on from {found[-1][1]}"
+
+
+def _metadata(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """What is said of the model in its directory, or is going to be.
+
+    Raises:
+        InputError: it goes on with a training of other classes, or the data sets cannot be used.
+    """
+    previous = sorted(Path(cfg.OUTPUT_DIR).glob(f"model_*/{METADATA}")) if args.resume else []
+    earlier = read_metadata(previous[0].parent) if previous else None
+    if args.eval_only:
+        if not cfg.DATASETS.TEST:
+            raise InputError("DATASETS.TEST: names no data set, add one to evaluate on")
+        if earlier is not None:
+            return earlier
+        if cfg.MODEL.WEIGHTS and Path(cfg.MODEL.WEIGHTS).is_dir():
+            return read_metadata(Path(cfg.MODEL.WEIGHTS))
+    metadata = _names(cfg, args.eval_only).for_model()
+    if earlier is not None and earlier["class_names"] != metadata["class_names"]:
+        raise InputError(
+            f"DATASETS.TRAIN: has the classes {', '.join(metadata['class_names'][:5])}, the"
+            f" training in {cfg.OUTPUT_DIR} has {', '.join(earlier['class_names'][:5])} in this"
+            " order; --resume needs the same, or train on from it with MODEL.WEIGHTS and another"
+            " OUTPUT_DIR"
+        )
+    return metadata
 
 
 def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     """Of the data trained on, or of the data evaluated on; a name for each class of the model."""
     if eval_only:
-        if not cfg.DATASETS.TEST:
-            raise InputError("DATASETS.TEST: names no data set, add one to evaluate on")
         names = dataset_metadata(dataset_files(cfg.DATASETS.TEST[0], "DATASETS.TEST"))
     else:
         names = training_metadata(cfg)

@@ -39,9 +39,11 @@ def normalize_annotation(
     Raises:
         InputError: one of these is missing (but `iscrowd`, which then is 0) or is something else.
     """
-    index = as_integer(entry.get("id"))
-    # An annotation's id only tells it from others, so that text serves as well.
-    entry["id"] = get(path, entry, where, "id", str) if index is None else index
+    if isinstance(entry.get("id"), str) and as_integer(entry["id"]) is None:
+        # An annotation's id only tells it from others, so that text serves as well.
+        entry["id"] = get(path, entry, where, "id", str)
+    else:
+        entry["id"] = get(path, entry, where, "id", int)
     for key in ("image_id", "category_id"):
         entry[key] = get(path, entry, where, key, int)
     if entry["category_id"] not in categories:

@@ -261,6 +261,8 @@ def test_lvis(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"annotations\[1\] \(id 2\): has no 'segmentation'"):
         training_records(cfg_of("lvis_v1_train", **options))
     cfg = cfg_of("lvis_v1_train", DATALOADER__ON_ERROR="skip", **options)
+    (tmp_path / "coco" / "train2017").mkdir(parents=True)
+    (tmp_path / "coco" / "train2017" / "000000000005.jpg").touch()
     (record,) = training_records(cfg)
     assert record.file_name == str(tmp_path / "coco" / "train2017" / "000000000005.jpg")
     assert [a.class_index for a in record.annotations] == [1202]
@@ -278,3 +280,68 @@ def test_repeat_factors(load):
     np.testing.assert_array_equal(factors, np.array([1.6, 1, 1, 1], np.float32))
     factors = repeat_factors(records, threshold=0.64, sqrt=False)
     np.testing.assert_array_equal(factors, np.array([2.56, 1, 1, 1], np.float32))
+
+
+def test_missing_images_are_said_at_the_start(load, tmp_path, caplog):
+    annotations = [{"image_id": 1}, {"image_id": 2}]
+    sizes = ((40, 60),) * 3
+    load(annotations, sizes)
+    for number in (2, 3):
+        (tmp_path / "images" / f"{number}.png").unlink()
+    files = registry.dataset_files("records_of_test_missing_images_are_said_at_the_start")
+    options = {"MODEL__KEYPOINT_ON": False, "MODEL__MASK_ON": False}
+    options["SEED"] = 1
+    training_records.__globals__["_load"].cache_clear()
+    # The third has no annotations, and is not trained on.
+    with pytest.raises(InputError, match=r"1 of 2 images is missing, such as .*2\.png.*ON_ERROR"):
+        training_records(cfg_of(files.name, **options))
+    options["DATALOADER__ON_ERROR"] = "skip"
+    assert len(training_records(cfg_of(files.name, **options))) == 2
+    assert "1 of 2 images is missing" in caplog.text
+    (tmp_path / "images" / "1.png").unlink()
+    training_records.__globals__["_load"].cache_clear()
+    with pytest.raises(InputError, match="2 of 2 images are missing"):
+        training_records(cfg_of(files.name, **options))
+
+
+def test_advice_leads_to_a_training(load):
+    """What a message says to set is what lets the data be trained on."""
+    keypoints = {"MODEL__KEYPOINT_ON": True, "MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS": 3}
+    with pytest.raises(InputError, match=r"FILTER_EMPTY_ANNOTATIONS False$"):
+        load([])
+    assert len(load([], DATALOADER__FILTER_EMPTY_ANNOTATIONS=False)) == 1
+    least = "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
+    with pytest.raises(InputError, match=f"FILTER_EMPTY_ANNOTATIONS False and {least} 0"):
+        load([], **keypoints)
+    keypoints[least.replace(".", "__")] = 0
+    assert len(load([], **keypoints, DATALOADER__FILTER_EMPTY_ANNOTATIONS=False)) == 1
+    del keypoints[least.replace(".", "__")]
+    with pytest.raises(InputError, match=r"has 1 labelled keypoints.*set MODEL.KEYPOINT_ON False"):
+        load([{}], **keypoints)
+    assert len(load([{}])) == 1
+    with pytest.raises(InputError, match=r"no category of .* names 'keypoints'"):
+        load([{}], category={"id": 7, "name": "person"}, **keypoints)
+
+
+def test_masks_and_keypoints_as_tools_write_them(load):
+    annotations = [
+        {"segmentation": [str(x) for x in SQUARE[0]], "keypoints": [[4, 6, 2]] * 3},
+        {"segmentation": SQUARE, "keypoints": ["4", "6.0", 2.0] * 3, "area": None},
+        {"segmentation": {"size": ["40", 60.0], "counts": ["0", 2400.0]}, "keypoints": None},
+        {"segmentation": {"size": [4, 4]}, "iscrowd": "1", "keypoints": []},
+    ]
+    (record,) = load(
+        annotations,
+        MODEL__MASK_ON=True,
+        INPUT__MASK_FORMAT="bitmask",
+        MODEL__KEYPOINT_ON=True,
+        MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS=3,
+    )
+    flat, text, rle, crowd = record.annotations
+    for annotation in (flat, text):
+        np.testing.assert_array_equal(annotation.polygons, SQUARE)
+        np.testing.assert_array_equal(annotation.keypoints, [[4.5, 6.5, 2]] * 3)
+    assert coco_mask.decode(rle.rle).all()
+    assert (crowd.iscrowd, crowd.polygons, crowd.rle) == (True, None, None)
+    assert not rle.keypoints.any()
+    assert not crowd.keypoints.any()

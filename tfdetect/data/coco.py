@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from tfdetect.data.json_format import (
     read_object,
 )
 from tfdetect.errors import InputError
-
-_logger = logging.getLogger("tfdetect.data")
 
 
 @dataclass(frozen=True)
@@ -153,12 +150,6 @@ def ground_truth(
     for broken in errors:
         assert report is not None
         report(broken)
-    unlisted = len(dataset.annotations or ()) - len(known)
-    if unlisted:
-        _logger.warning(
-            "%s: %d annotations are of images that the file does not list; left out",
-            *(dataset.path, unlisted),
-        )
     return result
 
 

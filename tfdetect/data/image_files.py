@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from tfdetect.errors import InputError
 
 
 def image_path(folder: Path, name: str) -> Path:
@@ -36,20 +34,10 @@ def missing_files(paths: Iterable[Path]) -> list[Path]:
     return missing
 
 
-def describe_missing(paths: Iterable[Path], total: int) -> str | None:
-    """ "2 of 5 images are missing, such as images/7.jpg", or None where none is."""
-    missing = missing_files(paths)
-    if not missing:
-        return None
+def count_missing(missing: Sequence[Path], total: int) -> str:
+    """ "2 of 5 images are missing, such as images/7.jpg", for messages."""
     verb = "is" if len(missing) == 1 else "are"
     return f"{len(missing)} of {total} images {verb} missing, such as {missing[0]}"
-
-
-def require_files(place: str, paths: Iterable[Path], total: int) -> None:
-    """Raise an `InputError` that begins with `place` if one of `paths` is missing."""
-    problem = describe_missing(paths, total)
-    if problem is not None:
-        raise InputError(f"{place}: {problem}; check the folder and the names")
 
 
 def _names(folder: Path) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfdetect.data.image_files import require_files
+from tfdetect.data.image_files import count_missing, missing_files
 from tfdetect.data.images import read_image
 from tfdetect.data.json_format import (
     check_unique,
@@ -137,7 +137,9 @@ def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
         segments = tuple(_segments(path, entry, where, names))
         annotated.append(PanopticImage(index, file_name, label_file, height, width, segments))
     check_unique(path, "annotations' images", (image.id for image in annotated))
-    require_files(str(path), (image.label_file for image in annotated), len(annotated))
+    missing = missing_files(image.label_file for image in annotated)
+    if missing:
+        raise InputError(f"{path}: {count_missing(missing, len(annotated))}; add them")
     for image in annotated:
         _check_size(image)
     return PanopticDataset(

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices
+from tfdetect.data.image_files import count_missing, image_path, missing_files
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
@@ -97,7 +99,7 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
 
     Raises:
         InputError: a data set is unknown, does not fit the model, or cannot be read; an annotation
-            is broken, and DATALOADER.ON_ERROR is "stop"; no image is left.
+            is broken or an image is missing, and DATALOADER.ON_ERROR is "stop"; no image is left.
     """
     files = tuple(dataset_files(name) for name in cfg.DATASETS.TRAIN)
     training_metadata(cfg)
@@ -203,7 +205,22 @@ def _load(
             " MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE asks: name other data, or set"
             " MODEL.KEYPOINT_ON False"
         )
+    _check_files(names, kept, broken)
     return tuple(kept)
+
+
+def _check_files(names: str, records: Sequence[Record], broken: BrokenData) -> None:
+    missing = missing_files(Path(record.file_name) for record in records)
+    if not missing:
+        return
+    error = InputError(
+        f"DATASETS.TRAIN: {names}: {count_missing(missing, len(records))}; add them, or correct"
+        " the folder"
+    )
+    if len(missing) == len(records):
+        raise error
+    # With "skip" the data flow passes over each, as over one that is damaged.
+    broken(error)
 
 
 def _labelled_keypoints(record: Record) -> int:
@@ -248,7 +265,7 @@ def _read(
         _logger.warning("%s: %d annotations %s; left out", files.annotations, count, reason)
     return [
         Record(
-            file_name=str(files.images_dir / image.file_name),
+            file_name=str(image_path(files.images_dir, image.file_name)),
             height=image.height,
             width=image.width,
             image_id=image.id,

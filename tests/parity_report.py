@@ -49,15 +49,15 @@ Here Detectron2, on the same input, gives another number or stops:
   do not tell names apart unless the exact text does. Annotations of a class that the model does not
   have are an error; detections of a class that the annotations do not have are left out.
 - **Whole-number coordinates.** Where all four numbers of a box, or all of a polygon, are integers
-  in the JSON file, Detectron2's `transform_instance_annotations` makes an integer array of them, and
-  `ResizeTransform.apply_coords` assigns the resized coordinates into that array, which cuts off
-  what is behind the point: training boxes and masks are up to a pixel too small or too far to the
-  top left. (Keypoints are float64 there; fvcore's `apply_box` asks for floating point.) Here
+  in the JSON file, Detectron2's `transform_instance_annotations` makes an integer array of them,
+  and `ResizeTransform.apply_coords` assigns the resized coordinates into that array, which cuts
+  off what is behind the point: corners in training are up to a pixel too far to the top or the
+  left. (Keypoints are float64 there; fvcore's `apply_box` asks for floating point.) Here
   coordinates are float64 from the file on, so that 12 and 12.0 mean the same. To have Detectron2
   train on the same numbers, write the coordinates as floats.
 - **Images that cannot be used in evaluation** (missing, damaged, of another size than the
-  annotations say): Detectron2 stops. predict.py, and train.py with DATALOADER.ON_ERROR skip, measure
-  on the others and say how many were skipped, beside the metrics and in `metrics.json`.
+  annotations say): Detectron2 stops. predict.py, and train.py with DATALOADER.ON_ERROR skip,
+  measure on the others and say how many were skipped, beside the metrics and in `metrics.json`.
 - **Tasks without ground truth.** A model with masks or keypoints is measured on what the
   annotations have; the tasks that no annotation has a field for are left out, with a line.
 """

@@ -23,7 +23,7 @@ class FastRCNNConvFCHead(tf.Module):
         channels = in_channels
         for index in range(1, head.NUM_CONV + 1):
             conv = Conv2d(
-                channels, head.CONV_DIM, 3, padding=1, bias=head.NORM == "", norm=head.NORM
+                channels, head.CONV_DIM, 3, padding=1, bias=not head.NORM, norm=head.NORM
             )
             setattr(self, f"conv{index}", conv)
             self._convs.append(conv)

@@ -245,10 +245,8 @@ def check_training(cfg: CfgNode) -> None:
         for name, value in cfg[section].items():
             if not isinstance(value, CfgNode):
                 _require_value(f"{section}.{name}", value)
-    for name in ("OUTPUT_DIR", "SEED", "VIS_PERIOD"):
+    for name in ("SEED", "VIS_PERIOD"):
         _require_value(name, cfg[name])
-    if not cfg.OUTPUT_DIR.strip() or "://" in cfg.OUTPUT_DIR:
-        raise InputError(f"OUTPUT_DIR: {cfg.OUTPUT_DIR!r} is no local folder; name one")
     _check(cfg, _TRAINING)
     for section in model_sections(cfg):
         rules = _TRAINING_SECTIONS.get(section, {})
@@ -260,6 +258,13 @@ def check_training(cfg: CfgNode) -> None:
                 f"IOU_THRESHOLDS {len(node.IOU_THRESHOLDS)}; give one label more than thresholds"
             )
     _check_combinations(cfg)
+
+
+def check_output(cfg: CfgNode) -> None:
+    """Raise InputError unless OUTPUT_DIR names a local folder."""
+    folder = cfg.OUTPUT_DIR
+    if folder is None or not folder.strip() or "://" in folder:
+        raise InputError(f"OUTPUT_DIR: {folder!r} is no local folder; name one")
 
 
 def _check_combinations(cfg: CfgNode) -> None:

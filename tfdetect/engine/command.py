@@ -13,10 +13,15 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from tfdetect.config import dump_config, load_config
+from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.checks import check_model, check_output, check_training, takes_proposals
+from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.files import check_writable, write_text_atomically
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
+from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.data.training.records import training_metadata
+from tfdetect.engine.schedule import learning_rate
 from tfdetect.errors import InputError
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 
@@ -32,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if metrics are not TEST.EXPECTED_RESULTS; 130 if the person stopped it.
     """
     args = _parse(arguments)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, "command line")
+    _check(cfg, args)
     for registered in args.register:
         register_coco(*registered)
     metadata = _names(cfg, args.eval_only).for_model()
-    check_writable(cfg.OUTPUT_DIR)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.engine.devices import set_up_devices
@@ -46,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
     cfg = _scale_to_replicas(cfg, workers.count * workers.replicas)
     with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
-        _warn_of_ignored_keys(cfg)
+        for line in ignored_in_prediction(cfg) if args.eval_only else ignored_in_training(cfg):
+            _logger.warning(line)
         if args.eval_only:
             return 0 if evaluate(cfg, metadata, workers, resume=args.resume) else 1
         if workers.index == 0:
@@ -75,16 +81,23 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
 
 
-def _warn_of_ignored_keys(cfg: CfgNode) -> None:
-    """Name what is set but has no effect: what is not supported, or comes too late."""
-    if cfg.TEST.AUG.ENABLED:
-        _logger.warning("TEST.AUG.ENABLED: ignored; evaluation is without test-time augmentation")
-    if cfg.FLOAT32_PRECISION:
-        _logger.warning("FLOAT32_PRECISION: ignored; float32 is TensorFlow's, on a GPU with TF32")
-    solver = cfg.SOLVER
-    late = [step for step in solver.STEPS if step > solver.MAX_ITER]
-    if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        _logger.warning("SOLVER.STEPS: ignored are %s, which SOLVER.MAX_ITER comes before", late)
+def _check(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """What the configuration alone tells, before TensorFlow is loaded."""
+    check_model(cfg)
+    check_output(cfg)
+    check_writable(cfg.OUTPUT_DIR)
+    if not args.eval_only:
+        check_training(cfg)
+        learning_rate(cfg, 0)
+        build_augmentation(cfg)
+    elif takes_proposals(cfg):
+        raise InputError(
+            "MODEL.PROPOSAL_GENERATOR.NAME: train.py gives PrecomputedProposals nothing; convert "
+            "the model, and use predict.py --evaluate with --proposals"
+        )
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and not args.resume and not Path(weights).exists():
+        raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
 
 
 def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:
@@ -154,8 +167,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "opts",
-        nargs=argparse.REMAINDER,
+        nargs="*",
         metavar="KEY VALUE",
-        help="configuration keys to change, last on the line",
+        help="configuration keys to change",
     )
-    return parser.parse_args(arguments)
+    return parse_with_opts(parser, arguments)

@@ -13,7 +13,7 @@ from train_runs import CONFIG, SMALL, command, lines, losses, train, training, w
 import tfdetect.engine.command
 from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
-from tfdetect.engine.command import _scale_to_replicas, _warn_of_ignored_keys
+from tfdetect.engine.command import _scale_to_replicas
 from tfdetect.errors import run_command
 
 
@@ -114,20 +114,6 @@ def test_the_schedule_for_more_replicas():
         section, _, name = key.partition(".")
         assert after[section][name] == value, key
     assert _scale_to_replicas(after, 8) == before
-
-
-def test_ignored_keys_are_named(caplog):
-    _warn_of_ignored_keys(load_config(CONFIG))
-    assert not caplog.records
-    keys = {
-        "TEST.AUG.ENABLED": True,
-        "FLOAT32_PRECISION": "highest",
-        "SOLVER.STEPS": "(60, 1000000)",
-    }
-    _warn_of_ignored_keys(load_config(CONFIG, words(keys)))
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.partition(": ignored")[0] for line in said] == list(keys)
-    assert "[1000000]" in said[2]
 
 
 def test_first_steps_are_detectron2s(tmp_path):

@@ -11,12 +11,14 @@ import pytest
 from training_data import SQUARE, cfg_of, demo_cfg, register, write_dataset
 
 from tfdetect.data import registry
+from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import (
     flip_indices,
     repeat_factors,
     training_metadata,
     training_records,
 )
+from tfdetect.data.training.transforms import ResizeTransform
 from tfdetect.errors import InputError
 
 KEYPOINTS = [4, 6, 2, 0, 0, 0, 9, 9, 1]
@@ -34,6 +36,24 @@ def load(tmp_path, request):
         return training_records(cfg_of(name, **options))
 
     return load
+
+
+@pytest.mark.parametrize("number", [int, float])
+def test_whole_numbers_are_resized_as_others(load, number):
+    """Detectron2 cuts the resized corners 16.5, 8.25, 49.5, 57.75 to 16, 8, 49, 57 if all four are
+    integers in the file, and polygons likewise; docs/parity.md says why this does not.
+    """
+    entry = {
+        "bbox": [number(value) for value in (10, 5, 20, 30)],
+        "segmentation": [[number(value) for value in SQUARE[0]]],
+    }
+    (record,) = load([entry], MODEL__MASK_ON=True)
+    example = TrainingMapper("BGR", "polygon", False, None)(
+        record, [ResizeTransform(40, 60, 66, 99)]
+    )
+    np.testing.assert_array_equal(example.boxes, [[16.5, 8.25, 49.5, 57.75]])
+    expected = [16.5, 8.25, 49.5, 8.25, 49.5, 57.75, 16.5, 57.75]
+    np.testing.assert_allclose(example.polygons[0][0], expected, rtol=1e-15)
 
 
 def test_demo():

@@ -14,10 +14,15 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config import dump_config, load_config
+from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.checks import check_model, check_output, check_training, takes_proposals
+from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.files import check_utf8, check_writable, write_text_atomically
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
+from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.data.training.records import training_metadata
+from tfdetect.engine.schedule import learning_rate
 from tfdetect.engine.test_data import open_test_data
 from tfdetect.errors import InputError
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
@@ -34,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
     """
     args = _parse(arguments)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, "command line")
+    _check(cfg, args)
     for registered in args.register:
         register_coco(*registered)
-    metadata = _metadata(cfg, args)
     check_utf8(cfg.OUTPUT_DIR)
-    check_writable(cfg.OUTPUT_DIR)
+    metadata = _metadata(cfg, args)
     test_data = open_test_data(cfg, metadata)
     import_tensorflow()
     with without_startup_remarks():
@@ -50,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
     cfg = _scale_to_replicas(cfg, workers.count * workers.replicas)
     with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
-        _warn_of_ignored_keys(cfg)
+        for line in ignored_in_prediction(cfg) if args.eval_only else ignored_in_training(cfg):
+            _logger.warning(line)
         if args.eval_only:
             return 0 if evaluate(cfg, metadata, workers, test_data, resume=args.resume) else 1
         if workers.index == 0:
@@ -112,16 +118,23 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
 
 
-def _warn_of_ignored_keys(cfg: CfgNode) -> None:
-    """Name what is set but has no effect: what is not supported, or comes too late."""
-    if cfg.TEST.AUG.ENABLED:
-        _logger.warning("TEST.AUG.ENABLED: ignored; evaluation is without test-time augmentation")
-    if cfg.FLOAT32_PRECISION:
-        _logger.warning("FLOAT32_PRECISION: ignored; float32 is TensorFlow's, on a GPU with TF32")
-    solver = cfg.SOLVER
-    late = [step for step in solver.STEPS if step > solver.MAX_ITER]
-    if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        _logger.warning("SOLVER.STEPS: ignored are %s, which SOLVER.MAX_ITER comes before", late)
+def _check(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """What the configuration alone tells, before TensorFlow is loaded."""
+    check_model(cfg)
+    check_output(cfg)
+    check_writable(cfg.OUTPUT_DIR)
+    if not args.eval_only:
+        check_training(cfg)
+        learning_rate(cfg, 0)
+        build_augmentation(cfg)
+    elif takes_proposals(cfg):
+        raise InputError(
+            "MODEL.PROPOSAL_GENERATOR.NAME: train.py gives PrecomputedProposals nothing; convert "
+            "the model, and use predict.py --evaluate with --proposals"
+        )
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and not args.resume and not Path(weights).exists():
+        raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
 
 
 def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:
@@ -191,8 +204,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "opts",
-        nargs=argparse.REMAINDER,
+        nargs="*",
         metavar="KEY VALUE",
-        help="configuration keys to change, last on the line",
+        help="configuration keys to change",
     )
-    return parser.parse_args(arguments)
+    return parse_with_opts(parser, arguments)

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tfdetect.interrupts import catch_interrupts, end_at_once
+from tfdetect.interrupts import catch_interrupts
 from tfdetect.streams import output_failure, protect_streams
 
 
@@ -41,8 +41,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt as interrupt:
         status = getattr(interrupt, "status", 128 + signal.SIGINT)
         print(": ".join(filter(None, ["interrupted", str(interrupt)])), file=sys.stderr)
-    end_at_once()
     failure = output_failure()
     if failure is not None:
         print(f"error: the output cannot be written ({failure.strerror})", file=sys.stderr)
-    sys.exit(status or int(failure is not None))
+    sys.exit(status or int(failure is not None))  # type: ignore[arg-type]

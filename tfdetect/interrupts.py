@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -43,7 +42,6 @@ class _Interrupts:
         self._last = -_SAME_SECONDS
         self._held = 0
         self._waiting: int | None = None
-        self._ending = False
 
     def catch(self) -> None:
         if self._process or threading.current_thread() is not threading.main_thread():
@@ -55,10 +53,8 @@ class _Interrupts:
             # What the parent has this process ignore (nohup, a shell's background) stays ignored.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, self._arrived)
-        sys.unraisablehook = self._unraisable
-
-    def end(self) -> None:
-        self._ending = True
+        self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._uncaught_before, sys.excepthook = sys.excepthook, self._uncaught
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -80,7 +76,7 @@ class _Interrupts:
         self._last = now
         if self._held:
             self._waiting = number
-        elif self._ending:
+        elif not threading.main_thread().is_alive():  # the interpreter is ending
             os._exit(128 + number)
         elif _imports(frame):
             # Libraries meet an exception during an import in ways of their own: some go on without
@@ -93,11 +89,20 @@ class _Interrupts:
 
     def _unraisable(self, unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Interrupted):
-            # It was raised in a destructor or a callback, from where it cannot spread: once more.
+            # It was raised in a destructor or a callback, from where it cannot spread: once more,
+            # when this one has ended too.
             self._last = -_SAME_SECONDS
-            _thread.interrupt_main(unraisable.exc_value.number)
+            arguments = [threading.main_thread().ident, unraisable.exc_value.number]
+            again = threading.Timer(0.05, signal.pthread_kill, arguments)
+            again.daemon = True
+            again.start()
         else:
-            sys.__unraisablehook__(unraisable)
+            self._unraisable_before(unraisable)
+
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if isinstance(error, Interrupted):  # after the command's last line
+            os._exit(error.status)
+        self._uncaught_before(kind, error, trace)
 
 
 def _imports(frame: FrameType | None) -> bool:
@@ -117,11 +122,6 @@ def catch_interrupts() -> None:
     During an import, when nothing is at stake, they end the process at once.
     """
     _interrupts.catch()
-
-
-def end_at_once() -> None:
-    """From now on the signals end the process on the spot: it is ending anyway."""
-    _interrupts.end()
 
 
 def hold_interrupts() -> contextlib.AbstractContextManager[None]:

@@ -58,12 +58,13 @@ def test_counts_and_files(tmp_path, content):
     assert "skipped" not in done.text
     written = json.loads((tmp_path / METRICS).read_text())
     total = len(content["annotations"])
-    assert written.pop("counts") == {
+    assert done.counts == {
         "images": 3,
         "images_skipped": 0,
         "annotations": total,
         "annotations_skipped": 0,
     }
+    assert list(written) == ["bbox"]
     assert written["bbox"]["AP"] == done.metrics["bbox"]["AP"]
     assert [path.name for path in done.written] == ["coco_instances_results.json"]
 
@@ -72,6 +73,9 @@ def test_images_that_were_skipped_are_not_measured_but_counted(tmp_path, content
     dataset = opened(tmp_path, content)
     done = write_and_measure(dataset, perfect(content, dataset, [0, 2]), [0, 2], tmp_path)
     assert done.metrics["bbox"]["AP"] == pytest.approx(100)
+    written = json.loads((tmp_path / METRICS).read_text())
+    assert list(written) == ["bbox", "counts"]
+    assert written["counts"] == done.counts
     ids = {int(dataset.image_ids[index]) for index in (0, 2)}
     used = sum(a["image_id"] in ids for a in content["annotations"])
     total = len(content["annotations"])
@@ -122,7 +126,7 @@ def test_results_are_written_though_they_cannot_be_measured(tmp_path, content, m
     assert isinstance(said, InputError)
     assert done.metrics == {}
     assert json.loads((tmp_path / "coco_instances_results.json").read_text()) == results
-    assert json.loads((tmp_path / METRICS).read_text())["counts"]["images"] == 3
+    assert json.loads((tmp_path / METRICS).read_text()) == {}
 
 
 def test_metrics_are_given_though_results_cannot_be_written(tmp_path, content):
@@ -144,7 +148,7 @@ def test_no_annotations_at_all(tmp_path, content):
     content["annotations"] = []
     done = write_and_measure(dataset, perfect(content, dataset, range(3)), range(3), tmp_path)
     assert (done.metrics, done.errors, done.text) == ({}, [], "")
-    assert list(json.loads((tmp_path / METRICS).read_text())) == ["counts"]
+    assert json.loads((tmp_path / METRICS).read_text()) == {}
 
 
 @pytest.mark.parametrize("empty", ["missing", None, []])

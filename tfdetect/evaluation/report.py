@@ -21,7 +21,7 @@ class Evaluated:
 
     Attributes:
         metrics: by task, in percent; empty where there is no ground truth or measuring failed.
-        counts: of images and annotations, as `metrics.json` has them.
+        counts: of images and annotations: measured, and left out.
         text: the tables of the metrics, and a line on what was left out, if anything was.
         written: the files that others read.
         errors: of writing and of measuring.
@@ -49,8 +49,8 @@ def write_and_measure(
         dataset: that was predicted.
         results: of its `to_results`.
         measured: the indices of the images that were predicted.
-        folder: gets the format's result files and `metrics.json`: the metrics by task (null where
-            they cannot be computed) and `counts`. None writes nothing.
+        folder: gets the format's result files and `metrics.json`: the metrics by task, null where
+            they cannot be computed, and `counts` where anything was left out. None writes nothing.
     """
     total = len(dataset.file_names) + dataset.broken_images
     used, left_out = dataset.count_annotations(measured)
@@ -74,7 +74,8 @@ def write_and_measure(
     done.text = "\n\n".join(tables + _left_out(counts))
     if folder is not None:
         try:
-            write_json(folder / METRICS, {**_without_nan(done.metrics), "counts": counts})
+            skipped = {"counts": counts} if _left_out(counts) else {}
+            write_json(folder / METRICS, {**_without_nan(done.metrics), **skipped})
         except InputError as error:
             done.errors.append(error)
     return done

@@ -146,7 +146,13 @@ def mask(
             f"'segmentation' has a polygon of {len(found[0])} numbers, not of three points"
             " x1, y1, x2, y2, x3, y3 or more; correct it"
         )
-    return [np.clip(p, -FARTHEST_POINT, FARTHEST_POINT).tolist() for p in polygons]
+    return [_cut_off(polygon) for polygon in polygons]
+
+
+def _cut_off(polygon: list[float]) -> list[float]:
+    if max(polygon) <= FARTHEST_POINT and min(polygon) >= -FARTHEST_POINT:
+        return polygon
+    return np.clip(polygon, -FARTHEST_POINT, FARTHEST_POINT).tolist()
 
 
 def keypoints(entry: Mapping[str, Any], count: int) -> list[float] | None:

@@ -1,7 +1,14 @@
-"""Convert a Detectron2 checkpoint: see `python convert_d2.py --help`."""
+"""Convert a checkpoint: see `python convert_d2.py --help`."""
 
-from convert_d2.command import main
 from tfdetect.errors import run_command
+
+
+def main() -> int:
+    """Import the command and run it."""
+    from convert_d2.command import main
+
+    return main()
+
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,7 +1,14 @@
 """Detect objects in images: see `python predict.py --help`."""
 
 from tfdetect.errors import run_command
-from tfdetect.serving.command import main
+
+
+def main() -> int:
+    """Import the command and run it."""
+    from tfdetect.serving.command import main
+
+    return main()
+
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,7 +1,14 @@
 """Train a detector: see `python train.py --help`."""
 
-from tfdetect.engine.command import main
 from tfdetect.errors import run_command
+
+
+def main() -> int:
+    """Import the command and run it."""
+    from tfdetect.engine.command import main
+
+    return main()
+
 
 if __name__ == "__main__":
     run_command(main)

@@ -25,6 +25,9 @@ from convert_d2.reader import Checkpoint, read_checkpoint
 from convert_d2.recognition import Recognition, describe_place, not_converted, recognize
 from convert_d2.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.config import load_config
+from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.checks import check_model
+from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data import catalog
 from tfdetect.data.files import write_bytes_atomically
 from tfdetect.errors import InputError
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     output = Path(args.output)
     checkpoint, cfg, remarks = _load(args)
+    for line in ignored_in_prediction(cfg):
+        print(f"note: {line}", file=sys.stderr)
     if args.format == "tensorpack":
         _write_tensorpack(output, checkpoint, cfg)
         _say(args.weights, remarks)
@@ -96,6 +101,8 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     A configuration that cannot be used is said before minutes of reading.
     """
     cfg = load_config(args.config_file, args.opts) if args.config_file else None
+    if cfg is not None:
+        check_model(cfg)
     checkpoint = read_checkpoint(args.weights)
     found = recognize(checkpoint.arrays)
     remarks = [*describe_place(checkpoint.container, checkpoint.others, found)]
@@ -190,12 +197,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--opts",
-        nargs=argparse.REMAINDER,
+        nargs="*",
+        action="extend",
         default=[],
         metavar="KEY VALUE",
-        help="configuration keys to change, last on the line",
+        help="configuration keys to change",
     )
-    args = parser.parse_args(arguments)
+    args = parse_with_opts(parser, arguments)
     missing = [name for name in ("weights", "output") if getattr(args, name) is None]
     if missing and not args.inspect:
         parser.error(f"--{missing[0]} is missing (or --inspect FILE)")

@@ -34,6 +34,34 @@ docstrings of `tfdetect/ops`.
 right are the largest differences within a pair. Keypoints are compared by distance, masks by IoU.
 """
 
+PURPOSE = """
+## Different on purpose
+
+Here Detectron2, on the same input, gives another number or stops:
+
+- **Annotation ids.** pycocotools stores the id of the annotation that a detection matches and takes
+  0 for no match, so that in a file that counts from 0 one object of each task is always missed
+  (61.0 AP becomes 55.3 on 15 objects). Annotations are numbered from 1 for measuring, whatever
+  their ids; one whose id comes twice (COCO's 2014 minival) is an object of its own.
+- **Classes.** Detectron2 matches a model's classes with the annotations' by position. Here they are
+  matched by name where both sides have names, in evaluation and when training goes on from a model
+  directory, and a line says what was matched. Upper and lower case, spaces, hyphens and underscores
+  do not tell names apart unless the exact text does. Annotations of a class that the model does not
+  have are an error; detections of a class that the annotations do not have are left out.
+- **Whole-number coordinates.** Where all four numbers of a box, or all of a polygon, are integers
+  in the JSON file, Detectron2's `transform_instance_annotations` makes an integer array of them,
+  and `ResizeTransform.apply_coords` assigns the resized coordinates into that array, which cuts
+  off what is behind the point: corners in training are up to a pixel too far to the top or the
+  left. (Keypoints are float64 there; fvcore's `apply_box` asks for floating point.) Here
+  coordinates are float64 from the file on, so that 12 and 12.0 mean the same. To have Detectron2
+  train on the same numbers, write the coordinates as floats.
+- **Images that cannot be used in evaluation** (missing, damaged, of another size than the
+  annotations say): Detectron2 stops. predict.py, and train.py with DATALOADER.ON_ERROR skip,
+  measure on the others and say how many were skipped, beside the metrics and in `metrics.json`.
+- **Tasks without ground truth.** A model with masks or keypoints is measured on what the
+  annotations have; the tasks that no annotation has a field for are left out, with a line.
+"""
+
 TINY = """
 ## A trained model, from JPEG files through `convert_d2.py` and `predict.py`
 
@@ -99,7 +127,7 @@ def main() -> None:
     text = HEADER.format(
         date=datetime.date.today(), machine=platform.machine(), tensorflow=tf.__version__
     )
-    text += _tiny()
+    text += PURPOSE + _tiny()
     rows = []
     for config in FULL_SIZE_CONFIGS:
         start = time.perf_counter()

@@ -56,7 +56,7 @@ def test_the_file_is_named_by_its_url(tmp_path):
     assert dataset.category_ids == (1, 2)
     assert dataset.category_names == ("acorn", "zebra")
     assert dataset.frequencies == ("r", "f")
-    assert dataset.annotations == tuple(VALID["annotations"])
+    assert dataset.annotations == tuple({**entry, "iscrowd": 0} for entry in VALID["annotations"])
 
 
 def test_a_test_set_has_neither_annotations_nor_frequencies(tmp_path):
@@ -77,17 +77,17 @@ def test_a_test_set_has_neither_annotations_nor_frequencies(tmp_path):
         (["images", 0, "coco_url"], "a.jpg", "FOLDER/FILE"),
         (["images", 0, "coco_url"], "http://x/../a.jpg", "FOLDER/FILE"),
         (["images", 0, "neg_category_ids"], 3, "neg_category_ids"),
-        (["images", 0, "not_exhaustive_category_ids"], ["1"], "not_exhaustive_category_ids"),
-        (["categories", 0, "frequency"], "x", "'frequency'"),
-        (["categories", 0, "frequency"], [], "'frequency'"),
+        (["images", 0, "not_exhaustive_category_ids"], ["x"], "not_exhaustive_category_ids"),
+        (["categories", 0, "frequency"], "x", "frequency is 'x'"),
+        (["categories", 0, "frequency"], [], "frequency is an empty list"),
         (["categories", 0, "id"], 1, "id 1 twice"),
         (["annotations", 0, "category_id"], 4, "category_id 4"),
         (["annotations", 0, "bbox"], [], "bbox"),
         (["annotations", 0, "area"], None, "area"),
         (["annotations", 0, "segmentation"], [], "'segmentation'"),
         (["annotations", 0, "segmentation"], [[1, 2]], "'segmentation'"),
-        (["annotations", 0, "segmentation"], [[1, 2, 3, 4]], "less than 3 points"),
-        (["annotations", 0, "segmentation"], [[1, 2, 3, 4, 5, 6, 7]], "less than 3 points"),
+        (["annotations", 0, "segmentation"], [[1, 2, 3, 4]], "not of three points"),
+        (["annotations", 0, "segmentation"], [[1, 2, 3, 4, 5, 6, 7]], "an odd number"),
         (["annotations"], VALID["annotations"] * 2, "id 1 twice"),
     ],
 )

@@ -92,11 +92,17 @@ def test_missing_and_wrong_pngs_are_named(tmp_path):
     path = _write(tmp_path, VALID)
     (image,) = read_panoptic(path).images
     Image.new("RGB", (4, 4)).save(image.label_file)
-    with pytest.raises(InputError, match=r"b\.png: has 4 x 4 pixels, its image 3 x 2"):
-        read_segment_ids(image)
+    for read in (lambda: read_segment_ids(image), lambda: read_panoptic(path)):
+        with pytest.raises(InputError, match=r"b\.png: has 4 x 4 pixels, its image 3 x 2"):
+            read()
+    image.label_file.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"b\.png: no image"):
+        read_panoptic(path)
     image.label_file.unlink()
     with pytest.raises(InputError, match=r"b\.png"):
         read_segment_ids(image)
+    with pytest.raises(InputError, match=r"p\.json: 1 of 1 images is missing, such as .*b\.png"):
+        read_panoptic(path)
     image.label_file.parent.rmdir()
     with pytest.raises(InputError, match=r"p\.json: its folder of PNGs is missing"):
         read_panoptic(path)
@@ -106,7 +112,7 @@ def test_missing_and_wrong_pngs_are_named(tmp_path):
     ("where", "value", "message"),
     [
         (["images"], None, "'images'"),
-        (["images", 0, "width"], "3", r"images\[0\].width"),
+        (["images", 0, "width"], "x", r"images\[0\].width"),
         (["categories"], [], "'categories'"),
         (["categories", 0, "isthing"], None, "isthing"),
         (["categories", 0, "id"], 1, "id 1 twice"),
@@ -121,6 +127,9 @@ def test_missing_and_wrong_pngs_are_named(tmp_path):
         (["annotations", 0, "segments_info", 0, "id"], 256**3, "from 1 to"),
         (["annotations", 0, "segments_info", 0, "category_id"], 9, "category_id 9"),
         (["annotations", 0, "segments_info", 0, "area"], None, r"\[0\].segments_info\[0\].area"),
+        (["annotations", 0, "segments_info", 0, "area"], -1, "area is negative"),
+        (["annotations", 0, "segments_info", 0, "iscrowd"], "no", "iscrowd is 'no'"),
+        (["images", 0, "height"], 0, r"images\[0\].height is 0"),
         (["annotations"], VALID["annotations"] * 2, "id 7 twice"),
     ],
 )

@@ -88,11 +88,14 @@ def broken(tmp_path):
         for image in (1, 2, 3, 4)
     ]
     path = write_dataset(tmp_path, annotations, ((40, 60),) * 4)
-    (tmp_path / "images" / "3.png").unlink()
-    (tmp_path / "images" / "4.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
     name = f"broken_images_{tmp_path.name}"
     register(name, path)
-    return cfg_of(name, MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS=3, SOLVER__IMS_PER_BATCH=2)
+    cfg = cfg_of(name, MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS=3, SOLVER__IMS_PER_BATCH=2)
+    # One that is missing from the start is said then: here, after that, and the records are kept.
+    training_records(cfg)
+    (tmp_path / "images" / "3.png").unlink()
+    (tmp_path / "images" / "4.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    return cfg
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -17,6 +17,7 @@ from tfdetect.data.registry import register_coco
 from tfdetect.detections import Detections
 from tfdetect.engine.devices import Workers
 from tfdetect.engine.evaluation import Evaluation, expected_results
+from tfdetect.engine.test_data import open_test_data
 from tfdetect.errors import InputError
 
 NAMES = {"class_names": ["person", "circle", "square", "triangle"]}
@@ -42,7 +43,7 @@ class FindsEverything:
         self._annotations = content["annotations"]
         self._calls = itertools.count()
 
-    def predict_batch(self, images):
+    def predict_batch(self, images, proposals=None):
         image = self._images[next(self._calls)]
         assert images[0].shape[:2] == (image["height"], image["width"])
         found = [a for a in self._annotations if a["image_id"] == image["id"]]
@@ -71,7 +72,7 @@ def evaluation(tmp_path, monkeypatch):
         )
         worker = Worker(tf.distribute.get_strategy(), index, count, 1)
         object.__setattr__(worker, "others", others)
-        return worker, Evaluation(cfg, None, NAMES, worker)
+        return worker, Evaluation(cfg, None, NAMES, worker, open_test_data(cfg, NAMES))
 
     return make
 
@@ -79,16 +80,18 @@ def evaluation(tmp_path, monkeypatch):
 def test_workers_share_the_images(evaluation, tmp_path):
     results = tmp_path / "inference" / "evaluation_demo" / "coco_instances_results.json"
     _, alone = evaluation(0, 1)
-    expected = alone()
+    expected = alone().metrics
     assert expected["bbox/AP"] == pytest.approx(100)
     content = results.read_text()
     results.unlink()
     second, on_second = evaluation(1, 2)
-    # Without what the first has found it has half.
-    assert on_second()["bbox/AP"] < 90
+    on_second()
     assert not results.exists()
+    # It has predicted half of the images.
+    images = json.loads((DEMO / "annotations.json").read_text())["images"]
+    assert [json.loads(line)[0] for line in second.said] == list(range(1, len(images), 2))
     _, on_first = evaluation(0, 2, tuple(second.said))
-    assert on_first() == pytest.approx(expected, nan_ok=True)
+    assert on_first().metrics == pytest.approx(expected, nan_ok=True)
     assert results.read_text() == content
 
 

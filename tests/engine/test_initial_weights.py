@@ -11,6 +11,7 @@ from conftest import DEMO
 
 from convert_d2.caffe2_names import rename_caffe2
 from convert_d2.reader import read_checkpoint
+from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.engine.weights import load_initial_weights
@@ -124,3 +125,30 @@ def test_nothing_that_fits(tmp_path, caplog):
         load(caplog, file)
     with pytest.raises(InputError, match=r"MODEL\.WEIGHTS: detectron2://"):
         load(caplog, "detectron2://R-50.pkl")
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["person", "circle", "square", "triangle"], [0, 1, 2, 3]),
+        (["triangle", "Circle", "star", "person"], [3, 1, 2, 0]),
+        (["cat", "dog", "cow", "pig"], [0, 1, 2, 3]),
+    ],
+)
+def test_classes_of_a_model_directory_go_by_their_names(model_dir, caplog, names, order):
+    cfg = load_config(model_dir / "config.yaml", ["MODEL.WEIGHTS", str(model_dir)])
+    model = build_model(cfg)
+    with caplog.at_level(logging.INFO, "tfdetect.train"):
+        load_initial_weights(cfg, model, 1, names)
+    _, source, _ = load_model(model_dir)
+    given = {named.name: named.variable.numpy() for named in named_variables(source)}
+    heads = "roi_heads.box_predictor.cls_score.bias", "roi_heads.mask_head.predictor.bias"
+    for named in named_variables(model):
+        expected = given[named.name]
+        if named.name in heads:
+            expected = expected[[*order, *range(4, len(expected))]]
+            assert (order == [0, 1, 2, 3]) == np.array_equal(expected, given[named.name])
+        elif "cls_score" in named.name or "bbox_pred" in named.name or "predictor" in named.name:
+            continue  # tests/evaluation/test_class_names.py has them all
+        np.testing.assert_array_equal(named.variable, expected)
+    assert ("matched by name" in caplog.text) == (order != [0, 1, 2, 3])

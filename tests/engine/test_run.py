@@ -13,6 +13,7 @@ from conftest import DEMO
 from tfdetect.config import load_config
 from tfdetect.data.registry import register_coco
 from tfdetect.data.training.records import training_records
+from tfdetect.engine.evaluation import Outcome
 from tfdetect.engine.run import _Loop, class_image_counts
 from tfdetect.errors import InputError
 
@@ -31,8 +32,9 @@ def config(**keys):
 class Recorder:
     """Stands for everything that a loop calls, and writes down what was."""
 
-    def __init__(self, losses=()):
+    def __init__(self, losses=(), failures=()):
         self.calls = []
+        self.failures = list(failures)
         self._losses = dict(losses)
 
     def step(self, batch, iteration):
@@ -45,12 +47,11 @@ class Recorder:
     def advice(self):
         return "advice"
 
-    def holds(self, metrics):
-        return metrics == {"AP": 1.0}
-
     def __call__(self):
         self.calls.append("evaluate")
-        return {"AP": 1.0}
+        if self.failures:
+            raise self.failures.pop(0)
+        return Outcome({"AP": 1.0})
 
     def statistics(self, iteration):
         self.calls.append(f"statistics from {iteration}")
@@ -68,13 +69,33 @@ BATCHES = [{"record": tf.constant([number % 3, 3])} for number in range(6)]
 def test_statistics_then_checkpoint_then_evaluation():
     cfg = config(**{"SOLVER.CHECKPOINT_PERIOD": 3, "TEST.EVAL_PERIOD": 2})
     recorder = Recorder()
-    assert loop_of(cfg, recorder).run(BATCHES, 1, 7)
+    loop = loop_of(cfg, recorder)
+    assert loop.run(BATCHES, 1, 7).metrics == {"AP": 1.0}
+    assert not loop.failed
     assert recorder.calls == [
         *("step 1", "statistics from 2", "evaluate"),
         *("step 2", "save 3"),
         *("step 3", "statistics from 4", "evaluate", "step 4"),
         *("step 5", "statistics from 6", "save 6 as final", "evaluate"),
     ]
+
+
+@pytest.mark.parametrize("failure", [InputError("gone"), MemoryError("none left"), KeyError("x")])
+def test_an_evaluation_that_fails_stops_nothing(failure, caplog):
+    cfg = config(**{"SOLVER.CHECKPOINT_PERIOD": 5, "TEST.EVAL_PERIOD": 2})
+    recorder = Recorder(failures=[failure])
+    loop = loop_of(cfg, recorder)
+    assert loop.run(BATCHES, 1, 7).metrics == {"AP": 1.0}
+    assert loop.failed
+    assert recorder.calls[-3:] == ["statistics from 6", "save 6 as final", "evaluate"]
+    assert "save 5" in recorder.calls
+    (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert "evaluation failed" in record.getMessage()
+    # The one in the end fails when the model is on disk.
+    recorder = Recorder(failures=[failure] * 3)
+    (error,) = loop_of(cfg, recorder).run(BATCHES, 1, 7).errors
+    assert isinstance(error, InputError)
+    assert recorder.calls[-2:] == ["save 6 as final", "evaluate"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -13,7 +13,7 @@ from train_runs import CONFIG, SMALL, command, lines, losses, train, training, w
 import tfdetect.engine.command
 from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
-from tfdetect.engine.command import _scale_to_replicas, _warn_of_ignored_keys
+from tfdetect.engine.command import _scale_to_replicas
 from tfdetect.errors import run_command
 
 
@@ -51,6 +51,49 @@ def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd):
     assert "add --resume" in capfd.readouterr().err
 
 
+def test_a_training_does_not_go_on_with_other_classes(tmp_path, capfd):
+    place = tmp_path / "run" / "model_0000009"
+    place.mkdir(parents=True)
+    (place / "training.json").write_text('{"iteration": 10, "seed": 1}')
+    names = ["circle", "person", "square", "triangle"]
+    (place / "metadata.json").write_text(json.dumps({"class_names": names}))
+    arguments = ["--config-file", str(CONFIG), *command(tmp_path / "run", DEMO, "--resume")]
+    with pytest.raises(SystemExit) as raised:
+        run_command(lambda: tfdetect.engine.command.main(arguments))
+    assert raised.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "DATASETS.TRAIN: has the classes person, circle, square, triangle, the training" in line
+
+
+@pytest.mark.parametrize("case", ["area", "image", "classes"])
+def test_test_data_is_checked_before_tensorflow_is_loaded(tmp_path, monkeypatch, capfd, case):
+    def too_late():
+        raise AssertionError("TensorFlow is loaded before the error is found")
+
+    monkeypatch.setattr(tfdetect.engine.command, "import_tensorflow", too_late)
+    content = json.loads((DEMO / "annotations.json").read_text())
+    expected = "annotation"
+    if case == "area":
+        content["annotations"][-1]["area"] = None
+    elif case == "image":
+        content["images"][0]["file_name"] = "gone.jpg"
+        expected = "1 of 60 images, such as gone.jpg"
+    else:
+        content["categories"][1]["name"] = "unicorn"
+        expected = "has the classes unicorn"
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+    test = ("--register", f"test_{case}", path, DEMO / "images")
+    opts = ("DATASETS.TEST", f"('test_{case}',)")
+    words = command(tmp_path / "run", DEMO, *test, opts=opts)
+    with pytest.raises(SystemExit) as raised:
+        run_command(lambda: tfdetect.engine.command.main(["--config-file", str(CONFIG), *words]))
+    assert raised.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert expected in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_schedule_for_more_replicas():
     """The example of Detectron2's `DefaultTrainer.auto_scale_workers`, and back."""
     keys = {
@@ -71,20 +114,6 @@ def test_the_schedule_for_more_replicas():
         section, _, name = key.partition(".")
         assert after[section][name] == value, key
     assert _scale_to_replicas(after, 8) == before
-
-
-def test_ignored_keys_are_named(caplog):
-    _warn_of_ignored_keys(load_config(CONFIG))
-    assert not caplog.records
-    keys = {
-        "TEST.AUG.ENABLED": True,
-        "FLOAT32_PRECISION": "highest",
-        "SOLVER.STEPS": "(60, 1000000)",
-    }
-    _warn_of_ignored_keys(load_config(CONFIG, words(keys)))
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.partition(": ignored")[0] for line in said] == list(keys)
-    assert "[1000000]" in said[2]
 
 
 def test_first_steps_are_detectron2s(tmp_path):

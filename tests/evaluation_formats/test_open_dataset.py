@@ -15,7 +15,8 @@ from conftest import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.dataset import model_tasks, open_dataset
+from tfdetect.evaluation.dataset import model_tasks
+from tfdetect.evaluation.formats import open_dataset
 
 ALL = ["bbox", "segm", "keypoints", "panoptic_seg", "sem_seg"]
 
@@ -132,7 +133,8 @@ def test_no_detection_at_all(tmp_path):
     random_voc.make(tmp_path / "voc", 0, 2012)
     (tmp_path / "lvis.json").write_text(json.dumps(random_lvis.make(0)[0]))
     for path in ("panoptic.json", "voc", "lvis.json", DEMO / "annotations.json"):
-        dataset = open_dataset(tmp_path / path, ALL[:2] + ALL[3:], random_voc.CLASSES)
+        names = random_voc.CLASSES if path == "voc" else []
+        dataset = open_dataset(tmp_path / path, ALL[:2] + ALL[3:], names)
         assert "task" in dataset.format_table(dataset.evaluate([]))
         dataset.write_results(tmp_path / "out", [])
 

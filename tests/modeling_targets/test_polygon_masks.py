@@ -7,9 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tfdetect.errors import InputError
 from tfdetect.modeling.polygon_masks import (
-    as_polygons,
     crop_polygons,
     polygon_areas,
     polygon_boxes,
@@ -80,23 +78,3 @@ def test_the_input_is_left_as_it_was():
     triangle = np.array([1.0, 1.0, 9.0, 1.0, 5.0, 9.0])
     crop_polygons([triangle], np.array([0, 0, 10, 20]), 28)
     np.testing.assert_array_equal(triangle, [1, 1, 9, 1, 5, 9])
-
-
-@pytest.mark.parametrize(
-    ("polygon", "says"),
-    [
-        ([1, 2, 3, 4], "three points"),
-        ([1, 2, 3, 4, 5, 6, 7], "three points"),
-        ([[1, 2], [3, 4], [5, 6]], "flat list"),
-        ([1, 2, 3, 4, 5, float("nan")], "finite"),
-        ([1, 2, 3, 4, 5, float("inf")], "finite"),
-    ],
-)
-def test_broken_polygons_are_refused(polygon, says):
-    with pytest.raises(InputError, match=says):
-        as_polygons([polygon])
-
-
-def test_polygons_of_an_annotation():
-    (polygon,) = as_polygons([[0, 0, 1, 0, 1, 1]])
-    assert polygon.dtype == np.float64

@@ -12,13 +12,13 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config import dump_config, load_config
-from tfdetect.data.files import check_writable
+from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
+from tfdetect.config import dump_config
+from tfdetect.data.files import check_utf8, check_writable
 from tfdetect.errors import InputError
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.modeling.build import build_model
 
-CONFIG = "config.yaml"
-METADATA = "metadata.json"
 _PREFIX = "model"
 _OWN_FILES = {CONFIG, METADATA, f"{_PREFIX}.index", f"{_PREFIX}.data-00000-of-00001"}
 
@@ -32,6 +32,7 @@ def check_output(directory: Path) -> None:
                 f"{directory}: holds {foreign[0]}, which is not part of a model; "
                 "give a new or empty --output directory"
             )
+    check_utf8(directory)
     check_writable(directory)
 
 
@@ -55,8 +56,9 @@ def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[s
         tf.train.Checkpoint(model=model).write(str(beside / _PREFIX))
         if target.exists():
             retired = beside.with_name(beside.name + "-replaced")
-            target.rename(retired)
-            beside.rename(target)
+            with hold_interrupts():
+                target.rename(retired)
+                beside.rename(target)
             shutil.rmtree(retired)
         else:
             beside.rename(target)
@@ -82,13 +84,10 @@ def load_model(
         InputError: a file is missing, damaged or does not belong to the others.
     """
     path = Path(directory)
-    if not path.is_dir():
-        raise InputError(f"{path}: is not a model directory; make one with convert_d2.py")
+    cfg, metadata = read_description(path)
     for name in sorted(_OWN_FILES):
         if not (path / name).is_file():
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
-    cfg = load_config(path / CONFIG)
-    metadata = _read_metadata(path / METADATA)
     model = build_model(cfg)
     load_weights(path, model)
     return cfg, model, metadata
@@ -101,7 +100,8 @@ def load_weights(path: Path, model: tf.Module) -> None:
         InputError: the directory's checkpoint is damaged or of another model.
     """
     try:
-        status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
+        # Bytes: a name need not be UTF-8.
+        status = tf.train.Checkpoint(model=model).read(os.fsencode(path / _PREFIX))
         status.assert_consumed()
     except Exception as error:  # TensorFlow's reader raises almost anything for a damaged file
         reason = str(getattr(error, "message", error)).strip().splitlines()[0]
@@ -109,16 +109,3 @@ def load_weights(path: Path, model: tf.Module) -> None:
             f"{path / _PREFIX}.index: is damaged or not of {CONFIG}'s model ({reason}); "
             "convert the model again"
         ) from error
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        names = metadata["class_names"]
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise ValueError("class_names is not a list of names")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: is not a model's metadata ({error}); convert the model again"
-        ) from error
-    return metadata

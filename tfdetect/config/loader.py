@@ -6,7 +6,6 @@ plain data: Python tags, which Detectron2 itself executes, are refused here.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import yaml
 from yacs.config import CfgNode
 
 from tfdetect.config.defaults import DEFAULTS, RENAMED
+from tfdetect.config.suggest import is_key, nearest_keys
 from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode
 from tfdetect.errors import InputError
 
@@ -30,7 +30,9 @@ def get_cfg() -> CfgNode:
     return CfgNode(DEFAULTS)
 
 
-def load_config(path: str | os.PathLike[str], opts: Sequence[Any] = ()) -> CfgNode:
+def load_config(
+    path: str | os.PathLike[str], opts: Sequence[Any] = (), opts_source: str = "--opts"
+) -> CfgNode:
     """Read one of Detectron2's YAML files on top of the defaults.
 
     Args:
@@ -38,6 +40,7 @@ def load_config(path: str | os.PathLike[str], opts: Sequence[Any] = ()) -> CfgNo
             or from `~`), is read first and so on.
         opts: KEY VALUE KEY VALUE ..., with dotted keys, which go before everything else. Text
             that spells a Python literal is that literal.
+        opts_source: what messages call the place that `opts` are from.
 
     Returns:
         The complete configuration, frozen.
@@ -49,18 +52,34 @@ def load_config(path: str | os.PathLike[str], opts: Sequence[Any] = ()) -> CfgNo
     cfg = get_cfg()
     for source, mapping in _with_bases(Path(path).expanduser(), ()):
         _merge(cfg, mapping, DEFAULTS, "", source)
-    if len(opts) % 2:
-        raise InputError(
-            f"--opts: {len(opts)} entries, but they go in pairs KEY VALUE; "
-            f"add the value of {opts[-1]} or leave it out"
-        )
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
+    for key, value in _pairs(opts, opts_source):
         nested: Any = value
-        for part in reversed(str(key).split(".")):
+        for part in reversed(key.split(".")):
             nested = {part: nested}
-        _merge(cfg, nested, DEFAULTS, "", "--opts")
+        _merge(cfg, nested, DEFAULTS, "", opts_source)
     cfg.freeze()
     return cfg
+
+
+def _pairs(opts: Sequence[Any], source: str) -> Iterator[tuple[str, Any]]:
+    """KEY VALUE KEY VALUE ... by twos.
+
+    Raises:
+        InputError: a value is missing.
+    """
+    for index in range(0, len(opts), 2):
+        key = str(opts[index])
+        name, equals, _ = key.partition("=")
+        if equals and is_key(name):
+            raise InputError(f"{source}: {key}: write {name} and its value apart, without =")
+        value = opts[index + 1] if index + 1 < len(opts) else None
+        if index + 1 == len(opts) or (is_key(value) and is_key(key)):
+            follows = "nothing" if value is None else f"the key {value}"
+            raise InputError(
+                f"{source}: {key} has no value, {follows} comes after it; the entries go in pairs "
+                "KEY VALUE"
+            )
+        yield key, value
 
 
 def dump_config(cfg: CfgNode) -> str:
@@ -154,6 +173,11 @@ def _merge(
                 )
             _merge(node[name], value, default, f"{key}.", source)
             continue
+        if isinstance(value, dict):
+            below = f"{key}.{next(iter(value), '')}".rstrip(".")
+            raise InputError(
+                f"{source}: {below}: {key} is no section but {describe(default)}; set {key}"
+            )
         try:
             value = coerce(value, default)
         except ValueMismatch as error:
@@ -173,16 +197,9 @@ def _unknown(key: str, value: Any) -> str:
     for old in sorted(below & RENAMED.keys()):
         return f"the key {old} was renamed to {RENAMED[old]}; write it so, and VERSION: 2"
     key = " ".join(key.split())[:200]
-    known = _all_keys(DEFAULTS, "")
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-    return f"unknown key {key}; the nearest known one is {nearest}"
-
-
-def _all_keys(schema: Mapping[str, Any], prefix: str) -> list[str]:
-    """List the dotted keys of a schema, its sections included."""
-    keys = []
-    for name, value in schema.items():
-        keys.append(f"{prefix}{name}")
-        if isinstance(value, dict):
-            keys += _all_keys(value, f"{prefix}{name}.")
-    return keys
+    nearest = nearest_keys(key)
+    if not nearest:
+        return f"unknown key {key}, and Detectron2's configuration has none like it; remove it"
+    if len(nearest) == 1:
+        return f"unknown key {key}; the nearest known one is {nearest[0]}"
+    return f"unknown key {key}; known ones are {', '.join(nearest)}"

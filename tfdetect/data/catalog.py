@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,6 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from tfdetect.data.json_format import (
+    as_integer,
+    as_text,
+    check_unique,
+    entries,
+    get,
+    read_object,
+)
 from tfdetect.errors import InputError
 
 
@@ -152,25 +160,14 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
         InputError: the file cannot be read, is no such file, or its categories have different
             keypoints, of which a model has one list.
     """
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give a COCO annotation file"
-        ) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: not JSON ({reason}); give a COCO annotation file") from None
-    categories = content.get("categories") if isinstance(content, dict) else None
-    if not isinstance(categories, list) or not categories:
-        raise InputError(f"{path}: has no list 'categories'; give a COCO annotation file")
-    for index, category in enumerate(categories):
-        _check(f"{path}: categories[{index}]", category)
-    categories = sorted(categories, key=lambda category: category["id"])
-    ids = [category["id"] for category in categories]
-    if len(set(ids)) < len(ids):
-        raise InputError(f"{path}: categories have an 'id' twice; give each its own")
-    with_keypoints = [category for category in categories if category.get("keypoints")]
+    path = Path(path)
+    root = read_object(path, "COCO")
+    categories = [
+        _category(path, entry, where) for where, entry in entries(path, root, "categories", "COCO")
+    ]
+    check_unique(path, "categories", (category["id"] for category in categories))
+    categories.sort(key=lambda category: category["id"])
+    with_keypoints = [category for category in categories if category["keypoints"]]
     names: list[str] | None = None
     connections: list[tuple[int, int]] = []
     if with_keypoints:
@@ -182,14 +179,14 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
                     f"{path}: categories {first['name']} and {other['name']} have different "
                     "'keypoints'; a model has one list, so give them the same"
                 )
-        connections = [(start - 1, end - 1) for start, end in first.get("skeleton") or []]
-    keypoint_classes = [i for i, category in enumerate(categories) if category.get("keypoints")]
+        connections = [(start - 1, end - 1) for start, end in first["skeleton"]]
+    keypoint_classes = [i for i, category in enumerate(categories) if category["keypoints"]]
     return DatasetMetadata(
         thing_classes=[category["name"] for category in categories],
         keypoint_names=names,
         keypoint_flip_map=_flip_map(names or []),
         keypoint_connections=connections,
-        category_ids=ids,
+        category_ids=[category["id"] for category in categories],
         keypoint_classes=keypoint_classes or None,
     )
 
@@ -238,25 +235,25 @@ def _flip_map(names: list[str]) -> list[tuple[str, str]]:
     return [pair for pair in mirrored if pair[1] in names]
 
 
-def _check(where: str, category: Any) -> None:
-    """Raise an InputError that names the field if a category is not of COCO's form."""
-    if not isinstance(category, dict):
-        raise InputError(f"{where} is not an object; give a COCO annotation file")
-    if type(category.get("id")) is not int:
-        raise InputError(f"{where} has no integer 'id'; give a COCO annotation file")
-    if not isinstance(category.get("name"), str):
-        raise InputError(f"{where} has no text 'name'; give a COCO annotation file")
-    names = category.get("keypoints") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{where}: 'keypoints' is not a list of names; correct it")
-    lines = category.get("skeleton") or []
+def _category(path: Path, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """id, name, keypoints and skeleton of a category; lists that it has not are empty."""
+    names = entry.get("keypoints") or []
+    keypoints = [as_text(name) for name in names] if isinstance(names, list) else [None]
+    if None in keypoints:
+        raise InputError(f"{path}: {where}: 'keypoints' is not a list of names; correct it")
+    lines = entry.get("skeleton") or []
+    if not isinstance(lines, list) or not all(isinstance(line, list) for line in lines):
+        lines = [[None]]
     valid = range(1, len(names) + 1)
-    if not isinstance(lines, list) or not all(
-        isinstance(line, list)
-        and len(line) == 2
-        and all(type(end) is int and end in valid for end in line)
-        for line in lines
-    ):
+    skeleton = [[as_integer(end) for end in line] for line in lines]
+    if not all(len(line) == 2 and all(end in valid for end in line) for line in skeleton):
         raise InputError(
-            f"{where}: 'skeleton' is not a list of pairs of keypoints, numbered from 1; correct it"
+            f"{path}: {where}: 'skeleton' is not a list of pairs of keypoints, numbered from 1;"
+            " correct it"
         )
+    return {
+        "id": get(path, entry, where, "id", int),
+        "name": get(path, entry, where, "name", str),
+        "keypoints": keypoints,
+        "skeleton": skeleton,
+    }

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from tfdetect.data.catalog import metadata
-from tfdetect.data.json_format import entries, get, is_numbers, read_object
+from tfdetect.data.json_format import as_numbers, entries, get, get_side, read_object
 from tfdetect.errors import InputError
 
 _IMAGE_SUFFIX = "leftImg8bit.png"
@@ -123,7 +123,7 @@ def _from_json(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
             f"{path}: reading polygons takes shapely, run: pip install 'tfdetect[cityscapes]'"
         ) from error
     root = read_object(path, "Cityscapes")
-    height, width = (get(path, root, "the file", key, int) for key in ("imgHeight", "imgWidth"))
+    height, width = (get_side(path, root, "the file", key) for key in ("imgHeight", "imgWidth"))
     objects = list(entries(path, root, "objects", "Cityscapes", may_be_empty=True))
     classes, _ = _classes()
     instances = []
@@ -164,10 +164,11 @@ def _from_json(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
 def _points(path: Path, entry: dict[str, Any], where: str) -> np.ndarray:
     """float32 [P, 2]."""
     points = entry.get("polygon")
+    pairs = [as_numbers(point) for point in points] if isinstance(points, list) else []
     # A ring of two points has no inside, and shapely refuses it.
-    if not isinstance(points, list) or len(points) < 3 or not all(is_numbers(p, 2) for p in points):
+    if len(pairs) < 3 or any(pair is None or len(pair) != 2 for pair in pairs):
         raise InputError(f"{path}: {where}.polygon must be three points or more, correct the file")
-    return np.array(points, np.float32)
+    return np.array(pairs, np.float32)
 
 
 def _from_instance_ids(path: Path) -> tuple[int, int, list[CityscapesInstance]]:

@@ -6,10 +6,14 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from tfdetect.errors import InputError
+
+# Of a file, in bytes: of Linux's and most other file systems.
+_LONGEST_NAME = 255
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -52,11 +56,51 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         InputError: `folder` is a file or cannot be written, or it cannot be made.
     """
     path = Path(folder).absolute()
-    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+            # What permissions say is not all: a file without a name is gone when it is closed.
+            with tempfile.TemporaryFile(dir=nearest):
+                return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{folder}: cannot be written ({reason}); choose another place") from error
     if not nearest.is_dir():
         raise InputError(f"{folder}: {nearest} is a file; choose another place")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: {nearest} cannot be written; choose another place")
+    raise InputError(f"{folder}: {nearest} cannot be written; choose another place")
+
+
+def check_writable_file(path: str | os.PathLike[str]) -> None:
+    """`check_writable` for a file that is going to be written, or written over.
+
+    Raises:
+        InputError: it is a folder, or its folder cannot be written or made.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        is_folder = target.is_dir()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}); choose another place") from error
+    if is_folder:
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+        raise InputError(f"{path}: the name is too long; choose another")
+    check_writable(target.parent)
+
+
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Say early that a name is not UTF-8, which TensorFlow needs of what it writes.
+
+    Raises:
+        InputError: the name is not UTF-8.
+    """
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}: TensorFlow writes only to names in UTF-8; choose another place"
+        ) from error
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:

@@ -1,18 +1,35 @@
-"""Checks that the readers of JSON annotations share: each failure is one line with a place."""
+"""What the readers of JSON annotations share: values as tools write them, and errors with a place.
+
+Annotation tools write a number as text ("12"), an integer as a float (12.0), a name as a number. A
+value is taken for what it can only mean, and everything else is one line that names the file, the
+entry and the field.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfdetect.errors import InputError
 
+LARGEST_SIDE = 2**24
+"""Of an image, in pixels. A "size" beyond is none, and products of two still fit 64 bits."""
+
+LARGEST_COORDINATE = 1e9
+"""In pixels; what is farther out is no place in an image, and would overflow float32 squared."""
+
+_Checked = TypeVar("_Checked")
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
+
 
 def read_object(path: Path, form: str) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object that a JSON file holds, in UTF-8, UTF-16 or UTF-32, with or without a BOM.
 
     Args:
         path: the file.
@@ -28,8 +45,13 @@ def read_object(path: Path, form: str) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
     try:
         root = json.loads(content)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not JSON in UTF-8 (byte {error.start}), save the {form} file as UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}), name a {form} annotation file") from error
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: not JSON ({reason}), name a {form} annotation file") from error
     if not isinstance(root, dict):
         raise InputError(f"{path}: not in {form} format, expected an object with 'images'")
     return root
@@ -43,54 +65,38 @@ def entries(
     Raises:
         InputError: there is no such list, or it has an entry that is not an object.
     """
-    found = root.get(key)
-    if not isinstance(found, list) or not (found or may_be_empty):
-        raise InputError(f"{path}: not in {form} format, '{key}' must be a list with entries")
-    for index, entry in enumerate(found):
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {key}[{index}] is not an object, correct the file")
-        yield f"{key}[{index}]", entry
-
-
-def get(path: Path, entry: Mapping[str, Any], where: str, key: str, kind: type) -> Any:
-    """`entry[key]`, an int or a str as `kind` says.
-
-    Raises:
-        InputError: it is missing or of another kind.
-    """
-    value = entry.get(key)
-    # bool is an int to Python, and JSON's true is no id.
-    if not isinstance(value, kind) or isinstance(value, bool):
-        name = {int: "an integer", str: "a string"}[kind]
-        raise InputError(f"{path}: {where}.{key} must be {name}, correct the file")
-    return value
-
-
-def check_unique(path: Path, key: str, ids: Iterable[int]) -> None:
-    """Raise an `InputError` if one of the ids of the list `key` comes twice."""
-    seen: set[int] = set()
-    for value in ids:
-        if value in seen:
-            raise InputError(f"{path}: {key} has id {value} twice, give each its own")
-        seen.add(value)
+    for index, entry in enumerate(_list(path, root, key, form, may_be_empty)):
+        yield f"{key}[{index}]", _object(path, entry, f"{key}[{index}]")
 
 
 def check_each(
-    found: Iterable[tuple[str, dict[str, Any]]],
-    check: Callable[[str, dict[str, Any]], dict[str, Any]],
+    path: Path,
+    root: Mapping[str, Any],
+    key: str,
+    form: str,
+    check: Callable[[str, dict[str, Any]], _Checked],
     report: Callable[[InputError], None] | None,
-) -> list[dict[str, Any]]:
-    """What `check(where, entry)` returns of each entry.
+    may_be_empty: bool = False,
+) -> list[_Checked]:
+    """What `check(where, entry)` returns of each entry of the list `key`.
 
     Args:
-        found: of `entries`.
+        path: the file, for messages.
+        root: what it holds.
+        key: of the list.
+        form: what the file should be, for messages.
         check: raises an `InputError` if an entry is broken.
         report: gets that error, and the entry is left out; None raises it.
+        may_be_empty: whether the list may be.
+
+    Raises:
+        InputError: there is no such list, or without `report` an entry is broken.
     """
     checked = []
-    for where, entry in found:
+    for index, entry in enumerate(_list(path, root, key, form, may_be_empty)):
+        where = f"{key}[{index}]"
         try:
-            checked.append(check(where, entry))
+            checked.append(check(where, _object(path, entry, where)))
         except InputError as error:
             if report is None:
                 raise
@@ -98,54 +104,169 @@ def check_each(
     return checked
 
 
-def check_annotation(
-    path: Path, entry: dict[str, Any], where: str, categories: Mapping[int, Any]
-) -> dict[str, Any]:
-    """`entry`, with integer id, image_id and category_id (a known one), and a finite bbox.
+def _list(
+    path: Path, root: Mapping[str, Any], key: str, form: str, may_be_empty: bool
+) -> list[Any]:
+    found = root.get(key)
+    if not isinstance(found, list) or not (found or may_be_empty):
+        raise InputError(f"{path}: not in {form} format, '{key}' must be a list with entries")
+    return found
 
-    Raises:
-        InputError: one of these is missing or is something else.
-    """
-    for key in ("id", "image_id", "category_id"):
-        get(path, entry, where, key, int)
-    if entry["category_id"] not in categories:
-        raise InputError(
-            f"{path}: {where}.category_id {entry['category_id']} is not among 'categories', add it"
-        )
-    if not is_numbers(entry.get("bbox"), 4):
-        raise InputError(
-            f"{path}: {where}.bbox must be four numbers (x, y, width, height), correct the file"
-        )
+
+def _object(path: Path, entry: Any, where: str) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: {where} is not an object, correct the file")
     return entry
 
 
-def is_numbers(value: Any, count: int) -> bool:
-    """Whether `value` is a JSON list of `count` finite numbers."""
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(
-            isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
-            for x in value
-        )
-    )
+def as_integer(value: Any) -> int | None:
+    """12 of 12, 12.0 and "12"; None of what is no whole number, or does not fit 64 bits."""
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text.partition(".")[0]) if _INTEGER.fullmatch(text) else None
+    if isinstance(value, float):
+        # Beyond 2^53 a float stands for several integers.
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else None
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return value
+    return None
 
 
-def check_segmentation(path: Path, entry: Mapping[str, Any]) -> None:
-    """Raise an `InputError` if an annotation's segmentation is neither polygons nor RLE."""
-    segmentation: Any = entry.get("segmentation")
-    if isinstance(segmentation, dict):
-        valid = is_numbers(segmentation.get("size"), 2) and isinstance(
-            segmentation.get("counts"), (list, str)
-        )
-    else:
-        # Of a polygon of fewer points pycocotools reads memory that is not the polygon's.
-        valid = isinstance(segmentation, list) and len(segmentation) > 0
-        valid = valid and all(
-            isinstance(p, list) and len(p) >= 4 and is_numbers(p, len(p)) for p in segmentation
-        )
-    if not valid:
+def as_number(value: Any) -> float | None:
+    """A finite number, or such a number as text; None of anything else."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = float(text) if _NUMBER.fullmatch(text) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    # An int beyond float's range cannot be converted.
+    return value if abs(value) <= 1e300 and math.isfinite(value) else None
+
+
+def as_numbers(value: Any) -> list[float] | None:
+    """A list of coordinates: numbers, or such as text; None of anything else, [] of an empty one.
+
+    A list that needs no conversion is returned itself.
+    """
+    if not isinstance(value, list):
+        return None
+    if not set(map(type, value)) <= {int, float}:
+        converted = [as_number(item) for item in value]
+        if None in converted:
+            return None
+        value = converted
+    # NaN fails the comparison. Without a loop in Python: large files have tens of millions.
+    return value if all(map(LARGEST_COORDINATE.__ge__, map(abs, value))) else None
+
+
+def as_text(value: Any) -> str | None:
+    """Text, or a number as text; None of anything else, and of halves of a character."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value) if as_number(value) is not None else None
+    if not isinstance(value, str):
+        return None
+    try:
+        # JSON's "\ud800" is no character, and can be neither printed nor written.
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return value
+
+
+_KINDS: dict[type, tuple[Callable[[Any], Any], str]] = {
+    int: (as_integer, "an integer"),
+    float: (as_number, "a number"),
+    str: (as_text, "a string"),
+}
+
+
+def get(path: Path, entry: Mapping[str, Any], where: str, key: str, kind: type) -> Any:
+    """`entry[key]` as `kind` says: int, float or str, converted where its meaning is certain.
+
+    Raises:
+        InputError: it is missing or of another kind.
+    """
+    convert, name = _KINDS[kind]
+    value = convert(entry.get(key))
+    if value is None:
+        raise InputError(f"{path}: {where}.{key} {given(entry, key)}, must be {name}; correct it")
+    return value
+
+
+def get_side(path: Path, entry: Mapping[str, Any], where: str, key: str) -> int:
+    """`entry[key]`, the height or width of an image in pixels.
+
+    Raises:
+        InputError: it is missing, or no such number.
+    """
+    value = as_integer(entry.get(key))
+    if value is None or not 0 < value <= LARGEST_SIDE:
         raise InputError(
-            f"{path}: annotation {entry['id']} has no valid 'segmentation', name"
-            " annotations with polygons or RLE"
+            f"{path}: {where}.{key} {given(entry, key)}, must be the image's {key} in pixels;"
+            " correct it"
         )
+    return value
+
+
+def get_file_name(path: Path, entry: Mapping[str, Any], where: str) -> str:
+    """`entry["file_name"]`, as it stands.
+
+    Raises:
+        InputError: it is missing, no text, or can name no file.
+    """
+    name = entry.get("file_name")
+    if not isinstance(name, str) or not name.strip() or "\0" in name or as_text(name) is None:
+        raise InputError(
+            f"{path}: {where}.file_name {given(entry, 'file_name')}, must name a file; correct it"
+        )
+    return name
+
+
+def get_flag(
+    path: Path, entry: Mapping[str, Any], where: str, key: str, missing: int | None = None
+) -> bool:
+    """Whether `entry[key]`, 0 or 1, is 1. `missing` stands for one that is not there.
+
+    null is an error: Detectron2 takes an `iscrowd` of null for a crowd in training, and stops at it
+    in evaluation.
+
+    Raises:
+        InputError: it is something else.
+    """
+    value = entry.get(key, missing)
+    # true and false can mean but one thing here.
+    value = int(value) if isinstance(value, bool) else as_integer(value)
+    if value not in (0, 1):
+        raise InputError(f"{path}: {where}.{key} {given(entry, key)}, must be 0 or 1; correct it")
+    return value == 1
+
+
+def given(entry: Mapping[str, Any], key: str) -> str:
+    """What an entry says of a field, for messages: "is missing", "is null", "is 'twelve'"."""
+    return f"is {show(entry[key])}" if key in entry else "is missing"
+
+
+def show(value: Any) -> str:
+    """A value on one short line, for messages."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, dict)):
+        if not value:
+            return f"an empty {'list' if isinstance(value, list) else 'object'}"
+        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    try:
+        text = ascii(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an integer of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def check_unique(path: Path, key: str, ids: Iterable[int | str]) -> None:
+    """Raise an `InputError` if one of the ids of the list `key` comes twice."""
+    seen: set[int | str] = set()
+    for value in ids:
+        if value in seen:
+            raise InputError(f"{path}: {key} has id {show(value)} twice, give each its own")
+        seen.add(value)

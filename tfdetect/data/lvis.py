@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfdetect.data import annotation_fields as fields
 from tfdetect.data.json_format import (
-    check_annotation,
+    as_integer,
     check_each,
-    check_segmentation,
     check_unique,
     entries,
     get,
+    get_side,
+    given,
     read_object,
 )
 from tfdetect.errors import InputError
@@ -57,11 +59,12 @@ class LvisDataset:
         path: the file, for messages.
         images: sorted by id.
         category_ids: sorted; class c of a model trained on the data set is `category_ids[c]`.
-        category_names: in the order of `category_ids`.
+        category_names: in the order of `category_ids`; the first of a category's synonyms where it
+            has any, as Detectron2 names LVIS's classes.
         frequencies: of each category, one of `FREQUENCIES`; None where the file has none.
-        annotations: the entries as they stand in the file (treat as read-only), each with integer
-            `id`, `image_id` and `category_id`, a finite `bbox` (x, y, width, height) and `area`,
-            and a `segmentation`. None where the file has none, as the test sets.
+        annotations: the entries (treat as read-only), each with what `normalize_annotation`
+            promises, `area`, and a `segmentation` of polygons or compressed RLE. None where the
+            file has none, as the test sets.
     """
 
     path: Path
@@ -90,42 +93,50 @@ def read_lvis(
         LvisImage(
             id=get(path, entry, where, "id", int),
             file_name=_file_name(path, entry, where),
-            height=get(path, entry, where, "height", int),
-            width=get(path, entry, where, "width", int),
+            height=get_side(path, entry, where, "height"),
+            width=get_side(path, entry, where, "width"),
             neg_category_ids=_ids(path, entry, where, "neg_category_ids"),
             not_exhaustive_category_ids=_ids(path, entry, where, "not_exhaustive_category_ids"),
         )
         for where, entry in entries(path, root, "images", "LVIS")
     ]
-    categories = {
-        get(path, entry, where, "id", int): (get(path, entry, where, "name", str), entry)
+    categories = [
+        (
+            get(path, entry, where, "id", int),
+            _class_name(get(path, entry, where, "name", str), entry),
+            _frequency(path, entry, where),
+        )
         for where, entry in entries(path, root, "categories", "LVIS")
-    }
+    ]
     check_unique(path, "images", (image.id for image in images))
-    check_unique(path, "categories", (entry["id"] for entry in root["categories"]))
-    frequencies = tuple(
-        categories[index][1]["frequency"]
-        for index in sorted(categories)
-        if "frequency" in categories[index][1]
-    )
-    if any(frequency not in FREQUENCIES for frequency in frequencies):
-        raise InputError(f"{path}: a category's 'frequency' must be r, c or f, correct the file")
+    check_unique(path, "categories", (index for index, _, _ in categories))
+    categories.sort()
+    names = {index: name for index, name, _ in categories}
+    frequencies = tuple(frequency for _, _, frequency in categories if frequency is not None)
+    sizes = {image.id: (image.height, image.width) for image in images}
     annotations = None
     if "annotations" in root:
         annotations = check_each(
-            entries(path, root, "annotations", "LVIS", may_be_empty=True),
-            lambda where, entry: _check_annotation(path, entry, where, categories),
+            *(path, root, "annotations", "LVIS"),
+            lambda where, entry: _annotation(path, entry, where, names, sizes),
             report,
+            may_be_empty=True,
         )
         check_unique(path, "annotations", (entry["id"] for entry in annotations))
     return LvisDataset(
         path=path,
         images=tuple(sorted(images, key=lambda image: image.id)),
-        category_ids=tuple(sorted(categories)),
-        category_names=tuple(categories[index][0] for index in sorted(categories)),
-        frequencies=frequencies if len(frequencies) == len(categories) else None,
+        category_ids=tuple(names),
+        category_names=tuple(names.values()),
+        frequencies=frequencies if len(frequencies) == len(names) else None,
         annotations=None if annotations is None else tuple(annotations),
     )
+
+
+def _class_name(name: str, entry: Mapping[str, Any]) -> str:
+    synonyms = entry.get("synonyms")
+    first = synonyms[0] if isinstance(synonyms, list) and synonyms else name
+    return first if isinstance(first, str) else name
 
 
 def _file_name(path: Path, entry: Mapping[str, Any], where: str) -> str:
@@ -135,23 +146,36 @@ def _file_name(path: Path, entry: Mapping[str, Any], where: str) -> str:
     return "/".join(parts[-2:])
 
 
+def _frequency(path: Path, entry: Mapping[str, Any], where: str) -> str | None:
+    found = entry.get("frequency")
+    if found is not None and found not in FREQUENCIES:
+        raise InputError(
+            f"{path}: {where}.frequency {given(entry, 'frequency')}, must be r, c or f; correct it"
+        )
+    return found
+
+
 def _ids(path: Path, entry: Mapping[str, Any], where: str, key: str) -> frozenset[int]:
     found = entry.get(key, [])
-    if not isinstance(found, list) or not all(type(value) is int for value in found):
+    ids = [as_integer(value) for value in found] if isinstance(found, list) else [None]
+    if None in ids:
         raise InputError(f"{path}: {where}.{key} must be a list of integers, correct the file")
-    return frozenset(found)
+    return frozenset(index for index in ids if index is not None)
 
 
-def _check_annotation(
-    path: Path, entry: dict[str, Any], where: str, categories: Mapping[int, Any]
+def _annotation(
+    path: Path,
+    entry: dict[str, Any],
+    where: str,
+    categories: Mapping[int, Any],
+    sizes: Mapping[int, tuple[int, int]],
 ) -> dict[str, Any]:
-    check_annotation(path, entry, where, categories)
-    area = entry.get("area")
-    if not isinstance(area, (int, float)) or isinstance(area, bool):
-        raise InputError(f"{path}: {where}.area must be a number, correct the file")
-    check_segmentation(path, entry)
-    polygons = entry["segmentation"]
-    # pycocotools takes four numbers for a box.
-    if isinstance(polygons, list) and any(len(p) < 6 or len(p) % 2 for p in polygons):
-        raise InputError(f"{path}: {where} has a polygon of less than 3 points, correct the file")
+    fields.normalize_annotation(path, entry, where, categories)
+    try:
+        entry["area"] = fields.area(entry)
+        # An RLE of an image that the file does not list is not looked at by anybody.
+        if entry["image_id"] in sizes:
+            entry["segmentation"] = fields.mask(entry, sizes[entry["image_id"]])
+    except InputError as error:
+        raise InputError(f"{path}: {where} (id {entry['id']}): {error}") from error
     return entry

@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from tfdetect.data.image_files import count_missing, missing_files
 from tfdetect.data.images import read_image
-from tfdetect.data.json_format import check_unique, entries, get, read_object
+from tfdetect.data.json_format import (
+    check_unique,
+    entries,
+    get,
+    get_file_name,
+    get_flag,
+    get_side,
+    read_object,
+)
 from tfdetect.errors import InputError
 
 IGNORE_LABEL = 255
@@ -92,42 +102,70 @@ def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
     folder = next((candidate for candidate in candidates if candidate.is_dir()), None)
     if folder is None:
         raise InputError(f"{path}: its folder of PNGs is missing, put it at {candidates[0]}")
-    names: dict[int, str] = {}
-    things = []
-    for where, entry in entries(path, root, "categories", "COCO panoptic"):
-        index = get(path, entry, where, "id", int)
-        names[index] = get(path, entry, where, "name", str)
-        if get(path, entry, where, "isthing", int) == 1:
-            things.append(index)
-    check_unique(path, "categories", (entry["id"] for entry in root["categories"]))
+    categories = [
+        (
+            get(path, entry, where, "id", int),
+            get(path, entry, where, "name", str),
+            get_flag(path, entry, where, "isthing"),
+        )
+        for where, entry in entries(path, root, "categories", "COCO panoptic")
+    ]
+    check_unique(path, "categories", (index for index, _, _ in categories))
+    names = {index: name for index, name, _ in categories}
+    things = [index for index, _, isthing in categories if isthing]
     # Detectron2 has 0 for all things together.
     if min(names) < 1:
         raise InputError(f"{path}: a category has an id below 1, correct the file")
-    images = {
-        get(path, entry, where, "id", int): (
-            get(path, entry, where, "file_name", str),
-            get(path, entry, where, "height", int),
-            get(path, entry, where, "width", int),
+    listed = [
+        (
+            get(path, entry, where, "id", int),
+            get_file_name(path, entry, where),
+            get_side(path, entry, where, "height"),
+            get_side(path, entry, where, "width"),
         )
         for where, entry in entries(path, root, "images", "COCO panoptic")
-    }
-    check_unique(path, "images", (entry["id"] for entry in root["images"]))
+    ]
+    check_unique(path, "images", (index for index, *_ in listed))
+    images = {index: (file_name, height, width) for index, file_name, height, width in listed}
     annotated = []
     for where, entry in entries(path, root, "annotations", "COCO panoptic"):
         index = get(path, entry, where, "image_id", int)
         if index not in images:
             raise InputError(f"{path}: {where}.image_id {index} is not among 'images', add it")
         file_name, height, width = images[index]
-        label_file = folder / get(path, entry, where, "file_name", str)
+        label_file = folder / get_file_name(path, entry, where)
         segments = tuple(_segments(path, entry, where, names))
         annotated.append(PanopticImage(index, file_name, label_file, height, width, segments))
     check_unique(path, "annotations' images", (image.id for image in annotated))
+    missing = missing_files(image.label_file for image in annotated)
+    if missing:
+        raise InputError(f"{path}: {count_missing(missing, len(annotated))}; add them")
+    for image in annotated:
+        _check_size(image)
     return PanopticDataset(
         path=path,
         images=tuple(sorted(annotated, key=lambda image: image.id)),
         category_names=names,
         thing_ids=tuple(sorted(things)),
         stuff_ids=(0, *sorted(set(names) - set(things))),
+    )
+
+
+def _check_size(image: PanopticImage) -> None:
+    """Compare with the PNG's header, which takes no decoding: later would be after the work."""
+    try:
+        with Image.open(image.label_file) as png:
+            size = png.size
+    except Exception as error:  # whatever Pillow's parsing happens to raise
+        raise InputError(f"{image.label_file}: no image ({error}), replace the PNG") from error
+    if size != (image.width, image.height):
+        raise _wrong_size(image, size)
+
+
+def _wrong_size(image: PanopticImage, size: tuple[int, int]) -> InputError:
+    return InputError(
+        f"{image.label_file}: has {size[0]} x {size[1]} pixels, its image"
+        f" {image.width} x {image.height}: name the PNGs that belong to the annotations"
     )
 
 
@@ -143,8 +181,10 @@ def _segments(
             id=get(path, entry, place, "id", int),
             category_id=get(path, entry, place, "category_id", int),
             area=get(path, entry, place, "area", int),
-            iscrowd=entry.get("iscrowd", 0) == 1,
+            iscrowd=get_flag(path, entry, place, "iscrowd", missing=0),
         )
+        if segment.area < 0:
+            raise InputError(f"{path}: {place}.area is negative, correct the file")
         if segment.category_id not in categories:
             raise InputError(
                 f"{path}: {place}.category_id {segment.category_id} is not among 'categories'"
@@ -167,10 +207,7 @@ def read_segment_ids(image: PanopticImage) -> np.ndarray:
     """
     ids = segment_ids(read_image(image.label_file, "RGB"))
     if ids.shape != (image.height, image.width):
-        raise InputError(
-            f"{image.label_file}: has {ids.shape[1]} x {ids.shape[0]} pixels, its image"
-            f" {image.width} x {image.height}: name the PNGs that belong to the annotations"
-        )
+        raise _wrong_size(image, (ids.shape[1], ids.shape[0]))
     return ids
 
 

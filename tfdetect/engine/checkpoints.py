@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.model_dir import load_weights, save_model
 from tfdetect.data.files import write_json
 from tfdetect.errors import InputError
+from tfdetect.interrupts import hold_interrupts
 
 FINAL = "model_final"
 _PROGRESS = "training.json"
@@ -102,9 +103,10 @@ class Checkpoints:
             self._state.write(str(written / _STATE))
             write_json(written / _PROGRESS, vars(progress))
             _flush(written)
-            if target.exists():
-                target.rename(beside / "replaced")
-            written.rename(target)
+            with hold_interrupts():
+                if target.exists():
+                    target.rename(beside / "replaced")
+                written.rename(target)
             _flush(self._folder)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))

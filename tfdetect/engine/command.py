@@ -5,18 +5,25 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config import dump_config, load_config
+from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.checks import check_model, check_output, check_training, takes_proposals
+from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
 from tfdetect.data.catalog import DatasetMetadata
-from tfdetect.data.files import check_writable, write_text_atomically
+from tfdetect.data.files import check_utf8, check_writable, write_text_atomically
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
+from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.data.training.records import training_metadata
+from tfdetect.engine.schedule import learning_rate
+from tfdetect.engine.test_data import open_test_data
 from tfdetect.errors import InputError
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 
@@ -29,14 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or evaluate.
 
     Returns:
-        0; 1 if metrics are not TEST.EXPECTED_RESULTS; 130 if the person stopped it.
+        0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
     """
     args = _parse(arguments)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, "command line")
+    _check(cfg, args)
     for registered in args.register:
         register_coco(*registered)
-    metadata = _names(cfg, args.eval_only).for_model()
-    check_writable(cfg.OUTPUT_DIR)
+    check_utf8(cfg.OUTPUT_DIR)
+    metadata = _metadata(cfg, args)
+    test_data = open_test_data(cfg, metadata)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.engine.devices import set_up_devices
@@ -46,25 +55,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
     cfg = _scale_to_replicas(cfg, workers.count * workers.replicas)
     with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
-        _warn_of_ignored_keys(cfg)
+        for line in ignored_in_prediction(cfg) if args.eval_only else ignored_in_training(cfg):
+            _logger.warning(line)
         if args.eval_only:
-            return 0 if evaluate(cfg, metadata, workers, resume=args.resume) else 1
+            return 0 if evaluate(cfg, metadata, workers, test_data, resume=args.resume) else 1
         if workers.index == 0:
             write_text_atomically(Path(cfg.OUTPUT_DIR) / CONFIG, dump_config(cfg))
         seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbelow(2**31)
         try:
-            expected = train(cfg, metadata, workers, seed=seed, resume=args.resume)
-        except KeyboardInterrupt:
-            print("stopped; --resume goes on from the last checkpoint", file=sys.stderr)
-            return 130
+            expected = train(cfg, metadata, workers, test_data, seed=seed, resume=args.resume)
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (_what_is_kept(Path(cfg.OUTPUT_DIR)),)
+            raise
     return 0 if expected else 1
+
+
+def _what_is_kept(folder: Path) -> str:
+    from tfdetect.engine.checkpoints import saved
+
+    found = saved(folder)
+    if not found:
+        return f"there is no checkpoint in {folder} yet (SOLVER.CHECKPOINT_PERIOD)"
+    return f"--resume goes on from {found[-1][1]}"
+
+
+def _metadata(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """What is said of the model in its directory, or is going to be.
+
+    Raises:
+        InputError: it goes on with a training of other classes, or the data sets cannot be used.
+    """
+    previous = sorted(Path(cfg.OUTPUT_DIR).glob(f"model_*/{METADATA}")) if args.resume else []
+    earlier = read_metadata(previous[0].parent) if previous else None
+    if args.eval_only:
+        if not cfg.DATASETS.TEST:
+            raise InputError("DATASETS.TEST: names no data set, add one to evaluate on")
+        if earlier is not None:
+            return earlier
+        if cfg.MODEL.WEIGHTS and Path(cfg.MODEL.WEIGHTS).is_dir():
+            return read_metadata(Path(cfg.MODEL.WEIGHTS))
+    metadata = _names(cfg, args.eval_only).for_model()
+    if earlier is not None and earlier["class_names"] != metadata["class_names"]:
+        raise InputError(
+            f"DATASETS.TRAIN: has the classes {', '.join(metadata['class_names'][:5])}, the"
+            f" training in {cfg.OUTPUT_DIR} has {', '.join(earlier['class_names'][:5])} in this"
+            " order; --resume needs the same, or train on from it with MODEL.WEIGHTS and another"
+            " OUTPUT_DIR"
+        )
+    return metadata
 
 
 def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     """Of the data trained on, or of the data evaluated on; a name for each class of the model."""
     if eval_only:
-        if not cfg.DATASETS.TEST:
-            raise InputError("DATASETS.TEST: names no data set, add one to evaluate on")
         names = dataset_metadata(dataset_files(cfg.DATASETS.TEST[0], "DATASETS.TEST"))
     else:
         names = training_metadata(cfg)
@@ -75,16 +118,23 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
 
 
-def _warn_of_ignored_keys(cfg: CfgNode) -> None:
-    """Name what is set but has no effect: what is not supported, or comes too late."""
-    if cfg.TEST.AUG.ENABLED:
-        _logger.warning("TEST.AUG.ENABLED: ignored; evaluation is without test-time augmentation")
-    if cfg.FLOAT32_PRECISION:
-        _logger.warning("FLOAT32_PRECISION: ignored; float32 is TensorFlow's, on a GPU with TF32")
-    solver = cfg.SOLVER
-    late = [step for step in solver.STEPS if step > solver.MAX_ITER]
-    if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        _logger.warning("SOLVER.STEPS: ignored are %s, which SOLVER.MAX_ITER comes before", late)
+def _check(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """What the configuration alone tells, before TensorFlow is loaded."""
+    check_model(cfg)
+    check_output(cfg)
+    check_writable(cfg.OUTPUT_DIR)
+    if not args.eval_only:
+        check_training(cfg)
+        learning_rate(cfg, 0)
+        build_augmentation(cfg)
+    elif takes_proposals(cfg):
+        raise InputError(
+            "MODEL.PROPOSAL_GENERATOR.NAME: train.py gives PrecomputedProposals nothing; convert "
+            "the model, and use predict.py --evaluate with --proposals"
+        )
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and not args.resume and not Path(weights).exists():
+        raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
 
 
 def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:
@@ -154,8 +204,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "opts",
-        nargs=argparse.REMAINDER,
+        nargs="*",
         metavar="KEY VALUE",
-        help="configuration keys to change, last on the line",
+        help="configuration keys to change",
     )
-    return parser.parse_args(arguments)
+    return parse_with_opts(parser, arguments)

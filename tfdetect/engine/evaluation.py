@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from tfdetect.data.images import read_image
-from tfdetect.data.registry import dataset_files
+from tfdetect.data.training.records import BrokenData
 from tfdetect.engine.devices import Workers
+from tfdetect.engine.test_data import EvaluationData
 from tfdetect.errors import InputError
-from tfdetect.evaluation.dataset import EvaluationDataset, model_tasks, open_dataset
+from tfdetect.evaluation.report import write_and_measure
+from tfdetect.serving.loop import predict_dataset
 from tfdetect.serving.predictor import Predictor
 
 _logger = logging.getLogger("tfdetect.train")
@@ -44,60 +47,77 @@ def expected_results(cfg: CfgNode) -> list[tuple[str, float, float]]:
     return found
 
 
-class Evaluation:
-    """Measures a model as `predict.py --evaluate` does, each worker on a part of the images.
+@dataclass
+class Outcome:
+    """What an evaluation gave.
 
-    The data sets are opened, and what is wrong with them is said, when it is made.
+    Attributes:
+        metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
+        errors: what could not be predicted, measured or written.
     """
 
-    def __init__(self, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any], workers: Workers):
-        """Open the data sets.
+    metrics: dict[str, float] = field(default_factory=dict)
+    errors: list[InputError] = field(default_factory=list)
+
+
+class Evaluation:
+    """Measures a model as `predict.py --evaluate` does, each worker on a part of the images."""
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: tf.Module,
+        metadata: dict[str, Any],
+        workers: Workers,
+        test_data: Sequence[EvaluationData],
+    ):
+        """Nothing is predicted yet.
 
         Args:
-            cfg: DATASETS.TEST, TEST and OUTPUT_DIR.
+            cfg: TEST, DATALOADER.ON_ERROR and OUTPUT_DIR.
             model: whose weights may go on changing.
             metadata: of the model's directory.
             workers: that share the images.
+            test_data: of `open_test_data`.
 
         Raises:
-            InputError: a data set is unknown or missing, or has nothing that the model gives;
-                TEST.EXPECTED_RESULTS is not understood.
+            InputError: TEST.EXPECTED_RESULTS is not understood.
         """
         self._expected = expected_results(cfg)
         self._output = Path(cfg.OUTPUT_DIR) / INFERENCE
         self._workers = workers
         self._predictor = Predictor.of_model(cfg, model, metadata)
-        self._datasets: dict[str, tuple[EvaluationDataset, Path]] = {}
-        for name in cfg.DATASETS.TEST:
-            files = dataset_files(name, "DATASETS.TEST")
-            dataset = open_dataset(
-                files.annotations,
-                model_tasks(cfg),
-                metadata["class_names"],
-                cfg.TEST.KEYPOINT_OKS_SIGMAS,
-            )
-            self._datasets[name] = dataset, files.images_dir
+        self._on_error = cfg.DATALOADER.ON_ERROR
+        self._test_data = test_data
+        for data in test_data:
+            for note in data.dataset.notes:
+                _logger.info("%s: %s", data.name, note)
 
-    def __call__(self) -> dict[str, float]:
-        """Predict and measure; results are written to OUTPUT_DIR/inference and a data set's name.
+    def __call__(self) -> Outcome:
+        """Predict, write and measure, the results to OUTPUT_DIR/inference and a data set's name.
 
-        Returns:
-            The metrics, in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
-
-        Raises:
-            InputError: an image cannot be read, or results cannot be written.
+        What fails of one data set is logged, and does not keep the others from being evaluated.
         """
-        found: dict[str, float] = {}
-        for name, (dataset, folder) in self._datasets.items():
-            results = self._predict(name, dataset, folder)
-            metrics = dataset.evaluate(results)
-            if self._workers.index == 0:
-                dataset.write_results(self._output / name, results)
-                _logger.info("%s:\n%s", name, dataset.format_table(metrics))
-            prefix = f"{name}/" if len(self._datasets) > 1 else ""
-            for task, values in metrics.items():
-                found |= {f"{prefix}{task}/{metric}": v for metric, v in values.items()}
-        return found
+        outcome = Outcome()
+        for data in self._test_data:
+            name, dataset = data.name, data.dataset
+            try:
+                results, measured = self._predict(data)
+            except InputError as error:
+                outcome.errors.append(error)
+                continue
+            writes = self._workers.index == 0
+            folder = self._output / name if writes else None
+            done = write_and_measure(dataset, results, measured, folder)
+            outcome.errors += done.errors
+            if writes and done.text:
+                _logger.info("%s:\n%s", name, done.text)
+            prefix = f"{name}/" if len(self._test_data) > 1 else ""
+            for task, values in done.metrics.items():
+                outcome.metrics |= {f"{prefix}{task}/{key}": v for key, v in values.items()}
+        for failure in outcome.errors:
+            _logger.error("evaluation failed: %s", failure)
+        return outcome
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether metrics are what TEST.EXPECTED_RESULTS says; the log names each that is not.
@@ -114,17 +134,42 @@ class Evaluation:
             _logger.error("TEST.EXPECTED_RESULTS: %s", message)
         return not wrong
 
-    def _predict(self, name: str, dataset: EvaluationDataset, folder: Path) -> list[dict[str, Any]]:
-        """The results of all images, in the order of the images."""
-        workers = self._workers
-        mine = range(workers.index, len(dataset.file_names), workers.count)
-        lines = []
-        for index in tqdm(mine, desc=f"Evaluating {name}", unit="image", disable=None):
-            try:
-                image = read_image(folder / dataset.file_names[index])
-            except InputError as error:
-                raise InputError(f"DATASETS.TEST: {name}: {error}") from error
-            (detections,) = self._predictor.predict_batch([image])
-            lines.append(json.dumps([index, dataset.to_results(index, detections)]))
-        parts = sorted((json.loads(line) for line in workers.gather(lines)), key=lambda p: p[0])
-        return [result for _, results in parts for result in results]
+    def _predict(self, data: EvaluationData) -> tuple[list[dict[str, Any]], list[int]]:
+        """The results of all images in their order, and the indices of the images."""
+        workers, dataset = self._workers, data.dataset
+        wanted = [i for i in range(len(dataset.file_names)) if i not in data.missing]
+        mine = wanted[workers.index :: workers.count]
+        broken = BrokenData(self._on_error)
+        errors: dict[int, str] = {}
+        results: dict[int, list[dict[str, Any]]] = {}
+
+        def skip(index: int, error: InputError) -> None:
+            errors[index] = f"DATASETS.TEST: {data.name}: {error}"
+            if workers.count == 1:
+                broken(InputError(errors[index]))
+
+        predicted = predict_dataset(self._predictor, dataset, data.folder, mine, skip)
+        progress = tqdm(
+            predicted, f"Evaluating {data.name}", total=len(mine), unit="image", disable=None
+        )
+        for index, detections in progress:
+            results[index] = dataset.to_results(index, detections)
+        # Every worker hears of every error, so that all of them stop or none.
+        everything = self._gather(results, errors)
+        for index in sorted(everything):
+            if isinstance(everything[index], str) and workers.count > 1:
+                broken(InputError(everything[index]))
+        measured = [index for index in sorted(everything) if not isinstance(everything[index], str)]
+        if not measured:
+            raise InputError(f"DATASETS.TEST: {data.name}: none of its images is usable")
+        return [result for index in measured for result in everything[index]], measured
+
+    def _gather(
+        self, results: Mapping[int, list[dict[str, Any]]], errors: Mapping[int, str]
+    ) -> dict[int, Any]:
+        """By image, the results or the error, of all workers."""
+        mine = {**results, **errors}
+        if self._workers.count == 1:
+            return mine
+        lines = [json.dumps(pair, default=np.ndarray.tolist) for pair in mine.items()]
+        return dict(json.loads(line) for line in self._workers.gather(lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.model_dir import load_weights
 from tfdetect.data.training.input import input_errors, training_dataset
 from tfdetect.data.training.records import training_records
-from tfdetect.engine.checkpoints import Checkpoints, Progress, saved
+from tfdetect.engine.checkpoints import FINAL, Checkpoints, Progress, saved
 from tfdetect.engine.devices import Workers
-from tfdetect.engine.evaluation import Evaluation
+from tfdetect.engine.evaluation import Evaluation, Outcome
 from tfdetect.engine.events import Events
 from tfdetect.engine.pictures import Pictures
 from tfdetect.engine.precise_bn import PreciseStatistics
 from tfdetect.engine.schedule import learning_rate
+from tfdetect.engine.test_data import EvaluationData
 from tfdetect.engine.trainer import Trainer
 from tfdetect.engine.weights import load_initial_weights
 from tfdetect.errors import InputError
@@ -33,7 +34,13 @@ _logger = logging.getLogger("tfdetect.train")
 
 
 def train(
-    cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, seed: int, resume: bool
+    cfg: CfgNode,
+    metadata: dict[str, Any],
+    workers: Workers,
+    test_data: Sequence[EvaluationData],
+    *,
+    seed: int,
+    resume: bool,
 ) -> bool:
     """Train up to SOLVER.MAX_ITER, writing to OUTPUT_DIR, and evaluate.
 
@@ -44,15 +51,17 @@ def train(
         cfg: the configuration.
         metadata: of the model directories.
         workers: of this training; every one calls this.
+        test_data: of `open_test_data`.
         seed: of everything random in a training that starts; one that resumes goes on with its own.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
 
     Returns:
-        Whether the metrics in the end are TEST.EXPECTED_RESULTS.
+        Whether every evaluation succeeded, and the metrics in the end are TEST.EXPECTED_RESULTS.
 
     Raises:
         InputError: data, configuration or checkpoint cannot be used; the disk is full; a loss is
-            not finite. What is on disk then is whole.
+            not finite; the evaluation in the end failed. What is on disk then is whole. (One on the
+            way that fails is logged.)
     """
     folder = Path(cfg.OUTPUT_DIR)
     writes = workers.index == 0
@@ -62,6 +71,8 @@ def train(
             f"OUTPUT_DIR: {folder} has checkpoints of another training, such as {previous[-1][1]};"
             " add --resume to go on with it, or set another OUTPUT_DIR"
         )
+    # Kept for later: what is wrong with the data is said before the model is built.
+    training_records(cfg)
     if not tf.config.list_logical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
     with workers.strategy.scope():
@@ -71,7 +82,7 @@ def train(
         model.roi_heads.class_image_counts = class_image_counts(cfg)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
-        load_initial_weights(cfg, model, seed)
+        load_initial_weights(cfg, model, seed, metadata["class_names"])
     else:
         seed = previous[-1][0].seed
 
@@ -92,7 +103,7 @@ def train(
     checkpoints = Checkpoints(folder, cfg, model, metadata, trainer.state, writes=writes)
     restored = checkpoints.restore()
     start = 0 if restored is None else restored.iteration
-    evaluation = Evaluation(cfg, model, metadata, workers)
+    evaluation = Evaluation(cfg, model, metadata, workers, test_data)
     events = None
     if writes:
         events = Events(
@@ -108,23 +119,32 @@ def train(
     if cfg.TEST.PRECISE_BN.ENABLED:
         loop.precise_statistics = PreciseStatistics(cfg, model, trainer, batches)
     try:
-        expected = loop.run(dataset, start, seed)
+        outcome = loop.run(dataset, start, seed)
         # Who ends while another still writes would be missed.
         workers.wait()
-        return expected
+        if outcome.errors:
+            raise InputError(f"{outcome.errors[0]}; the model is in {folder / FINAL}")
+        return evaluation.holds(outcome.metrics) and not loop.failed
     finally:
         if events is not None:
             events.close()
 
 
-def evaluate(cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, resume: bool) -> bool:
+def evaluate(
+    cfg: CfgNode,
+    metadata: dict[str, Any],
+    workers: Workers,
+    test_data: Sequence[EvaluationData],
+    *,
+    resume: bool,
+) -> bool:
     """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint in OUTPUT_DIR if there is one.
 
     Returns:
         Whether the metrics are TEST.EXPECTED_RESULTS.
 
     Raises:
-        InputError: weights, data or configuration cannot be used.
+        InputError: weights, data or configuration cannot be used, or the evaluation failed.
     """
     previous = saved(Path(cfg.OUTPUT_DIR)) if resume else []
     with workers.strategy.scope():
@@ -135,8 +155,11 @@ def evaluate(cfg: CfgNode, metadata: dict[str, Any], workers: Workers, *, resume
         load_initial_weights(cfg, model, 0)
     else:
         raise InputError("MODEL.WEIGHTS: is empty; set it to what --eval-only is to evaluate")
-    evaluation = Evaluation(cfg, model, metadata, workers)
-    return evaluation.holds(evaluation())
+    evaluation = Evaluation(cfg, model, metadata, workers, test_data)
+    outcome = evaluation()
+    if outcome.errors:
+        raise outcome.errors[0]
+    return evaluation.holds(outcome.metrics)
 
 
 class _Loop:
@@ -155,10 +178,12 @@ class _Loop:
         self._checkpoints = checkpoints
         self._evaluation = evaluation
         self._events = events
+        self.failed = False  # an evaluation on the way
         self.pictures: Pictures | None = None
         self.precise_statistics: PreciseStatistics | None = None
 
-    def run(self, dataset: tf.data.Dataset, start: int, seed: int) -> bool:
+    def run(self, dataset: tf.data.Dataset, start: int, seed: int) -> Outcome:
+        """Go to SOLVER.MAX_ITER; how the evaluation in the end went."""
         max_iter = self._cfg.SOLVER.MAX_ITER
         batches = iter(dataset)
         for iteration in range(start, max_iter):
@@ -188,14 +213,21 @@ class _Loop:
                 if self._events is not None:
                     _logger.info("saved %s", path)
             if evaluates and done < max_iter:
-                self._evaluate(iteration)
-        return self._evaluation.holds(self._evaluate(max_iter - 1))
+                # Its errors must not cost what was trained since the last checkpoint.
+                self.failed |= bool(self._evaluate(iteration).errors)
+        return self._evaluate(max_iter - 1)
 
-    def _evaluate(self, iteration: int) -> dict[str, float]:
-        metrics = self._evaluation()
-        if metrics and self._events is not None:
-            self._events.write(iteration, metrics)
-        return metrics
+    def _evaluate(self, iteration: int) -> Outcome:
+        try:
+            outcome = self._evaluation()
+        except Exception as error:  # as the network needs more memory than there is
+            reason = str(getattr(error, "message", error)).strip().partition("\n")[0]
+            failure = InputError(f"evaluation failed ({type(error).__name__}: {reason})")
+            _logger.error("%s", failure)
+            return Outcome(errors=[failure])
+        if outcome.metrics and self._events is not None:
+            self._events.write(iteration, outcome.metrics)
+        return outcome
 
     def _check(
         self, iteration: int, losses: Mapping[str, float], batch: Mapping[str, tf.Tensor]

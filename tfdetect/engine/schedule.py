@@ -50,7 +50,7 @@ def warmup_multistep_factor(
     """
     milestones = list(steps)
     if milestones != sorted(milestones):
-        raise InputError(f"SOLVER.STEPS must rise, but it is {milestones}")
+        raise InputError(f"SOLVER.STEPS: must rise, but it is {milestones}; correct it")
 
     def schedule(done: float) -> float:
         reached = int((done + _FRACTION_EPSILON) * max_iter)
@@ -93,7 +93,7 @@ def warmup_cosine_factor(
     """
     if not 0.0 <= end_factor <= 1.0:
         raise InputError(
-            f"SOLVER.BASE_LR_END / SOLVER.BASE_LR must lie in [0, 1], but it is {end_factor}"
+            f"SOLVER.BASE_LR_END: is {end_factor} times SOLVER.BASE_LR; give 0 to 1 times of it"
         )
 
     def schedule(done: float) -> float:
@@ -171,7 +171,9 @@ def _with_warmup(
     Detectron2: `WarmupParamScheduler`.
     """
     if method not in ("linear", "constant"):
-        raise InputError(f"SOLVER.WARMUP_METHOD must be linear or constant, but it is {method!r}")
+        raise InputError(
+            f"SOLVER.WARMUP_METHOD: {method!r} is not supported; use linear or constant"
+        )
     if done + _FRACTION_EPSILON > length:
         return schedule((done - length) / (1 - length) if rescale_interval else done)
     start = factor * schedule(0.0)
@@ -202,13 +204,15 @@ def learning_rate(cfg: CfgNode, iteration: int) -> float:
     }
     if solver.MAX_ITER < 1:
         raise InputError(f"SOLVER.MAX_ITER: is {solver.MAX_ITER}; give at least 1")
-    if solver.BASE_LR <= 0:
-        raise InputError(f"SOLVER.BASE_LR: is {solver.BASE_LR}; give more than 0")
+    if solver.BASE_LR < 0:
+        raise InputError(f"SOLVER.BASE_LR: is {solver.BASE_LR}; give 0 or more")
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         factor = warmup_multistep_factor(
             iteration, steps=solver.STEPS, gamma=solver.GAMMA, **warmup
         )
     elif solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
+        if solver.BASE_LR == 0:
+            raise InputError("SOLVER.BASE_LR: is 0, of which WarmupCosineLR has no part; give more")
         end_factor = solver.BASE_LR_END / solver.BASE_LR
         factor = warmup_cosine_factor(iteration, end_factor=end_factor, **warmup)
     elif solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":

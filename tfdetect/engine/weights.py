@@ -17,6 +17,8 @@ from convert_d2.recognition import describe_place, not_converted, recognize
 from convert_d2.torchvision import is_torchvision_backbone, rename_torchvision_backbone
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.data.class_names import reorder
+from tfdetect.engine.class_order import reorder_classes
 from tfdetect.errors import InputError
 from tfdetect.modeling.initialization import initialize
 
@@ -25,7 +27,9 @@ _logger = logging.getLogger("tfdetect.train")
 _LISTED = 20
 
 
-def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
+def load_initial_weights(
+    cfg: CfgNode, model: tf.Module, seed: int, class_names: Sequence[str] = ()
+) -> None:
     """Initialise a model, and give it what MODEL.WEIGHTS has for it.
 
     MODEL.WEIGHTS is empty, a model directory (convert_d2.py's or of another training), or a
@@ -40,6 +44,8 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
         cfg: MODEL, what `model` was built from.
         model: set in place.
         seed: of the initial values.
+        class_names: of `model`. A model directory with as many classes, of which some have these
+            names in another order, goes on with each class where it has that name.
 
     Raises:
         InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
@@ -57,9 +63,15 @@ def load_initial_weights(cfg: CfgNode, model: tf.Module, seed: int) -> None:
         )
     names = [named.name for named in named_variables(model)]
     if Path(weights).is_dir():
-        _, source, _ = load_model(weights)
+        _, source, metadata = load_model(weights)
         initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}
+        order = reorder(metadata["class_names"], class_names)
+        if order is not None:
+            pairs = zip(class_names, order, strict=True)
+            names_of = [f"{name} from {metadata['class_names'][index]}" for name, index in pairs]
+            _logger.info("%s: classes are matched by name: %s", weights, _listed(names_of))
+            found = reorder_classes(found, order)
         _assign(model, found, weights, own_layout=True)
         return
     arrays = _read(weights)

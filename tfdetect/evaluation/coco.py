@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tfdetect.data.coco import CocoDataset
-from tfdetect.data.json_format import check_segmentation, is_numbers
+from tfdetect.data.class_names import distinct_names
+from tfdetect.data.coco import CocoDataset, ground_truth
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics, percent
@@ -28,19 +28,21 @@ METRICS = {
 
 
 def to_results(
-    detections: Detections, image_id: int, category_ids: Sequence[int]
+    detections: Detections, image_id: int, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
     """COCO result records, as Detectron2's `instances_to_coco_json` and evaluator make them.
 
     Args:
         detections: N detections of one image, in pixels of the original image.
         image_id: the image's id in the data set.
-        category_ids: the data set's category id of each class of the model.
+        category_ids: the data set's category id of each class of the model, None for a class that
+            the data set does not have.
 
     Returns:
-        N records of image_id, category_id, bbox (x, y, width, height), score, and where there are
-        any, segmentation (RLE, `counts` a string) and keypoints (x, y, score of each, flat; COCO
-        counts in pixel indices, so x and y are `keypoint_offset` less). Nothing is rounded.
+        A record of each detection whose class has a category id: image_id, category_id, bbox (x,
+        y, width, height), score, and where there are any, segmentation (RLE, `counts` a string)
+        and keypoints (x, y, score of each, flat; COCO counts in pixel indices, so x and y are
+        `keypoint_offset` less). Nothing is rounded.
 
     Raises:
         InputError: a class has no category id, so the data set is not the model's.
@@ -54,6 +56,7 @@ def to_results(
     extent = detections.boxes[:, 2:] - detections.boxes[:, :2] + detections.box_extent
     boxes = np.concatenate([detections.boxes[:, :2], extent], axis=1).tolist()
     scores = detections.scores.tolist()
+    classes = detections.classes.tolist()
     results: list[dict[str, Any]] = [
         {
             "image_id": image_id,
@@ -61,7 +64,7 @@ def to_results(
             "bbox": box,
             "score": score,
         }
-        for index, box, score in zip(detections.classes.tolist(), boxes, scores, strict=True)
+        for index, box, score in zip(classes, boxes, scores, strict=True)
     ]
     if detections.masks is not None:
         for result, mask in zip(results, detections.masks, strict=True):
@@ -71,7 +74,7 @@ def to_results(
         shift = np.array([offset, offset, 0.0], np.float32)
         for result, keypoints in zip(results, detections.keypoints, strict=True):
             result["keypoints"] = (keypoints - shift).ravel().tolist()
-    return results
+    return [result for result in results if result["category_id"] is not None]
 
 
 def prediction_record(file_name: str, detections: Detections) -> dict[str, Any]:
@@ -124,34 +127,90 @@ def evaluate(
 
     Returns:
         By task, sorted, each metric in percent (NaN where there is no ground truth or no result
-        at all): `METRICS`, then `AP-NAME` of each category where there are two or more.
+        at all): `METRICS`, then `AP-NAME` of each category where there are two or more, of equal
+        names `AP-NAME (id ID)`.
 
     Raises:
-        InputError: the data set has no annotations, or lacks what a task needs; a result's image
-            is not in it; the numbers of keypoints disagree.
+        InputError: as `check`; a result's image is not in the data set.
     """
-    if dataset.annotations is None:
-        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
     known = {image.id for image in dataset.images}
     unknown = next((r["image_id"] for r in results if r["image_id"] not in known), None)
     if unknown is not None:
         raise InputError(f"{dataset.path}: has no image of id {unknown}, name its annotations")
-    if "keypoints" in tasks:
-        _check_keypoints(dataset, results, len(keypoint_oks_sigmas) or 17)
-    if "segm" in tasks:
-        for entry in dataset.annotations:
-            check_segmentation(dataset.path, entry)
+    expected = len(keypoint_oks_sigmas) or 17
+    annotations = check(dataset, tasks, expected, _num_keypoints(results))
     if not results:
         return {task: dict.fromkeys(METRICS[task], math.nan) for task in sorted(tasks)}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _ground_truth(dataset)
+        truth = _ground_truth(dataset, annotations)
         return {
             task: _evaluate_task(dataset, truth, results, task, keypoint_oks_sigmas)
             for task in sorted(tasks)
         }
 
 
-def _ground_truth(dataset: CocoDataset) -> COCO:
+def missing_ground_truth(dataset: CocoDataset, tasks: Collection[str]) -> dict[str, str]:
+    """The tasks for which no annotation has what they need, and the name of that field."""
+    annotations = dataset.annotations
+    if not annotations:
+        return {}
+    fields = {"segm": "segmentation", "keypoints": "keypoints"}
+    return {
+        task: field
+        for task, field in fields.items()
+        if task in tasks and not any(entry.get(field) for entry in annotations)
+    }
+
+
+def check_oks_sigmas(sigmas: Sequence[float]) -> None:
+    """Raise an InputError unless all of TEST.KEYPOINT_OKS_SIGMAS can be divided by."""
+    for sigma in sigmas:
+        # NaN fails the comparison.
+        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < 1e6:
+            raise InputError(
+                f"TEST.KEYPOINT_OKS_SIGMAS: {sigma!r} is no number above 0; give one of each"
+                " keypoint, such as 0.05"
+            )
+
+
+def check(
+    dataset: CocoDataset,
+    tasks: Collection[str],
+    num_keypoints: int,
+    num_predicted: int | None = None,
+    report: Callable[[InputError], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Say whether `evaluate` could measure, before there is anything to be measured.
+
+    Args:
+        dataset: what `tfdetect.data.coco.read_coco` read.
+        tasks: of "bbox", "segm", "keypoints" and "box_proposals".
+        num_keypoints: for how many there are OKS sigmas.
+        num_predicted: how many keypoints the model predicts; None where that is not known.
+        report: of `tfdetect.data.coco.ground_truth`.
+
+    Returns:
+        `ground_truth`'s.
+
+    Raises:
+        InputError: the data set has no annotations, or lacks what a task needs; the numbers of
+            keypoints disagree.
+    """
+    if dataset.annotations is None:
+        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
+    if "keypoints" in tasks and num_predicted not in (None, num_keypoints):
+        raise InputError(
+            f"TEST.KEYPOINT_OKS_SIGMAS: is for {num_keypoints} keypoints, but the model predicts"
+            f" {num_predicted}; give a number for each"
+        )
+    return ground_truth(dataset, tasks, num_keypoints, report)
+
+
+def _num_keypoints(results: Sequence[Mapping[str, Any]]) -> int | None:
+    return len(results[0]["keypoints"]) // 3 if results and "keypoints" in results[0] else None
+
+
+def _ground_truth(dataset: CocoDataset, annotations: list[dict[str, Any]]) -> COCO:
     truth = COCO()
     truth.dataset = {
         "images": [vars(image) for image in dataset.images],
@@ -159,12 +218,8 @@ def _ground_truth(dataset: CocoDataset) -> COCO:
             {"id": index, "name": name}
             for index, name in zip(dataset.category_ids, dataset.category_names, strict=True)
         ],
-        # Copies, because pycocotools writes into them. A crowd is what is marked as one.
-        "annotations": [{"iscrowd": 0, **entry} for entry in dataset.annotations or ()],
+        "annotations": annotations,
     }
-    for entry in truth.dataset["annotations"]:
-        if "area" not in entry:
-            raise InputError(f"{dataset.path}: annotation {entry['id']} has no 'area', add it")
     truth.createIndex()
     return truth
 
@@ -193,34 +248,12 @@ def _evaluate_task(
     if len(dataset.category_names) > 1:
         # [IoU, recall, category, area range (the first is all), limit of detections]
         precision = evaluation.eval["precision"][:, :, :, 0, -1]
-        for index, name in enumerate(dataset.category_names):
+        names = distinct_names(dataset.category_names, dataset.category_ids)
+        for index, name in enumerate(names):
             reached = precision[:, :, index]
             reached = reached[reached > -1]
             metrics[f"AP-{name}"] = percent(np.mean(reached) if reached.size else -1)
     return metrics
-
-
-def _check_keypoints(
-    dataset: CocoDataset, results: Sequence[Mapping[str, Any]], expected: int
-) -> None:
-    for entry in dataset.annotations or ():
-        keypoints = entry.get("keypoints")
-        if not isinstance(keypoints, list) or "num_keypoints" not in entry:
-            raise InputError(
-                f"{dataset.path}: annotation {entry['id']} has no 'keypoints' and 'num_keypoints',"
-                " name annotations of keypoints"
-            )
-        if not is_numbers(keypoints, 3 * expected):
-            raise InputError(
-                f"{dataset.path}: annotation {entry['id']} has {len(keypoints) / 3:g} keypoints,"
-                f" expected {expected} (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
-            )
-    predicted = len(results[0]["keypoints"]) // 3 if results else expected
-    if predicted != expected:
-        raise InputError(
-            f"{dataset.path}: has {expected} keypoints but the model predicts {predicted}"
-            " (TEST.KEYPOINT_OKS_SIGMAS has one number for each)"
-        )
 
 
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

@@ -50,13 +50,9 @@ def evaluate(
         result at all.
 
     Raises:
-        InputError: the data set has no annotations, or no frequencies of categories; a result's
-            image is not in it; LVIS has no such task.
+        InputError: as `check`; a result's image is not in the data set; LVIS has no such task.
     """
-    if dataset.annotations is None:
-        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
-    if dataset.frequencies is None:
-        raise InputError(f"{dataset.path}: a category has no 'frequency', which APr, APc, APf need")
+    check(dataset)
     if not set(tasks) <= {"bbox", "segm"}:
         raise InputError(f"{dataset.path}: LVIS measures boxes and masks, not {', '.join(tasks)}")
     images = {image.id: image for image in dataset.images}
@@ -67,6 +63,18 @@ def evaluate(
         return {task: dict.fromkeys(METRICS, math.nan) for task in sorted(tasks)}
     limited = _limit(results)
     return {task: _evaluate_task(dataset, images, limited, task) for task in sorted(tasks)}
+
+
+def check(dataset: LvisDataset) -> None:
+    """Say whether `evaluate` could measure, before there is anything to be measured.
+
+    Raises:
+        InputError: the data set has no annotations, or no frequencies of categories.
+    """
+    if dataset.annotations is None:
+        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
+    if dataset.frequencies is None:
+        raise InputError(f"{dataset.path}: a category has no 'frequency', which APr, APc, APf need")
 
 
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

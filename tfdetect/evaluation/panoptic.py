@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tfdetect.data.class_names import distinct_names
 from tfdetect.data.files import write_bytes_atomically, write_json
 from tfdetect.data.panoptic import (
     PanopticDataset,
@@ -128,8 +129,9 @@ def evaluate(
         means = np.mean(known, axis=0) if known else [math.nan] * 3
         for name, value in zip(("PQ", "SQ", "RQ"), means, strict=True):
             metrics[f"{name}{suffix}"] = 100 * float(value)
-    for category, (quality, _, _) in qualities.items():
-        metrics[f"PQ-{dataset.category_names[category]}"] = 100 * quality
+    names = distinct_names([dataset.category_names[index] for index in qualities], list(qualities))
+    for name, (quality, _, _) in zip(names, qualities.values(), strict=True):
+        metrics[f"PQ-{name}"] = 100 * quality
     return {"panoptic_seg": metrics}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_codec
 
+from tfdetect.data.class_names import distinct_names
 from tfdetect.data.panoptic import PanopticDataset, read_segment_ids, semantic_labels
 from tfdetect.errors import InputError
 from tfdetect.evaluation.coco import encode_mask
@@ -82,7 +83,8 @@ def evaluate(
             mask = mask_codec.decode(result["segmentation"]).astype(bool)
             predicted[mask] = classes[result["category_id"]]
         confusion += confusion_matrix(predicted, truth, num_classes)
-    return {"sem_seg": metrics_of(confusion, dataset.stuff_names)}
+    names = distinct_names(dataset.stuff_names, dataset.stuff_ids)
+    return {"sem_seg": metrics_of(confusion, names)}
 
 
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

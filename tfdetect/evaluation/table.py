@@ -28,7 +28,10 @@ def format_metrics(
         categories.update(dict.fromkeys(key for key in values if key.startswith(prefix)))
     if categories:
         rows = [
-            [key.removeprefix(prefix), *(_cell(values.get(key)) for values in metrics.values())]
+            [
+                " ".join(key.removeprefix(prefix).split()),
+                *(_cell(values.get(key)) for values in metrics.values()),
+            ]
             for key in categories
         ]
         heading = ["category", *(f"{task} {per_class}" for task in metrics)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdetect.data.class_names import distinct_names
 from tfdetect.data.voc import VocDataset
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
@@ -84,7 +85,8 @@ def evaluate(
     counted = precision[~np.isnan(precision[:, 0])]
     means = counted.mean(axis=0) if len(counted) else np.full(len(_IOU_THRESHOLDS), math.nan)
     metrics = {"AP": means.mean(), "AP50": means[0], "AP75": means[5]}
-    for name, values in zip(dataset.class_names, precision, strict=True):
+    names = distinct_names(dataset.class_names, range(len(dataset.class_names)))
+    for name, values in zip(names, precision, strict=True):
         metrics[f"AP50-{name}"] = values[0]
     return {"bbox": {name: 100 * float(value) for name, value in metrics.items()}}
 

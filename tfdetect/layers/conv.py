@@ -36,7 +36,7 @@ class Conv2d(tf.Module):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-        norm: str = "",
+        norm: str | None = "",
     ):
         super().__init__()
         self.kernel_size = kernel_size

@@ -203,8 +203,8 @@ def frozen(name: str) -> str:
     return _FROZEN if name in _BATCH_NORMS else name
 
 
-def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
-    """The layer that Detectron2 calls `name`, None for "".
+def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | None:
+    """The layer that Detectron2 calls `name`, None for "" and None.
 
     FrozenBN, BN, SyncBN and its variants nnSyncBN, naiveSyncBN and naiveSyncBN_N, which differ only
     in the statistics of training; GN.
@@ -213,7 +213,7 @@ def make_norm(name: str, channels: int) -> BatchNorm | GroupNorm | None:
         InputError: the channels do not make 32 groups for GN.
         ValueError: there is no such layer.
     """
-    if name == "":
+    if not name:
         return None
     if name in _BATCH_NORMS:
         return BatchNorm(channels, name)

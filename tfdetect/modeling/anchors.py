@@ -102,7 +102,9 @@ class AnchorGenerator:
         self.anchors_per_cell = len(self._cells[0])
         if any(len(cells) != self.anchors_per_cell for cells in self._cells):
             raise InputError(
-                "MODEL.ANCHOR_GENERATOR: every level needs the same number of anchors per cell"
+                "MODEL.ANCHOR_GENERATOR.SIZES: with ASPECT_RATIOS they give the feature maps "
+                f"{[len(cells) for cells in self._cells]} anchors per cell; give all the same "
+                "number"
             )
 
     def __call__(self, features: Sequence[tf.Tensor], extents: Extents = WHOLE) -> list[tf.Tensor]:
@@ -130,13 +132,20 @@ class AnchorGenerator:
 
 
 def _per_level(key: str, values: Sequence, levels: int) -> Sequence:
-    """One list per level; a single one serves for all."""
-    if not values or not all(isinstance(value, (list, tuple)) for value in values):
-        raise InputError(f"MODEL.ANCHOR_GENERATOR.{key}: expected a list of lists, got {values}")
+    """One list per level; a single one, or numbers, serve for all (Detectron2's way)."""
+    key = f"MODEL.ANCHOR_GENERATOR.{key}"
+    if values and not any(isinstance(value, (list, tuple)) for value in values):
+        values = [values]
+    for value in values:
+        if not isinstance(value, (list, tuple)) or not value or not all(x > 0 for x in value):
+            raise InputError(f"{key}: {values} is not lists of numbers above 0; correct it")
+    if not values:
+        raise InputError(f"{key}: is empty; give a list of numbers for each feature map")
     if len(values) == 1:
         return list(values) * levels
     if len(values) != levels:
         raise InputError(
-            f"MODEL.ANCHOR_GENERATOR.{key}: has {len(values)} lists for {levels} feature maps"
+            f"{key}: has {len(values)} lists for {levels} feature maps (IN_FEATURES); give one "
+            "list, or one for each"
         )
     return values

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.checks import check_model, model_sections, takes_proposals
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import NORMS
 from tfdetect.modeling.backbone.fpn import (
@@ -41,8 +42,6 @@ ROI_HEADS: dict[str, Callable] = {
     "CascadeROIHeads": CascadeROIHeads,
     "Res5ROIHeads": Res5ROIHeads,
 }
-# What Detectron2 calls the proposal generator of a model that has none.
-_PRECOMPUTED = "PrecomputedProposals"
 
 
 def build_model(cfg: CfgNode) -> tf.Module:
@@ -51,22 +50,15 @@ def build_model(cfg: CfgNode) -> tf.Module:
     Raises:
         InputError: for a part that is not supported, naming the configuration key.
     """
-    for section, node in cfg.MODEL.items():
-        norm = node.get("NORM", "") if isinstance(node, CfgNode) else ""
-        if norm not in NORMS:
+    check_model(cfg)
+    for section in model_sections(cfg):
+        # None is Detectron2's to take as well: no norm. In an FPN there is no bias either then.
+        norm = cfg.MODEL[section].get("NORM", "")
+        if norm not in (None, *NORMS):
             raise InputError(
                 f"MODEL.{section}.NORM: {norm!r} is not supported; use {', '.join(NORMS[1:])} or ''"
             )
     return choose(META_ARCHITECTURES, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE)(cfg)
-
-
-def takes_proposals(cfg: CfgNode) -> bool:
-    """Whether the model is given its proposals with the images (`FastRCNN`)."""
-    model = cfg.MODEL
-    return (
-        model.META_ARCHITECTURE == "GeneralizedRCNN"
-        and model.PROPOSAL_GENERATOR.NAME == _PRECOMPUTED
-    )
 
 
 def _build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:

@@ -12,37 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import pycocotools.mask as coco_mask
 
-from tfdetect.errors import InputError
-
-# pycocotools walks along the outline in steps of a fifth of a pixel, in C ints, and allocates for
-# every step. Coordinates this far outside any raster are cut off, so that a box a thousand times
-# smaller than its object cannot take gigabytes.
-_FARTHEST = float(2**17)
+FARTHEST_POINT = float(2**17)
+"""Coordinates this far outside any raster are cut off, so that a box a thousand times smaller than
+its object cannot take gigabytes: pycocotools walks along the outline in steps of a fifth of a
+pixel, in C ints, and allocates for every step."""
 
 # Detectron2's smallest width and height of a box when polygons are scaled to it, in pixels.
 _SMALLEST_SIDE = 0.1
-
-
-def as_polygons(segmentation: Sequence[Sequence[float]]) -> list[np.ndarray]:
-    """An annotation's list of coordinate lists as polygons.
-
-    Raises:
-        InputError: for an odd number of coordinates, fewer than three points, or a coordinate that
-            is not finite.
-    """
-    polygons = [np.array(polygon, dtype=np.float64) for polygon in segmentation]
-    for polygon in polygons:
-        if polygon.ndim != 1 or polygon.size < 6 or polygon.size % 2:
-            raise InputError(
-                "a segmentation polygon needs x, y of three points or more in one flat list, "
-                f"but one has the shape {polygon.shape}: correct or remove it"
-            )
-        if not np.isfinite(polygon).all():
-            raise InputError(
-                "a segmentation polygon has a coordinate that is not a finite number: "
-                "correct or remove it"
-            )
-    return polygons
 
 
 def rasterize_polygons(polygons: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
@@ -52,7 +28,7 @@ def rasterize_polygons(polygons: Sequence[np.ndarray], height: int, width: int) 
     """
     if not polygons:
         return np.zeros((height, width), dtype=bool)
-    clipped = [np.clip(polygon, -_FARTHEST, _FARTHEST) for polygon in polygons]
+    clipped = [np.clip(polygon, -FARTHEST_POINT, FARTHEST_POINT) for polygon in polygons]
     encoded = coco_mask.merge(coco_mask.frPyObjects(clipped, height, width))
     return coco_mask.decode(encoded).astype(bool)
 

@@ -64,7 +64,7 @@ class RetinaNetHead(tf.Module):
     def __init__(self, cfg: CfgNode, in_channels: int, anchors_per_cell: int, levels: int):
         super().__init__()
         retinanet = cfg.MODEL.RETINANET
-        subnet = (in_channels, retinanet.NUM_CONVS, retinanet.NORM, levels)
+        subnet = (in_channels, retinanet.NUM_CONVS, retinanet.NORM or "", levels)
         self.cls_subnet = Subnet(*subnet)
         self.bbox_subnet = Subnet(*subnet)
         class_logits = anchors_per_cell * retinanet.NUM_CLASSES
@@ -108,6 +108,11 @@ class RetinaNet(tf.Module):
             raise InputError(
                 f"MODEL.RETINANET.IN_FEATURES: {missing[0] if missing else None!r} is not a "
                 f"feature of the backbone ({', '.join(shapes)})"
+            )
+        if len({shapes[name][0] for name in retinanet.IN_FEATURES}) > 1:
+            raise InputError(
+                f"MODEL.RETINANET.IN_FEATURES: {list(retinanet.IN_FEATURES)} differ in their "
+                "channels; name features of an FPN"
             )
         self.backbone = backbone
         self._in_features = list(retinanet.IN_FEATURES)

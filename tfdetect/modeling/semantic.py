@@ -82,7 +82,8 @@ class SemSegFPNHead(tf.Module):
                 f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {missing[0] if missing else None!r} is not a "
                 f"feature of the backbone ({', '.join(shapes)})"
             )
-        self._in_features = sorted(head.IN_FEATURES, key=lambda name: shapes[name][1])
+        # Once each, in whatever order they are named.
+        self._in_features = sorted(set(head.IN_FEATURES), key=lambda name: shapes[name][1])
         for name in self._in_features:
             channels, stride = shapes[name]
             doublings = math.log2(stride / head.COMMON_STRIDE)
@@ -98,7 +99,7 @@ class SemSegFPNHead(tf.Module):
                 stride=stride,
                 convs=convs,
                 double=doublings > 0,
-                norm=head.NORM,
+                norm=head.NORM or "",
             )
             setattr(self, name, scale_head)
         self.predictor = Conv2d(head.CONVS_DIM, head.NUM_CLASSES, 1)

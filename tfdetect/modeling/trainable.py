@@ -6,10 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import NamedVariable, named_variables
-from tfdetect.errors import InputError
-
-# Those that have `losses`.
-_ARCHITECTURES = ("GeneralizedRCNN", "ProposalNetwork")
+from tfdetect.config.checks import require_trainable
 
 
 def trainable_variables(model: tf.Module, cfg: CfgNode) -> list[NamedVariable]:
@@ -23,18 +20,3 @@ def trainable_variables(model: tf.Module, cfg: CfgNode) -> list[NamedVariable]:
     """
     require_trainable(cfg)
     return [named for named in named_variables(model) if named.variable.trainable]
-
-
-def require_trainable(cfg: CfgNode) -> None:
-    """Raise InputError if the model that `cfg` describes has no training here."""
-    model = cfg.MODEL
-    if model.META_ARCHITECTURE not in _ARCHITECTURES:
-        raise InputError(
-            f"MODEL.META_ARCHITECTURE: {model.META_ARCHITECTURE} cannot be trained here, "
-            f"only run; use {' or '.join(_ARCHITECTURES)}"
-        )
-    if model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
-        raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals cannot be trained here, "
-            "only run; use RPN"
-        )

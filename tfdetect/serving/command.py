@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import math
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
-from convert_d2.proposals import image_names, read_proposals
-from tfdetect.data.files import check_writable, write_json
+from convert_d2.proposals import image_names
+from tfdetect.data.files import check_writable, check_writable_file
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.dataset import model_tasks, open_dataset
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.serving.evaluate import evaluate
+from tfdetect.serving.loop import find_proposals, predict_files
 from tfdetect.serving.records import Records
 from tfdetect.visualize import draw_detections, draw_panoptic, draw_semantic, write_image
 
 if TYPE_CHECKING:
     from tfdetect.serving.predictor import Predictor
 
-METRICS = "metrics.json"
 _PROFILED_BATCHES = 10
 
 
@@ -34,28 +32,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
     args = _parse(arguments)
     if args.evaluate is not None:
-        return _evaluate(args)
+        return evaluate(args, _load)
     return _predict(args)
 
 
 def _predict(args: argparse.Namespace) -> int:
     files = find_images(args.input)
-    proposals = _find_proposals(args.proposals, [image_names(path) for path in files])
+    proposals = find_proposals(args.proposals, [image_names(path) for path in files])
     predictor = _load(args)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
-    for index, image, detections in _run(predictor, files, proposals, args.batch_size, unread):
-        if records is not None:
-            records.add(files[index].name, detections)
-        if pictures is not None:
-            drawn = _draw(image, detections, predictor, args.confidence_threshold)
-            write_image(pictures[index], drawn)
-        target = "" if pictures is None else f" -> {pictures[index]}"
-        found = _summary(detections, predictor, args.confidence_threshold)
-        print(f"{files[index]}: {found}{target}", flush=True)
+    done = 0
+    try:
+        for index, image, detections in predict_files(
+            predictor, files, proposals, args.batch_size, unread
+        ):
+            if records is not None:
+                records.add(files[index].name, detections)
+            if pictures is not None:
+                drawn = _draw(image, detections, predictor, args.confidence_threshold)
+                write_image(pictures[index], drawn)
+            target = "" if pictures is None else f" -> {pictures[index]}"
+            found = _summary(detections, predictor, args.confidence_threshold)
+            print(f"{files[index]}: {found}{target}", flush=True)
+            done += 1
+    except KeyboardInterrupt as interrupt:
+        unwritten = "" if args.json is None else f"; {args.json} is not written"
+        interrupt.args = (f"{done} of {len(files)} images are done{unwritten}",)
+        raise
     if records is not None:
-        records.write()
+        with hold_interrupts():
+            records.write()
     if args.profile is not None:
         readable = [index for index, path in enumerate(files) if path not in unread]
         _profile(args, predictor, files, readable, proposals, pictures)
@@ -94,95 +102,12 @@ def _profile(
     print(f"trace: tensorboard --logdir {args.profile}")
 
 
-def _evaluate(args: argparse.Namespace) -> int:
-    predictor = _load(args)
-    if predictor.cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
-        raise InputError(f"{args.model}: proposes boxes without classes; --evaluate needs classes")
-    dataset = open_dataset(
-        args.evaluate,
-        model_tasks(predictor.cfg),
-        predictor.class_names,
-        predictor.cfg.TEST.KEYPOINT_OKS_SIGMAS,
-    )
-    folder = dataset.image_folder if args.images is None else Path(args.images)
-    if folder is None:
-        raise InputError(f"{args.evaluate}: does not say where its images are; give --images")
-    if not folder.is_dir():
-        raise InputError(f"--images {folder}: is not a folder; give the folder of the images")
-    files = [folder / name for name in dataset.file_names]
-    proposals = _find_proposals(args.proposals, [[name] for name in dataset.image_ids])
-    results: list[dict[str, Any]] = []
-    records = None if args.json is None else Records(args.json)
-    unread: list[Path] = []
-    with tqdm(total=len(files), desc="Evaluating", unit="image") as progress:
-        for index, _, detections in _run(predictor, files, proposals, args.batch_size, unread):
-            results += dataset.to_results(index, detections)
-            if records is not None:
-                records.add(dataset.file_names[index], detections)
-            progress.update()
-    metrics = dataset.evaluate(results)
-    output = Path(args.output)
-    written = dataset.write_results(output, results)
-    write_json(output / METRICS, _without_nan(metrics))
-    if records is not None:
-        records.write()
-    print(dataset.format_table(metrics))
-    print(f"results: {', '.join(str(path) for path in written)}")
-    return 1 if unread else 0
-
-
-def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    """JSON has no NaN: what could not be measured is null."""
-    return {
-        task: {name: None if math.isnan(value) else value for name, value in values.items()}
-        for task, values in metrics.items()
-    }
-
-
-def _find_proposals(path: str | None, names: Sequence[Sequence[str]]) -> list[np.ndarray] | None:
-    """The proposals of each image, which the file may have under any of the image's names."""
-    if path is None:
-        return None
-    proposals = read_proposals(path)
-    return [proposals.find(known_as) for known_as in names]
-
-
-def _run(
-    predictor: Predictor,
-    files: Sequence[Path],
-    proposals: Sequence[np.ndarray] | None,
-    batch_size: int,
-    unread: list[Path],
-) -> Iterator[tuple[int, np.ndarray, Detections]]:
-    """Yield (index into `files`, image, detections); name what cannot be read and go on.
-
-    Raises:
-        InputError: none of the files can be read.
-    """
-    last_error = None
-    batch: list[tuple[int, np.ndarray]] = []
-    for index, path in enumerate(files):
-        try:
-            batch.append((index, read_image(path)))
-        except InputError as error:
-            unread.append(path)
-            last_error = error
-            if len(files) > 1:
-                print(f"error: {error}", file=sys.stderr)
-        if batch and (len(batch) == batch_size or index == len(files) - 1):
-            given = None if proposals is None else [proposals[position] for position, _ in batch]
-            found = predictor.predict_batch([image for _, image in batch], given)
-            for (position, image), detections in zip(batch, found, strict=True):
-                yield position, image, detections
-            batch = []
-    if last_error is not None and len(unread) == len(files):
-        raise last_error if len(files) == 1 else InputError(f"none of {len(files)} files is usable")
-
-
 def _load(args: argparse.Namespace) -> Predictor:
     for folder in (args.output, args.profile):
         if folder is not None:
             check_writable(folder)
+    if args.json is not None:
+        check_writable_file(args.json)
     import_tensorflow()
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfdetect.data.files import check_writable
+from tfdetect.data.files import check_utf8, check_writable
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 
 
@@ -14,6 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and say what was written."""
     args = _parse(arguments)
     check_writable(args.output.parent if args.format in ("litert", "onnx") else args.output)
+    if args.format not in ("litert", "onnx"):
+        check_utf8(args.output)
     import_tensorflow()
     if args.format != "saved_model":
         with without_startup_remarks():

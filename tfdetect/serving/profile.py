@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 from collections import Counter
@@ -69,7 +70,7 @@ def profile(folder: Path, run: Callable[[int], None], count: int) -> dict[str, l
         device_tracer_level=1,
     )
     try:
-        tf.profiler.experimental.start(str(folder), options)
+        tf.profiler.experimental.start(os.fsencode(folder), options)
         try:
             for index in range(count):
                 with tf.profiler.experimental.Trace(_BATCH, step_num=index, _r=1):

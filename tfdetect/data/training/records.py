@@ -7,20 +7,21 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from yacs.config import CfgNode
 
+from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices
-from tfdetect.data.json_format import is_numbers
+from tfdetect.data.image_files import count_missing, image_path, missing_files
+from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
 from tfdetect.errors import InputError
-from tfdetect.modeling.polygon_masks import as_polygons
 
 _logger = logging.getLogger("tfdetect.data")
 
@@ -98,7 +99,7 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
 
     Raises:
         InputError: a data set is unknown, does not fit the model, or cannot be read; an annotation
-            is broken, and DATALOADER.ON_ERROR is "stop"; no image is left.
+            is broken or an image is missing, and DATALOADER.ON_ERROR is "stop"; no image is left.
     """
     files = tuple(dataset_files(name) for name in cfg.DATASETS.TRAIN)
     training_metadata(cfg)
@@ -144,6 +145,11 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
         )
     num_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     in_data = len(first.keypoint_names or [])
+    if cfg.MODEL.KEYPOINT_ON and not in_data:
+        raise InputError(
+            f"MODEL.KEYPOINT_ON: no category of {names[0]} names 'keypoints'; add them to the"
+            " category that has them, or set it to False"
+        )
     if cfg.MODEL.KEYPOINT_ON and in_data != num_keypoints:
         raise InputError(
             f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS: is {num_keypoints}, but {names[0]} has"
@@ -173,23 +179,48 @@ def _load(
     records: list[Record] = []
     for dataset in files:
         records += _read(dataset, mask_format, num_keypoints, broken)
-    kept = [
+    names = ", ".join(dataset.name for dataset in files)
+    with_objects = [
         record
         for record in records
-        if (not filter_empty or not all(a.iscrowd for a in record.annotations))
-        and (min_keypoints <= 0 or _labelled_keypoints(record) >= min_keypoints)
+        if not filter_empty or not all(a.iscrowd for a in record.annotations)
     ]
-    names = ", ".join(dataset.name for dataset in files)
+    kept = [
+        r for r in with_objects if min_keypoints <= 0 or _labelled_keypoints(r) >= min_keypoints
+    ]
     _logger.info(
         "%s: %d images to train on; %d without usable annotations are left out",
         *(names, len(kept), len(records) - len(kept)),
     )
+    if not with_objects:
+        also = " and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE 0" if min_keypoints > 0 else ""
+        raise InputError(
+            f"DATASETS.TRAIN: no image of {names} has an annotation that is no crowd: check their"
+            " 'image_id'; to train on images of nothing set"
+            f" DATALOADER.FILTER_EMPTY_ANNOTATIONS False{also}"
+        )
     if not kept:
         raise InputError(
-            f"DATASETS.TRAIN: no image of {names} has annotations to train on, name others or set"
-            " DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
+            f"DATASETS.TRAIN: no image of {names} has {min_keypoints} labelled keypoints, as"
+            " MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE asks: name other data, or set"
+            " MODEL.KEYPOINT_ON False"
         )
+    _check_files(names, kept, broken)
     return tuple(kept)
+
+
+def _check_files(names: str, records: Sequence[Record], broken: BrokenData) -> None:
+    missing = missing_files(Path(record.file_name) for record in records)
+    if not missing:
+        return
+    error = InputError(
+        f"DATASETS.TRAIN: {names}: {count_missing(missing, len(records))}; add them, or correct"
+        " the folder"
+    )
+    if len(missing) == len(records):
+        raise error
+    # With "skip" the data flow passes over each, as over one that is damaged.
+    broken(error)
 
 
 def _labelled_keypoints(record: Record) -> int:
@@ -234,7 +265,7 @@ def _read(
         _logger.warning("%s: %d annotations %s; left out", files.annotations, count, reason)
     return [
         Record(
-            file_name=str(files.images_dir / image.file_name),
+            file_name=str(image_path(files.images_dir, image.file_name)),
             height=image.height,
             width=image.width,
             image_id=image.id,
@@ -255,87 +286,36 @@ def _annotation(
     if entry.get("ignore"):
         raise InputError("'ignore' is not supported; remove it, or the annotation")
     x, y, width, height = entry["bbox"]
-    iscrowd = bool(entry.get("iscrowd", 0))
-    segmentation = entry.get("segmentation")
-    polygons = rle = None
-    if segmentation and isinstance(segmentation, list):
-        segmentation = [p for p in segmentation if _is_polygon(p)]
-        if not segmentation:
+    iscrowd = entry["iscrowd"] == 1
+    needs_mask = mask_format is not None and not iscrowd
+    is_rle = isinstance(entry.get("segmentation"), dict)
+    if needs_mask and is_rle and mask_format == "polygon":
+        raise InputError("its mask is RLE; set INPUT.MASK_FORMAT bitmask")
+    found = None if is_rle and not needs_mask else fields.segmentation(entry, image_size)
+    if found is None and needs_mask:
+        raise InputError(
+            f"has no 'segmentation' (it {given(entry, 'segmentation')}); add it, or set"
+            " MODEL.MASK_ON False"
+        )
+    polygons = None
+    if isinstance(found, list):
+        polygons = tuple(np.array(p, np.float64) for p in fields.valid_polygons(found))
+        if not polygons:
             return None
-    if mask_format is not None and not iscrowd:
-        if isinstance(segmentation, list) and segmentation:
-            polygons = tuple(as_polygons(segmentation))
-        elif isinstance(segmentation, dict):
-            if mask_format == "polygon":
-                raise InputError("its mask is RLE; set INPUT.MASK_FORMAT bitmask")
-            rle = _compressed(segmentation, image_size)
-        else:
-            raise InputError("has no 'segmentation'; add it, or set MODEL.MASK_ON False")
     return Annotation(
         box=np.array([x, y, x + width, y + height], np.float64),
         class_index=classes[entry["category_id"]],
         iscrowd=iscrowd,
-        polygons=polygons,
-        rle=rle,
+        polygons=polygons if needs_mask else None,
+        rle=found if isinstance(found, dict) else None,
         keypoints=None if num_keypoints is None else _keypoints(entry, num_keypoints),
     )
 
 
-def _is_polygon(value: Any) -> bool:
-    """Whether it has points enough for an area."""
-    if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
-        raise InputError("a polygon of 'segmentation' is not a list of numbers; correct it")
-    return len(value) >= 6 and len(value) % 2 == 0
-
-
-def _compressed(rle: Mapping[str, Any], image_size: tuple[int, int]) -> Mapping[str, Any]:
-    """COCO's RLE of either kind as pycocotools' compressed one.
-
-    The lengths must add up: pycocotools leaves what they do not cover uninitialised.
-    """
-    counts, (height, width) = rle.get("counts"), image_size
-    if rle.get("size") != [height, width]:
-        raise InputError(f"its RLE has the size {rle.get('size')}, its image {[height, width]}")
-    lengths = _run_lengths(counts) if isinstance(counts, str) else counts
-    if (
-        not isinstance(lengths, list)
-        or not all(type(length) is int and length >= 0 for length in lengths)
-        or sum(lengths) != height * width
-    ):
-        raise InputError("the 'counts' of its RLE do not add up to the image; correct them")
-    return coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
-
-
-def _run_lengths(counts: str) -> list[int] | None:
-    """The lengths that COCO's compressed string stands for; None if it is none.
-
-    Each is written in digits of five bits, the lowest first, from the character "0" on; another bit
-    says that more follow, and the last digit has the sign. From the fourth on it is the difference
-    to the one two before.
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for character in counts:
-        digit = ord(character) - ord("0")
-        if not 0 <= digit < 64 or shift > 60:
-            return None
-        value |= (digit & 31) << shift
-        shift += 5
-        if not digit & 32:
-            value -= (digit & 16) << (shift - 4)
-            lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-            value = shift = 0
-    return None if shift else lengths
-
-
 def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:
     """float64 [N, 3]; all unlabelled for an object that has none, such as of another class."""
-    given = entry.get("keypoints") or []
-    if not given:
-        return np.zeros((num_keypoints, 3))
-    if not is_numbers(given, 3 * num_keypoints):
-        raise InputError(f"'keypoints' must be {3 * num_keypoints} numbers; correct it")
-    return coco_keypoints(given)
+    found = fields.keypoints(entry, num_keypoints)
+    return np.zeros((num_keypoints, 3)) if found is None else coco_keypoints(found)
 
 
 def repeat_factors(records: Sequence[Record], threshold: float, sqrt: bool) -> np.ndarray:

@@ -54,7 +54,8 @@ class FPN(tf.Module):
         bottom_up: a backbone; see `tfdetect.modeling.build.BACKBONES`.
         in_features: of `bottom_up`, from the highest resolution down, each of half the one before.
         out_channels: of every level.
-        norm: as Detectron2 names it; with one, the convolutions have no bias.
+        norm: as Detectron2 names it; the convolutions have a bias only with "", and so with None
+            neither a norm nor a bias.
         average: whether lateral and top-down features are averaged, not summed.
         top_block: maps its `in_feature`, of the levels or of `bottom_up`, to `num_levels` more.
     """
@@ -64,7 +65,7 @@ class FPN(tf.Module):
         bottom_up: tf.Module,
         in_features: list[str],
         out_channels: int,
-        norm: str,
+        norm: str | None,
         average: bool,
         top_block: LastLevelMaxPool | LastLevelP6P7,
     ):

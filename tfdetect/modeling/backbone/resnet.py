@@ -112,6 +112,7 @@ def build_resnet(cfg: CfgNode) -> ResNet:
     _check(cfg)
     resnets = cfg.MODEL.RESNETS
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
+    norm = resnets.NORM or ""
     last_stage = max([1] + [int(name[3:]) for name in resnets.OUT_FEATURES if name != "stem"])
     channels = resnets.STEM_OUT_CHANNELS
     stride = 4
@@ -130,14 +131,14 @@ def build_resnet(cfg: CfgNode) -> ResNet:
                 in_channels=channels,
                 stride=first_stride,
                 dilation=dilation,
-                norm=frozen(resnets.NORM) if frozen_stage else resnets.NORM,
+                norm=frozen(norm) if frozen_stage else norm,
             )
         stages.append(blocks)
         channels = stage_channels(cfg, index)
         stride *= first_stride
         shapes[f"res{index}"] = (channels, stride)
     with untrainable(freeze_at >= 1):
-        stem_norm = frozen(resnets.NORM) if freeze_at >= 1 else resnets.NORM
+        stem_norm = frozen(norm) if freeze_at >= 1 else norm
         stem = Stem(resnets.STEM_OUT_CHANNELS, stem_norm)
     return ResNet(stem, stages, {name: shapes[name] for name in resnets.OUT_FEATURES})
 

@@ -132,6 +132,13 @@ class _Predictions(NamedTuple):
     stages: dict[str, tf.Tensor]
 
 
+def _least_size(cfg: CfgNode) -> float:
+    """Of a proposal, in pixels; where it is negative, proposals without area stay."""
+    least = conventions(cfg).least_proposal
+    configured = float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE)
+    return max(configured, least) if least > 0 else configured
+
+
 class RPN(tf.Module):
     """Proposals from the features that MODEL.RPN.IN_FEATURES names.
 
@@ -149,6 +156,13 @@ class RPN(tf.Module):
                 f"MODEL.RPN.IN_FEATURES: {missing[0]!r} is not a feature of the backbone "
                 f"({', '.join(shapes)})"
             )
+        if not rpn.IN_FEATURES:
+            raise InputError(f"MODEL.RPN.IN_FEATURES: is empty; name some of {', '.join(shapes)}")
+        if len({shapes[name][0] for name in rpn.IN_FEATURES}) > 1:
+            raise InputError(
+                f"MODEL.RPN.IN_FEATURES: {list(rpn.IN_FEATURES)} differ in their channels; name "
+                "one, or features of an FPN"
+            )
         if rpn.HEAD_NAME != "StandardRPNHead":
             raise InputError(f"MODEL.RPN.HEAD_NAME: {rpn.HEAD_NAME!r} is not supported")
         self._in_features = list(rpn.IN_FEATURES)
@@ -159,9 +173,7 @@ class RPN(tf.Module):
             "nms_threshold": rpn.NMS_THRESH,
             "pre_nms_topk": rpn.PRE_NMS_TOPK_TEST,
             "post_nms_topk": rpn.POST_NMS_TOPK_TEST,
-            "min_box_size": max(
-                float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE), conventions(cfg).least_proposal
-            ),
+            "min_box_size": _least_size(cfg),
             "inclusive_boxes": conventions(cfg).inclusive_boxes,
         }
         self._conventions = cfg.MODEL.CONVENTIONS

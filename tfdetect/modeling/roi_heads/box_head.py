@@ -22,9 +22,7 @@ class FastRCNNConvFCHead(tf.Module):
         self._convs, self._fcs = [], []
         channels = in_channels
         for index in range(1, head.NUM_CONV + 1):
-            conv = Conv2d(
-                channels, head.CONV_DIM, 3, padding=1, bias=head.NORM == "", norm=head.NORM
-            )
+            conv = Conv2d(channels, head.CONV_DIM, 3, padding=1, bias=not head.NORM, norm=head.NORM)
             setattr(self, f"conv{index}", conv)
             self._convs.append(conv)
             channels = head.CONV_DIM

@@ -17,7 +17,7 @@ class MaskRCNNConvUpsampleHead(tf.Module):
         self._convs = []
         for index in range(1, head.NUM_CONV + 1):
             conv = Conv2d(
-                in_channels, head.CONV_DIM, 3, padding=1, bias=head.NORM == "", norm=head.NORM
+                in_channels, head.CONV_DIM, 3, padding=1, bias=not head.NORM, norm=head.NORM
             )
             setattr(self, f"mask_fcn{index}", conv)
             self._convs.append(conv)

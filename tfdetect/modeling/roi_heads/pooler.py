@@ -82,13 +82,21 @@ class RoIPooler:
                 f"{key}.POOLER_TYPE: {pooler_type!r} is not supported; use ROIAlignV2 or ROIAlign "
                 "(rotated boxes are out of scope)"
             )
+        levels = [math.log2(stride) for stride in strides]
+        # As Detectron2 counts: a permutation within the pyramid passes, each box still being pooled
+        # with the stride of its own map.
+        if not levels[0].is_integer() or levels[-1] - levels[0] != len(levels) - 1:
+            raise InputError(
+                f"MODEL.ROI_HEADS.IN_FEATURES: the strides {list(strides)} are no pyramid; name "
+                "features from the highest resolution down, each of half the one before"
+            )
         self.resolution = resolution
         self._sampling_ratio = sampling_ratio
         self._aligned = pooler_type == "ROIAlignV2"
         self._level_epsilon = level_epsilon
         self._inclusive_boxes = inclusive_boxes
         self._strides = list(strides)
-        self._levels = [int(math.log2(stride)) for stride in strides]
+        self._levels = [int(level) for level in levels]
 
     @stage("pooler")
     def __call__(

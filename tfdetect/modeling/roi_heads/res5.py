@@ -66,7 +66,7 @@ class Res5ROIHeads(tf.Module):
         self.pooler = make_pooler(cfg, "ROI_BOX_HEAD", [stride])
         # MODEL.BACKBONE.FREEZE_AT counts the backbone's stages only.
         self.res5 = make_stage(
-            cfg, 5, _BLOCKS, in_channels=channels, stride=2, dilation=1, norm=resnets.NORM
+            cfg, 5, _BLOCKS, in_channels=channels, stride=2, dilation=1, norm=resnets.NORM or ""
         )
         self.box_predictor = FastRCNNOutputLayers(cfg, stage_channels(cfg, 5))
         self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)

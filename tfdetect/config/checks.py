@@ -1,0 +1,357 @@
+"""Values that no model can be built with, or no training started with, said before the work.
+
+Detectron2 checks few of them: most end there in an assertion, or in a result that means nothing.
+What it accepts and gives a meaning to (None, 0, -1, an empty list) is accepted here too; see the
+comments. Only keys of the parts that a model has are looked at, as there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+
+
+class Rule(NamedTuple):
+    """What a value must be, and the end of a message that begins "give"."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _at_least(least: float) -> Rule:
+    return Rule(lambda value: least <= value < math.inf, f"{least:g} or more")
+
+
+def _between(least: float, most: float) -> Rule:
+    return Rule(lambda value: least <= value <= most, f"a number from {least:g} to {most:g}")
+
+
+def _numbers(count: int, rule: Rule | None = None) -> Rule:
+    def holds(value: Any) -> bool:
+        numbers = isinstance(value, (list, tuple)) and all(_is_number(entry) for entry in value)
+        return numbers and len(value) == count and (rule is None or all(map(rule.holds, value)))
+
+    return Rule(holds, f"{count} numbers" + (f", each {rule.expected}" if rule else ""))
+
+
+def _each(rule: Rule) -> Rule:
+    return Rule(lambda value: all(map(rule.holds, value)), f"only {rule.expected}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_NOT_ZERO = Rule(lambda value: _is_number(value) and value != 0, "not 0")
+_POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
+_FINITE = Rule(_is_number, "a finite number")
+_NO_NAN = Rule(lambda value: not math.isnan(value), "a number")
+# -1 in a list of channels: as many as come in.
+_CHANNELS = Rule(
+    lambda value: value == -1 or value > 0, "more than 0, or -1 for those of the input"
+)
+_POOLED = {
+    # 0 and less: as many samples as a bin has cells; any integer has a meaning.
+    "POOLER_RESOLUTION": _at_least(1),
+}
+
+# Of every use of a model. A key that is missing here may be any value of its type but null.
+_MODEL: dict[str, Rule] = {
+    "MODEL.PIXEL_MEAN": _numbers(3),
+    "MODEL.PIXEL_STD": _numbers(3, _NOT_ZERO),
+    # 0: the image's own size.
+    "INPUT.MIN_SIZE_TEST": _at_least(0),
+    "INPUT.MAX_SIZE_TEST": _at_least(1),
+}
+_SECTIONS: dict[str, dict[str, Rule]] = {
+    "RESNETS": {
+        "NUM_GROUPS": _at_least(1),
+        "WIDTH_PER_GROUP": _at_least(1),
+        "RES2_OUT_CHANNELS": _at_least(1),
+        "STEM_OUT_CHANNELS": _at_least(1),
+        "DEFORM_NUM_GROUPS": _at_least(1),
+    },
+    "FPN": {"OUT_CHANNELS": _at_least(1)},
+    # Detectron2 drops no box at all where it is negative, not even one without area.
+    "PROPOSAL_GENERATOR": {},
+    "ANCHOR_GENERATOR": {
+        "OFFSET": Rule(lambda value: 0 <= value < 1, "a number from 0 on and below 1"),
+    },
+    "RPN": {
+        "PRE_NMS_TOPK_TEST": _at_least(0),
+        "POST_NMS_TOPK_TEST": _at_least(0),
+        # Above 1 every box is kept, below 0 the best one only.
+        "NMS_THRESH": _NO_NAN,
+        "BBOX_REG_WEIGHTS": _numbers(4, _NOT_ZERO),
+        # Empty: no convolution.
+        "CONV_DIMS": _each(_CHANNELS),
+    },
+    "ROI_HEADS": {
+        "NUM_CLASSES": _at_least(1),
+        "SCORE_THRESH_TEST": _NO_NAN,
+        "NMS_THRESH_TEST": _NO_NAN,
+    },
+    "ROI_BOX_HEAD": _POOLED
+    | {
+        "NUM_CONV": _at_least(0),
+        "NUM_FC": _at_least(0),
+        "CONV_DIM": _at_least(1),
+        "FC_DIM": _at_least(1),
+        "BBOX_REG_WEIGHTS": _numbers(4, _NOT_ZERO),
+    },
+    "ROI_BOX_CASCADE_HEAD": {
+        "BBOX_REG_WEIGHTS": Rule(
+            lambda value: len(value) > 0 and all(map(_numbers(4, _NOT_ZERO).holds, value)),
+            "4 numbers for each stage, not 0",
+        ),
+    },
+    "ROI_MASK_HEAD": _POOLED | {"NUM_CONV": _at_least(0), "CONV_DIM": _at_least(1)},
+    # CONV_DIMS, empty: no convolution.
+    "ROI_KEYPOINT_HEAD": _POOLED
+    | {"NUM_KEYPOINTS": _at_least(1), "CONV_DIMS": _each(_at_least(1))},
+    "SEM_SEG_HEAD": {
+        "NUM_CLASSES": _at_least(1),
+        "CONVS_DIM": _at_least(1),
+        "COMMON_STRIDE": _at_least(1),
+    },
+    "PANOPTIC_FPN": {},
+    "RETINANET": {
+        "NUM_CLASSES": _at_least(1),
+        "NUM_CONVS": _at_least(1),
+        "SCORE_THRESH_TEST": _NO_NAN,
+        "NMS_THRESH_TEST": _NO_NAN,
+        "TOPK_CANDIDATES_TEST": _at_least(0),
+        "BBOX_REG_WEIGHTS": _numbers(4, _NOT_ZERO),
+    },
+}
+
+_LABELS = Rule(lambda value: all(label in (-1, 0, 1) for label in value), "only -1, 0 and 1")
+_THRESHOLDS = Rule(
+    lambda value: len(value) > 0 and value[0] > 0 and list(value) == sorted(value),
+    "rising numbers above 0",
+)
+_SAMPLED = {
+    "IOU_THRESHOLDS": _THRESHOLDS,
+    "IOU_LABELS": _LABELS,
+    "BATCH_SIZE_PER_IMAGE": _at_least(1),
+    "POSITIVE_FRACTION": _between(0, 1),
+}
+# Of training alone.
+_TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
+    "RPN": _SAMPLED
+    | {
+        "PRE_NMS_TOPK_TRAIN": _at_least(0),
+        "POST_NMS_TOPK_TRAIN": _at_least(0),
+        # BOUNDARY_THRESH, negative: anchors beyond the image stay.
+        # SMOOTH_L1_BETA, below 1e-5 and so also negative: the L1 loss.
+        "LOSS_WEIGHT": _FINITE,
+        "BBOX_REG_LOSS_WEIGHT": _FINITE,
+    },
+    "ROI_HEADS": _SAMPLED,
+    "ROI_BOX_HEAD": {"BBOX_REG_LOSS_WEIGHT": _FINITE},
+    "ROI_BOX_CASCADE_HEAD": {"IOUS": _THRESHOLDS},
+    # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
+    "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": _FINITE},
+}
+_TRAINING: dict[str, Rule] = {
+    "SOLVER.MAX_ITER": _at_least(1),
+    # 0, with which nothing is learned, is Detectron2's to take as well.
+    "SOLVER.BASE_LR": _at_least(0),
+    "SOLVER.BASE_LR_END": _at_least(0),
+    "SOLVER.MOMENTUM": _at_least(0),
+    "SOLVER.WEIGHT_DECAY": _at_least(0),
+    "SOLVER.WEIGHT_DECAY_NORM": _at_least(0),
+    "SOLVER.WEIGHT_DECAY_BIAS": _at_least(0),
+    "SOLVER.BIAS_LR_FACTOR": _at_least(0),
+    "SOLVER.GAMMA": _at_least(0),
+    # Empty: the learning rate stays.
+    "SOLVER.STEPS": Rule(
+        lambda value: all(low < high for low, high in zip((0, *value), value, strict=False)),
+        "rising iterations, each more than 0",
+    ),
+    "SOLVER.WARMUP_FACTOR": _at_least(0),
+    # 0: no warm-up.
+    "SOLVER.WARMUP_ITERS": _at_least(0),
+    # 0: at the end alone. (Detectron2 divides by it.)
+    "SOLVER.CHECKPOINT_PERIOD": _at_least(0),
+    "SOLVER.CHECKPOINTS_KEPT": _at_least(0),
+    "SOLVER.LOG_PERIOD": _at_least(1),
+    "SOLVER.IMS_PER_BATCH": _at_least(1),
+    "SOLVER.ACCUMULATION_STEPS": _at_least(1),
+    # 0: the schedule is for any number.
+    "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
+    "DATALOADER.NUM_WORKERS": _at_least(0),
+    "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
+    # EVAL_PERIOD and VIS_PERIOD, 0 or less: never. SEED, negative: another in every run.
+}
+# None is a value of these: the default of the optimizer, no norm, no file, COCO's sigmas.
+_NULLABLE = (
+    "SOLVER.WEIGHT_DECAY_NORM",
+    "SOLVER.WEIGHT_DECAY_BIAS",
+    "SOLVER.BIAS_LR_FACTOR",
+    "MODEL.WEIGHTS",
+    "TEST.KEYPOINT_OKS_SIGMAS",
+)
+# The channels that the norm of a section has, which GN divides by 32.
+_NORMALIZED = {
+    "RESNETS": "RES2_OUT_CHANNELS",
+    "FPN": "OUT_CHANNELS",
+    "ROI_BOX_HEAD": "CONV_DIM",
+    "ROI_MASK_HEAD": "CONV_DIM",
+    "SEM_SEG_HEAD": "CONVS_DIM",
+}
+_GROUPS = 32
+_TRAINABLE = ("GeneralizedRCNN", "ProposalNetwork")
+
+
+def check_model(cfg: CfgNode) -> None:
+    """Raise InputError for a value that the model, or prediction with it, cannot have."""
+    sections = list(model_sections(cfg))
+    for name, node in cfg.MODEL.items():
+        if not isinstance(node, CfgNode):
+            _require_value(f"MODEL.{name}", node)
+    _check(cfg, _MODEL)
+    for section in sections:
+        for name, value in cfg.MODEL[section].items():
+            if not isinstance(value, CfgNode) and name != "NORM":
+                _require_value(f"MODEL.{section}.{name}", value)
+        rules = _SECTIONS.get(section, {})
+        _check(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})
+        width = _NORMALIZED.get(section)
+        if width and cfg.MODEL[section].NORM == "GN" and cfg.MODEL[section][width] % _GROUPS:
+            raise InputError(
+                f"MODEL.{section}.{width}: is {cfg.MODEL[section][width]}, which the {_GROUPS} "
+                f"groups of MODEL.{section}.NORM GN do not divide; give a multiple of {_GROUPS}"
+            )
+    if cfg.TEST.DETECTIONS_PER_IMAGE is None:
+        raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
+        raise InputError(
+            f"TEST.DETECTIONS_PER_IMAGE: is {cfg.TEST.DETECTIONS_PER_IMAGE}, which RetinaNet has "
+            "no meaning for; give 0 or more"
+        )
+
+
+def check_training(cfg: CfgNode) -> None:
+    """Raise InputError for a value that no training can be started with.
+
+    The model itself is `check_model`'s business; data sets and devices are looked at later.
+    """
+    require_trainable(cfg)
+    for section in ("SOLVER", "DATALOADER", "INPUT", "DATASETS", "TEST"):
+        for name, value in cfg[section].items():
+            if not isinstance(value, CfgNode):
+                _require_value(f"{section}.{name}", value)
+    for name in ("SEED", "VIS_PERIOD"):
+        _require_value(name, cfg[name])
+    _check(cfg, _TRAINING)
+    for section in model_sections(cfg):
+        rules = _TRAINING_SECTIONS.get(section, {})
+        _check(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})
+        node = cfg.MODEL[section]
+        if "IOU_LABELS" in rules and len(node.IOU_LABELS) != len(node.IOU_THRESHOLDS) + 1:
+            raise InputError(
+                f"MODEL.{section}.IOU_LABELS: has {len(node.IOU_LABELS)} entries, but "
+                f"IOU_THRESHOLDS {len(node.IOU_THRESHOLDS)}; give one label more than thresholds"
+            )
+    _check_combinations(cfg)
+
+
+def check_output(cfg: CfgNode) -> None:
+    """Raise InputError unless OUTPUT_DIR names a local folder."""
+    folder = cfg.OUTPUT_DIR
+    if folder is None or not folder.strip() or "://" in folder:
+        raise InputError(f"OUTPUT_DIR: {folder!r} is no local folder; name one")
+
+
+def _check_combinations(cfg: CfgNode) -> None:
+    """What single values do not tell."""
+    solver, head = cfg.SOLVER, cfg.MODEL.ROI_BOX_HEAD
+    if solver.NESTEROV and solver.MOMENTUM == 0:
+        raise InputError("SOLVER.NESTEROV: needs a SOLVER.MOMENTUM of more than 0; set one")
+    if solver.IMS_PER_BATCH % solver.ACCUMULATION_STEPS:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images do not divide into "
+            f"SOLVER.ACCUMULATION_STEPS {solver.ACCUMULATION_STEPS}; give a multiple"
+        )
+    if head.USE_FED_LOSS and not head.USE_SIGMOID_CE and "ROI_BOX_HEAD" in model_sections(cfg):
+        raise InputError(
+            "MODEL.ROI_BOX_HEAD.USE_FED_LOSS: needs USE_SIGMOID_CE; set both or neither"
+        )
+    if cfg.TEST.EXPECTED_RESULTS and not cfg.DATASETS.TEST:
+        raise InputError(
+            "TEST.EXPECTED_RESULTS: nothing is measured without DATASETS.TEST; name a data set "
+            "there, or expect nothing"
+        )
+
+
+def require_trainable(cfg: CfgNode) -> None:
+    """Raise InputError if the model that `cfg` describes has no training here."""
+    model = cfg.MODEL
+    if model.META_ARCHITECTURE not in _TRAINABLE:
+        raise InputError(
+            f"MODEL.META_ARCHITECTURE: {model.META_ARCHITECTURE} cannot be trained here, "
+            f"only run; use {' or '.join(_TRAINABLE)}"
+        )
+    if takes_proposals(cfg):
+        raise InputError(
+            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals cannot be trained here, "
+            "only run; use RPN"
+        )
+
+
+def takes_proposals(cfg: CfgNode) -> bool:
+    """Whether the model is given its proposals with the images (Detectron2's Fast R-CNN)."""
+    model = cfg.MODEL
+    return (
+        model.META_ARCHITECTURE == "GeneralizedRCNN"
+        and model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals"
+    )
+
+
+def model_sections(cfg: CfgNode) -> Iterator[str]:
+    """The sections of MODEL that the configured model has parts of."""
+    model = cfg.MODEL
+    architecture, backbone = model.META_ARCHITECTURE, str(model.BACKBONE.NAME)
+    yield "BACKBONE"
+    yield "REGNETS" if "regnet" in backbone else "RESNETS"
+    if "fpn" in backbone:
+        yield "FPN"
+    if architecture == "RetinaNet":
+        yield from ("ANCHOR_GENERATOR", "RETINANET")
+    if architecture in ("SemanticSegmentor", "PanopticFPN"):
+        yield "SEM_SEG_HEAD"
+    if architecture in ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork"):
+        yield "PROPOSAL_GENERATOR"
+        if not takes_proposals(cfg):
+            yield from ("ANCHOR_GENERATOR", "RPN")
+    if architecture not in ("GeneralizedRCNN", "PanopticFPN"):
+        return
+    yield from ("ROI_HEADS", "ROI_BOX_HEAD")
+    if model.ROI_HEADS.NAME == "CascadeROIHeads":
+        yield "ROI_BOX_CASCADE_HEAD"
+    if model.MASK_ON:
+        yield "ROI_MASK_HEAD"
+    if model.KEYPOINT_ON:
+        yield "ROI_KEYPOINT_HEAD"
+
+
+def _check(cfg: CfgNode, rules: dict[str, Rule]) -> None:
+    for key, rule in rules.items():
+        value = cfg
+        for part in key.split("."):
+            value = value[part]
+        if value is None:
+            _require_value(key, value)
+        elif not rule.holds(value):
+            raise InputError(f"{key}: is {value}; give {rule.expected}")
+
+
+def _require_value(key: str, value: Any) -> None:
+    if value is None and key not in _NULLABLE:
+        raise InputError(f"{key}: is null, which means nothing there; give a value")

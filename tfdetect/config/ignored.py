@@ -1,0 +1,112 @@
+"""Keys that are set but have no effect, to be said in a line each before the work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from yacs.config import CfgNode
+
+from tfdetect.config.checks import takes_proposals
+from tfdetect.config.defaults import DEFAULTS
+
+# Keys that nothing reads, here or in Detectron2's own models.
+_NEVER = {
+    "FLOAT32_PRECISION": "float32 is TensorFlow's, on a GPU with TF32",
+    "GLOBAL.HACK": "nothing reads it",
+}
+# Keys that count only where another has a value.
+_ONLY_WITH: dict[str, tuple[str, Any]] = {
+    "SOLVER.BASE_LR_END": ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
+    "SOLVER.NUM_DECAYS": ("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
+    "SOLVER.AMP.DTYPE": ("SOLVER.AMP.ENABLED", True),
+    "DATALOADER.REPEAT_THRESHOLD": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
+    "DATALOADER.REPEAT_SQRT": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
+    "INPUT.CROP.TYPE": ("INPUT.CROP.ENABLED", True),
+    "INPUT.CROP.SIZE": ("INPUT.CROP.ENABLED", True),
+    "INPUT.CROP.ENABLED": ("INPUT.LARGE_SCALE_JITTER.ENABLED", False),
+    "INPUT.LARGE_SCALE_JITTER.SCALE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
+    "INPUT.LARGE_SCALE_JITTER.SIZE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
+    "TEST.PRECISE_BN.NUM_ITER": ("TEST.PRECISE_BN.ENABLED", True),
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
+}
+_HEADLESS = ("RetinaNet", "ProposalNetwork", "SemanticSegmentor")
+
+
+def ignored_in_prediction(cfg: CfgNode) -> list[str]:
+    """What is set for the model or for tests and does nothing; a line each that names the key."""
+    return [f"{key}: has no effect, {why}" for key, why in _prediction(cfg)]
+
+
+def ignored_in_training(cfg: CfgNode) -> list[str]:
+    """The same of everything that training reads, `ignored_in_prediction` included."""
+    found = [*_prediction(cfg), *_training(cfg)]
+    return [f"{key}: has no effect, {why}" for key, why in found]
+
+
+def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    model = cfg.MODEL
+    for key, why in _NEVER.items():
+        if _is_set(cfg, key):
+            yield key, why
+    if cfg.TEST.AUG.ENABLED:
+        yield "TEST.AUG.ENABLED", "there is no test-time augmentation here"
+    if model.META_ARCHITECTURE in _HEADLESS:
+        for key in ("MASK_ON", "KEYPOINT_ON"):
+            if model[key]:
+                yield f"MODEL.{key}", f"{model.META_ARCHITECTURE} has no such head"
+    if model.META_ARCHITECTURE == "PanopticFPN" and not model.PANOPTIC_FPN.COMBINE.ENABLED:
+        yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 does not read it any more either"
+    if takes_proposals(cfg):
+        if cfg.DATASETS.PROPOSAL_FILES_TEST:
+            yield "DATASETS.PROPOSAL_FILES_TEST", "predict.py is given the file by --proposals"
+    else:
+        for key in ("MODEL.LOAD_PROPOSALS", "DATASETS.PROPOSAL_FILES_TEST"):
+            if _is_set(cfg, key):
+                yield key, "this model makes its own proposals"
+    if _beyond(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST):
+        yield "INPUT.MIN_SIZE_TEST", "it is more than INPUT.MAX_SIZE_TEST, which alone counts then"
+
+
+def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    if cfg.CUDNN_BENCHMARK:
+        yield "CUDNN_BENCHMARK", "TensorFlow chooses cuDNN's algorithms itself"
+    for key, (other, value) in _ONLY_WITH.items():
+        if _is_set(cfg, key) and _get(cfg, other) != value:
+            yield key, f"it counts only with {other} {value}"
+    if cfg.DATASETS.PROPOSAL_FILES_TRAIN:
+        yield "DATASETS.PROPOSAL_FILES_TRAIN", "training takes no precomputed proposals"
+    if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
+        yield "TEST.EVAL_PERIOD", "DATASETS.TEST names no data set to evaluate on"
+    solver, sizes = cfg.SOLVER, cfg.INPUT
+    late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
+    if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        yield "SOLVER.STEPS", f"of {late}: SOLVER.MAX_ITER {solver.MAX_ITER} comes first"
+    if not sizes.LARGE_SCALE_JITTER.ENABLED:
+        lengths = [x for x in sizes.MIN_SIZE_TRAIN if _beyond(x, sizes.MAX_SIZE_TRAIN)]
+        if lengths:
+            yield (
+                "INPUT.MIN_SIZE_TRAIN",
+                f"of {lengths}: INPUT.MAX_SIZE_TRAIN {sizes.MAX_SIZE_TRAIN} is less and alone "
+                "counts then",
+            )
+
+
+def _beyond(short_edge: float, max_size: float) -> bool:
+    return short_edge > max_size
+
+
+def _is_set(cfg: CfgNode, key: str) -> bool:
+    """Whether a key has another value than its default, null aside."""
+    value, default = _get(cfg, key), _get(DEFAULTS, key)
+    return value is not None and value != default
+
+
+def _get(node: Any, key: str) -> Any:
+    for part in key.split("."):
+        node = node[part]
+    return node

@@ -1,0 +1,260 @@
+"""The fields of one annotation in COCO's JSON format, each converted and checked in one place.
+
+Training and evaluation both build on what these give, and on nothing raw: pycocotools takes what
+it is given for valid, and answers the rest with a traceback, memory that is not the polygon's, or a
+wrong number. The errors name the field; the caller puts the file and the entry before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+
+from tfdetect.data.json_format import (
+    LARGEST_COORDINATE,
+    as_integer,
+    as_number,
+    as_numbers,
+    get,
+    get_flag,
+    given,
+    show,
+)
+from tfdetect.errors import InputError
+from tfdetect.modeling.polygon_masks import FARTHEST_POINT
+
+
+def normalize_annotation(
+    path: Path, entry: dict[str, Any], where: str, categories: Mapping[int, Any]
+) -> dict[str, Any]:
+    """`entry` with what every use asks of it, converted in place.
+
+    Afterwards `id` is an integer (or text that is no number), `image_id` an integer, `category_id`
+    one of `categories`, `bbox` a list of four finite numbers and `iscrowd` 0 or 1.
+
+    Raises:
+        InputError: one of these is missing (but `iscrowd`, which then is 0) or is something else.
+    """
+    if isinstance(entry.get("id"), str) and as_integer(entry["id"]) is None:
+        # An annotation's id only tells it from others, so that text serves as well.
+        entry["id"] = get(path, entry, where, "id", str)
+    else:
+        entry["id"] = get(path, entry, where, "id", int)
+    for key in ("image_id", "category_id"):
+        entry[key] = get(path, entry, where, key, int)
+    if entry["category_id"] not in categories:
+        raise InputError(
+            f"{path}: {where}.category_id {entry['category_id']} is not among 'categories', add it"
+        )
+    box = as_numbers(entry.get("bbox"))
+    if box is None or len(box) != 4:
+        raise InputError(
+            f"{path}: {where}.bbox {given(entry, 'bbox')}, must be four numbers"
+            " (x, y, width, height); correct it"
+        )
+    entry["bbox"] = box
+    entry["iscrowd"] = int(get_flag(path, entry, where, "iscrowd", missing=0))
+    return entry
+
+
+def area(entry: Mapping[str, Any]) -> float:
+    """`area` in pixels.
+
+    Raises:
+        InputError: it is missing, or no number from 0 on.
+    """
+    value = as_number(entry.get("area"))
+    if value is None or not 0 <= value <= LARGEST_COORDINATE**2:
+        raise InputError(f"'area' {given(entry, 'area')}, must be the object's pixels; correct it")
+    return value
+
+
+def segmentation(
+    entry: Mapping[str, Any], image_size: tuple[int, int]
+) -> list[list[float]] | dict[str, Any] | None:
+    """`segmentation`: polygons, or pycocotools' compressed RLE; None where there is none.
+
+    One polygon that is not in a list of its own, as some tools write it, is taken for a list of
+    one. Polygons may still have fewer than three points or an odd number of coordinates:
+    `valid_polygons` and `mask` say what becomes of these.
+
+    Args:
+        entry: the annotation.
+        image_size: (height, width), which an RLE must have.
+
+    Raises:
+        InputError: it is something else; an RLE is of another size, or does not cover the image.
+    """
+    value = entry.get("segmentation")
+    if value is None or value in ([], {}, ""):
+        return None
+    if isinstance(value, dict):
+        return _rle(value, image_size)
+    if not isinstance(value, list):
+        raise InputError(f"'segmentation' is {show(value)}, not polygons or RLE; correct it")
+    if not any(isinstance(item, (list, dict)) for item in value):
+        value = [value]
+    polygons = []
+    for index, given_polygon in enumerate(value):
+        polygon = as_numbers(given_polygon)
+        if polygon is None:
+            raise InputError(
+                f"'segmentation' has a polygon [{index}] that is not a list of finite numbers"
+                " x1, y1, x2, y2, ...; correct it"
+            )
+        polygons.append(polygon)
+    return polygons
+
+
+def valid_polygons(polygons: list[list[float]]) -> list[list[float]]:
+    """Those that Detectron2 trains on: of an even number of coordinates, three points or more."""
+    return [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+
+
+def mask(
+    entry: Mapping[str, Any], image_size: tuple[int, int]
+) -> list[list[float]] | dict[str, Any]:
+    """`segmentation` for measuring: polygons of three points or more, or compressed RLE.
+
+    A polygon of fewer points has no area, and is left out where there are others. (pycocotools
+    would take a first one of four numbers for a box, and the corners of others with it.) Points
+    beyond `FARTHEST_POINT` are moved there.
+
+    Raises:
+        InputError: there is none, or it is broken.
+    """
+    found = segmentation(entry, image_size)
+    if found is None:
+        raise InputError(
+            f"has no 'segmentation' (it {given(entry, 'segmentation')}); name annotations with"
+            " polygons or RLE"
+        )
+    if isinstance(found, dict):
+        return found
+    odd = next((polygon for polygon in found if len(polygon) % 2), None)
+    if odd is not None:
+        raise InputError(
+            f"'segmentation' has a polygon of {len(odd)} numbers, an odd number; correct it"
+        )
+    polygons = valid_polygons(found)
+    if not polygons:
+        raise InputError(
+            f"'segmentation' has a polygon of {len(found[0])} numbers, not of three points"
+            " x1, y1, x2, y2, x3, y3 or more; correct it"
+        )
+    return [_cut_off(polygon) for polygon in polygons]
+
+
+def _cut_off(polygon: list[float]) -> list[float]:
+    if max(polygon) <= FARTHEST_POINT and min(polygon) >= -FARTHEST_POINT:
+        return polygon
+    return np.clip(polygon, -FARTHEST_POINT, FARTHEST_POINT).tolist()
+
+
+def keypoints(entry: Mapping[str, Any], count: int) -> list[float] | None:
+    """`keypoints`: x, y, visibility of each of `count`, flat; None where there are none.
+
+    Raises:
+        InputError: they are of another number, or not all numbers.
+    """
+    value = entry.get("keypoints")
+    if value is None or value == []:
+        return None
+    if isinstance(value, list) and all(isinstance(x, list) and len(x) == 3 for x in value):
+        # One list [x, y, visibility] per keypoint.
+        value = [number for triple in value for number in triple]
+    numbers = as_numbers(value)
+    if numbers is None:
+        place, bad = "'keypoints'", value
+        if isinstance(value, list):
+            index, bad = next((i, x) for i, x in enumerate(value) if as_numbers([x]) is None)
+            place = f"'keypoints'[{index}]"
+        raise InputError(f"{place} is {show(bad)}, not a number; correct it")
+    if len(numbers) != 3 * count:
+        raise InputError(
+            f"'keypoints' has {len(numbers)} numbers, must have {3 * count}: x, y, visibility of"
+            f" {count} (MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS, TEST.KEYPOINT_OKS_SIGMAS)"
+        )
+    return numbers
+
+
+def num_keypoints(entry: Mapping[str, Any], found: list[float] | None) -> int:
+    """`num_keypoints`; where the entry does not say, the labelled ones of `found`.
+
+    Raises:
+        InputError: it is no integer from 0 on, or counts keypoints that are not there.
+    """
+    labelled = sum(1 for visibility in (found or [])[2::3] if visibility > 0)
+    if entry.get("num_keypoints") is None:
+        return labelled
+    value = as_integer(entry["num_keypoints"])
+    if value is None or value < 0:
+        raise InputError(
+            f"'num_keypoints' {given(entry, 'num_keypoints')}, must be how many are labelled;"
+            " correct it"
+        )
+    if found is None and value > 0:
+        raise InputError(f"has no 'keypoints', but 'num_keypoints' {value}; correct it")
+    return value
+
+
+def _rle(value: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's RLE of either kind as pycocotools' compressed one.
+
+    The lengths must add up: pycocotools leaves what they do not cover uninitialised.
+    """
+    height, width = image_size
+    size = value.get("size")
+    if not isinstance(size, list) or [as_integer(side) for side in size] != [height, width]:
+        told = size if isinstance(size, list) and len(size) == 2 else show(size)
+        raise InputError(
+            f"'segmentation' is an RLE of the size {told}, its image is [{height}, {width}]"
+            " (height, width); correct them"
+        )
+    lengths = _run_lengths(value.get("counts"))
+    # No length beyond the image, so that their sum cannot overflow.
+    if (
+        lengths is None
+        or not ((lengths >= 0) & (lengths <= height * width)).all()
+        or lengths.sum() != height * width
+    ):
+        raise InputError(
+            "'segmentation' is an RLE whose 'counts' do not add up to the image; correct them"
+        )
+    counts = lengths.tolist()
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def _run_lengths(counts: Any) -> np.ndarray | None:
+    """int64 [N]: the lengths that `counts` stands for, a list or COCO's text; None if it is none.
+
+    In the text each is written in digits of five bits, the lowest first, from the character "0"
+    on; another bit says that more follow, and the last digit has the sign. From the fourth on it is
+    the difference to the one two before.
+    """
+    if isinstance(counts, list):
+        lengths = [as_integer(length) for length in counts]
+        return None if None in lengths else np.array(lengths, np.int64)
+    if isinstance(counts, str):
+        counts = counts.encode("utf-8", "surrogatepass")
+    if not isinstance(counts, bytes):
+        return None
+    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
+    ends = np.flatnonzero(digits & 32 == 0)
+    if not ((digits >= 0) & (digits < 64)).all() or len(ends) == 0 or ends[-1] != len(digits) - 1:
+        return None
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    num_digits = ends - starts + 1
+    # 35 bits are more than an image has pixels, and leave room to add.
+    if num_digits.max() > 7:
+        return None
+    shifts = 5 * (np.arange(len(digits)) - np.repeat(starts, num_digits))
+    values = np.add.reduceat((digits & 31) << shifts, starts)
+    values -= np.where(digits[ends] & 16, np.int64(32) << shifts[ends], 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values

@@ -1,0 +1,132 @@
+"""Ctrl-C and `kill` in a command: unfinished files are removed, and the exit status is Unix's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_SAME_SECONDS = 1.0
+"""A signal this soon after another is the same one: `timeout` sends it to the process and to its
+group, and a shell to all of a pipeline."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT, SIGTERM or SIGHUP came; the text, if any, says what became of the work.
+
+    Attributes:
+        number: of the signal.
+        status: the exit status for it, as a shell has it: 128 + the signal's number.
+    """
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+        self.status = 128 + number
+
+
+class _Interrupts:
+    """What a process does when one of the signals arrives."""
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._terminal = 2
+        self._last = -_SAME_SECONDS
+        self._held = 0
+        self._waiting: int | None = None
+
+    def catch(self) -> None:
+        if self._process or threading.current_thread() is not threading.main_thread():
+            return
+        self._process = os.getpid()
+        # stderr may be held back when the signal arrives.
+        self._terminal = os.dup(2)
+        for number in _SIGNALS:
+            # What the parent has this process ignore (nohup, a shell's background) stays ignored.
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, self._arrived)
+        self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._uncaught_before, sys.excepthook = sys.excepthook, self._uncaught
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if not self._held and self._waiting is not None:
+                number, self._waiting = self._waiting, None
+                raise Interrupted(number)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker that was forked
+            os._exit(128 + number)
+        now = time.monotonic()
+        if now - self._last < _SAME_SECONDS:
+            return
+        self._last = now
+        if self._held:
+            self._waiting = number
+        elif not threading.main_thread().is_alive():  # the interpreter is ending
+            os._exit(128 + number)
+        elif _imports(frame):
+            # Libraries meet an exception during an import in ways of their own: some go on without
+            # the module. Nothing is lost yet.
+            with contextlib.suppress(OSError):
+                os.write(self._terminal, b"interrupted\n")
+            os._exit(128 + number)
+        else:
+            raise Interrupted(number)
+
+    def _unraisable(self, unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            # It was raised in a destructor or a callback, from where it cannot spread: once more,
+            # when this one has ended too.
+            self._last = -_SAME_SECONDS
+            arguments = [threading.main_thread().ident, unraisable.exc_value.number]
+            again = threading.Timer(0.05, signal.pthread_kill, arguments)
+            again.daemon = True
+            again.start()
+        else:
+            self._unraisable_before(unraisable)
+
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if isinstance(error, Interrupted):  # after the command's last line
+            os._exit(error.status)
+        self._uncaught_before(kind, error, trace)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_interrupts = _Interrupts()
+
+
+def catch_interrupts() -> None:
+    """From now on the signals raise `Interrupted` in the main thread; for commands alone.
+
+    During an import, when nothing is at stake, they end the process at once.
+    """
+    _interrupts.catch()
+
+
+def hold_interrupts() -> contextlib.AbstractContextManager[None]:
+    """What is done within it is done whole: a signal waits for its end.
+
+    Only in a command; a library's caller has the signals' own behaviour.
+    """
+    return _interrupts.hold()

@@ -1,0 +1,74 @@
+"""stdout and stderr of a command that print any text and outlive a closed pipe."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import TextIO
+
+_GONE = (errno.EPIPE, errno.EIO)
+"""Who read it is not there any more: a pipe's reader, a terminal."""
+
+
+class _Output(io.FileIO):
+    """A descriptor; what cannot be written to it goes nowhere, and so does all after it."""
+
+    failure: OSError | None = None
+
+    def write(self, data) -> int | None:  # type: ignore[no-untyped-def, override]
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.failure = error
+            # Also for what TensorFlow and child processes write.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def protect_streams() -> None:
+    """Have stdout and stderr print what they can of anything, and never raise.
+
+    - What the terminal's encoding does not have, and the bytes of a file name that are not UTF-8,
+      are printed as escapes such as \\xfc and \\udcff.
+    - When the reader of a pipe has gone (`| head`) the rest is not printed, and the work goes on.
+    - A stream that was closed when the command started (`>&-`) is as /dev/null; the files that are
+      opened later must not take its number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    # Where somebody has replaced them already, as pytest has, they are that one's affair.
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _protected(sys.stdout, 1)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _protected(sys.stderr, 2)
+
+
+def _protected(stream: TextIO | None, number: int) -> TextIO:
+    if stream is not None:
+        stream.flush()
+    output = io.BufferedWriter(_Output(number, "w", closefd=False))
+    return io.TextIOWrapper(
+        output,
+        encoding=getattr(stream, "encoding", "utf-8"),
+        errors="backslashreplace",
+        line_buffering=getattr(stream, "line_buffering", True),
+    )
+
+
+def output_failure() -> OSError | None:
+    """Why something that was printed has not arrived, though its reader was there; None if not."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            raw = getattr(stream.buffer, "raw", None)
+            if isinstance(raw, _Output) and raw.failure is not None:
+                return raw.failure
+    return None

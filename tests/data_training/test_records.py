@@ -86,8 +86,10 @@ def test_images_of_crowds_and_nothing_are_left_out(load):
     assert [record.image_id for record in load(annotations, sizes)] == [2]
     kept = load(annotations, sizes, DATALOADER__FILTER_EMPTY_ANNOTATIONS=False)
     assert [record.image_id for record in kept] == [1, 2, 3]
-    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: no image"):
+    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: .* all of 1 annotations are crowds"):
         load(annotations[:1], sizes)
+    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: .* none of 3 images has an annotation"):
+        load([], sizes)
 
 
 def test_images_of_few_keypoints_are_left_out(load):
@@ -101,6 +103,13 @@ def test_images_of_few_keypoints_are_left_out(load):
             MODEL__ROI_KEYPOINT_HEAD__MIN_KEYPOINTS_PER_IMAGE=least,
         )
         assert [record.image_id for record in found] == expected
+    with pytest.raises(InputError, match=r"the 1 labelled .*MIN_KEYPOINTS_PER_IMAGE; set that"):
+        load(
+            annotations[1:],
+            ((40, 60),) * 2,
+            MODEL__KEYPOINT_ON=True,
+            MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS=3,
+        )
 
 
 def test_compressed_rle_of_any_shape(load):

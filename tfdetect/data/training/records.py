@@ -185,11 +185,24 @@ def _load(
         *(names, len(kept), len(records) - len(kept)),
     )
     if not kept:
-        raise InputError(
-            f"DATASETS.TRAIN: no image of {names} has annotations to train on, name others or set"
-            " DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
-        )
+        raise InputError(f"DATASETS.TRAIN: {names}: {_why_nothing(records, min_keypoints)}")
     return tuple(kept)
+
+
+def _why_nothing(records: Sequence[Record], min_keypoints: int) -> str:
+    """Why no image is left to train on, and what to do about it."""
+    annotations = [annotation for record in records for annotation in record.annotations]
+    if not annotations:
+        return f"none of {len(records)} images has an annotation that can be used; annotate some"
+    if all(annotation.iscrowd for annotation in annotations):
+        return (
+            f"all of {len(annotations)} annotations are crowds (iscrowd 1), which are not trained "
+            "on; annotate single objects"
+        )
+    return (
+        f"no image has the {min_keypoints} labelled keypoints of "
+        "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE; set that to 0, or MODEL.KEYPOINT_ON False"
+    )
 
 
 def _labelled_keypoints(record: Record) -> int:

@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config import dump_config, load_config
+from tfdetect.config import dump_config
+from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.files import check_writable
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
@@ -74,12 +76,17 @@ def _umask() -> int:
 
 
 def load_model(
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str], opts: Sequence[Any] = ()
 ) -> tuple[CfgNode, tf.Module, dict[str, Any]]:
     """Read a model directory: its configuration, the model with its weights, and the metadata.
 
+    Args:
+        directory: what convert_d2.py wrote.
+        opts: changes of the configuration, see `load_prediction_config`.
+
     Raises:
-        InputError: a file is missing, damaged or does not belong to the others.
+        InputError: a file is missing, damaged or does not belong to the others; `opts` cannot be
+            used.
     """
     path = Path(directory)
     if not path.is_dir():
@@ -87,22 +94,31 @@ def load_model(
     for name in sorted(_OWN_FILES):
         if not (path / name).is_file():
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
-    cfg = load_config(path / CONFIG)
+    cfg = load_prediction_config(path / CONFIG, opts)
     metadata = _read_metadata(path / METADATA)
     model = build_model(cfg)
-    load_weights(path, model)
+    load_weights(path, model, some=len(opts) > 0)
     return cfg, model, metadata
 
 
-def load_weights(path: Path, model: tf.Module) -> None:
+def load_weights(path: Path, model: tf.Module, *, some: bool = False) -> None:
     """Give the variables of a model the values in the model directory `path`.
+
+    Args:
+        path: the directory.
+        model: set in place.
+        some: the directory may have more variables than the model (a head that is left out).
 
     Raises:
         InputError: the directory's checkpoint is damaged or of another model.
     """
     try:
         status = tf.train.Checkpoint(model=model).read(str(path / _PREFIX))
-        status.assert_consumed()
+        if some:
+            status.assert_existing_objects_matched()
+            status.expect_partial()  # no warning of each variable that is left over
+        else:
+            status.assert_consumed()
     except Exception as error:  # TensorFlow's reader raises almost anything for a damaged file
         reason = str(getattr(error, "message", error)).strip().splitlines()[0]
         raise InputError(

@@ -193,7 +193,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=list(COMMANDS))
 def test_help_through_a_closed_pipe(words):
-    command = f'"$@" --help | true; echo "${{PIPESTATUS[0]}}"'
+    command = '"$@" --help | true; echo "${PIPESTATUS[0]}"'
     words = ["bash", "-c", command, "-", sys.executable, *words]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0\n", "")

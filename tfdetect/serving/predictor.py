@@ -43,6 +43,8 @@ class Predictor:
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
         padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
         dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
+        opts: [KEY, VALUE, ...], keys of the model's configuration that affect prediction only, such
+            as MODEL.ROI_HEADS.SCORE_THRESH_TEST and INPUT.MIN_SIZE_TEST.
 
     Attributes:
         cfg: the model's configuration.
@@ -54,8 +56,8 @@ class Predictor:
         keypoint_classes: the classes that have keypoints, or None where that is not known.
 
     Raises:
-        InputError: the directory holds no usable model, or there is no such device, padding or
-            dtype.
+        InputError: the directory holds no usable model, `opts` cannot be used, or there is no such
+            device, padding or dtype.
     """
 
     def __init__(
@@ -64,12 +66,13 @@ class Predictor:
         device: str | None = None,
         padding: str = "own",
         dtype: str = "float32",
+        opts: Sequence[Any] = (),
     ):
         if dtype not in DTYPES:
             raise InputError(f"dtype {dtype!r}: it is {' or '.join(DTYPES)}")
         place = None if device is None else _find_device(device)
         with tf.device(place):
-            cfg, model, metadata = load_model(directory)
+            cfg, model, metadata = load_model(directory, opts)
             fold_norms(model)
             if dtype == "bfloat16":
                 model = BFloat16Model(model)

@@ -47,6 +47,13 @@ def test_another_set_is_named_by_its_list(tmp_path, monkeypatch):
     assert read_voc("val.txt", ["dog"]).images == dataset.images
 
 
+def test_decimal_sizes(tmp_path):
+    content = VALID.replace("<width>353", "<width> 353.0 ").replace("<xmax>353", "<xmax>352.5")
+    (image,) = read_voc(_folder(tmp_path, content), ["dog"]).images
+    assert image.width == 353
+    assert max(found.box[2] for found in image.objects) == 352.5
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -59,11 +66,14 @@ def test_another_set_is_named_by_its_list(tmp_path, monkeypatch):
         ("<annotation/>", "size/height"),
         (VALID.replace("<width>353", "<width>wide"), "size/width"),
         (VALID.replace("<width>353", "<width>-3"), "size/width"),
+        (VALID.replace("<width>353", "<width>0"), "size/width"),
         (VALID.replace("dog", "wolf"), "'wolf'"),
         (VALID.replace("<name>dog</name>", ""), "class ''"),
         (VALID.replace("<xmin>1</xmin>", ""), "bndbox"),
         (VALID.replace("<xmax>353", "<xmax>nan"), "bndbox"),
         (VALID.replace("<xmax>353", "<xmax>x"), "bndbox"),
+        (VALID.replace("<xmax>353", "<xmax>1e30"), "bndbox"),
+        (VALID.replace("<xmax>353", "<xmax>0.5"), "a max below its min"),
     ],
 )
 def test_what_is_not_voc_is_named(tmp_path, content, message):

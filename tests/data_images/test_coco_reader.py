@@ -151,6 +151,7 @@ def test_encodings(tmp_path, encoding):
 def test_broken_images_and_annotations_are_reported(tmp_path):
     root = copy.deepcopy(VALID)
     root["images"].append({"id": 10, "file_name": "c.jpg", "height": None, "width": 4})
+    root["annotations"].append(None)
     root["annotations"].append({"id": 2, "image_id": 10, "category_id": 3, "bbox": None})
     reported = []
     dataset = read_coco(_write(tmp_path, root), reported.append)
@@ -158,7 +159,8 @@ def test_broken_images_and_annotations_are_reported(tmp_path):
     assert [entry["id"] for entry in dataset.annotations] == [1]
     assert [str(error).split(": ")[1].split(" ")[0] for error in reported] == [
         "images[2].height",
-        "annotations[1].bbox",
+        "annotations[1]",
+        "annotations[2].bbox",
     ]
 
 

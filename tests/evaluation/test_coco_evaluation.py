@@ -12,10 +12,16 @@ import pytest
 from conftest import DATA, DEMO
 from pycocotools import mask as mask_codec
 
-from tfdetect.data.coco import read_coco
+from tfdetect.data.coco import ground_truth, read_coco
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.coco import evaluate, format_table, prediction_record, to_results
+from tfdetect.evaluation.coco import (
+    check_oks_sigmas,
+    evaluate,
+    format_table,
+    prediction_record,
+    to_results,
+)
 
 TINY = DATA / "tiny"
 EXPECTED = json.loads((TINY / "detectron2_coco_ap.json").read_text())
@@ -144,9 +150,97 @@ def test_sigmas_of_other_skeletons(dataset, joint):
     metrics = evaluate(two, cut(joint), ["keypoints"], [0.05, 0.05])
     assert 0 < metrics["keypoints"]["AP"] < 100
     with pytest.raises(InputError, match="6 numbers, must have 51"):
+        evaluate(two, joint, ["keypoints"])
+    with pytest.raises(InputError, match="is for 17 keypoints, but the model predicts 2"):
         evaluate(two, cut(joint), ["keypoints"])
     with pytest.raises(InputError, match="model predicts 17"):
         evaluate(two, joint, ["keypoints"], [0.05, 0.05])
+
+
+@pytest.mark.parametrize("sigma", [0, -0.1, math.nan, math.inf, True, "0.05", None])
+def test_sigmas_that_nothing_can_be_divided_by(sigma):
+    check_oks_sigmas([0.05, 1])
+    with pytest.raises(InputError, match=r"^TEST\.KEYPOINT_OKS_SIGMAS: "):
+        check_oks_sigmas([0.05, sigma])
+
+
+def field(**values):
+    return values
+
+
+MEASURED = [
+    *[field(area=value) for value in (None, "much", math.nan, math.inf, -1, True, [1], {}, 1e30)],
+    *[
+        field(segmentation=value)
+        for value in (
+            *(None, [], {}, "", "text", 5, True, [None], ["x"], [[]], [[1, 2]], [[1, 2, 3, 4]]),
+            *([1, 2, 3, 4], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, 6, 7]], [[1, 2], [3, 4], [5, 6]]),
+            *([[[1, 2], [3, 4], [5, 6]]], [[1, 2, 3, 4, 5, math.nan]], [[1, 2, 3, 4, 5, True]]),
+            *([[1, 2, 3, 4, 5, 1e30]], {"size": [212, 327]}, {"counts": [212 * 327]}),
+            *({"size": [9, 9], "counts": [81]}, {"size": [212, 327], "counts": [5]}),
+            *({"size": [212, 327], "counts": "~~"}, {"size": [212, 327], "counts": None}),
+        )
+    ],
+    *[
+        field(keypoints=value)
+        for value in ([None] * 51, [0] * 50, ["x"] * 51, [math.nan] * 51, "none", 7, {"x": 1})
+    ],
+    *[field(num_keypoints=value) for value in ("many", -1, 1.5, math.nan, True, [17], 1e300)],
+    field(keypoints=None, num_keypoints=3),
+    field(bbox=[1, 2, -3, 4]),
+]
+TASKS = {"segmentation": "segm", "keypoints": "keypoints", "num_keypoints": "keypoints"}
+
+
+@pytest.mark.parametrize("change", MEASURED, ids=str)
+def test_raw_values_never_reach_pycocotools(dataset, joint, change):
+    """With the file, the entry and the field; what is asked by other tasks only is no error."""
+    first, *rest = dataset.annotations
+    changed = dataclasses.replace(dataset, annotations=({**first, **change}, *rest))
+    (name,) = [key for key in change if key != "num_keypoints"] or ["num_keypoints"]
+    task = TASKS.get(name, "bbox")
+    with pytest.raises(InputError, match=rf"annotations\.json: annotation 1: .*'{name}'"):
+        ground_truth(changed, [task])
+    if task != "bbox":
+        assert ground_truth(changed, ["bbox"]) == ground_truth(dataset, ["bbox"])
+    broken = []
+    kept = ground_truth(changed, [task], report=broken.append)
+    assert (len(kept), len(broken)) == (len(dataset.annotations) - 1, 1)
+
+
+def test_what_tools_write_otherwise_is_measured_alike(dataset, joint):
+    """Text, floats, flat polygons and further polygons without area change no number."""
+    polygon = next(i for i, a in enumerate(dataset.annotations) if len(a["segmentation"]) == 1)
+
+    def otherwise(index, entry):
+        entry = {
+            **entry,
+            "area": str(entry["area"]),
+            "num_keypoints": f"{entry['num_keypoints']}.0",
+        }
+        entry["keypoints"] = np.reshape(entry["keypoints"], (-1, 3)).tolist()
+        if index == polygon:
+            entry["segmentation"] = [str(x) for x in entry["segmentation"][0]]
+        elif isinstance(entry["segmentation"], list):
+            entry["segmentation"] = [[1, 2, 3, 4], *entry["segmentation"], [5, 6]]
+        return entry
+
+    changed = dataclasses.replace(
+        dataset, annotations=tuple(otherwise(*pair) for pair in enumerate(dataset.annotations))
+    )
+    tasks = ["bbox", "segm", "keypoints"]
+    for expected, found in zip(
+        ground_truth(dataset, tasks), ground_truth(changed, tasks), strict=True
+    ):
+        assert found == expected
+
+
+def test_polygons_of_any_size_take_no_memory(dataset):
+    """pycocotools walks along every outline in steps of a fifth of a pixel."""
+    far = {**dataset.annotations[0], "segmentation": [[-9e8, -9e8, 9e8, -9e8, 9e8, 9e8, -9e8, 9e8]]}
+    (entry,) = ground_truth(dataclasses.replace(dataset, annotations=(far,)), ["segm"])
+    rle = mask_codec.merge(mask_codec.frPyObjects(entry["segmentation"], 212, 327))
+    assert mask_codec.area(rle) == 212 * 327
 
 
 @pytest.mark.parametrize(

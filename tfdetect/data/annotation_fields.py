@@ -39,9 +39,11 @@ def normalize_annotation(
     Raises:
         InputError: one of these is missing (but `iscrowd`, which then is 0) or is something else.
     """
-    index = as_integer(entry.get("id"))
-    # An annotation's id only tells it from others, so that text serves as well.
-    entry["id"] = get(path, entry, where, "id", str) if index is None else index
+    if isinstance(entry.get("id"), str) and as_integer(entry["id"]) is None:
+        # An annotation's id only tells it from others, so that text serves as well.
+        entry["id"] = get(path, entry, where, "id", str)
+    else:
+        entry["id"] = get(path, entry, where, "id", int)
     for key in ("image_id", "category_id"):
         entry[key] = get(path, entry, where, key, int)
     if entry["category_id"] not in categories:
@@ -144,7 +146,13 @@ def mask(
             f"'segmentation' has a polygon of {len(found[0])} numbers, not of three points"
             " x1, y1, x2, y2, x3, y3 or more; correct it"
         )
-    return [np.clip(p, -FARTHEST_POINT, FARTHEST_POINT).tolist() for p in polygons]
+    return [_cut_off(polygon) for polygon in polygons]
+
+
+def _cut_off(polygon: list[float]) -> list[float]:
+    if max(polygon) <= FARTHEST_POINT and min(polygon) >= -FARTHEST_POINT:
+        return polygon
+    return np.clip(polygon, -FARTHEST_POINT, FARTHEST_POINT).tolist()
 
 
 def keypoints(entry: Mapping[str, Any], count: int) -> list[float] | None:

@@ -68,8 +68,8 @@ def read_coco(
     """
     path = Path(path)
     root = read_object(path, "COCO")
-    images: list[CocoImage] = check_each(
-        entries(path, root, "images", "COCO"),
+    images = check_each(
+        *(path, root, "images", "COCO"),
         lambda where, entry: _image(path, entry, where),
         report,
     )
@@ -83,9 +83,10 @@ def read_coco(
     annotations = None
     if "annotations" in root:
         annotations = check_each(
-            entries(path, root, "annotations", "COCO", may_be_empty=True),
+            *(path, root, "annotations", "COCO"),
             lambda where, entry: fields.normalize_annotation(path, entry, where, names),
             report,
+            may_be_empty=True,
         )
         # The well-known minival files of COCO 2014 repeat a few; Detectron2 lets them pass too.
         if "minival" not in path.name:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfdetect.errors import InputError
 
@@ -21,6 +21,8 @@ LARGEST_SIDE = 2**24
 
 LARGEST_COORDINATE = 1e9
 """In pixels; what is farther out is no place in an image, and would overflow float32 squared."""
+
+_Checked = TypeVar("_Checked")
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -63,13 +65,58 @@ def entries(
     Raises:
         InputError: there is no such list, or it has an entry that is not an object.
     """
+    for index, entry in enumerate(_list(path, root, key, form, may_be_empty)):
+        yield f"{key}[{index}]", _object(path, entry, f"{key}[{index}]")
+
+
+def check_each(
+    path: Path,
+    root: Mapping[str, Any],
+    key: str,
+    form: str,
+    check: Callable[[str, dict[str, Any]], _Checked],
+    report: Callable[[InputError], None] | None,
+    may_be_empty: bool = False,
+) -> list[_Checked]:
+    """What `check(where, entry)` returns of each entry of the list `key`.
+
+    Args:
+        path: the file, for messages.
+        root: what it holds.
+        key: of the list.
+        form: what the file should be, for messages.
+        check: raises an `InputError` if an entry is broken.
+        report: gets that error, and the entry is left out; None raises it.
+        may_be_empty: whether the list may be.
+
+    Raises:
+        InputError: there is no such list, or without `report` an entry is broken.
+    """
+    checked = []
+    for index, entry in enumerate(_list(path, root, key, form, may_be_empty)):
+        where = f"{key}[{index}]"
+        try:
+            checked.append(check(where, _object(path, entry, where)))
+        except InputError as error:
+            if report is None:
+                raise
+            report(error)
+    return checked
+
+
+def _list(
+    path: Path, root: Mapping[str, Any], key: str, form: str, may_be_empty: bool
+) -> list[Any]:
     found = root.get(key)
     if not isinstance(found, list) or not (found or may_be_empty):
         raise InputError(f"{path}: not in {form} format, '{key}' must be a list with entries")
-    for index, entry in enumerate(found):
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {key}[{index}] is not an object, correct the file")
-        yield f"{key}[{index}]", entry
+    return found
+
+
+def _object(path: Path, entry: Any, where: str) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: {where} is not an object, correct the file")
+    return entry
 
 
 def as_integer(value: Any) -> int | None:
@@ -108,8 +155,8 @@ def as_numbers(value: Any) -> list[float] | None:
         if None in converted:
             return None
         value = converted
-    # NaN is not equal to itself, and fails the comparison.
-    return value if all(abs(item) <= LARGEST_COORDINATE for item in value) else None
+    # NaN fails the comparison. Without a loop in Python: large files have tens of millions.
+    return value if all(map(LARGEST_COORDINATE.__ge__, map(abs, value))) else None
 
 
 def as_text(value: Any) -> str | None:
@@ -206,8 +253,9 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, dict)):
-        name = "list" if isinstance(value, list) else "object"
-        return f"a {name} of {len(value)}" if value else f"an empty {name}"
+        if not value:
+            return f"an empty {'list' if isinstance(value, list) else 'object'}"
+        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
     try:
         text = ascii(value)
     except ValueError:  # an integer of thousands of digits
@@ -222,26 +270,3 @@ def check_unique(path: Path, key: str, ids: Iterable[int | str]) -> None:
         if value in seen:
             raise InputError(f"{path}: {key} has id {show(value)} twice, give each its own")
         seen.add(value)
-
-
-def check_each(
-    found: Iterable[tuple[str, dict[str, Any]]],
-    check: Callable[[str, dict[str, Any]], Any],
-    report: Callable[[InputError], None] | None,
-) -> list[Any]:
-    """What `check(where, entry)` returns of each entry.
-
-    Args:
-        found: of `entries`.
-        check: raises an `InputError` if an entry is broken.
-        report: gets that error, and the entry is left out; None raises it.
-    """
-    checked = []
-    for where, entry in found:
-        try:
-            checked.append(check(where, entry))
-        except InputError as error:
-            if report is None:
-                raise
-            report(error)
-    return checked

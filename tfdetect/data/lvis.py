@@ -117,9 +117,10 @@ def read_lvis(
     annotations = None
     if "annotations" in root:
         annotations = check_each(
-            entries(path, root, "annotations", "LVIS", may_be_empty=True),
+            *(path, root, "annotations", "LVIS"),
             lambda where, entry: _annotation(path, entry, where, names, sizes),
             report,
+            may_be_empty=True,
         )
         check_unique(path, "annotations", (entry["id"] for entry in annotations))
     return LvisDataset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 # The XML parser of the standard library follows what a file declares, to any size.
 from defusedxml import DefusedXmlException, ElementTree
 
+from tfdetect.data.json_format import LARGEST_SIDE, as_integer, as_number, as_numbers
 from tfdetect.errors import InputError
 
 
@@ -136,10 +136,10 @@ def _parse(path: Path) -> Any:
 
 
 def _size(path: Path, annotation: Any, key: str) -> int:
-    text = annotation.findtext(f"size/{key}") or ""
-    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+    value = as_integer(annotation.findtext(f"size/{key}"))
+    if value is None or not 0 < value <= LARGEST_SIDE:
         raise InputError(f"{path}: size/{key} must be a number of pixels, correct the file")
-    return int(text)
+    return value
 
 
 def _object(path: Path, entry: Any, class_names: Sequence[str]) -> VocObject:
@@ -151,13 +151,16 @@ def _object(path: Path, entry: Any, class_names: Sequence[str]) -> VocObject:
         )
     corners = []
     for key in ("xmin", "ymin", "xmax", "ymax"):
-        try:
-            corners.append(float(entry.findtext(f"bndbox/{key}")))
-        except (TypeError, ValueError):
-            corners.append(math.nan)
-    if not all(math.isfinite(value) for value in corners):
+        corners.append(as_number(entry.findtext(f"bndbox/{key}")))
+    box = as_numbers(corners)
+    if box is None:
         raise InputError(f"{path}: an object's bndbox must have four numbers, correct the file")
-    x1, y1, x2, y2 = corners
+    x1, y1, x2, y2 = box
+    if x1 > x2 or y1 > y2:
+        raise InputError(
+            f"{path}: an object's bndbox has a max below its min ({x1:g}, {y1:g}, {x2:g}, {y2:g}),"
+            " correct the file"
+        )
     return VocObject(
         class_index=list(class_names).index(name),
         box=(x1 - 1, y1 - 1, x2, y2),

@@ -76,6 +76,8 @@ def train(
             f"OUTPUT_DIR: {folder} has checkpoints of another training, such as {previous[-1][1]};"
             " add --resume to go on with it, or set another OUTPUT_DIR"
         )
+    # Kept for later: what is wrong with the data is said before the model is built.
+    training_records(cfg)
     if not tf.config.list_logical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
     with workers.strategy.scope():

@@ -162,6 +162,17 @@ def missing_ground_truth(dataset: CocoDataset, tasks: Collection[str]) -> dict[s
     }
 
 
+def check_oks_sigmas(sigmas: Sequence[float]) -> None:
+    """Raise an InputError unless all of TEST.KEYPOINT_OKS_SIGMAS can be divided by."""
+    for sigma in sigmas:
+        # NaN fails the comparison.
+        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < 1e6:
+            raise InputError(
+                f"TEST.KEYPOINT_OKS_SIGMAS: {sigma!r} is no number above 0; give one of each"
+                " keypoint, such as 0.05"
+            )
+
+
 def check(
     dataset: CocoDataset,
     tasks: Collection[str],
@@ -187,13 +198,12 @@ def check(
     """
     if dataset.annotations is None:
         raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
-    checked = ground_truth(dataset, tasks, num_keypoints, report)
     if "keypoints" in tasks and num_predicted not in (None, num_keypoints):
         raise InputError(
             f"TEST.KEYPOINT_OKS_SIGMAS: is for {num_keypoints} keypoints, but the model predicts"
             f" {num_predicted}; give a number for each"
         )
-    return checked
+    return ground_truth(dataset, tasks, num_keypoints, report)
 
 
 def _num_keypoints(results: Sequence[Mapping[str, Any]]) -> int | None:

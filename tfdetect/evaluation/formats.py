@@ -92,6 +92,8 @@ def open_dataset(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
+    # Of a file in UTF-16, only the ASCII.
+    content = content.replace(b"\0", b"") if b"\0" in content[:4] else content
     if b'"segments_info"' in content:
         return _Panoptic(path, tasks, class_names, stuff_names)
     broken: list[InputError] = []
@@ -200,6 +202,8 @@ class _Coco(_Instances):
             for task, field in coco.missing_ground_truth(dataset, self.tasks).items():
                 self.tasks.remove(task)
                 self.notes.append(f"{self.path}: no annotation has '{field}': {task} is left out")
+            if "keypoints" in self.tasks:
+                coco.check_oks_sigmas(keypoint_oks_sigmas)
             expected = len(keypoint_oks_sigmas) or 17
             checked = coco.check(dataset, self.tasks, expected, num_keypoints, report)
             self._annotations = checked

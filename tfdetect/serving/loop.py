@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert_d2.proposals import read_proposals
+from tfdetect.data.image_files import image_path
 from tfdetect.data.images import read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
@@ -83,7 +84,7 @@ def predict_dataset(
     """
 
     def read(index: int) -> np.ndarray:
-        image = read_image(folder / dataset.file_names[index])
+        image = read_image(image_path(folder, dataset.file_names[index]))
         dataset.check_size(index, *image.shape[:2])
         return image
 

@@ -24,6 +24,9 @@ from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving.pipeline import Pipeline
 
+# Pixels of a batch, all padding included, from which it is worth a look at how much of it is that.
+_LARGE_BATCH = 2**24
+
 # Of weights and features.
 DTYPES = ("float32", "bfloat16")
 
@@ -103,6 +106,8 @@ class Predictor:
         self._device = device
         keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
+        segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")
+        self._may_part = segments and padding == "own"
         self.class_names: list[str] = self._metadata["class_names"]
         self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
         self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")
@@ -160,15 +165,27 @@ class Predictor:
         if len(images) == 0:
             return []
         sizes = np.array([image.shape[:2] for image in images], np.int32)
-        batch = np.zeros([len(images), *sizes.max(0), 3], np.uint8)
-        for slot, image in zip(batch, images, strict=True):
-            slot[: image.shape[0], : image.shape[1]] = image
+        if self._goes_apart(sizes):
+            given = [None] * len(images) if boxes is None else [[array] for array in boxes]
+            return [
+                self.predict_batch([image], one)[0]
+                for image, one in zip(images, given, strict=True)
+            ]
+        self._pipeline.check_sizes(sizes)
+        pixels = np.concatenate([image.reshape(-1, 3) for image in images])
         with tf.device(self._device):
-            if boxes is None:
-                outputs = self._pipeline.detect(batch, sizes)
-            else:
-                outputs = self._pipeline.detect_in_proposals(batch, sizes, *_pad_boxes(boxes))
+            padded = () if boxes is None else _pad_boxes(boxes)
+            outputs = self._pipeline.detect_pixels(pixels, sizes, *padded)
             return [self._unpack(outputs, index, size) for index, size in enumerate(sizes)]
+
+    def _goes_apart(self, sizes: np.ndarray) -> bool:
+        """Whether segmentations, which share one size in a batch, would be mostly padding.
+
+        Each image gets what it gets alone, so it may as well be alone.
+        """
+        areas = sizes.astype(np.int64).prod(1)
+        together = len(sizes) * int(sizes.astype(np.int64).max(0).prod())
+        return self._may_part and together > max(_LARGE_BATCH, 4 * areas.sum())
 
     def _check_proposals(
         self, count: int, proposals: Sequence[np.ndarray] | None

@@ -14,7 +14,6 @@ from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
 
-
 MOST_PIXELS = 2**26
 """Of one image in the network's input (8192 x 8192): its features would be tens of gigabytes."""
 
@@ -39,7 +38,7 @@ class Preprocessor:
         self._resized_type = tf.float32 if resize in ("torchvision", "tensorpack") else tf.uint8
         self._size = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, resize)
         # Where the configuration itself keeps images small nobody need look at their sizes.
-        self._bounded = 0 < cfg.INPUT.MIN_SIZE_TEST and (
+        self._bounded = cfg.INPUT.MIN_SIZE_TEST > 0 and (
             (cfg.INPUT.MAX_SIZE_TEST + size_divisibility) ** 2 <= MOST_PIXELS
         )
         self._mean = list(cfg.MODEL.PIXEL_MEAN)

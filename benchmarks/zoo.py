@@ -135,7 +135,6 @@ def _measure(config: str) -> dict:
     arguments = [tf.constant(image[None]), tf.constant([image.shape[:2]])]
     detect = pipeline.detect
     if takes_proposals(cfg):
-        detect = pipeline.detect_in_proposals
         corners = np.random.default_rng(0).uniform(0, 300, [1, 1000, 2])
         boxes = np.concatenate([corners, corners + 90], -1).astype(np.float32)
         arguments += [tf.constant(boxes), tf.constant([1000])]

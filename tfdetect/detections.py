@@ -29,7 +29,7 @@ class Segment:
     instance_id: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PanopticSegmentation:
     """Every pixel of one image in at most one segment.
 
@@ -41,8 +41,12 @@ class PanopticSegmentation:
     ids: np.ndarray
     segments: tuple[Segment, ...]
 
+    def __repr__(self) -> str:
+        height, width = self.ids.shape
+        return f"PanopticSegmentation({len(self.segments)} segments in {height} x {width} pixels)"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
     """The N detections of one image, best score first as the model gives them.
 
@@ -102,6 +106,20 @@ class Detections:
             )
             if not matches:
                 raise ValueError(f"{name} of shape {array.shape}, expected {expected}")
+
+    def __repr__(self) -> str:
+        """On one line, whatever there is of it; the arrays themselves are the attributes."""
+        parts = [f"{len(self)} in {self.height} x {self.width} pixels"]
+        if len(self):
+            parts.append(f"scores {self.scores.min():.3g} to {self.scores.max():.3g}")
+            classes = np.unique(self.classes)
+            more = ", ..." if len(classes) > 10 else ""
+            parts.append(f"classes {', '.join(map(str, classes[:10].tolist()))}{more}")
+        optional = {"masks": self.masks, "keypoints": self.keypoints, "sem_seg": self.sem_seg}
+        found = [name for name, value in optional.items() if value is not None]
+        if self.panoptic is not None:
+            found.append(f"panoptic of {len(self.panoptic.segments)} segments")
+        return f"Detections({'; '.join(parts)}{'; with ' if found else ''}{', '.join(found)})"
 
     def __len__(self) -> int:
         return len(self.scores)

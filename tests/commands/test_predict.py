@@ -14,7 +14,6 @@ from PIL import Image
 import tfdetect
 import tfdetect.serving.command
 from tfdetect.data.images import read_image
-from tfdetect.errors import InputError
 
 IMAGE = DEMO / "images" / "000056.jpg"
 
@@ -103,18 +102,3 @@ def test_nothing_in_the_image(predictor):
     assert detections.boxes.shape == (len(detections), 4)
     assert detections.keypoints.shape == (len(detections), 17, 3)
     assert len(detections.select(detections.scores > 0.9)) == 0
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros([10, 10], np.uint8),
-        np.zeros([10, 10, 4], np.uint8),
-        np.zeros([10, 10, 3], np.float32),
-        np.zeros([0, 10, 3], np.uint8),
-        "street.jpg",
-    ],
-)
-def test_what_is_no_image(predictor, image):
-    with pytest.raises(InputError, match=r"image 0: expected a uint8 \[H, W, 3\] array in BGR"):
-        predictor([image])

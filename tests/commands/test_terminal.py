@@ -193,7 +193,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=list(COMMANDS))
 def test_help_through_a_closed_pipe(words):
-    command = f'"$@" --help | true; echo "${{PIPESTATUS[0]}}"'
+    command = '"$@" --help | true; echo "${PIPESTATUS[0]}"'
     words = ["bash", "-c", command, "-", sys.executable, *words]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0\n", "")
@@ -249,15 +249,19 @@ def test_head_and_names_that_are_not_utf8(model_dir, tmp_path):
     [
         (
             convert_d2.command.main,
-            ("--config-file", DEMO / "joint_rcnn" / "config.yaml", "--output", "OUT", "--weights")
-            + (DEMO / "joint_rcnn" / "model_final.pkl",),
+            (
+                *("--config-file", DEMO / "joint_rcnn" / "config.yaml", "--output", "OUT"),
+                *("--weights", DEMO / "joint_rcnn" / "model_final.pkl"),
+            ),
         ),
         (tfdetect.serving.export_command.main, ("--model", "x", "--output", "OUT")),
         (
             tfdetect.engine.command.main,
-            ("--config-file", DEMO / "joint_rcnn" / "config.yaml", "--register", "mine")
-            + (DEMO / "annotations.json", DEMO / "images", "DATASETS.TRAIN", "('mine',)")
-            + ("OUTPUT_DIR", "OUT"),
+            (
+                *("--config-file", DEMO / "joint_rcnn" / "config.yaml", "--register", "mine"),
+                *(DEMO / "annotations.json", DEMO / "images", "DATASETS.TRAIN", "('mine',)"),
+                *("OUTPUT_DIR", "OUT"),
+            ),
         ),
     ],
 )

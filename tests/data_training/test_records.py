@@ -106,8 +106,10 @@ def test_images_of_crowds_and_nothing_are_left_out(load):
     assert [record.image_id for record in load(annotations, sizes)] == [2]
     kept = load(annotations, sizes, DATALOADER__FILTER_EMPTY_ANNOTATIONS=False)
     assert [record.image_id for record in kept] == [1, 2, 3]
-    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: no image"):
+    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: .* all of 1 annotations are crowds"):
         load(annotations[:1], sizes)
+    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: .* none of 3 images has an annotation"):
+        load([], sizes)
 
 
 def test_images_of_few_keypoints_are_left_out(load):
@@ -121,6 +123,13 @@ def test_images_of_few_keypoints_are_left_out(load):
             MODEL__ROI_KEYPOINT_HEAD__MIN_KEYPOINTS_PER_IMAGE=least,
         )
         assert [record.image_id for record in found] == expected
+    with pytest.raises(InputError, match=r"the 1 labelled .*MIN_KEYPOINTS_PER_IMAGE; set that"):
+        load(
+            annotations[1:],
+            ((40, 60),) * 2,
+            MODEL__KEYPOINT_ON=True,
+            MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS=3,
+        )
 
 
 def test_compressed_rle_of_any_shape(load):
@@ -336,7 +345,7 @@ def test_advice_leads_to_a_training(load):
     keypoints[least.replace(".", "__")] = 0
     assert len(load([], **keypoints, DATALOADER__FILTER_EMPTY_ANNOTATIONS=False)) == 1
     del keypoints[least.replace(".", "__")]
-    with pytest.raises(InputError, match=r"has 1 labelled keypoints.*set MODEL.KEYPOINT_ON False"):
+    with pytest.raises(InputError, match=r"has the 1 labelled keypoints.* MODEL.KEYPOINT_ON False"):
         load([{}], **keypoints)
     assert len(load([{}])) == 1
     with pytest.raises(InputError, match=r"no category of .* names 'keypoints'"):

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 
 from tfdetect.engine import checkpoints
@@ -82,6 +83,27 @@ def test_damage_is_named(tmp_path, name):
     (places.save(Progress(2, 7)) / name).write_bytes(b"{}")
     with pytest.raises(InputError, match=name):
         places.restore()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("NUM_CLASSES", 5), ("SCORE_THRESH_TEST", 0.5)], ids=["shape", "no shape"]
+)
+def test_another_model_is_not_called_damaged(tmp_path, key, value):
+    """But damage is, whatever else has changed that no variable depends on."""
+    _, _, places = start(tmp_path)
+    path = places.save(Progress(2, 7))
+    cfg = toy.config()
+    cfg.MODEL.ROI_HEADS[key] = value
+    step, model = toy.trainer(cfg)
+    if key == "NUM_CLASSES":
+        model.more = tf.Variable(tf.ones([value]))
+        words = r"--resume: .*model_0000001 .*MODEL\.ROI_HEADS\.NUM_CLASSES 80 instead of 5"
+    else:
+        content = path / "model.data-00000-of-00001"
+        content.write_bytes(content.read_bytes()[:100])
+        words = "is damaged"
+    with pytest.raises(InputError, match=words):
+        Checkpoints(tmp_path, cfg, model, METADATA, step.state).restore()
 
 
 def test_nothing_there(tmp_path):

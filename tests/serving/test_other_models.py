@@ -88,9 +88,8 @@ def test_bytes_and_pixels(name):
     for slot, image in zip(batch, images, strict=True):
         slot[: image.shape[0], : image.shape[1]] = image
     more = proposals(name)
-    detect = servable.pipeline.detect_in_proposals if more else servable.pipeline.detect
     contents = tf.constant([path.read_bytes() for path in IMAGES])
-    expected = detect(batch, sizes, *more.values())
+    expected = servable.pipeline.detect(batch, sizes, *more.values())
     found = servable.signatures["serving_default"](contents, *more.values())
     np.testing.assert_array_equal(found.pop("image_sizes"), sizes)
     pixels = servable.signatures["image_tensor"](batch[..., ::-1], sizes, *more.values())

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config import load_config
+from tfdetect.config.prediction import load_prediction_config
 from tfdetect.errors import InputError
 
 CONFIG = "config.yaml"
 METADATA = "metadata.json"
 
 
-def read_description(directory: str | os.PathLike[str]) -> tuple[CfgNode, dict[str, Any]]:
+def read_description(
+    directory: str | os.PathLike[str], opts: Sequence[Any] = (), source: str = "opts"
+) -> tuple[CfgNode, dict[str, Any]]:
     """The configuration and the metadata of a model directory.
 
+    Args:
+        directory: what convert_d2.py wrote.
+        opts: changes of the configuration, see `load_prediction_config`.
+        source: what messages call the place that `opts` are from.
+
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged; `opts` cannot be used.
     """
     path = Path(directory)
     if not path.is_dir():
@@ -28,7 +36,7 @@ def read_description(directory: str | os.PathLike[str]) -> tuple[CfgNode, dict[s
     for name in (CONFIG, METADATA):
         if not (path / name).is_file():
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
-    return load_config(path / CONFIG), read_metadata(path)
+    return load_prediction_config(path / CONFIG, opts, source), read_metadata(path)
 
 
 def read_metadata(directory: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,25 +77,35 @@ def _umask() -> int:
 
 
 def load_model(
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str], opts: Sequence[Any] = ()
 ) -> tuple[CfgNode, tf.Module, dict[str, Any]]:
     """Read a model directory: its configuration, the model with its weights, and the metadata.
 
+    Args:
+        directory: what convert_d2.py wrote.
+        opts: changes of the configuration, see `load_prediction_config`.
+
     Raises:
-        InputError: a file is missing, damaged or does not belong to the others.
+        InputError: a file is missing, damaged or does not belong to the others; `opts` cannot be
+            used.
     """
     path = Path(directory)
-    cfg, metadata = read_description(path)
+    cfg, metadata = read_description(path, opts)
     for name in sorted(_OWN_FILES):
         if not (path / name).is_file():
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
     model = build_model(cfg)
-    load_weights(path, model)
+    load_weights(path, model, some=len(opts) > 0)
     return cfg, model, metadata
 
 
-def load_weights(path: Path, model: tf.Module) -> None:
+def load_weights(path: Path, model: tf.Module, *, some: bool = False) -> None:
     """Give the variables of a model the values in the model directory `path`.
+
+    Args:
+        path: the directory.
+        model: set in place.
+        some: the directory may have more variables than the model (a head that is left out).
 
     Raises:
         InputError: the directory's checkpoint is damaged or of another model.
@@ -102,7 +113,11 @@ def load_weights(path: Path, model: tf.Module) -> None:
     try:
         # Bytes: a name need not be UTF-8.
         status = tf.train.Checkpoint(model=model).read(os.fsencode(path / _PREFIX))
-        status.assert_consumed()
+        if some:
+            status.assert_existing_objects_matched()
+            status.expect_partial()  # no warning of each variable that is left over
+        else:
+            status.assert_consumed()
     except Exception as error:  # TensorFlow's reader raises almost anything for a damaged file
         reason = str(getattr(error, "message", error)).strip().splitlines()[0]
         raise InputError(

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.checkpoint.model_dir import load_weights, save_model
+from tfdetect.checkpoint.model_dir import CONFIG, load_weights, save_model
+from tfdetect.config import load_config
 from tfdetect.data.files import write_json
 from tfdetect.errors import InputError
 from tfdetect.interrupts import hold_interrupts
@@ -24,6 +26,9 @@ FINAL = "model_final"
 _PROGRESS = "training.json"
 _STATE = "training"
 _UNFINISHED = ".unfinished-"
+# Keys of MODEL that no variable depends on.
+_OF_NO_MODEL = ("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD")
+_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -137,14 +142,17 @@ class Checkpoints:
         path = self.latest()
         if path is None:
             return None
-        load_weights(path, self._model)
+        load_trained(path, self._cfg, self._model)
         try:
             self._state.read(str(path / _STATE)).assert_consumed()
         except Exception as error:  # TensorFlow's reader raises almost anything
+            changed = _changed_keys(path, self._cfg)
+            if changed and _shapes(path / _STATE) is not None:
+                raise _of_another_configuration(path, changed) from error
             reason = str(getattr(error, "message", error)).strip().splitlines()[0]
             raise InputError(
-                f"{path / _STATE}.index: is damaged or of another configuration ({reason}); "
-                "remove the folder to go on from the checkpoint before it"
+                f"{path / _STATE}.index: is damaged ({reason}); remove the folder to go on from "
+                "the checkpoint before it"
             ) from error
         return _read_progress(path / _PROGRESS)
 
@@ -162,6 +170,67 @@ class Checkpoints:
             unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
             path.rename(unfinished)
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load_trained(path: Path, cfg: CfgNode, model: tf.Module) -> None:
+    """`load_weights` of a checkpoint of a training that is to go on, or to be evaluated.
+
+    Args:
+        path: the checkpoint.
+        cfg: what `model` was built from.
+
+    Raises:
+        InputError: the checkpoint is damaged, or its training had another model; then the message
+            names the keys that differ.
+    """
+    try:
+        load_weights(path, model)
+    except InputError as error:
+        changed = _changed_keys(path, cfg)
+        if changed and _shapes(path / "model") not in (None, _shapes_of(model)):
+            raise _of_another_configuration(path, changed) from error
+        raise
+
+
+def _shapes(prefix: Path) -> list[list[int]] | None:
+    """The shapes of the variables in a TensorFlow checkpoint; None if it cannot be read."""
+    try:
+        found = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+    except Exception:  # TensorFlow's reader raises almost anything
+        return None
+    return sorted(shape for name, shape in found.items() if not name.startswith("_CHECKPOINT"))
+
+
+def _shapes_of(model: tf.Module) -> list[list[int]]:
+    return sorted(variable.shape.as_list() for variable in model.variables)
+
+
+def _of_another_configuration(path: Path, changed: Sequence[str]) -> InputError:
+    more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
+    return InputError(
+        f"--resume: {path} is of a training with {', '.join(changed[:_LISTED])}{more}; set the "
+        "same to go on with it, or another OUTPUT_DIR with its folder as MODEL.WEIGHTS"
+    )
+
+
+def _changed_keys(path: Path, cfg: CfgNode) -> list[str]:
+    """Such as "MODEL.ROI_HEADS.NUM_CLASSES 4 instead of 5": there, and in `cfg`."""
+    try:
+        before = load_config(path / CONFIG)
+    except InputError:
+        return []
+    found = []
+
+    def compare(old: CfgNode, new: CfgNode, prefix: str) -> None:
+        for name, value in old.items():
+            key = f"{prefix}.{name}"
+            if isinstance(value, CfgNode):
+                compare(value, new[name], key)
+            elif value != new[name] and key not in _OF_NO_MODEL:
+                found.append(f"{key} {value} instead of {new[name]}")
+
+    compare(before.MODEL, cfg.MODEL, "MODEL")
+    return found
 
 
 def saved(folder: Path) -> list[tuple[Progress, Path]]:

@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tfdetect.engine.run import evaluate, train
 
         workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
-    cfg = _scale_to_replicas(cfg, workers.count * workers.replicas)
+    replicas = workers.count * workers.replicas
+    cfg = _scale_to_replicas(cfg, replicas)
+    if not args.eval_only:
+        check_training(cfg)
+        _check_shares(cfg, replicas)
     with logging_to(Path(cfg.OUTPUT_DIR) if workers.index == 0 else None):
         for line in ignored_in_prediction(cfg) if args.eval_only else ignored_in_training(cfg):
             _logger.warning(line)
@@ -135,6 +139,15 @@ def _check(cfg: CfgNode, args: argparse.Namespace) -> None:
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not args.resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
+
+
+def _check_shares(cfg: CfgNode, replicas: int) -> None:
+    images, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS
+    if images % (replicas * parts):
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: {images} images do not divide among {replicas} devices with "
+            f"SOLVER.ACCUMULATION_STEPS {parts} each; give a multiple of {replicas * parts}"
+        )
 
 
 def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:

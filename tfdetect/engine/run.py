@@ -13,10 +13,15 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.checkpoint.model_dir import load_weights
 from tfdetect.data.training.input import input_errors, training_dataset
 from tfdetect.data.training.records import training_records
-from tfdetect.engine.checkpoints import FINAL, Checkpoints, Progress, saved
+from tfdetect.engine.checkpoints import (
+    FINAL,
+    Checkpoints,
+    Progress,
+    load_trained,
+    saved,
+)
 from tfdetect.engine.devices import Workers
 from tfdetect.engine.evaluation import Evaluation, Outcome
 from tfdetect.engine.events import Events
@@ -150,7 +155,7 @@ def evaluate(
     with workers.strategy.scope():
         model = build_model(cfg)
     if previous:
-        load_weights(previous[-1][1], model)
+        load_trained(previous[-1][1], cfg, model)
     elif cfg.MODEL.WEIGHTS:
         load_initial_weights(cfg, model, 0)
     else:

@@ -69,7 +69,7 @@ def combine_semantic_and_instance_outputs(
         int32, in pixels.
     """
     scores = detections["scores"]
-    slots = scores.shape[0]
+    slots = tf.shape(scores)[0] if scores.shape[0] is None else scores.shape[0]
     used = tf.range(slots) < detections["num_detections"]
     # In float64, in which Detectron2 compares.
     used &= tf.cast(scores, tf.float64) >= tf.constant(instances_confidence_threshold, tf.float64)
@@ -115,7 +115,7 @@ def combine_semantic_and_instance_outputs(
     def join(of_things: tf.Tensor, of_stuff: tf.Tensor) -> tf.Tensor:
         joined = tf.concat([of_things, of_stuff], 0)
         capacity = slots + num_stuff_classes
-        return tf.ensure_shape(tf.pad(joined, [[0, capacity - tf.size(joined)]]), [capacity])
+        return tf.reshape(tf.pad(joined, [[0, capacity - tf.size(joined)]]), [capacity])
 
     count = things + tf.size(stuff)
     segment_areas = tf.math.bincount(panoptic, minlength=count + 1)[1:]

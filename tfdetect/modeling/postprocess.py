@@ -83,12 +83,13 @@ class Postprocessor:
         arguments = (logits, padded_sizes, from_sizes, to_sizes, detections)
         signature = {"sem_seg": tf.TensorSpec([None, None], tf.int32)}
         if self._panoptic:
-            segments = detections["scores"].shape[1] + self._combination["num_stuff_classes"]
-            signature |= _segments_signature(segments)
+            slots = detections["scores"].shape[1]
+            stuff = self._combination["num_stuff_classes"]
+            signature |= _segments_signature(None if slots is None else slots + stuff)
         return detections | tf.map_fn(segment, arguments, fn_output_signature=signature)
 
 
-def _segments_signature(count: int) -> dict[str, tf.TensorSpec]:
+def _segments_signature(count: int | None) -> dict[str, tf.TensorSpec]:
     """What `combine_semantic_and_instance_outputs` gives, for at most `count` segments."""
     return {
         "panoptic_seg": tf.TensorSpec([None, None], tf.int32),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -10,6 +13,9 @@ from tfdetect.layers.extents import Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
+
+MOST_PIXELS = 2**26
+"""Of one image in the network's input (8192 x 8192): its features would be tens of gigabytes."""
 
 
 class Preprocessor:
@@ -31,6 +37,10 @@ class Preprocessor:
         resize = conventions(cfg).resize
         self._resized_type = tf.float32 if resize in ("torchvision", "tensorpack") else tf.uint8
         self._size = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, resize)
+        # Where the configuration itself keeps images small nobody need look at their sizes.
+        self._bounded = cfg.INPUT.MIN_SIZE_TEST > 0 and (
+            (cfg.INPUT.MAX_SIZE_TEST + size_divisibility) ** 2 <= MOST_PIXELS
+        )
         self._mean = list(cfg.MODEL.PIXEL_MEAN)
         self._std = list(cfg.MODEL.PIXEL_STD)
         self._divisibility = size_divisibility
@@ -46,20 +56,78 @@ class Preprocessor:
         Returns:
             float32 [B, H', W', 3] in INPUT.FORMAT's channel order, and int32 [B, 2], the size of
             each image after resizing.
+
+        Raises:
+            tf.errors.InvalidArgumentError: when it runs, if [H', W'] is more than MOST_PIXELS.
         """
-        if self._reverse_channels:
-            images = images[..., ::-1]
+
+        def read(index: tf.Tensor) -> tf.Tensor:
+            size = sizes[index]
+            return images[index, : size[0], : size[1]]
+
+        return self._of_each(read, sizes)
+
+    @stage("preprocess")
+    def of_pixels(self, pixels: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same of images that lie one after the other, in memory that no other shape adds to.
+
+        Args:
+            pixels: uint8 [P, 3] BGR, the pixels of all images, row by row.
+            sizes: int32 [B, 2], (height, width) of each image.
+
+        Returns, raises:
+            As `__call__`.
+        """
+        areas = tf.reduce_prod(tf.cast(sizes, tf.int64), 1)
+        starts = tf.cumsum(areas, exclusive=True)
+
+        def read(index: tf.Tensor) -> tf.Tensor:
+            start, size = starts[index], sizes[index]
+            return tf.reshape(pixels[start : start + areas[index]], [size[0], size[1], 3])
+
+        return self._of_each(read, sizes)
+
+    def check(self, sizes: np.ndarray) -> None:
+        """Raise InputError if images of int32 [B, 2] sizes would be too large a batch."""
+        if self._bounded or len(sizes) == 0:
+            return
+        resized_sizes = shortest_edge_size(tf.constant(sizes), *self._size)
+        height, width = padded_size(resized_sizes, self._divisibility).numpy().tolist()
+        if height * width > MOST_PIXELS:
+            largest = int(np.prod(resized_sizes.numpy().astype(np.int64), axis=1).argmax())
+            shape = " x ".join(map(str, sizes[largest].tolist()))
+            raise InputError(
+                f"image {largest}: {shape} pixels are {height} x {width} in the network's input "
+                f"(with the rest of its batch), more than {MOST_PIXELS}; give smaller images, "
+                "fewer at a time, or set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
+            )
+
+    def _of_each(
+        self, read: Callable[[tf.Tensor], tf.Tensor], sizes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`read` gives image number `index`, uint8 [height, width, 3] BGR.
+
+        Each is resized before it is padded, so that memory goes by the network's sizes: one image
+        of 1 x 20000 pixels and one of 20000 x 1 are small there.
+        """
         resized_sizes = shortest_edge_size(sizes, *self._size)
         padded = padded_size(resized_sizes, self._divisibility)
+        if not self._bounded:
+            fits = tf.reduce_prod(tf.cast(padded, tf.int64)) <= MOST_PIXELS
+            complaint = f"the resized images are more than {MOST_PIXELS} pixels; send smaller ones"
+            with tf.control_dependencies([tf.debugging.Assert(fits, [complaint, padded])]):
+                padded = tf.identity(padded)
 
-        def prepare(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            image, size, resized_size = arguments
-            resized = self._resize(image[: size[0], : size[1]], resized_size)
-            return pad_bottom_right(resized, padded)
+        def prepare(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            index, resized_size = arguments
+            image = read(index)
+            if self._reverse_channels:
+                image = image[..., ::-1]
+            return pad_bottom_right(self._resize(image, resized_size), padded)
 
         batch = tf.map_fn(
             prepare,
-            (images, sizes, resized_sizes),
+            (tf.range(tf.shape(sizes)[0]), resized_sizes),
             fn_output_signature=tf.TensorSpec([None, None, 3], self._resized_type),
         )
         # Last, because float32 pixels are four times as large: one copy of them, in all.

@@ -121,7 +121,11 @@ def _float32_threshold(iou_threshold: float) -> np.float32:
 
 
 def best_after_nms(
-    boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, iou_threshold: float, k: int
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    group_ids: tf.Tensor,
+    iou_threshold: float,
+    k: int | tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The best k of each image that `batched_nms` keeps, by falling score, equal scores by index.
 
@@ -130,7 +134,7 @@ def best_after_nms(
         scores: float32 [B, N]; negative infinity marks what is no candidate.
         group_ids: int32 [B, N], not negative; only boxes of a group suppress each other.
         iou_threshold: see `batched_nms`.
-        k: how many; may exceed N.
+        k: how many; may exceed N. A number where shapes are to be known.
 
     Returns:
         Their indices int32 [B, k], 0 where there are fewer, and how many there are, int32 [B].

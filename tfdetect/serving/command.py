@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert_d2.proposals import image_names
+from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.checks import check_model, takes_proposals
+from tfdetect.config.ignored import ignored_in_prediction
+from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.files import check_writable, check_writable_file
 from tfdetect.data.images import find_images, read_image
 from tfdetect.detections import Detections
@@ -102,7 +107,27 @@ def _profile(
     print(f"trace: tensorboard --logdir {args.profile}")
 
 
+def _check_configuration(args: argparse.Namespace) -> None:
+    """What the model's configuration alone tells, before TensorFlow is loaded."""
+    path = Path(args.model) / "config.yaml"
+    if not path.is_file():
+        return  # `Predictor` says what is missing
+    cfg = load_prediction_config(path, args.opts, "--opts")
+    check_model(cfg)
+    if takes_proposals(cfg) and args.proposals is None:
+        raise InputError(
+            f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
+            "of the images with --proposals"
+        )
+    if args.proposals is not None and not takes_proposals(cfg):
+        raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
+    for line in ignored_in_prediction(cfg):
+        if not (takes_proposals(cfg) and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
+            print(f"note: {line}", file=sys.stderr)
+
+
 def _load(args: argparse.Namespace) -> Predictor:
+    _check_configuration(args)
     for folder in (args.output, args.profile):
         if folder is not None:
             check_writable(folder)
@@ -112,7 +137,7 @@ def _load(args: argparse.Namespace) -> Predictor:
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor
 
-        return Predictor(args.model, args.device, args.padding, args.dtype)
+        return Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
 
 
 def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -245,7 +270,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="afterwards run the first batches again, ten in all, print the time of each stage, "
         "and write TensorFlow's trace of them to this folder for TensorBoard",
     )
-    args = parser.parse_args(arguments)
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY VALUE",
+        help="keys of the model's configuration to change, of those that affect prediction only, "
+        "such as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
+    )
+    args = parse_with_opts(parser, arguments)
     if args.evaluate is not None:
         if args.output is None:
             parser.error("--evaluate needs --output")

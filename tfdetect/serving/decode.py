@@ -32,42 +32,36 @@ def decode_images(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents: string [N], JPEG or PNG files.
 
     Returns:
-        uint8 [N, H, W, 3] BGR, each image in the top left corner of the largest height and width,
-        and int32 [N, 2], (height, width) of each. The pixels are Pillow's, but those of CMYK,
-        which may be one grey level less (TensorFlow's decoder cuts off where Pillow rounds).
+        uint8 [P, 3] BGR, the pixels of one image after the other, row by row, and int32 [N, 2],
+        (height, width) of each. The pixels are Pillow's, but those of CMYK, which may be one grey
+        level less (TensorFlow's decoder cuts off where Pillow rounds).
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, with the index of an image that cannot be
             decoded.
     """
     count = tf.shape(contents)[0]
-    images = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
+    images = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, 3])
+    sizes = tf.TensorArray(tf.int32, count, element_shape=[2])
     faults = tf.TensorArray(tf.int32, count, element_shape=[])
 
     def decode(
-        index: tf.Tensor, images: tf.TensorArray, faults: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
+        index: tf.Tensor, images: tf.TensorArray, sizes: tf.TensorArray, faults: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray, tf.TensorArray]:
         image, fault = _decode(contents[index])
-        return index + 1, images.write(index, image), faults.write(index, fault)
+        return (
+            index + 1,
+            images.write(index, tf.reshape(image, [-1, 3])[:, ::-1]),
+            sizes.write(index, tf.shape(image)[:2]),
+            faults.write(index, fault),
+        )
 
-    _, images, faults = tf.while_loop(
-        lambda index, *_: index < count, decode, [tf.constant(0), images, faults]
+    _, images, sizes, faults = tf.while_loop(
+        lambda index, *_: index < count, decode, [tf.constant(0), images, sizes, faults]
     )
     with tf.control_dependencies([_require_no_fault(faults.stack())]):
-        indices = tf.range(count)
-    sizes = tf.map_fn(
-        lambda index: tf.shape(images.read(index))[:2], indices, fn_output_signature=tf.int32
-    )
-    canvas = tf.reduce_max(sizes, 0)
-
-    def pad(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        index, size = arguments
-        beyond = canvas - size
-        return tf.pad(images.read(index), [[0, beyond[0]], [0, beyond[1]], [0, 0]])
-
-    signature = tf.TensorSpec([None, None, 3], tf.uint8)
-    batch = tf.map_fn(pad, (indices, sizes), fn_output_signature=signature)
-    return batch[..., ::-1], tf.ensure_shape(sizes, [None, 2])
+        pixels = tf.ensure_shape(images.concat(), [None, 3])
+    return pixels, sizes.stack()
 
 
 def _require_no_fault(faults: tf.Tensor) -> tf.Operation:

@@ -42,7 +42,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
     check_writable_file(output / METRICS)
     if args.json is not None:
         check_writable_file(args.json)
-    dataset = open_for_model(args.evaluate, *read_description(args.model))
+    dataset = open_for_model(args.evaluate, *read_description(args.model, args.opts, "--opts"))
     folder = dataset.image_folder if args.images is None else Path(args.images)
     if folder is None:
         raise InputError(f"{args.evaluate}: does not say where its images are; give --images")

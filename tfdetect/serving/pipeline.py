@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
@@ -15,8 +19,35 @@ from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
 PADDINGS = ("own", "detectron2")
 
 
+_IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
+_PIXELS = tf.TensorSpec([None, 3], tf.uint8)
+_BATCH = tf.TensorSpec([None, None, None, 3], tf.float32)
+_SIZES = tf.TensorSpec([None, 2], tf.int32)
+_PROPOSALS = (tf.TensorSpec([None, None, 4], tf.float32), tf.TensorSpec([None], tf.int32))
+
+
 class Pipeline(tf.Module):
     """Preprocessing, the model and the postprocessing of its results, as one function.
+
+    Attributes:
+        detect: maps `images`, uint8 [B, H, W, 3] BGR, each in the top left corner, and `sizes`,
+            int32 [B, 2], (height, width) of each, to what is found in them. With a model that is
+            given its proposals (`FastRCNN`) it takes `proposals` too, float32 [B, P, 4] in pixels
+            of the images given, the best of each first, and `counts`, int32 [B], how many of each
+            image's P are meant.
+
+            It gives `pred_boxes` float32 [B, D, 4] in pixels of the images given, `scores` float32
+            [B, D], `pred_classes` int32 [B, D], `num_detections` int32 [B], and where the model
+            has them `pred_masks` float32 [B, D, M, M], probabilities within the box, and
+            `pred_keypoints` float32 [B, D, K, 3] (x, y, score).
+            A SemanticSegmentor gives `sem_seg` int32 [B, H, W] instead, the class of each pixel; a
+            PanopticFPN gives it as well, with `panoptic_seg` int32 [B, H, W] and the segments in
+            it: see `combine_semantic_and_instance_outputs`. Both are 0 beyond each image, and
+            [H, W] holds the largest.
+        detect_pixels: the same with `pixels`, uint8 [P, 3] BGR, of all images one after the other,
+            row by row, in place of `images`: images of different shapes take no room but their own.
+        check_sizes: raises InputError if images of int32 [B, 2] sizes are too many pixels for the
+            network; the functions raise tf.errors.InvalidArgumentError.
 
     Args:
         cfg: the whole configuration.
@@ -42,64 +73,31 @@ class Pipeline(tf.Module):
             "topk": cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
             "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         }
+        self.check_sizes = self._preprocess.check
+        rest = [_SIZES, *(_PROPOSALS if takes_proposals(cfg) else ())]
+        self.detect = _function(self._detect, _IMAGES, *rest)
+        self.detect_pixels = _function(self._detect_pixels, _PIXELS, *rest)
+        self._network = _function(self._run_network, _BATCH, _SIZES, *rest)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.uint8),
-            tf.TensorSpec([None, 2], tf.int32),
-        ],
-        autograph=False,
-    )
-    def detect(self, images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Detect objects, and segment images where the model does.
-
-        Args:
-            images: uint8 [B, H, W, 3] BGR; each image lies in the top left corner.
-            sizes: int32 [B, 2], (height, width) of each image.
-
-        Returns:
-            `pred_boxes` float32 [B, D, 4] in pixels of the images given, `scores` float32 [B, D],
-            `pred_classes` int32 [B, D], `num_detections` int32 [B], and where the model has them
-            `pred_masks` float32 [B, D, M, M], probabilities within the box, and `pred_keypoints`
-            float32 [B, D, K, 3] (x, y, score).
-            A SemanticSegmentor gives `sem_seg` int32 [B, H, W] instead, the class of each pixel; a
-            PanopticFPN gives it as well, with `panoptic_seg` int32 [B, H, W] and the segments in
-            it: see `combine_semantic_and_instance_outputs`. Both are 0 beyond each image, and
-            [H, W] holds the largest.
-        """
-        batch, resized_sizes = self._preprocess(images, sizes)
-        padded, extents = self._pad(batch, resized_sizes)
-        outputs, _ = self.model(batch, resized_sizes, extents)
-        return self._postprocess(outputs, padded, resized_sizes, sizes)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.uint8),
-            tf.TensorSpec([None, 2], tf.int32),
-            tf.TensorSpec([None, None, 4], tf.float32),
-            tf.TensorSpec([None], tf.int32),
-        ],
-        autograph=False,
-    )
-    def detect_in_proposals(
-        self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor, counts: tf.Tensor
+    def _detect(
+        self, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Detect objects with a model that is given its proposals (`FastRCNN`).
+        return self._network(*self._preprocess(images, sizes), sizes, *proposals)
 
-        Args:
-            images, sizes: as `detect`'s.
-            proposals: float32 [B, P, 4] in pixels of the images given, the best of each first.
-            counts: int32 [B], how many of each image's P are meant.
+    def _detect_pixels(
+        self, pixels: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return self._network(*self._preprocess.of_pixels(pixels, sizes), sizes, *proposals)
 
-        Returns:
-            As `detect`.
-        """
-        batch, resized_sizes = self._preprocess(images, sizes)
-        boxes, counts = transform_proposals(
-            proposals, counts, sizes, resized_sizes, **self._proposal_options
-        )
+    def _run_network(
+        self, batch: tf.Tensor, resized_sizes: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """From the network's input on: one graph, however the images came."""
+        given: tuple[tf.Tensor, ...] = ()
+        if proposals:
+            given = transform_proposals(*proposals, sizes, resized_sizes, **self._proposal_options)
         padded, extents = self._pad(batch, resized_sizes)
-        outputs, _ = self.model(batch, resized_sizes, boxes, counts, extents)
+        outputs, _ = self.model(batch, resized_sizes, *given, extents)
         return self._postprocess(outputs, padded, resized_sizes, sizes)
 
     def _pad(self, batch: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, Extents]:
@@ -109,3 +107,7 @@ class Pipeline(tf.Module):
             return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
         padded = padded_sizes(sizes, self.model.size_divisibility)
         return padded, Extents(padded)
+
+
+def _function(function: Callable, *specs: tf.TensorSpec) -> Any:
+    return tf.function(function, input_signature=specs, autograph=False)

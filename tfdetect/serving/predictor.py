@@ -22,7 +22,12 @@ from tfdetect.modeling.bfloat16 import BFloat16Model
 from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
+from tfdetect.serving import forks
+from tfdetect.serving.given import check_image, describe, is_one_image, read_boxes
 from tfdetect.serving.pipeline import Pipeline
+
+# Pixels of a batch, all padding included, from which it is worth a look at how much of it is that.
+_LARGE_BATCH = 2**24
 
 # Of weights and features.
 DTYPES = ("float32", "bfloat16")
@@ -35,6 +40,11 @@ class Predictor:
     >>> detections = predictor(cv2.imread("street.jpg"))
     >>> detections.boxes, detections.scores, detections.classes, detections.masks
 
+    Processes: TensorFlow does not survive a fork, so a predictor is made in the process that uses
+    it. A forked worker gets an error of one that was made before (gunicorn --preload,
+    multiprocessing by "fork"). It can be pickled, by its directory and its other arguments: a
+    worker that is spawned loads the model again.
+
     A model of semantic or panoptic segmentation gives `detections.sem_seg` and
     `detections.panoptic` too.
 
@@ -43,6 +53,8 @@ class Predictor:
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
         padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
         dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
+        opts: [KEY, VALUE, ...], keys of the model's configuration that affect prediction only, such
+            as MODEL.ROI_HEADS.SCORE_THRESH_TEST and INPUT.MIN_SIZE_TEST.
 
     Attributes:
         cfg: the model's configuration.
@@ -54,8 +66,8 @@ class Predictor:
         keypoint_classes: the classes that have keypoints, or None where that is not known.
 
     Raises:
-        InputError: the directory holds no usable model, or there is no such device, padding or
-            dtype.
+        InputError: the directory holds no usable model, `opts` cannot be used, or there is no such
+            device, padding or dtype.
     """
 
     def __init__(
@@ -64,12 +76,18 @@ class Predictor:
         device: str | None = None,
         padding: str = "own",
         dtype: str = "float32",
+        opts: Sequence[Any] = (),
     ):
+        if not isinstance(directory, (str, os.PathLike)):
+            raise InputError(f"directory: expected the path of a model, got {describe(directory)}")
         if dtype not in DTYPES:
             raise InputError(f"dtype {dtype!r}: it is {' or '.join(DTYPES)}")
+        forks.require_no_fork()
+        # What another process makes the same predictor of.
+        self._arguments = (os.path.abspath(directory), device, padding, dtype)
         place = None if device is None else _find_device(device)
         with tf.device(place):
-            cfg, model, metadata = load_model(directory)
+            cfg, model, metadata = load_model(directory, opts)
             fold_norms(model)
             if dtype == "bfloat16":
                 model = BFloat16Model(model)
@@ -87,8 +105,14 @@ class Predictor:
             metadata: as in a model directory.
         """
         predictor = cls.__new__(cls)
+        predictor._arguments = None
         predictor._set_up(cfg, model, metadata, None, "own")
         return predictor
+
+    def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
+        if self._arguments is None:
+            raise TypeError("a Predictor of a model in memory cannot be pickled: save the model")
+        return Predictor, self._arguments
 
     def _set_up(
         self,
@@ -100,9 +124,12 @@ class Predictor:
     ) -> None:
         self.cfg = cfg
         self._metadata = metadata
+        forks.tensorflow_runs()
         self._device = device
         keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
+        segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")
+        self._may_part = segments and padding == "own"
         self.class_names: list[str] = self._metadata["class_names"]
         self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
         self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")
@@ -134,7 +161,10 @@ class Predictor:
 
         Args:
             images: one uint8 [H, W, 3] array in BGR order (as `cv2.imread` gives), or several of
-                any sizes, which go through the network together; each gets what it gets alone.
+                any sizes, which go through the network together; each gets what it gets alone. A
+                uint8 [N, H, W, 3] array is several. Nothing else is taken for an image: a file is
+                read first (`tfdetect.data.images.read_image`), and a PIL image, whose channels
+                have another order, is np.asarray(image.convert("RGB"))[:, :, ::-1].
             proposals: of each image float [P, 4], (x1, y1, x2, y2) in its pixels, the best first;
                 for a model with MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, and only there.
 
@@ -145,30 +175,46 @@ class Predictor:
             InputError: an image or its proposals are of another type or shape, or proposals are
                 missing or not wanted.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 3:
-            given = None if proposals is None else [np.asarray(proposals)]
-            return self.predict_batch([images], given)[0]
-        return self.predict_batch(list(images), None if proposals is None else list(proposals))
+        if is_one_image(images):
+            check_image("images", images)
+            return self.predict_batch([images], None if proposals is None else [proposals])[0]
+        return self.predict_batch(images, proposals)
 
     def predict_batch(
         self, images: Sequence[np.ndarray], proposals: Sequence[np.ndarray] | None = None
     ) -> list[Detections]:
         """The detections of each of several images; see `__call__`."""
+        if is_one_image(images):
+            raise InputError(f"images: expected a list of images, got {describe(images)}")
+        images = list(images)
         for index, image in enumerate(images):
-            _check_image(index, image)
+            check_image(f"images[{index}]", image)
+        forks.require_no_fork()
         boxes = self._check_proposals(len(images), proposals)
         if len(images) == 0:
             return []
         sizes = np.array([image.shape[:2] for image in images], np.int32)
-        batch = np.zeros([len(images), *sizes.max(0), 3], np.uint8)
-        for slot, image in zip(batch, images, strict=True):
-            slot[: image.shape[0], : image.shape[1]] = image
+        if self._goes_apart(sizes):
+            given = [None] * len(images) if boxes is None else [[array] for array in boxes]
+            return [
+                self.predict_batch([image], one)[0]
+                for image, one in zip(images, given, strict=True)
+            ]
+        self._pipeline.check_sizes(sizes)
+        pixels = np.concatenate([image.reshape(-1, 3) for image in images])
         with tf.device(self._device):
-            if boxes is None:
-                outputs = self._pipeline.detect(batch, sizes)
-            else:
-                outputs = self._pipeline.detect_in_proposals(batch, sizes, *_pad_boxes(boxes))
+            padded = () if boxes is None else _pad_boxes(boxes)
+            outputs = self._pipeline.detect_pixels(pixels, sizes, *padded)
             return [self._unpack(outputs, index, size) for index, size in enumerate(sizes)]
+
+    def _goes_apart(self, sizes: np.ndarray) -> bool:
+        """Whether segmentations, which share one size in a batch, would be mostly padding.
+
+        Each image gets what it gets alone, so it may as well be alone.
+        """
+        areas = sizes.astype(np.int64).prod(1)
+        together = len(sizes) * int(sizes.astype(np.int64).max(0).prod())
+        return self._may_part and together > max(_LARGE_BATCH, 4 * areas.sum())
 
     def _check_proposals(
         self, count: int, proposals: Sequence[np.ndarray] | None
@@ -182,13 +228,13 @@ class Predictor:
                 "MODEL.PROPOSAL_GENERATOR.NAME: this model needs PrecomputedProposals; "
                 "give those of each image (predict.py: --proposals FILE)"
             )
-        boxes = [np.asarray(array, np.float32) for array in proposals]
-        if len(boxes) != count:
-            raise InputError(f"proposals: {len(boxes)} arrays for {count} images; give one of each")
-        for index, array in enumerate(boxes):
-            if array.ndim != 2 or array.shape[1] != 4:
-                raise InputError(f"proposals {index}: expected [P, 4], got {list(array.shape)}")
-        return boxes
+        try:
+            given = list(proposals)
+        except TypeError as error:
+            raise InputError(f"proposals: expected arrays, got {describe(proposals)}") from error
+        if len(given) != count:
+            raise InputError(f"proposals: {len(given)} arrays for {count} images; give one of each")
+        return [read_boxes(f"proposals[{index}]", array) for index, array in enumerate(given)]
 
     def _unpack(self, outputs: dict[str, tf.Tensor], index: int, size: np.ndarray) -> Detections:
         height, width = (int(length) for length in size)
@@ -240,20 +286,12 @@ def _pad_boxes(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return padded, counts
 
 
-def _check_image(index: int, image: np.ndarray) -> None:
-    shape = getattr(image, "shape", None)
-    dtype = getattr(image, "dtype", None)
-    if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
-        given = type(image).__name__ if shape is None else f"{dtype} {list(shape)}"
-        raise InputError(f"image {index}: expected a uint8 [H, W, 3] array in BGR, got {given}")
-
-
 def _find_device(name: str) -> str:
-    kind, _, number = name.upper().partition(":")
+    kind, _, number = str(name).upper().partition(":")
     wanted = f"{kind}:{number or 0}"
     names = [device.name for device in tf.config.list_logical_devices()]
     for full_name in names:
         if full_name.upper().endswith(f"/DEVICE:{wanted}"):
             return full_name
     known = ", ".join(full_name.rpartition("device:")[2].lower() for full_name in names)
-    raise InputError(f"--device {name}: there is no such device; TensorFlow sees {known}")
+    raise InputError(f"device {name}: there is no such device; TensorFlow sees {known}")

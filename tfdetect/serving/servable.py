@@ -26,6 +26,8 @@ _PROPOSALS = (
     tf.TensorSpec([None, None, 4], tf.float32, name="proposals"),
     tf.TensorSpec([None], tf.int32, name="num_proposals"),
 )
+MOST_BYTES = 2**32
+"""Of an output in pixels of the images given, such as full masks; an answer cannot be cut up."""
 _INPUT_TENSOR = tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")
 
 
@@ -52,6 +54,7 @@ class Servable:
             "image_tensor": _signature(self._image_tensor, _IMAGES, _SIZES, *proposals),
         }
         architecture = cfg.MODEL.META_ARCHITECTURE
+        self._segments = architecture in ("SemanticSegmentor", "PanopticFPN")
         if cfg.MODEL.MASK_ON and architecture in ("GeneralizedRCNN", "PanopticFPN"):
             self.signatures["full_masks"] = _signature(self._full_masks, _IMAGE_BYTES, *proposals)
         # A ProposalNetwork's scores are no probabilities, and the API has no proposals to give.
@@ -74,8 +77,9 @@ class Servable:
     def _serving_default(self, image_bytes: tf.Tensor, *proposals: tf.Tensor) -> dict:
         with tf.control_dependencies(self._check_batch(image_bytes)):
             image_bytes = tf.identity(image_bytes)
-        images, sizes = decode_images(image_bytes)
-        return self._detect(images, sizes, *proposals) | {"image_sizes": sizes}
+        pixels, sizes = decode_images(image_bytes)
+        found = self._detect(self.pipeline.detect_pixels, pixels, sizes, *proposals)
+        return found | {"image_sizes": sizes}
 
     def _image_tensor(
         self, images: tf.Tensor, image_sizes: tf.Tensor, *proposals: tf.Tensor
@@ -83,12 +87,15 @@ class Servable:
         with tf.control_dependencies(
             [*self._check_batch(images), *_check_sizes(images, image_sizes)]
         ):
-            return self._detect(tf.reverse(images, [3]), tf.identity(image_sizes), *proposals)
+            images, sizes = tf.reverse(images, [3]), tf.identity(image_sizes)
+        return self._detect(self.pipeline.detect, images, sizes, *proposals)
 
     def _full_masks(self, image_bytes: tf.Tensor, *proposals: tf.Tensor) -> dict:
         found = self._serving_default(image_bytes, *proposals)
         boxes, counts, sizes = found["pred_boxes"], found["num_detections"], found["image_sizes"]
         canvas, most = tf.reduce_max(sizes, 0), tf.reduce_max(counts)
+        with tf.control_dependencies([_check_answer("pred_masks", sizes, most)]):
+            canvas = tf.identity(canvas)
 
         def paste(arguments: tuple[tf.Tensor, ...]) -> tf.Tensor:
             masks, boxes, count, size = arguments
@@ -105,14 +112,16 @@ class Servable:
         sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
         return to_od_api(self._image_tensor(input_tensor, sizes), shape[1:3])
 
-    def _detect(self, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor) -> dict:
-        """As `Pipeline`, with zeros in every slot beyond the number of detections."""
-        if proposals:
-            with tf.control_dependencies(_check_proposals(sizes, *proposals)):
-                found = self.pipeline.detect_in_proposals(images, sizes, *proposals)
-        else:
-            found = self.pipeline.detect(images, sizes)
-        return empty_unused_slots(found)
+    def _detect(
+        self, detect: Callable, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
+    ) -> dict:
+        """As `detect` of `Pipeline`, with zeros in every slot beyond the number of detections."""
+        checks = _check_proposals(sizes, *proposals) if proposals else []
+        if self._segments:
+            checks += [_check_answer("sem_seg", sizes, 4)]
+        with tf.control_dependencies(checks):
+            sizes = tf.identity(sizes)
+        return empty_unused_slots(detect(images, sizes, *proposals))
 
     def _check_batch(self, images: tf.Tensor) -> list[tf.Operation]:
         count = tf.shape(images)[0]
@@ -176,6 +185,15 @@ def _check_sizes(images: tf.Tensor, sizes: tf.Tensor) -> list[tf.Operation]:
         tf.debugging.Assert(same_count, ["image_sizes: one (height, width) for each of images"]),
         tf.debugging.Assert(inside, ["image_sizes: between 1 and the height and width of images"]),
     ]
+
+
+def _check_answer(name: str, sizes: tf.Tensor, bytes_per_pixel: tf.Tensor | int) -> tf.Operation:
+    """That an output [N, H, W] which holds images of int32 [N, 2] sizes is not too large."""
+    canvas = tf.cast(tf.reduce_max(sizes, 0), tf.int64)
+    pixels = tf.shape(sizes, tf.int64)[0] * canvas[0] * canvas[1]
+    size = pixels * tf.cast(bytes_per_pixel, tf.int64)
+    complaint = f"bytes of {name}, more than {MOST_BYTES}; send fewer images, or smaller ones"
+    return tf.debugging.Assert(size <= MOST_BYTES, [size, complaint])
 
 
 def _check_proposals(

@@ -180,33 +180,41 @@ def _load(
     for dataset in files:
         records += _read(dataset, mask_format, num_keypoints, broken)
     names = ", ".join(dataset.name for dataset in files)
-    with_objects = [
+    kept = [
         record
         for record in records
-        if not filter_empty or not all(a.iscrowd for a in record.annotations)
-    ]
-    kept = [
-        r for r in with_objects if min_keypoints <= 0 or _labelled_keypoints(r) >= min_keypoints
+        if (not filter_empty or not all(a.iscrowd for a in record.annotations))
+        and (min_keypoints <= 0 or _labelled_keypoints(record) >= min_keypoints)
     ]
     _logger.info(
         "%s: %d images to train on; %d without usable annotations are left out",
         *(names, len(kept), len(records) - len(kept)),
     )
-    if not with_objects:
-        also = " and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE 0" if min_keypoints > 0 else ""
-        raise InputError(
-            f"DATASETS.TRAIN: no image of {names} has an annotation that is no crowd: check their"
-            " 'image_id'; to train on images of nothing set"
-            f" DATALOADER.FILTER_EMPTY_ANNOTATIONS False{also}"
-        )
     if not kept:
-        raise InputError(
-            f"DATASETS.TRAIN: no image of {names} has {min_keypoints} labelled keypoints, as"
-            " MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE asks: name other data, or set"
-            " MODEL.KEYPOINT_ON False"
-        )
+        raise InputError(f"DATASETS.TRAIN: {names}: {_why_nothing(records, min_keypoints)}")
     _check_files(names, kept, broken)
     return tuple(kept)
+
+
+def _why_nothing(records: Sequence[Record], min_keypoints: int) -> str:
+    """Why no image is left to train on, and what to do about it."""
+    annotations = [annotation for record in records for annotation in record.annotations]
+    also = " and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE 0" if min_keypoints > 0 else ""
+    anyway = f"to train on nothing all the same set DATALOADER.FILTER_EMPTY_ANNOTATIONS False{also}"
+    if not annotations:
+        return (
+            f"none of {len(records)} images has an annotation that can be used; annotate some, or "
+            + anyway
+        )
+    if all(annotation.iscrowd for annotation in annotations):
+        return (
+            f"all of {len(annotations)} annotations are crowds (iscrowd 1), which are not trained "
+            f"on; annotate single objects, or {anyway}"
+        )
+    return (
+        f"no image has the {min_keypoints} labelled keypoints of "
+        "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE; set that to 0, or MODEL.KEYPOINT_ON False"
+    )
 
 
 def _check_files(names: str, records: Sequence[Record], broken: BrokenData) -> None:

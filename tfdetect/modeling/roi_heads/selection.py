@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.errors import InputError
 from tfdetect.layers.stage import stage
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
+from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.nms import best_after_nms
 
 
@@ -38,8 +40,17 @@ def select_detections(
     Returns:
         `pred_boxes` float32 [B, D, 4] in the frame of `boxes`, `scores` float32 [B, D],
         `pred_classes` int32 [B, D], `region_indices` int32 [B, D] (the region that each comes from)
-        and `num_detections` int32 [B]; D = `max_detections`, zeros where there are fewer.
+        and `num_detections` int32 [B]; D = `max_detections`, zeros where there are fewer. Where
+        `max_detections` is negative all are kept, and D is the largest number of an image.
+
+    Raises:
+        InputError: shapes are to be known (`uses_fixed_shapes`), and `max_detections` is negative.
     """
+    if max_detections < 0 and uses_fixed_shapes():
+        raise InputError(
+            f"TEST.DETECTIONS_PER_IMAGE: is {max_detections}, which leaves the number open, and a "
+            "model of fixed shapes needs one; convert the model with a number"
+        )
     if not scores.shape[1]:
         # Empty slots are gathered from the first region, so that there has to be one.
         missing = tf.maximum(1 - tf.shape(scores)[1], 0)
@@ -64,8 +75,12 @@ def select_detections(
         tf.reshape(values, [batch, regions * classes, *values.shape[3:]])
         for values in (boxes, ranked, labels)
     )
-    indices, counts = best_after_nms(boxes, ranked, labels, nms_threshold, max_detections)
-    used = tf.sequence_mask(counts, max_detections)
+    slots = tf.shape(ranked)[1] if max_detections < 0 else max_detections
+    indices, counts = best_after_nms(boxes, ranked, labels, nms_threshold, slots)
+    if max_detections < 0:
+        slots = tf.reduce_max(tf.pad(counts, [[0, 1]]))  # 0 in a batch of no image
+        indices = indices[:, :slots]
+    used = tf.sequence_mask(counts, slots)
 
     def place(values: tf.Tensor) -> tf.Tensor:
         chosen = tf.gather(values, indices, batch_dims=1)

@@ -99,7 +99,7 @@ def predict_on_detections(
     boxes = detections["pred_boxes"]
     if uses_fixed_shapes():
         return _predict_on_all_slots(detections, predict)
-    slots = tf.where(tf.range(boxes.shape[1]) < detections["num_detections"][:, None])
+    slots = tf.where(tf.range(tf.shape(boxes)[1]) < detections["num_detections"][:, None])
 
     def place(values: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([tf.shape(boxes)[:2], tf.shape(values)[1:]], 0)

@@ -1,0 +1,98 @@
+"""Keys of a converted model's configuration that may be changed for a prediction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from yacs.config import CfgNode
+
+from tfdetect.config.loader import load_config
+from tfdetect.errors import InputError
+
+# No variable depends on these.
+_FREE = (
+    "INPUT.*_SIZE_TEST",
+    "INPUT.FORMAT",
+    "MODEL.PIXEL_*",
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE",
+    "MODEL.ANCHOR_GENERATOR.OFFSET",
+    "MODEL.RPN.*_TOPK_TEST",
+    "MODEL.*.NMS_THRESH",
+    "MODEL.*.NMS_THRESH_TEST",
+    "MODEL.*.SCORE_THRESH_TEST",
+    "MODEL.*.TOPK_CANDIDATES_TEST",
+    "MODEL.*.POOLER_SAMPLING_RATIO",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION",
+    "MODEL.PANOPTIC_FPN.COMBINE.*_*",
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
+    "TEST.DETECTIONS_PER_IMAGE",
+    "TEST.KEYPOINT_OKS_SIGMAS",
+    # Without an effect either way; False ends the note that says so.
+    "TEST.AUG.ENABLED",
+)
+# These may be set False: a model without the head is then made of the same weights.
+_HEADS = ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON")
+_INSTEAD = {"MODEL.WEIGHTS": "--model", "MODEL.DEVICE": "--device"}
+# Prediction does not read these.
+_UNUSED = (
+    *("VERSION", "OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "VIS_PERIOD"),
+    *("SOLVER.*", "DATALOADER.*", "DATASETS.*", "INPUT.*", "TEST.*", "GLOBAL.*"),
+    *("*TRAIN*", "*LOSS*", "*.IOU_*", "*.IOUS", "*.BATCH_SIZE_PER_IMAGE", "*.POSITIVE_FRACTION"),
+    *("*.BOUNDARY_THRESH", "*.SMOOTH_L1_BETA", "*.FREEZE_AT", "*.PROPOSAL_APPEND_GT"),
+    *("*.PRIOR_PROB", "*.MIN_KEYPOINTS_PER_IMAGE", "*.IGNORE_VALUE", "*.LOAD_PROPOSALS"),
+    *("*.COMBINE.ENABLED", "*.ANGLES"),
+)
+
+
+def load_prediction_config(
+    path: str | os.PathLike[str], opts: Sequence[Any], source: str = "opts"
+) -> CfgNode:
+    """The configuration of a model directory, with changes of what affects prediction only.
+
+    Args:
+        path: its config.yaml.
+        opts: KEY VALUE KEY VALUE ..., as of `load_config`.
+        source: what messages call the place that `opts` are from.
+
+    Raises:
+        InputError: as `load_config`; or a key changes what the weights are of, or has no effect on
+            a prediction.
+    """
+    if isinstance(opts, str):
+        raise InputError(f"{source}: is text; give a list [KEY, VALUE, ...]")
+    before = load_config(path)
+    if not opts:
+        return before
+    cfg = load_config(path, opts, source)
+    for key, value in _changed(before, cfg, ""):
+        if _is_one_of(key, _FREE) or (key in _HEADS and value is False):
+            continue
+        if key in _INSTEAD:
+            raise InputError(f"{source}: {key}: is not of the model; give {_INSTEAD[key]} instead")
+        if key in _HEADS:
+            raise InputError(
+                f"{source}: {key}: the model has no such head; it can only be set False"
+            )
+        if _is_one_of(key, _UNUSED):
+            raise InputError(f"{source}: {key}: has no effect on a prediction; leave it out")
+        raise InputError(
+            f"{source}: {key}: the weights were trained with another value; convert or train a "
+            "model with this one"
+        )
+    return cfg
+
+
+def _changed(before: CfgNode, after: CfgNode, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in after.items():
+        if isinstance(value, CfgNode):
+            yield from _changed(before[name], value, f"{prefix}{name}.")
+        elif value != before[name]:
+            yield f"{prefix}{name}", value
+
+
+def _is_one_of(key: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)

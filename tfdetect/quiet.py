@@ -40,17 +40,27 @@ def without_startup_remarks() -> Iterator[None]:
                     os.write(2, line)
 
 
-def import_tensorflow() -> None:
+def allows_tf32(float32_precision: str) -> bool:
+    """What FLOAT32_PRECISION means, by the names of PyTorch's `set_float32_matmul_precision`."""
+    return float32_precision in ("high", "medium")
+
+
+def import_tensorflow(float32_precision: str = "") -> None:
     """Import TensorFlow and let it look for devices, quietly, for a process of this project's own.
 
-    The process may keep the memory of feature maps for the next ones (`prepare_heap`), and is
-    without Keras until something asks for `tf.keras`.
+    The process may keep the memory of feature maps for the next ones (`prepare_heap`), is without
+    Keras until something asks for `tf.keras`, and multiplies float32 as float32: by default
+    TensorFlow rounds to TF32's 11 bits on GPUs since Ampere.
+
+    Args:
+        float32_precision: FLOAT32_PRECISION, "high" or "medium" for TF32.
     """
     prepare_heap()
     with without_startup_remarks(), _without_keras():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        tf.config.experimental.enable_tensor_float_32_execution(allows_tf32(float32_precision))
 
 
 @contextmanager

@@ -62,6 +62,10 @@ _POOLED = {
 
 # Of every use of a model. A key that is missing here may be any value of its type but null.
 _MODEL: dict[str, Rule] = {
+    "FLOAT32_PRECISION": Rule(
+        lambda value: value in ("", "highest", "high", "medium"),
+        "'' or 'highest' for exact float32, 'high' or 'medium' for TF32 on a GPU",
+    ),
     "MODEL.PIXEL_MEAN": _numbers(3),
     "MODEL.PIXEL_STD": _numbers(3, _NOT_ZERO),
     # 0: the image's own size.

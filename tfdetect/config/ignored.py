@@ -12,7 +12,6 @@ from tfdetect.config.defaults import DEFAULTS
 
 # Keys that nothing reads, here or in Detectron2's own models.
 _NEVER = {
-    "FLOAT32_PRECISION": "float32 is TensorFlow's, on a GPU with TF32",
     "GLOBAL.HACK": "nothing reads it",
 }
 # Keys that count only where another has a value.

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_utf8(cfg.OUTPUT_DIR)
     metadata = _metadata(cfg, args)
     test_data = open_test_data(cfg, metadata)
-    import_tensorflow()
+    import_tensorflow(cfg.FLOAT32_PRECISION)
     with without_startup_remarks():
         from tfdetect.engine.devices import set_up_devices
         from tfdetect.engine.events import logging_to

@@ -107,11 +107,15 @@ def _profile(
     print(f"trace: tensorboard --logdir {args.profile}")
 
 
-def _check_configuration(args: argparse.Namespace) -> None:
-    """What the model's configuration alone tells, before TensorFlow is loaded."""
+def _check_configuration(args: argparse.Namespace) -> str:
+    """What the model's configuration alone tells, before TensorFlow is loaded.
+
+    Returns:
+        FLOAT32_PRECISION.
+    """
     path = Path(args.model) / "config.yaml"
     if not path.is_file():
-        return  # `Predictor` says what is missing
+        return ""  # `Predictor` says what is missing
     cfg = load_prediction_config(path, args.opts, "--opts")
     check_model(cfg)
     if takes_proposals(cfg) and args.proposals is None:
@@ -124,16 +128,17 @@ def _check_configuration(args: argparse.Namespace) -> None:
     for line in ignored_in_prediction(cfg):
         if not (takes_proposals(cfg) and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)
+    return cfg.FLOAT32_PRECISION
 
 
 def _load(args: argparse.Namespace) -> Predictor:
-    _check_configuration(args)
+    float32_precision = _check_configuration(args)
     for folder in (args.output, args.profile):
         if folder is not None:
             check_writable(folder)
     if args.json is not None:
         check_writable_file(args.json)
-    import_tensorflow()
+    import_tensorflow(float32_precision)
     with without_startup_remarks():
         from tfdetect.serving.predictor import Predictor
 

@@ -36,6 +36,7 @@ _PROFILED_BATCHES = 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
     args = _parse(arguments)
+    _check_configuration(args)
     if args.evaluate is not None:
         return evaluate(args, _load)
     return _predict(args)
@@ -127,7 +128,6 @@ def _check_configuration(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace) -> Predictor:
-    _check_configuration(args)
     for folder in (args.output, args.profile):
         if folder is not None:
             check_writable(folder)

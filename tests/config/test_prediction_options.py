@@ -101,8 +101,10 @@ def test_predictor(model_dir):
     np.testing.assert_array_equal(found.keypoints, plain.keypoints[: len(expected)])
     assert found.masks is None
     assert plain.masks is not None
-    with pytest.raises(InputError, match=r"opts: is text"):
-        Predictor(model_dir, opts="SEED 1")
+    assert Predictor.__reduce__(Predictor(model_dir, opts=opts))[1][-1] == opts
+    for wrong in ("SEED 1", None, {SCORE: 0.9}):
+        with pytest.raises(InputError, match=r"^opts: is .*; give a list"):
+            Predictor(model_dir, opts=wrong)
     with pytest.raises(InputError, match=r"^INPUT\.MIN_SIZE_TEST: is -1"):
         Predictor(model_dir, opts=["INPUT.MIN_SIZE_TEST", -1])
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 from conftest import DEMO
 
 from tfdetect.config import dump_config, get_cfg, load_config
+from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, RENAMED
 from tfdetect.errors import InputError
 
@@ -125,12 +128,65 @@ def test_opts():
     path = DEMO / "joint_rcnn" / "config.yaml"
     cfg = load_config(path, ["MODEL.MASK_ON", "False", "MODEL.WEIGHTS", "C:\\a b", "SEED", 5])
     assert (cfg.MODEL.MASK_ON, cfg.MODEL.WEIGHTS, cfg.SEED) == (False, "C:\\a b", 5)
-    assert "pairs" in error_of(path, ["SEED"])
+    assert "--opts: SEED has no value, nothing comes after it" in error_of(path, ["SEED"])
+    assert "SEED has no value, the key VIS_PERIOD comes" in error_of(
+        path, ["SEED", "VIS_PERIOD", 1]
+    )
+    assert "write SEED and its value apart" in error_of(path, ["SEED=1", "VIS_PERIOD=1"])
+    assert "SEED is no section but an integer (-1); set SEED" in error_of(path, ["SEED.A.B", 1])
     assert "--opts: unknown key MODEL.MASKON; the nearest known one is MODEL.MASK_ON" in error_of(
         path, ["MODEL.MASKON", "True"]
     )
     assert "a section" in error_of(path, ["MODEL.RPN", "x"])
     assert "--opts: SEED: got text" in error_of(path, ["SEED", "__import__('os').getpid()"])
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("MODEL.MASKON", "the nearest known one is MODEL.MASK_ON"),
+        ("solver.base_lr", "the nearest known one is SOLVER.BASE_LR"),
+        ("MODEL.ROI_HEAD.NUM_CLASSES", "the nearest known one is MODEL.ROI_HEADS.NUM_CLASSES"),
+        ("INPUT.MIN_SIZE", "the nearest known one is INPUT.MIN_SIZE_TEST"),
+        ("SCORE_THRESH_TEST", "known ones are MODEL.ROI_HEADS.SCORE_THRESH_TEST, MODEL.RETINANET."),
+        *(
+            (key, "has none like it; remove it")
+            for key in ("SOLVER.OPTIMIZER", "MODEL.FCOS.NUM", "WANDB", "MODEL.ROI_MASK_HEAD.FC_DIM")
+        ),
+    ],
+)
+def test_no_unrelated_key_is_suggested(key, words):
+    message = error_of(DEMO / "joint_rcnn" / "config.yaml", [key, "1"])
+    assert message.startswith(f"--opts: unknown key {key}")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["SEED", "5", "--flag"], (True, ["SEED", "5"])),
+        (["SEED", "-1", "--flag", "SOLVER.BASE_LR", "-1e-3"], None),
+        (["--flag", "SEED", "-5", "SOLVER.BASE_LR", "-1e-3"], None),
+        ([], (False, [])),
+        (["TEST.KEYPOINT_OKS_SIGMAS", "[-1, 2]", "--flag"], None),
+    ],
+)
+@pytest.mark.parametrize("option", [False, True])
+def test_options_may_follow_keys(words, expected, option):
+    """As positional arguments (train.py) and after --opts (predict.py, convert_d2.py)."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--flag", action="store_true")
+    if option:
+        parser.add_argument("--opts", nargs="*", action="extend", default=[])
+        starts = [w for w in words if w != "--flag"][:1]
+        words = [x for w in words for x in (["--opts", w] if w in starts else [w])]
+        if "--flag" in words and words.index("--flag") not in (0, len(words) - 1):
+            words.insert(words.index("--flag") + 1, "--opts")
+    else:
+        parser.add_argument("opts", nargs="*")
+    args = parse_with_opts(parser, words)
+    pairs = [w for w in words if w not in ("--flag", "--opts")]
+    assert (args.flag, args.opts) == (expected or (True, pairs))
 
 
 @pytest.mark.parametrize(

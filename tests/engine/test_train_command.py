@@ -13,8 +13,8 @@ from train_runs import CONFIG, SMALL, command, lines, losses, train, training, w
 import tfdetect.engine.command
 from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
-from tfdetect.engine.command import _scale_to_replicas
-from tfdetect.errors import run_command
+from tfdetect.engine.command import _check_shares, _parse, _scale_to_replicas
+from tfdetect.errors import InputError, run_command
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,15 @@ from tfdetect.errors import run_command
         ((), ("MODEL.ROI_HEADS.NUM_CLASSES", "2"), "MODEL.ROI_HEADS.NUM_CLASSES: is 2"),
         ((), ("OUTPUT_DIR", CONFIG), "config.yaml is a file"),
         ((), ("SOLVER.REFERENCE_WORLD_SIZE", "4"), "SOLVER.REFERENCE_WORLD_SIZE"),
+        ((), ("MODEL.NOTHING", "4"), "command line: unknown key MODEL.NOTHING"),
+        ((), ("MODEL.WEIGHTS", "missing.pkl"), "MODEL.WEIGHTS: there is no missing.pkl"),
+        ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH: is 0"),
+        ((), ("OUTPUT_DIR", "''"), "OUTPUT_DIR: '' is no local folder"),
+        (
+            ("--eval-only",),
+            ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
+            "predict.py --evaluate with --proposals",
+        ),
     ],
 )
 def test_bad_input(tmp_path, capfd, arguments, opts, message):
@@ -39,6 +48,22 @@ def test_bad_input(tmp_path, capfd, arguments, opts, message):
     assert line.startswith("error: ")
     assert message in line
     assert not (tmp_path / "run").exists()
+
+
+def test_batch_that_devices_cannot_share():
+    cfg = load_config(CONFIG, ["SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATION_STEPS", 2])
+    _check_shares(cfg, 2)
+    with pytest.raises(InputError, match=r"^SOLVER\.IMS_PER_BATCH: 4 .* 3 devices .* of 6$"):
+        _check_shares(cfg, 3)
+
+
+def test_options_after_keys():
+    """As docs/training.md prints the command of "From scratch"."""
+    text = "--config-file demo/train.yaml SEED -1 OUTPUT_DIR out --register a b c --resume"
+    args = _parse(text.split())
+    assert args.opts == ["SEED", "-1", "OUTPUT_DIR", "out"]
+    assert args.register == [["a", "b", "c"]]
+    assert args.resume
 
 
 def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd):

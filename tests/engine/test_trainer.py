@@ -135,6 +135,14 @@ def test_weight_decay_by_kind_of_parameter():
     assert step_of(toy.config(**solver)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_null_is_the_optimizers_default():
+    """Detectron2's `get_default_optimizer_params` overrides nothing where a value is None."""
+    nothing = {"WEIGHT_DECAY_NORM": None, "WEIGHT_DECAY_BIAS": None, "BIAS_LR_FACTOR": None}
+    expected = dict.fromkeys(("weight", "bias", "norm.weight", "norm.bias"), 0.1)
+    found = step_of(toy.config(WEIGHT_DECAY=0.1, **nothing))
+    assert found == pytest.approx(expected, abs=1e-6)  # float32's rounding in 1 - x
+
+
 def test_normalize_is_zero_beyond_the_images():
     cfg = toy.config()
     cfg.MODEL.PIXEL_STD = [2.0, 1.0, 1.0]

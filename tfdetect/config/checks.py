@@ -81,8 +81,7 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "DEFORM_NUM_GROUPS": _at_least(1),
     },
     "FPN": {"OUT_CHANNELS": _at_least(1)},
-    # Detectron2 drops no box at all where it is negative, not even one without area.
-    "PROPOSAL_GENERATOR": {},
+    # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
     "ANCHOR_GENERATOR": {
         "OFFSET": Rule(lambda value: 0 <= value < 1, "a number from 0 on and below 1"),
     },
@@ -123,7 +122,6 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "CONVS_DIM": _at_least(1),
         "COMMON_STRIDE": _at_least(1),
     },
-    "PANOPTIC_FPN": {},
     "RETINANET": {
         "NUM_CLASSES": _at_least(1),
         "NUM_CONVS": _at_least(1),
@@ -193,7 +191,8 @@ _TRAINING: dict[str, Rule] = {
     "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
     # EVAL_PERIOD and VIS_PERIOD, 0 or less: never. SEED, negative: another in every run.
 }
-# None is a value of these: the default of the optimizer, no norm, no file, COCO's sigmas.
+# None is a value of these: WEIGHT_DECAY's and a factor of 1, no file, COCO's sigmas. (And of NORM:
+# none.)
 _NULLABLE = (
     "SOLVER.WEIGHT_DECAY_NORM",
     "SOLVER.WEIGHT_DECAY_BIAS",
@@ -221,9 +220,7 @@ def check_model(cfg: CfgNode) -> None:
             _require_value(f"MODEL.{name}", node)
     _check(cfg, _MODEL)
     for section in sections:
-        for name, value in cfg.MODEL[section].items():
-            if not isinstance(value, CfgNode) and name != "NORM":
-                _require_value(f"MODEL.{section}.{name}", value)
+        _require_values(f"MODEL.{section}", cfg.MODEL[section])
         rules = _SECTIONS.get(section, {})
         _check(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})
         width = _NORMALIZED.get(section)
@@ -248,9 +245,7 @@ def check_training(cfg: CfgNode) -> None:
     """
     require_trainable(cfg)
     for section in ("SOLVER", "DATALOADER", "INPUT", "DATASETS", "TEST"):
-        for name, value in cfg[section].items():
-            if not isinstance(value, CfgNode):
-                _require_value(f"{section}.{name}", value)
+        _require_values(section, cfg[section])
     for name in ("SEED", "VIS_PERIOD"):
         _require_value(name, cfg[name])
     _check(cfg, _TRAINING)
@@ -330,6 +325,8 @@ def model_sections(cfg: CfgNode) -> Iterator[str]:
         yield from ("ANCHOR_GENERATOR", "RETINANET")
     if architecture in ("SemanticSegmentor", "PanopticFPN"):
         yield "SEM_SEG_HEAD"
+    if architecture == "PanopticFPN":
+        yield "PANOPTIC_FPN"
     if architecture in ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork"):
         yield "PROPOSAL_GENERATOR"
         if not takes_proposals(cfg):
@@ -356,6 +353,14 @@ def _check(cfg: CfgNode, rules: dict[str, Rule]) -> None:
             raise InputError(f"{key}: is {value}; give {rule.expected}")
 
 
+def _require_values(section: str, node: CfgNode) -> None:
+    for name, value in node.items():
+        if not isinstance(value, CfgNode):
+            _require_value(f"{section}.{name}", value)
+        elif value.get("ENABLED", True) is not False:
+            _require_values(f"{section}.{name}", value)
+
+
 def _require_value(key: str, value: Any) -> None:
-    if value is None and key not in _NULLABLE:
+    if value is None and key not in _NULLABLE and not key.endswith(".NORM"):
         raise InputError(f"{key}: is null, which means nothing there; give a value")

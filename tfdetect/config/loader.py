@@ -16,7 +16,7 @@ import yaml
 from yacs.config import CfgNode
 
 from tfdetect.config.defaults import DEFAULTS, RENAMED
-from tfdetect.config.suggest import is_key, nearest_keys
+from tfdetect.config.suggest import is_below_schema, is_key, nearest_keys
 from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode
 from tfdetect.errors import InputError
 
@@ -53,6 +53,8 @@ def load_config(
     for source, mapping in _with_bases(Path(path).expanduser(), ()):
         _merge(cfg, mapping, DEFAULTS, "", source)
     for key, value in _pairs(opts, opts_source):
+        if not is_below_schema(key):
+            raise InputError(f"{opts_source}: {_unknown(key, value)}")
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}

@@ -63,8 +63,8 @@ def load_prediction_config(
         InputError: as `load_config`; or a key changes what the weights are of, or has no effect on
             a prediction.
     """
-    if isinstance(opts, str):
-        raise InputError(f"{source}: is text; give a list [KEY, VALUE, ...]")
+    if not isinstance(opts, (list, tuple)):
+        raise InputError(f"{source}: is {type(opts).__name__}; give a list [KEY, VALUE, ...]")
     before = load_config(path)
     if not opts:
         return before

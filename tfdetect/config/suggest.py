@@ -19,6 +19,13 @@ def is_key(text: Any) -> bool:
     return isinstance(text, str) and not _keys().get(text, True)
 
 
+def is_below_schema(key: str) -> bool:
+    """Whether it is a dotted key or section of the schema, or goes on below a key."""
+    parts = key.split(".")
+    above = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return key in _keys() or any(map(is_key, above))
+
+
 def nearest_keys(key: str) -> list[str]:
     """The keys or sections that an unknown dotted key may stand for, the likeliest first.
 

@@ -39,7 +39,7 @@ def open_for_model(
         path,
         model_tasks(cfg),
         metadata["class_names"],
-        cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
         stuff_names=metadata.get("stuff_class_names") or (),
         num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else None,
         report=report,

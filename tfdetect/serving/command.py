@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +37,16 @@ _PROFILED_BATCHES = 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
     args = _parse(arguments)
+    load = functools.partial(_load, float32_precision=_check_configuration(args))
     if args.evaluate is not None:
-        return evaluate(args, _load)
-    return _predict(args)
+        return evaluate(args, load)
+    return _predict(args, load)
 
 
-def _predict(args: argparse.Namespace) -> int:
+def _predict(args: argparse.Namespace, load: Callable[[argparse.Namespace], Predictor]) -> int:
     files = find_images(args.input)
     proposals = find_proposals(args.proposals, [image_names(path) for path in files])
-    predictor = _load(args)
+    predictor = load(args)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
@@ -131,8 +133,7 @@ def _check_configuration(args: argparse.Namespace) -> str:
     return cfg.FLOAT32_PRECISION
 
 
-def _load(args: argparse.Namespace) -> Predictor:
-    float32_precision = _check_configuration(args)
+def _load(args: argparse.Namespace, float32_precision: str) -> Predictor:
     for folder in (args.output, args.profile):
         if folder is not None:
             check_writable(folder)

@@ -84,7 +84,8 @@ class Predictor:
             raise InputError(f"dtype {dtype!r}: it is {' or '.join(DTYPES)}")
         forks.require_no_fork()
         # What another process makes the same predictor of.
-        self._arguments = (os.path.abspath(directory), device, padding, dtype)
+        arguments = (os.path.abspath(directory), device, padding, dtype, opts)
+        self._arguments: tuple[Any, ...] | None = arguments
         place = None if device is None else _find_device(device)
         with tf.device(place):
             cfg, model, metadata = load_model(directory, opts)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import tensorflow as tf
 from conftest import require_native
-from servables import IMAGES, model_dir
+from servables import IMAGES, exported, model_dir
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tfdetect.data.images import read_image
@@ -42,12 +42,16 @@ def executed(implementation: str, folder) -> Counter:
 
 
 def of_network(operations: Counter) -> Counter:
-    """Types of what the network's layers ran; pooling and boxes aside."""
+    """Types of what the network's layers ran; pooling and boxes aside.
+
+    TensorFlow's names for its oneDNN kernels (`_MklNativeFusedConv2D`, `_MklTranspose`) become
+    those of its own (`_FusedConv2D`, `Transpose`): which of the two run depends on the processor.
+    """
     types: Counter = Counter()
     for name, kind in operations:
         stage = stage_of(name)
         if stage.startswith(NETWORK) and "pooler" not in stage:
-            types[kind] += 1
+            types[re.sub("^_Mkl(Native)?", "", re.sub("^_Mkl(Native)?Fused", "_Fused", kind))] += 1
     return types
 
 
@@ -96,3 +100,15 @@ def test_nothing_is_done_in_python(implementation, request):
 
 def test_no_loop_but_over_images(native):
     assert {stage_of(name) for name, _ in native if "/while/" in name} == {"preprocess"}
+
+
+def test_nothing_of_uint8_is_transposed():
+    """TensorFlow's oneDNN says on stderr that it cannot, on processors without AVX-512."""
+    with kernels.implementation("portable"):
+        servable = tf.saved_model.load(str(exported("portable").path))
+    for signature in servable.signatures.values():
+        graph = signature.graph.as_graph_def()
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        transposed = [node.attr["T"].type for node in nodes if node.op == "Transpose"]
+        assert transposed
+        assert not {tf.uint8.as_datatype_enum, tf.int8.as_datatype_enum} & set(transposed)

@@ -7,12 +7,14 @@ from collections import Counter
 
 import pytest
 import tensorflow as tf
+from comparison import transposed_types
 from conftest import require_native
-from servables import IMAGES, exported, model_dir
+from servables import IMAGES, model_dir
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tfdetect.data.images import read_image
 from tfdetect.ops import kernels
+from tfdetect.serving.decode import decode_images
 from tfdetect.serving.predictor import Predictor
 from tfdetect.serving.profile import stage_of
 
@@ -102,13 +104,10 @@ def test_no_loop_but_over_images(native):
     assert {stage_of(name) for name, _ in native if "/while/" in name} == {"preprocess"}
 
 
-def test_nothing_of_uint8_is_transposed():
-    """TensorFlow's oneDNN says on stderr that it cannot, on processors without AVX-512."""
+def test_only_floats_are_transposed():
+    """For others TensorFlow's oneDNN says on stderr that it needs AVX-512."""
     with kernels.implementation("portable"):
-        servable = tf.saved_model.load(str(exported("portable").path))
-    for signature in servable.signatures.values():
-        graph = signature.graph.as_graph_def()
-        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-        transposed = [node.attr["T"].type for node in nodes if node.op == "Transpose"]
-        assert transposed
-        assert not {tf.uint8.as_datatype_enum, tf.int8.as_datatype_enum} & set(transposed)
+        detect = Predictor(model_dir())._pipeline.detect.get_concrete_function()
+        decode = tf.function(decode_images).get_concrete_function(tf.TensorSpec([None], tf.string))
+    assert transposed_types(detect.graph) == {tf.float32}
+    assert transposed_types(decode.graph) == set()

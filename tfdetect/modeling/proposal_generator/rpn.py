@@ -249,13 +249,14 @@ class RPN(tf.Module):
             labels=tf.cast(is_foreground, tf.float32), logits=logits
         )
         foreground = tf.boolean_mask(sampled, is_foreground)
-        matched = tf.stack([foreground[:, 0], tf.gather_nd(tf.cast(matches, tf.int64), foreground)])
+        matches = tf.gather_nd(tf.cast(matches, tf.int64), foreground)
+        matched = tf.stack([foreground[:, 0], matches], 1)
         losses = {
             "loss_rpn_cls": tf.reduce_sum(entropy),
             "loss_rpn_loc": self._box_loss(
                 tf.boolean_mask(deltas, is_foreground),
                 tf.gather(anchors, foreground[:, 1]),
-                tf.gather_nd(targets["gt_boxes"], tf.transpose(matched)),
+                tf.gather_nd(targets["gt_boxes"], matched),
             ),
         }
         images = tf.cast(tf.shape(labels)[0], tf.float32)

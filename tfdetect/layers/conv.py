@@ -210,7 +210,7 @@ class ConvTranspose2d(tf.Module):
         Returns:
             [N, H, W, 2 * 2 * out_channels], which `tf.nn.depth_to_space` makes the result of.
         """
-        bias = tf.tile(self.bias, [4])
+        bias = tf.concat([self.bias] * 4, 0)
         if self._packed is not None:
             return packed_conv(x, self._packed, bias, kernel_size=1, stride=1, padding=0, relu=relu)
 

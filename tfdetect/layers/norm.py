@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.ops.batch_norm import batch_norm
 
 _EPSILON = 1e-5
 _GROUPS = 32
@@ -89,43 +90,45 @@ class BatchNorm(tf.Module):
         return self._normalize_by_all(x, context)
 
     def _normalize_by_replica(self, x: tf.Tensor) -> tf.Tensor:
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=self.weight,
-            offset=self.bias,
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=_EPSILON,
-            exponential_avg_factor=1.0,
-            is_training=True,
-        )
-        self._update(mean, variance, tf.size(x) > 0)  # `variance` is the unbiased one
+        count = tf.reduce_prod(tf.shape(x)[:3])
+        if _runs_on_gpu(x):  # cuDNN's sums are exact to float32
+            y, mean, stored, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x,
+                scale=self.weight,
+                offset=self.bias,
+                mean=tf.zeros([0]),
+                variance=tf.zeros([0]),
+                epsilon=_EPSILON,
+                exponential_avg_factor=1.0,
+                is_training=True,
+            )  # `stored` is the unbiased variance
+        else:
+            y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON)
+            stored = variance * _bessel(tf.cast(count, tf.float64))
+        self._update(mean, stored, count)
         return y
 
     def _normalize_by_all(self, x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
         def over_replicas(value: tf.Tensor) -> tf.Tensor:
             return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
-        shape = tf.cast(tf.shape(x), tf.float32)
+        shape = tf.cast(tf.shape(x), tf.float64)
         count = shape[0] * shape[1] * shape[2]
-        weight = {"naiveSyncBN": tf.ones([]), "naiveSyncBN_N": shape[0]}.get(self._kind, count)
+        weight = {"naiveSyncBN": tf.ones_like(count), "naiveSyncBN_N": shape[0]}.get(
+            self._kind, count
+        )
         total, total_count = tf.unstack(over_replicas(tf.stack([weight, count])))
         share = tf.math.divide_no_nan(weight, total)
-        values = tf.cast(x, tf.float32)
-        mean = over_replicas(share * _channel_mean(values, count))
-        centred = values - mean
-        variance = over_replicas(share * _channel_mean(tf.square(centred), count))
-        y = centred * tf.math.rsqrt(variance + _EPSILON) * self.weight + self.bias
-        stored = variance
+        y, mean, stored = batch_norm(x, self.weight, self.bias, _EPSILON, share, over_replicas)
         if not self._kind.startswith("naive"):
-            stored *= total_count / tf.maximum(total_count - 1.0, 1.0)
-        self._update(mean, stored, total > 0)
-        return tf.cast(y, x.dtype)
+            stored *= _bessel(total_count)
+        self._update(mean, stored, total)
+        return y
 
-    def _update(self, mean: tf.Tensor, variance: tf.Tensor, happened: tf.Tensor) -> None:
+    def _update(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> None:
         """A batch without elements (no region is foreground) has no statistics."""
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
-            value = tf.where(happened, value, running)
+            value = tf.where(count > 0, tf.cast(value, tf.float32), running)
             running.assign(running + MOMENTUM * (value - running))
 
 
@@ -181,14 +184,14 @@ def _group_mean(x: tf.Tensor, extents: Extents) -> tf.Tensor:
     return extents.mean(tf.reduce_mean(x, 4))[..., None]
 
 
-def _channel_mean(x: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The mean of [N, H, W, channels], `count` elements in each, as [channels]; 0 without any.
+def _runs_on_gpu(x: tf.Tensor) -> bool:
+    """Whether what is done with x will run on a GPU: there is one, and x is not put elsewhere."""
+    return bool(tf.config.list_logical_devices("GPU")) and "CPU" not in x.device
 
-    The sum goes axis by axis, for the sake of its last digits (see `Extents.mean`).
-    """
-    for axis in (2, 1, 0):
-        x = tf.reduce_sum(x, axis)
-    return tf.math.divide_no_nan(x, count)
+
+def _bessel(count: tf.Tensor) -> tf.Tensor:
+    """What makes an unbiased variance of the biased one of float64 `count` elements."""
+    return count / tf.maximum(count - 1.0, 1.0)
 
 
 def normalize(norm: tf.Module | None, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:

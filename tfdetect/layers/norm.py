@@ -19,7 +19,7 @@ _BATCH_NORMS = (_FROZEN, "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN
 # What `make_norm` knows.
 NORMS = ("", *_BATCH_NORMS, "GN")
 # PyTorch's: the share of a batch in the running statistics.
-MOMENTUM = 0.1
+_MOMENTUM = 0.1
 
 _training = threading.local()
 
@@ -37,6 +37,24 @@ def batch_statistics() -> Iterator[None]:
         yield
     finally:
         _training.active = before
+
+
+@contextlib.contextmanager
+def collected_moments() -> Iterator[dict[BatchNorm, list[tf.Tensor]]]:
+    """Within it, `BatchNorm` hands over the moments of its batches and stores nothing.
+
+    It holds for the thread that enters it, as `batch_statistics`, which decides whether batches
+    have statistics at all.
+
+    Yields:
+        By layer, of each batch that it normalised, float64 [3, channels]: the number of elements,
+        their sum, and the sum of their squares. Moments of several batches add up.
+    """
+    _training.moments = {}
+    try:
+        yield _training.moments
+    finally:
+        _training.moments = None
 
 
 class BatchNorm(tf.Module):
@@ -90,9 +108,9 @@ class BatchNorm(tf.Module):
         return self._normalize_by_all(x, context)
 
     def _normalize_by_replica(self, x: tf.Tensor) -> tf.Tensor:
-        count = tf.reduce_prod(tf.shape(x)[:3])
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
         if _runs_on_gpu(x):  # cuDNN's sums are exact to float32
-            y, mean, stored, *_ = tf.raw_ops.FusedBatchNormV3(
+            y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=x,
                 scale=self.weight,
                 offset=self.bias,
@@ -101,11 +119,13 @@ class BatchNorm(tf.Module):
                 epsilon=_EPSILON,
                 exponential_avg_factor=1.0,
                 is_training=True,
-            )  # `stored` is the unbiased variance
+            )
+            mean = tf.cast(mean, tf.float64)
+            variance = tf.cast(unbiased, tf.float64) * tf.math.divide_no_nan(count - 1.0, count)
         else:
             y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON)
-            stored = variance * _bessel(tf.cast(count, tf.float64))
-        self._update(mean, stored, count)
+        if not self._collect(mean, variance, count):
+            self._store(mean, variance * _bessel(count), count)
         return y
 
     def _normalize_by_all(self, x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
@@ -119,17 +139,26 @@ class BatchNorm(tf.Module):
         )
         total, total_count = tf.unstack(over_replicas(tf.stack([weight, count])))
         share = tf.math.divide_no_nan(weight, total)
-        y, mean, stored = batch_norm(x, self.weight, self.bias, _EPSILON, share, over_replicas)
-        if not self._kind.startswith("naive"):
-            stored *= _bessel(total_count)
-        self._update(mean, stored, total)
+        y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON, share, over_replicas)
+        if not self._collect(mean, variance, count):
+            biased = self._kind.startswith("naive")
+            self._store(mean, variance if biased else variance * _bessel(total_count), total_count)
         return y
 
-    def _update(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> None:
+    def _collect(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> bool:
+        """Hand over float64 moments of `count` elements, if they are collected at the moment."""
+        moments = getattr(_training, "moments", None)
+        if moments is None:
+            return False
+        of_one = tf.stack([tf.ones_like(mean), mean, variance + tf.square(mean)])
+        moments.setdefault(self, []).append(tf.where(count > 0, of_one * count, 0.0))
+        return True
+
+    def _store(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> None:
         """A batch without elements (no region is foreground) has no statistics."""
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
             value = tf.where(count > 0, tf.cast(value, tf.float32), running)
-            running.assign(running + MOMENTUM * (value - running))
+            running.assign(running + _MOMENTUM * (value - running))
 
 
 class GroupNorm(tf.Module):
@@ -199,6 +228,15 @@ def normalize(norm: tf.Module | None, x: tf.Tensor, extents: Extents = WHOLE) ->
     if norm is None:
         return x
     return norm(x, extents) if isinstance(norm, GroupNorm) else norm(x)
+
+
+def batch_norms_that_train(model: tf.Module) -> list[BatchNorm]:
+    """Those of its layers that normalise by the batch within `batch_statistics`."""
+    return [
+        module
+        for module in model.submodules
+        if isinstance(module, BatchNorm) and module.weight.trainable
+    ]
 
 
 def frozen(name: str) -> str:

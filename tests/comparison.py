@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from pycocotools import mask as mask_codec
 
 
@@ -111,3 +112,10 @@ def _mask_iou(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     if mask_codec.area(a) == mask_codec.area(b) == 0:
         return 1.0
     return float(mask_codec.iou([a], [b], [0])[0, 0])
+
+
+def transposed_types(graph: tf.Graph) -> set[tf.DType]:
+    """The types of what `tf.transpose` is applied to in a graph and the functions that it calls."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    return {tf.as_dtype(node.attr["T"].type) for node in nodes if node.op == "Transpose"}

@@ -61,6 +61,33 @@ def test_gradients_are_the_slopes():
         np.testing.assert_allclose(slope[index], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(2, 160, 240, 4), (20000, 3, 1, 4), (1, 1, 60000, 4)])
+def test_sums_of_large_maps_are_exact(shape):
+    """To float32: TensorFlow's own kernel is off by 1e-4 here, and so is a sum of float32."""
+    random = np.random.default_rng(3)
+    x = random.normal(3.0, 2.0, shape).astype(np.float32)
+    upstream = random.normal(0.1, 1.0, shape).astype(np.float32)
+    norm = layer()
+    with tf.GradientTape() as tape, batch_statistics():
+        tape.watch(source := tf.constant(x))
+        y = norm(source)
+    variables = [source, norm.weight, norm.bias]
+    dx, dweight, dbias = tape.gradient(y, variables, output_gradients=tf.constant(upstream))
+    columns = x.reshape(-1, 4).astype(np.float64)
+    mean, deviation = columns.mean(0), np.sqrt(columns.var(0) + 1e-5)
+    np.testing.assert_allclose(norm.running_mean, 0.9 + 0.1 * mean, rtol=2e-7)
+    np.testing.assert_allclose(norm.running_var, 1.8 + 0.1 * columns.var(0, ddof=1), rtol=2e-7)
+    g = upstream.astype(np.float64)
+    units = (x - mean) / deviation
+    np.testing.assert_allclose(y, units * norm.weight + norm.bias, atol=5e-6)
+    np.testing.assert_allclose(dbias, g.sum((0, 1, 2)), rtol=1e-6)
+    # Terms of either sign, whose absolute values sum to a thousand times as much.
+    terms = np.abs(g * units).sum((0, 1, 2))
+    assert (np.abs(dweight - (g * units).sum((0, 1, 2))) < 1e-8 * terms).all()
+    expected = g - g.mean((0, 1, 2)) - units * (g * units).mean((0, 1, 2))
+    np.testing.assert_allclose(dx, expected / deviation * norm.weight, atol=5e-6)
+
+
 def test_outside_training_nothing_changes():
     norm = layer()
     x = tf.constant(X)

@@ -7,12 +7,14 @@ from collections import Counter
 
 import pytest
 import tensorflow as tf
+from comparison import transposed_types
 from conftest import require_native
 from servables import IMAGES, model_dir
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tfdetect.data.images import read_image
 from tfdetect.ops import kernels
+from tfdetect.serving.decode import decode_images
 from tfdetect.serving.predictor import Predictor
 from tfdetect.serving.profile import stage_of
 
@@ -42,12 +44,16 @@ def executed(implementation: str, folder) -> Counter:
 
 
 def of_network(operations: Counter) -> Counter:
-    """Types of what the network's layers ran; pooling and boxes aside."""
+    """Types of what the network's layers ran; pooling and boxes aside.
+
+    TensorFlow's names for its oneDNN kernels (`_MklNativeFusedConv2D`, `_MklTranspose`) become
+    those of its own (`_FusedConv2D`, `Transpose`): which of the two run depends on the processor.
+    """
     types: Counter = Counter()
     for name, kind in operations:
         stage = stage_of(name)
         if stage.startswith(NETWORK) and "pooler" not in stage:
-            types[kind] += 1
+            types[re.sub("^_Mkl(Native)?", "", re.sub("^_Mkl(Native)?Fused", "_Fused", kind))] += 1
     return types
 
 
@@ -96,3 +102,12 @@ def test_nothing_is_done_in_python(implementation, request):
 
 def test_no_loop_but_over_images(native):
     assert {stage_of(name) for name, _ in native if "/while/" in name} == {"preprocess"}
+
+
+def test_only_floats_are_transposed():
+    """For others TensorFlow's oneDNN says on stderr that it needs AVX-512."""
+    with kernels.implementation("portable"):
+        detect = Predictor(model_dir())._pipeline.detect.get_concrete_function()
+        decode = tf.function(decode_images).get_concrete_function(tf.TensorSpec([None], tf.string))
+    assert transposed_types(detect.graph) == {tf.float32}
+    assert transposed_types(decode.graph) == set()

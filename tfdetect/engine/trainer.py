@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -13,6 +14,7 @@ from tfdetect.engine.precision import LossScale, compute_dtype
 from tfdetect.engine.schedule import learning_rate
 from tfdetect.errors import InputError
 from tfdetect.heap import keep_freed_memory
+from tfdetect.layers.norm import batch_norms_that_train, collected_moments
 
 Batch = Mapping[str, tf.Tensor]
 
@@ -86,8 +88,8 @@ class Trainer:
         self._step = tf.function(
             self._all_replicas, input_signature=[dict(element_spec), *scalars], autograph=False
         )
-        self._forward = tf.function(
-            lambda batch, iteration: self._strategy.run(self._observe, args=(batch, iteration)),
+        self._moments = tf.function(
+            self._moments_of_all_replicas,
             input_signature=[dict(element_spec), scalars[0]],
             autograph=False,
         )
@@ -106,15 +108,23 @@ class Trainer:
         losses = self._step(dict(batch), tf.constant(iteration, tf.int64), rate)
         return {name: float(loss) for name, loss in losses.items()}
 
-    def observe(self, batch: Batch, iteration: int) -> None:
-        """Have batch norms go on with the statistics of a batch, and leave all else as it is.
-
-        They are updated once for each of SOLVER.ACCUMULATION_STEPS parts, as in a step.
+    def batch_moments(self, batch: Batch, iteration: int) -> list[np.ndarray]:
+        """What batch norms would see of a batch, which leaves everything as it is.
 
         Args:
             batch, iteration: as for a step.
+
+        Returns:
+            For each of `batch_norms_that_train` float64 [3, channels] of the whole global batch:
+            the number of elements (0 where the layer was not used), their sum, that of squares.
         """
-        self._forward(dict(batch), tf.constant(iteration, tf.int64))
+        moments = self._moments(dict(batch), tf.constant(iteration, tf.int64))
+        return [found.numpy() for found in moments]
+
+    def _moments_of_all_replicas(self, batch: Batch, iteration: tf.Tensor) -> list[tf.Tensor]:
+        moments = self._strategy.run(self._observe, args=(batch, iteration))
+        total = tf.distribute.ReduceOp.SUM
+        return [self._strategy.reduce(total, found, axis=None) for found in moments]
 
     def _all_replicas(
         self, batch: Batch, iteration: tf.Tensor, rate: tf.Tensor
@@ -141,9 +151,14 @@ class Trainer:
         self._apply(tf.distribute.get_replica_context(), mean_gradients, rate)
         return {name: _mean([found[name] for found in losses]) for name in losses[0]}
 
-    def _observe(self, batch: Batch, iteration: tf.Tensor) -> None:
-        for part in range(self._parts):
-            self._losses(*self._part(part, batch, iteration))
+    def _observe(self, batch: Batch, iteration: tf.Tensor) -> list[tf.Tensor]:
+        with collected_moments() as moments:
+            for part in range(self._parts):
+                self._losses(*self._part(part, batch, iteration))
+        return [
+            tf.add_n(moments.get(layer, [tf.zeros([3, *layer.weight.shape], tf.float64)]))
+            for layer in batch_norms_that_train(self._model)
+        ]
 
     def _part(self, part: int, batch: Batch, iteration: tf.Tensor) -> tuple[Batch, tf.Tensor]:
         """One of the parts that this replica goes through: images, and the seed of the first."""

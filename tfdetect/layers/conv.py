@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import BatchNorm, Shift, make_norm, normalize
 from tfdetect.ops import kernels
@@ -90,10 +91,21 @@ class Conv2d(tf.Module):
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift
             norm = None
+        # Within the batch's guard, so that TensorFlow fuses it with the convolution.
+        fused_relu = relu and norm is None and addend is None
+
+        def convolve(x: tf.Tensor) -> tf.Tensor:
+            y = self._convolve(x, weight, bias)
+            return tf.nn.relu(y) if fused_relu else y
+
+        # A batch that has extents is one of images.
+        y = with_nonempty_batch(convolve, x, nonempty=extents.sizes is not None)
+        return self._finish(y, norm, extents, addend, relu and not fused_relu)
+
+    def _convolve(self, x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
         if self.fits_winograd and x.dtype == tf.float32 and kernels.use_native_on_cpu():
             shift = tf.zeros(weight.shape[3:]) if bias is None else bias
-            y = trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
-            return self._finish(y, norm, extents, addend, relu)
+            return trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
         y = tf.nn.conv2d(
             x,
             tf.cast(weight, x.dtype),
@@ -101,9 +113,7 @@ class Conv2d(tf.Module):
             padding=self._padding,
             dilations=self._dilation,
         )
-        if bias is not None:
-            y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-        return self._finish(y, norm, extents, addend, relu)
+        return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, x.dtype))
 
     def pack(self) -> None:
         """Use the native kernels of `tfdetect.ops.packed_conv` from now on, where they have one.
@@ -173,16 +183,20 @@ class ConvTranspose2d(tf.Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[N, H, W, in_channels] -> [N, 2 H, 2 W, out_channels]."""
-        shape = tf.shape(x)
-        # For both kernels TensorFlow's SAME crops as much on each side as PyTorch's padding.
-        y = tf.nn.conv2d_transpose(
-            x,
-            tf.cast(self.weight, x.dtype),
-            [shape[0], 2 * shape[1], 2 * shape[2], self.weight.shape[2]],
-            strides=2,
-            padding="SAME",
-        )
-        return tf.nn.bias_add(y, tf.cast(self.bias, x.dtype))
+
+        def convolve(x: tf.Tensor) -> tf.Tensor:
+            shape = tf.shape(x)
+            # For both kernels TensorFlow's SAME crops as much on each side as PyTorch's padding.
+            y = tf.nn.conv2d_transpose(
+                x,
+                tf.cast(self.weight, x.dtype),
+                [shape[0], 2 * shape[1], 2 * shape[2], self.weight.shape[2]],
+                strides=2,
+                padding="SAME",
+            )
+            return tf.nn.bias_add(y, tf.cast(self.bias, x.dtype))
+
+        return with_nonempty_batch(convolve, x)
 
     def blocks(self, x: tf.Tensor, *, relu: bool = False) -> tf.Tensor:
         """The same for kernel 2, before its cells are put in their places: a 1 x 1 convolution.
@@ -196,12 +210,16 @@ class ConvTranspose2d(tf.Module):
         Returns:
             [N, H, W, 2 * 2 * out_channels], which `tf.nn.depth_to_space` makes the result of.
         """
-        bias = tf.tile(self.bias, [4])
+        bias = tf.concat([self.bias] * 4, 0)
         if self._packed is not None:
             return packed_conv(x, self._packed, bias, kernel_size=1, stride=1, padding=0, relu=relu)
-        y = tf.nn.conv2d(x, tf.cast(self._as_pointwise(), x.dtype), 1, "VALID")
-        y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-        return tf.nn.relu(y) if relu else y
+
+        def convolve(x: tf.Tensor) -> tf.Tensor:
+            y = tf.nn.conv2d(x, tf.cast(self._as_pointwise(), x.dtype), 1, "VALID")
+            y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
+            return tf.nn.relu(y) if relu else y
+
+        return with_nonempty_batch(convolve, x)
 
     def pack(self) -> None:
         """As `Conv2d.pack`, where outputs do not overlap (kernel 2); only `blocks` is left then."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.ops.batch_norm import batch_norm
 
 _EPSILON = 1e-5
 _GROUPS = 32
@@ -18,7 +19,7 @@ _BATCH_NORMS = (_FROZEN, "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN
 # What `make_norm` knows.
 NORMS = ("", *_BATCH_NORMS, "GN")
 # PyTorch's: the share of a batch in the running statistics.
-MOMENTUM = 0.1
+_MOMENTUM = 0.1
 
 _training = threading.local()
 
@@ -36,6 +37,24 @@ def batch_statistics() -> Iterator[None]:
         yield
     finally:
         _training.active = before
+
+
+@contextlib.contextmanager
+def collected_moments() -> Iterator[dict[BatchNorm, list[tf.Tensor]]]:
+    """Within it, `BatchNorm` hands over the moments of its batches and stores nothing.
+
+    It holds for the thread that enters it, as `batch_statistics`, which decides whether batches
+    have statistics at all.
+
+    Yields:
+        By layer, of each batch that it normalised, float64 [3, channels]: the number of elements,
+        their sum, and the sum of their squares. Moments of several batches add up.
+    """
+    _training.moments = {}
+    try:
+        yield _training.moments
+    finally:
+        _training.moments = None
 
 
 class BatchNorm(tf.Module):
@@ -89,44 +108,57 @@ class BatchNorm(tf.Module):
         return self._normalize_by_all(x, context)
 
     def _normalize_by_replica(self, x: tf.Tensor) -> tf.Tensor:
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=self.weight,
-            offset=self.bias,
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=_EPSILON,
-            exponential_avg_factor=1.0,
-            is_training=True,
-        )
-        self._update(mean, variance, tf.size(x) > 0)  # `variance` is the unbiased one
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
+        if _runs_on_gpu(x):  # cuDNN's sums are exact to float32
+            y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x,
+                scale=self.weight,
+                offset=self.bias,
+                mean=tf.zeros([0]),
+                variance=tf.zeros([0]),
+                epsilon=_EPSILON,
+                exponential_avg_factor=1.0,
+                is_training=True,
+            )
+            mean = tf.cast(mean, tf.float64)
+            variance = tf.cast(unbiased, tf.float64) * tf.math.divide_no_nan(count - 1.0, count)
+        else:
+            y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON)
+        if not self._collect(mean, variance, count):
+            self._store(mean, variance * _bessel(count), count)
         return y
 
     def _normalize_by_all(self, x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
         def over_replicas(value: tf.Tensor) -> tf.Tensor:
             return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
-        shape = tf.cast(tf.shape(x), tf.float32)
+        shape = tf.cast(tf.shape(x), tf.float64)
         count = shape[0] * shape[1] * shape[2]
-        weight = {"naiveSyncBN": tf.ones([]), "naiveSyncBN_N": shape[0]}.get(self._kind, count)
+        weight = {"naiveSyncBN": tf.ones_like(count), "naiveSyncBN_N": shape[0]}.get(
+            self._kind, count
+        )
         total, total_count = tf.unstack(over_replicas(tf.stack([weight, count])))
         share = tf.math.divide_no_nan(weight, total)
-        values = tf.cast(x, tf.float32)
-        mean = over_replicas(share * _channel_mean(values, count))
-        centred = values - mean
-        variance = over_replicas(share * _channel_mean(tf.square(centred), count))
-        y = centred * tf.math.rsqrt(variance + _EPSILON) * self.weight + self.bias
-        stored = variance
-        if not self._kind.startswith("naive"):
-            stored *= total_count / tf.maximum(total_count - 1.0, 1.0)
-        self._update(mean, stored, total > 0)
-        return tf.cast(y, x.dtype)
+        y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON, share, over_replicas)
+        if not self._collect(mean, variance, count):
+            biased = self._kind.startswith("naive")
+            self._store(mean, variance if biased else variance * _bessel(total_count), total_count)
+        return y
 
-    def _update(self, mean: tf.Tensor, variance: tf.Tensor, happened: tf.Tensor) -> None:
+    def _collect(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> bool:
+        """Hand over float64 moments of `count` elements, if they are collected at the moment."""
+        moments = getattr(_training, "moments", None)
+        if moments is None:
+            return False
+        of_one = tf.stack([tf.ones_like(mean), mean, variance + tf.square(mean)])
+        moments.setdefault(self, []).append(tf.where(count > 0, of_one * count, 0.0))
+        return True
+
+    def _store(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> None:
         """A batch without elements (no region is foreground) has no statistics."""
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
-            value = tf.where(happened, value, running)
-            running.assign(running + MOMENTUM * (value - running))
+            value = tf.where(count > 0, tf.cast(value, tf.float32), running)
+            running.assign(running + _MOMENTUM * (value - running))
 
 
 class GroupNorm(tf.Module):
@@ -181,14 +213,14 @@ def _group_mean(x: tf.Tensor, extents: Extents) -> tf.Tensor:
     return extents.mean(tf.reduce_mean(x, 4))[..., None]
 
 
-def _channel_mean(x: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The mean of [N, H, W, channels], `count` elements in each, as [channels]; 0 without any.
+def _runs_on_gpu(x: tf.Tensor) -> bool:
+    """Whether what is done with x will run on a GPU: there is one, and x is not put elsewhere."""
+    return bool(tf.config.list_logical_devices("GPU")) and "CPU" not in x.device
 
-    The sum goes axis by axis, for the sake of its last digits (see `Extents.mean`).
-    """
-    for axis in (2, 1, 0):
-        x = tf.reduce_sum(x, axis)
-    return tf.math.divide_no_nan(x, count)
+
+def _bessel(count: tf.Tensor) -> tf.Tensor:
+    """What makes an unbiased variance of the biased one of float64 `count` elements."""
+    return count / tf.maximum(count - 1.0, 1.0)
 
 
 def normalize(norm: tf.Module | None, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
@@ -196,6 +228,15 @@ def normalize(norm: tf.Module | None, x: tf.Tensor, extents: Extents = WHOLE) ->
     if norm is None:
         return x
     return norm(x, extents) if isinstance(norm, GroupNorm) else norm(x)
+
+
+def batch_norms_that_train(model: tf.Module) -> list[BatchNorm]:
+    """Those of its layers that normalise by the batch within `batch_statistics`."""
+    return [
+        module
+        for module in model.submodules
+        if isinstance(module, BatchNorm) and module.weight.trainable
+    ]
 
 
 def frozen(name: str) -> str:

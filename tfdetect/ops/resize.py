@@ -78,13 +78,15 @@ def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     else:
         height, width, _ = tf.unstack(tf.shape(image))
         new_height, new_width = tf.unstack(size)
-    rows = _resample_rows(tf.transpose(image, [1, 0, 2]), width, new_width)
-    resized = _resample_rows(tf.transpose(rows, [1, 0, 2]), height, new_height)
+    resized = _resample(_resample(image, 1, width, new_width), 0, height, new_height)
     return tf.ensure_shape(resized, [None, None, channels])
 
 
-def _resample_rows(image: tf.Tensor, old: tf.Tensor | int, new: tf.Tensor | int) -> tf.Tensor:
-    """Resample the first axis of a uint8 [old, N, C] image to length `new`."""
+def _resample(image: tf.Tensor, axis: int, old: tf.Tensor | int, new: tf.Tensor | int) -> tf.Tensor:
+    """Resample an axis (0 or 1) of a uint8 [H, W, C] image from length `old` to `new`.
+
+    Nothing is transposed: of uint8, TensorFlow's oneDNN complains on a processor without AVX-512.
+    """
     # Of known lengths they are constants: what runs the graph needs no float64.
     if uses_fixed_shapes():
         with tf.init_scope():
@@ -94,8 +96,10 @@ def _resample_rows(image: tf.Tensor, old: tf.Tensor | int, new: tf.Tensor | int)
         first, coefficients = _fixed_point_coefficients(old, new)
 
     def of_tap(tap: tf.Tensor) -> tf.Tensor:
-        source = tf.gather(image, tf.minimum(first + tap, old - 1))
-        return tf.cast(source, tf.int32) * coefficients[:, tap, None, None]
+        source = tf.gather(image, tf.minimum(first + tap, old - 1), axis=axis)
+        # [new, 1, 1] or [new, 1], which goes with [H, W, C].
+        weights = tf.reshape(coefficients[:, tap], [-1] + [1] * (2 - axis))
+        return tf.cast(source, tf.int32) * weights
 
     _, total = tf.while_loop(
         lambda tap, _: tap < tf.shape(coefficients)[1],

@@ -140,11 +140,22 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn and mirror uint8 [H, W, 3] so that EXIF's `orientation` (1 to 8) becomes 1."""
 
     def turn() -> tf.Tensor:
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        turned = tf.cond(orientation >= 5, lambda: _transposed(image), lambda: image)
         flips = [_among(orientation, (3, 4, 7, 8)), _among(orientation, (2, 3, 6, 7)), False]
         return tf.raw_ops.Reverse(tensor=turned, dims=tf.stack(flips))
 
     return tf.cond(orientation > 1, turn, lambda: image)
+
+
+def _transposed(image: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, 3] to [W, H, 3].
+
+    Not by `tf.transpose`: of uint8, TensorFlow's oneDNN complains on a processor without AVX-512
+    when it loads the graph, whether or not an image has to be turned.
+    """
+    height, width, channels = tf.unstack(tf.shape(image))
+    pixels = tf.range(height) * width + tf.range(width)[:, None]
+    return tf.gather(tf.reshape(image, [height * width, channels]), pixels)
 
 
 def _orientation(exif: tf.Tensor, xmp: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
@@ -99,7 +100,7 @@ def _valid_conv(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """The 3 x 3 convolution without padding of [S, R, R, C], R being a small number."""
     weight = tf.cast(weight, x.dtype)
     if x.shape[1] > 3:
-        return tf.nn.conv2d(x, weight, 1, "VALID")
+        return with_nonempty_batch(lambda x: tf.nn.conv2d(x, weight, 1, "VALID"), x)
     # One product; TensorFlow's gradient of the convolution goes patch by patch.
     y = tf.matmul(tf.reshape(x, [-1, 9 * x.shape[3]]), tf.reshape(weight, [-1, weight.shape[3]]))
     return y[:, None, None]
@@ -260,13 +261,14 @@ class RPN(tf.Module):
             labels=tf.cast(is_foreground, tf.float32), logits=logits
         )
         foreground = tf.boolean_mask(sampled, is_foreground)
-        matched = tf.stack([foreground[:, 0], tf.gather_nd(tf.cast(matches, tf.int64), foreground)])
+        matches = tf.gather_nd(tf.cast(matches, tf.int64), foreground)
+        matched = tf.stack([foreground[:, 0], matches], 1)
         losses = {
             "loss_rpn_cls": tf.reduce_sum(entropy),
             "loss_rpn_loc": self._box_loss(
                 tf.boolean_mask(deltas, is_foreground),
                 tf.gather(anchors, foreground[:, 1]),
-                tf.gather_nd(targets["gt_boxes"], tf.transpose(matched)),
+                tf.gather_nd(targets["gt_boxes"], matched),
             ),
         }
         images = tf.cast(tf.shape(labels)[0], tf.float32)

@@ -23,8 +23,8 @@ def build_optimizer(cfg: CfgNode, model: tf.Module, parameters: Sequence[tf.Vari
 
     Weight decay is SOLVER.WEIGHT_DECAY_NORM for what belongs to a normalisation layer and else
     SOLVER.WEIGHT_DECAY; what is called `bias`, of a normalisation layer too, has
-    SOLVER.WEIGHT_DECAY_BIAS, and SOLVER.BIAS_LR_FACTOR times the learning rate. Each of the three
-    that is None changes nothing.
+    SOLVER.WEIGHT_DECAY_BIAS where that is not None, and SOLVER.BIAS_LR_FACTOR times the learning
+    rate.
 
     Args:
         cfg: SOLVER.
@@ -38,13 +38,10 @@ def build_optimizer(cfg: CfgNode, model: tf.Module, parameters: Sequence[tf.Vari
         key = id(named.variable)
         is_bias = named.name.rpartition(".")[2] == "bias"
         is_norm = isinstance(named.layer, (BatchNorm, GroupNorm))
-        decays[key] = solver.WEIGHT_DECAY
-        if is_norm and solver.WEIGHT_DECAY_NORM is not None:
-            decays[key] = solver.WEIGHT_DECAY_NORM
+        decays[key] = solver.WEIGHT_DECAY_NORM if is_norm else solver.WEIGHT_DECAY
         if is_bias and solver.WEIGHT_DECAY_BIAS is not None:
             decays[key] = solver.WEIGHT_DECAY_BIAS
-        has_factor = is_bias and solver.BIAS_LR_FACTOR is not None
-        factors[key] = solver.BIAS_LR_FACTOR if has_factor else 1.0
+        factors[key] = solver.BIAS_LR_FACTOR if is_bias else 1.0
     return SGD(
         parameters,
         momentum=solver.MOMENTUM,

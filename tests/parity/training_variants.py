@@ -92,10 +92,13 @@ def assert_parameters(name, found, initial, recorded):
         head = np.array(recorded["parameter_heads"][key])
         values, start = (arrays[key].ravel()[:3].astype(np.float64) for arrays in (found, initial))
         # Three values may have hardly changed where others have: of the parameter's root mean
-        # square change. Single values are noisier than a norm, and steps round the last digit.
+        # square change. Single values are noisier than a norm, and later steps than the first, of
+        # which the noise is known: with trained BN that of the losses grows 18-fold by the second.
         moved = np.sqrt(np.mean((found[key] - initial[key]) ** 2, dtype=np.float64))
         scale = max(moved, np.abs(head - start).max())
-        tolerance = max(3e-2, share) * scale + 2e-7 * np.abs(head).max()
+        tolerance = (
+            max(3e-2, 10 * noise["first_gradient_norms"]) * scale + 2e-7 * np.abs(head).max()
+        )
         np.testing.assert_allclose(values, head, rtol=0, atol=tolerance, err_msg=key)
 
 

@@ -175,7 +175,6 @@ ACCEPTED = [
 # (keys set, the key that the line begins with)
 IGNORED_IN_PREDICTION = [
     (JOINT, {"TEST.AUG.ENABLED": True}, "TEST.AUG.ENABLED"),
-    (JOINT, {"FLOAT32_PRECISION": "high"}, "FLOAT32_PRECISION"),
     (JOINT, {"GLOBAL.HACK": 2.0}, "GLOBAL.HACK"),
     (JOINT, {"MODEL.LOAD_PROPOSALS": True}, "MODEL.LOAD_PROPOSALS"),
     (JOINT, {"DATASETS.PROPOSAL_FILES_TEST": ("x.pkl",)}, "DATASETS.PROPOSAL_FILES_TEST"),
@@ -280,7 +279,7 @@ def test_null_at_every_key():
     something."""
     meant = {"MODEL.WEIGHTS", "TEST.KEYPOINT_OKS_SIGMAS", "SOLVER.WEIGHT_DECAY_NORM"}
     meant |= {"SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.BIAS_LR_FACTOR"}
-    never_read = {"VERSION", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "GLOBAL.HACK"}
+    never_read = {"VERSION", "CUDNN_BENCHMARK", "GLOBAL.HACK"}
     sections = {f"MODEL.{section}" for section in model_sections(load_config(JOINT))}
     for key in set(keys(DEFAULTS)) - never_read:
         section = key.rpartition(".")[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.modeling.losses import giou_loss, smooth_l1_loss
+from tfdetect.modeling.losses import ciou_loss, diou_loss, giou_loss, smooth_l1_loss
 
 # The beta of smooth_l1_b in tests/data/ops/losses.npz.
 BETA = 1.0 / 9
@@ -29,6 +29,18 @@ def test_giou(oracle):
     np.testing.assert_allclose(losses, arrays["giou"], rtol=0, atol=1e-6)
     total = giou_loss(arrays["p"], arrays["q"], "sum")
     np.testing.assert_allclose(total, arrays["giou"].sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("key", "loss"), [("diou", diou_loss), ("ciou", ciou_loss)])
+def test_diou_and_ciou(oracle, key, loss):
+    """Recorded with gradients; the last pairs share sides, lie apart or have no height."""
+    arrays = oracle("iou_losses")
+    value, slope = gradient(loss, arrays["predictions"], arrays["targets"])
+    # As giou; a gradient is of the order of 1 by the side of a box.
+    np.testing.assert_allclose(value, arrays[key], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(slope, arrays[f"{key}_grad"], rtol=1e-5, atol=1e-6)
+    total = loss(arrays["predictions"], arrays["targets"], "sum")
+    np.testing.assert_allclose(total, arrays[key].sum(), rtol=1e-6)
 
 
 def gradient(loss, predictions, targets):
@@ -76,5 +88,6 @@ def test_giou_gradient_is_the_slope():
 
 
 def test_no_boxes():
-    assert float(giou_loss(tf.zeros([0, 4]), tf.zeros([0, 4]), "sum")) == 0
+    for loss in (giou_loss, diou_loss, ciou_loss):
+        assert float(loss(tf.zeros([0, 4]), tf.zeros([0, 4]), "sum")) == 0
     assert float(smooth_l1_loss(tf.zeros([0, 4]), tf.zeros([0, 4]), BETA, "sum")) == 0

@@ -52,7 +52,8 @@ def run(replicas):
 
     def build():
         _, model, named = small_model(MASK_RCNN, OPTIONS)
-        model.roi_heads.class_image_counts = np.arange(1.0, CLASSES + 1, dtype=np.float32)
+        weights = np.arange(1.0, CLASSES + 1, dtype=np.float32)
+        model.roi_heads.box_predictor.fed_loss_cls_weights.assign(np.sqrt(weights))
         return model, named
 
     def losses_of(model, named):

@@ -61,7 +61,8 @@ def test_everything_that_trains_has_a_gradient(case):
     name, options, expected = CASES[case]
     _, model, named = small_model(name, options)
     if case == "federated":
-        model.roi_heads.class_image_counts = np.arange(1.0, CLASSES + 1, dtype=np.float32)
+        weights = np.arange(1.0, CLASSES + 1, dtype=np.float32)
+        model.roi_heads.box_predictor.fed_loss_cls_weights.assign(weights)
     losses, gradients = losses_and_gradients(model, named, batch())
     assert losses.keys() == expected
     assert all(np.isfinite(loss) and loss > 0 for loss in losses.values()), losses

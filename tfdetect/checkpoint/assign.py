@@ -14,11 +14,13 @@ from tfdetect.errors import InputError
 
 # Buffers that Detectron2 computes from the configuration, or that inference does not use: some
 # versions save them, and nothing here has or needs them.
+_FED_LOSS_WEIGHTS = "*.fed_loss_cls_weights"
 _RECOMPUTED = (
     "*.num_batches_tracked",
     "*anchor_generator.cell_anchors.*",
     "pixel_mean",
     "pixel_std",
+    _FED_LOSS_WEIGHTS,
 )
 _LISTED = 8
 
@@ -53,7 +55,8 @@ def assign_state_dict(
     for named in variables:
         array = arrays.get(named.name)
         if array is None:
-            if not _matches(named.name, allow_missing):
+            # Older versions of Detectron2 do not save what training computes from its data.
+            if not _matches(named.name, (_FED_LOSS_WEIGHTS, *allow_missing)):
                 problems.append(f"missing {named.name}")
         elif array.shape != named.foreign_shape:
             problems.append(

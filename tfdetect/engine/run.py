@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.checkpoint.names import named_variables
 from tfdetect.data.training.input import input_errors, training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.engine.checkpoints import (
@@ -84,7 +85,7 @@ def train(
         model = build_model(cfg)
         parameters = [named.variable for named in trainable_variables(model, cfg)]
     if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
-        model.roi_heads.class_image_counts = class_image_counts(cfg)
+        set_federated_weights(cfg, model)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
         load_initial_weights(cfg, model, seed, metadata["class_names"])
@@ -253,8 +254,20 @@ def _is_due(done: int, period: int) -> bool:
     return period > 0 and done % period == 0
 
 
+def set_federated_weights(cfg: CfgNode, model: tf.Module) -> None:
+    """Have the federated loss draw classes by their numbers of images.
+
+    What MODEL.WEIGHTS says of it goes before. Detectron2: `get_fed_loss_cls_weights`.
+    """
+    power = cfg.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER
+    weights = np.power(class_image_counts(cfg), power, dtype=np.float32)
+    for named in named_variables(model):
+        if named.name.endswith(".fed_loss_cls_weights"):
+            named.variable.assign(weights)
+
+
 def class_image_counts(cfg: CfgNode) -> np.ndarray:
-    """float32 [K]: in how many images each class is, by which the federated loss draws classes."""
+    """float32 [K]: in how many images of DATASETS.TRAIN each class is."""
     counts = np.zeros([cfg.MODEL.ROI_HEADS.NUM_CLASSES], np.float32)
     for record in training_records(cfg):
         counts[list({annotation.class_index for annotation in record.annotations})] += 1

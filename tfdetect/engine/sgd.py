@@ -27,6 +27,8 @@ class SGD(tf.Module):
     Attributes:
         parameters: the variables that are trained, in order.
         momentum_buffers: a variable for each, zero before the first step.
+        momentum, nesterov: of all of them.
+        weight_decays, learning_rate_factors: of each.
     """
 
     def __init__(
@@ -61,10 +63,10 @@ class SGD(tf.Module):
             tf.Variable(tf.zeros_like(parameter), trainable=False, name="momentum_buffer")
             for parameter in parameters
         ]
-        self._momentum = momentum
-        self._nesterov = nesterov
-        self._weight_decays = list(weight_decays)
-        self._learning_rate_factors = list(learning_rate_factors)
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decays = list(weight_decays)
+        self.learning_rate_factors = list(learning_rate_factors)
 
     def apply_gradients(
         self,
@@ -101,8 +103,8 @@ class SGD(tf.Module):
             self.parameters,
             self.momentum_buffers,
             gradients,
-            self._weight_decays,
-            self._learning_rate_factors,
+            self.weight_decays,
+            self.learning_rate_factors,
             strict=True,
         ):
             if gradient is not None:
@@ -120,10 +122,10 @@ class SGD(tf.Module):
         usable: tf.Tensor | None,
     ) -> None:
         gradient = gradient + decay * parameter
-        new_buffer = self._momentum * buffer + gradient
+        new_buffer = self.momentum * buffer + gradient
         if usable is not None:
             new_buffer = tf.where(usable, new_buffer, buffer)
         buffer.assign(new_buffer)
-        direction = gradient + self._momentum * buffer if self._nesterov else buffer
+        direction = gradient + self.momentum * buffer if self.nesterov else buffer
         step = tf.cast(learning_rate * factor, parameter.dtype) * direction
         parameter.assign_sub(step if usable is None else tf.where(usable, step, 0.0))

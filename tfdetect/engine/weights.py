@@ -133,6 +133,8 @@ def _assign(
     assigned = 0
     for named in named_variables(model):
         array = arrays.get(named.name)
+        if named.name.endswith(".fed_loss_cls_weights") and (array is None or not array.any()):
+            continue  # not known there (see `FastRCNNOutputLayers`): those of the data stay
         if array is None and _is_statistic_of(named, arrays):
             # Caffe2 has none: its scale and shift are the whole of batch normalisation.
             named.variable.assign(np.full(named.foreign_shape, float(named.name.endswith("var"))))

@@ -8,6 +8,7 @@ from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import BatchNorm, Shift, make_norm, normalize
 from tfdetect.ops import kernels
+from tfdetect.ops.conv_gradients import conv2d, from_phases, lacks_gradients, to_phases
 from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.packed_conv import (
     can_pack,
@@ -42,7 +43,7 @@ class Conv2d(tf.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self._stride = stride
-        self._padding = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+        self._padding = padding
         self._dilation = dilation
         self.groups = groups
         self.weight = tf.Variable(
@@ -50,7 +51,7 @@ class Conv2d(tf.Module):
         )
         self.bias = tf.Variable(tf.zeros([out_channels])) if bias else None
         self.norm = make_norm(norm, out_channels)
-        self.fits_winograd = can_use_winograd(self.weight.shape, stride, padding, groups)
+        self.fits_winograd = dilation == 1 and self._can_use_winograd(stride, padding)
         self._packed: tf.Variable | None = None
 
     def __call__(
@@ -103,17 +104,33 @@ class Conv2d(tf.Module):
         return self._finish(y, norm, extents, addend, relu and not fused_relu)
 
     def _convolve(self, x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-        if self.fits_winograd and x.dtype == tf.float32 and kernels.use_native_on_cpu():
+        if self._dilation == 1 or not lacks_gradients(x):
+            return self._convolve_as(x, weight, bias, self._stride, self._padding, self._dilation)
+        inner, outer = divmod(self._padding, self._dilation)
+        reach = self._dilation * (self.kernel_size - 1)
+        height, width = (tf.shape(x)[axis] + 2 * self._padding - reach for axis in (1, 2))
+        y = self._convolve_as(to_phases(x, self._dilation, outer), weight, bias, 1, inner, 1)
+        return from_phases(y, self._dilation, height, width)[:, :: self._stride, :: self._stride]
+
+    def _convolve_as(
+        self,
+        x: tf.Tensor,
+        weight: tf.Tensor,
+        bias: tf.Tensor | None,
+        stride: int,
+        padding: int,
+        dilation: int,
+    ) -> tf.Tensor:
+        fits_winograd = dilation == 1 and self._can_use_winograd(stride, padding)
+        if fits_winograd and x.dtype == tf.float32 and kernels.use_native_on_cpu():
             shift = tf.zeros(weight.shape[3:]) if bias is None else bias
             return trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
-        y = tf.nn.conv2d(
-            x,
-            tf.cast(weight, x.dtype),
-            strides=self._stride,
-            padding=self._padding,
-            dilations=self._dilation,
-        )
+        weight = tf.cast(weight, x.dtype)
+        y = conv2d(x, weight, stride=stride, padding=padding, dilation=dilation)
         return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, x.dtype))
+
+    def _can_use_winograd(self, stride: int, padding: int) -> bool:
+        return can_use_winograd(self.weight.shape, stride, padding, self.groups)
 
     def pack(self) -> None:
         """Use the native kernels of `tfdetect.ops.packed_conv` from now on, where they have one.
@@ -148,7 +165,7 @@ class Conv2d(tf.Module):
                 self.bias,
                 kernel_size=self.kernel_size,
                 stride=self._stride,
-                padding=self._padding[1][0],
+                padding=self._padding,
                 relu=relu and fused,
                 addend=addend if fused else None,
             )

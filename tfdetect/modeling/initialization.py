@@ -49,6 +49,9 @@ def _rule(named: NamedVariable) -> Fill:
     """
     parts = named.name.split(".")
     kind, layer = parts[-1], parts[-2]
+    if kind == "fed_loss_cls_weights":
+        # Of the data, and set before: nothing to draw.
+        return lambda named, random: named.variable.numpy()
     if isinstance(named.layer, (BatchNorm, GroupNorm)):
         if kind == "running_var" and not named.layer.weight.trainable:
             return _constant(1.0 - _EPSILON)

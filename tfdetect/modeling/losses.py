@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -47,21 +48,55 @@ def giou_loss(
 
     fvcore's `giou_loss`, as Detectron2 uses it.
     """
-    overlap = _area(
-        _maximum(predictions[..., :2], targets[..., :2]),
-        _minimum(predictions[..., 2:], targets[..., 2:]),
-    )
-    hull = _area(
-        _minimum(predictions[..., :2], targets[..., :2]),
-        _maximum(predictions[..., 2:], targets[..., 2:]),
-    )
-    union = (
-        _area(predictions[..., :2], predictions[..., 2:])
-        + _area(targets[..., :2], targets[..., 2:])
-        - overlap
-    )
+    overlap, union = _overlap_and_union(predictions, targets)
+    hull = _area(*_hull(predictions, targets))
     giou = overlap / (union + eps) - (hull - union) / (hull + eps)
     return _reduce(1.0 - giou, reduction)
+
+
+def diou_loss(
+    predictions: tf.Tensor, targets: tf.Tensor, reduction: Reduction = "none", eps: float = 1e-7
+) -> tf.Tensor:
+    """1 - IoU + squared distance of the centres by that of the hull's corners (Zheng et al., 2020).
+
+    Args:
+        predictions, targets: float32 [..., 4] XYXY, in one frame; x1 <= x2 and y1 <= y2.
+        reduction: "none" gives a loss per pair [...], in [0, 2]; "sum" their sum.
+        eps: added to the divisors, so that boxes without area give finite losses.
+
+    Detectron2: `diou_loss`.
+    """
+    overlap, union = _overlap_and_union(predictions, targets)
+    loss = 1.0 - overlap / (union + eps) + _center_distance(predictions, targets, eps)
+    return _reduce(loss, reduction)
+
+
+def ciou_loss(
+    predictions: tf.Tensor, targets: tf.Tensor, reduction: Reduction = "none", eps: float = 1e-7
+) -> tf.Tensor:
+    """`diou_loss` and a term for the difference of the aspect ratios (Zheng et al., 2020).
+
+    The weight of that term depends on the boxes, but no gradient goes through it.
+
+    Args:
+        predictions, targets, reduction, eps: see `diou_loss`. A box of height 0 has no finite
+            gradient, as in Detectron2.
+
+    Detectron2: `ciou_loss`.
+    """
+    overlap, union = _overlap_and_union(predictions, targets)
+    iou = overlap / (union + eps)
+    angles = []
+    for boxes in (predictions, targets):
+        sides = boxes[..., 2:] - boxes[..., :2]
+        angles.append(tf.atan(tf.divide(sides[..., 0], sides[..., 1])))
+    aspect = 4.0 / math.pi**2 * (angles[1] - angles[0]) ** 2
+    weight = tf.stop_gradient(aspect / (1.0 - iou + aspect + eps))
+    loss = 1.0 - iou + _center_distance(predictions, targets, eps) + weight * aspect
+    return _reduce(loss, reduction)
+
+
+_LOSSES_OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
 
 class BoxRegressionLoss:
@@ -69,7 +104,7 @@ class BoxRegressionLoss:
 
     Args:
         key: the configuration node that BBOX_REG_LOSS_TYPE is in, for errors.
-        loss_type: "smooth_l1" compares deltas, "giou" the boxes that they give.
+        loss_type: "smooth_l1" compares deltas; "giou", "diou" and "ciou" the boxes that they give.
         beta: of smooth L1.
         weights: of the deltas, see `apply_deltas`.
 
@@ -91,12 +126,32 @@ class BoxRegressionLoss:
         if self._type == "smooth_l1":
             wanted = get_deltas(boxes, gt_boxes, self._weights)
             return smooth_l1_loss(deltas, wanted, self._beta, "sum")
-        if self._type == "giou":
-            return giou_loss(apply_deltas(deltas, boxes, self._weights), gt_boxes, "sum")
+        if self._type in _LOSSES_OF_BOXES:
+            boxes = apply_deltas(deltas, boxes, self._weights)
+            return _LOSSES_OF_BOXES[self._type](boxes, gt_boxes, "sum")
         raise InputError(
             f"{self._key}.BBOX_REG_LOSS_TYPE: {self._type!r} is not supported; "
-            "use smooth_l1 or giou"
+            f"use smooth_l1, {', '.join(_LOSSES_OF_BOXES)}"
         )
+
+
+def _overlap_and_union(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The areas [...] that boxes [..., 4] have in common and cover together."""
+    overlap = _area(_maximum(a[..., :2], b[..., :2]), _minimum(a[..., 2:], b[..., 2:]))
+    return overlap, _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - overlap
+
+
+def _hull(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The corners [..., 2] of the smallest box around both."""
+    return _minimum(a[..., :2], b[..., :2]), _maximum(a[..., 2:], b[..., 2:])
+
+
+def _center_distance(a: tf.Tensor, b: tf.Tensor, eps: float) -> tf.Tensor:
+    """Squared, as part of the squared diagonal of the hull; [...]."""
+    top_left, bottom_right = _hull(a, b)
+    between = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    diagonal = tf.reduce_sum((bottom_right - top_left) ** 2, -1)
+    return tf.reduce_sum(between**2, -1) / (diagonal + eps)
 
 
 def _area(top_left: tf.Tensor, bottom_right: tf.Tensor) -> tf.Tensor:

@@ -48,6 +48,10 @@ class FastRCNNConvFCHead(tf.Module):
 class FastRCNNOutputLayers(tf.Module):
     """Class logits (background last) and box deltas.
 
+    Attributes:
+        fed_loss_cls_weights: float32 [K], how likely the federated loss draws each class; with
+            MODEL.ROI_BOX_HEAD.USE_FED_LOSS, else None. Zeros: not known yet.
+
     Args:
         cfg: the whole configuration.
         in_features: length of the head's vectors.
@@ -64,6 +68,9 @@ class FastRCNNOutputLayers(tf.Module):
         self.cls_score = Linear(in_features, classes + 1, flattened=in_shape)
         box_classes = 1 if head.CLS_AGNOSTIC_BBOX_REG else classes
         self.bbox_pred = Linear(in_features, box_classes * 4, flattened=in_shape)
+        self.fed_loss_cls_weights = None
+        if head.USE_FED_LOSS:
+            self.fed_loss_cls_weights = tf.Variable(tf.zeros([classes]), trainable=False)
 
     def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """[R, in_features] -> logits [R, K + 1] and deltas [R, K * 4 or 4], both float32."""

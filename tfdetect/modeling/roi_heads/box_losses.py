@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -34,14 +33,13 @@ class FastRCNNLosses:
         self._sigmoid = head.USE_SIGMOID_CE
         self._federated = head.USE_FED_LOSS
         self._federated_classes = head.FED_LOSS_NUM_CLASSES
-        self._frequency_power = head.FED_LOSS_FREQ_WEIGHT_POWER
 
     def __call__(
         self,
         logits: tf.Tensor,
         deltas: tf.Tensor,
         regions: Regions,
-        class_image_counts: np.ndarray | None,
+        class_weights: tf.Variable | None,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Both divided by the number of regions, background included.
@@ -50,8 +48,7 @@ class FastRCNNLosses:
             logits: float32 [R, K + 1].
             deltas: float32 [R, K * 4], or [R, 4] if they do not depend on the class.
             regions: R of them.
-            class_image_counts: float32 [K], in how many training images each class is; for the
-                federated loss.
+            class_weights: float32 [K], how likely the federated loss draws each class.
             seed: int [2], of the federated loss's choice of classes.
 
         Returns:
@@ -62,7 +59,7 @@ class FastRCNNLosses:
         """
         count = mean_count(tf.shape(logits)[0])
         if self._sigmoid:
-            loss_cls = self._sigmoid_loss(logits, regions.gt_classes, class_image_counts, seed)
+            loss_cls = self._sigmoid_loss(logits, regions.gt_classes, class_weights, seed)
         elif self._federated:
             raise InputError(
                 "MODEL.ROI_BOX_HEAD.USE_FED_LOSS: needs USE_SIGMOID_CE; set both or neither"
@@ -97,19 +94,17 @@ class FastRCNNLosses:
         self,
         logits: tf.Tensor,
         gt_classes: tf.Tensor,
-        class_image_counts: np.ndarray | None,
+        class_weights: tf.Variable | None,
         seed: tf.Tensor,
     ) -> tf.Tensor:
         """The sum over regions and classes; background is no class of its own."""
         wanted = tf.one_hot(gt_classes, self._classes)
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits[:, :-1])
         if self._federated:
-            if class_image_counts is None:
-                raise ValueError("the federated loss needs `class_image_counts` of the RoI heads")
             # Of the global batch: all replicas choose alike.
             present = tf.reduce_any(tf.one_hot(gt_classes, self._classes + 1, True, False), 0)
             present = mean_over_replicas(tf.cast(present, tf.float32)) > 0
-            weights = np.power(class_image_counts, self._frequency_power, dtype=np.float32)
+            weights = tf.convert_to_tensor(class_weights)
             chosen = federated_classes(present, weights, self._federated_classes, seed)
             entropy *= tf.cast(chosen, tf.float32)
         return tf.reduce_sum(entropy)

@@ -86,9 +86,10 @@ class CascadeROIHeads(StandardROIHeads):
         for index, weights in enumerate(self._stage_weights):
             pooled = self.box_pooler(inputs, regions.boxes, regions.image_indices)
             pooled = _scale_gradient(pooled, 1.0 / len(self._stage_weights))
-            logits, deltas = self.box_predictor[index](self.box_head[index](pooled))
+            predictor = self.box_predictor[index]
+            logits, deltas = predictor(self.box_head[index](pooled))
             found = self._stage_losses[index](
-                logits, deltas, regions, self.class_image_counts, seeds[index]
+                logits, deltas, regions, predictor.fed_loss_cls_weights, seeds[index]
             )
             losses |= {f"{name}_stage{index}": loss for name, loss in found.items()}
             if index + 1 < len(self._stage_weights):

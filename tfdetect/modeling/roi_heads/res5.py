@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -33,8 +32,6 @@ _BLOCKS = 3
 
 class Res5ROIHeads(tf.Module):
     """Boxes and masks from the same pooled features, which `res5` works on.
-
-    `class_image_counts` is as `StandardROIHeads`'s.
 
     Args:
         cfg: the whole configuration.
@@ -72,7 +69,6 @@ class Res5ROIHeads(tf.Module):
         self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
         self._selection = selection_options(cfg)
         self._sampling = sampling_options(cfg)
-        self.class_image_counts: np.ndarray | None = None
         self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         self._box_losses = FastRCNNLosses(cfg, self._box_weights)
         self.mask_head = None
@@ -131,9 +127,8 @@ class Res5ROIHeads(tf.Module):
         region_features = self.region_features(
             features[self._in_feature], regions.boxes, regions.image_indices
         )
-        losses = self._box_losses(
-            *self.predict_boxes(region_features), regions, self.class_image_counts, seeds[0]
-        )
+        weights = self.box_predictor.fed_loss_cls_weights
+        losses = self._box_losses(*self.predict_boxes(region_features), regions, weights, seeds[0])
         if self.mask_head is not None:
             foreground = regions.gt_classes < self._num_classes
             logits = self.mask_head(tf.boolean_mask(region_features, foreground))

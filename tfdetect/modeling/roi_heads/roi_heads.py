@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -39,10 +38,6 @@ from tfdetect.ops.keypoints import decode_keypoints
 class StandardROIHeads(tf.Module):
     """Box head on the proposals, mask and keypoint heads on the detections.
 
-    Attributes:
-        class_image_counts: float32 [K], in how many training images each class is. To be set before
-            training with the federated loss (MODEL.ROI_BOX_HEAD.USE_FED_LOSS).
-
     Args:
         cfg: the whole configuration.
         shapes: (channels, stride) of the backbone's features by name.
@@ -62,7 +57,6 @@ class StandardROIHeads(tf.Module):
         self.box_pooler = make_pooler(cfg, "ROI_BOX_HEAD", strides)
         self._selection = selection_options(cfg)
         self._sampling = sampling_options(cfg)
-        self.class_image_counts: np.ndarray | None = None
         self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         self._make_box_heads(cfg, channels)
         self.mask_head = None
@@ -176,7 +170,8 @@ class StandardROIHeads(tf.Module):
         del image_sizes  # only a cascade clips boxes on the way
         pooled = self.box_pooler(inputs, regions.boxes, regions.image_indices)
         logits, deltas = self.box_predictor(self.box_head(pooled))
-        losses = self._box_losses(logits, deltas, regions, self.class_image_counts, seed)
+        weights = self.box_predictor.fed_loss_cls_weights
+        losses = self._box_losses(logits, deltas, regions, weights, seed)
         foreground = regions.gt_classes < self._num_classes
         objects = regions.where(foreground)
         if self._train_on_pred_boxes:

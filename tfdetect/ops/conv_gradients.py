@@ -1,0 +1,116 @@
+"""Convolutions with groups or dilation that a CPU can differentiate.
+
+TensorFlow's CPU kernels run both, but have no gradient for either. A dilated convolution becomes an
+ordinary one on each phase of the map; a grouped one keeps TensorFlow's forward kernel and
+differentiates each group by itself, as the ordinary convolution that it is.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdetect.ops.fixed import uses_fixed_shapes
+
+
+def conv2d(
+    x: tf.Tensor, weight: tf.Tensor, *, stride: int, padding: int, dilation: int = 1
+) -> tf.Tensor:
+    """2-D convolution with zeros around x; with groups it can be differentiated on a CPU too.
+
+    Args:
+        x: float [B, H, W, Cin].
+        weight: [k, k, Cin / groups, Cout], of the type of x.
+        stride, padding, dilation: of both axes; padding is less than k where there are groups.
+
+    Returns:
+        [B, h, w, Cout], h = (H + 2 padding - dilation (k - 1) - 1) // stride + 1.
+
+    `torch.nn.functional.conv2d`.
+    """
+    groups = x.shape[3] // weight.shape[2]
+    if groups > 1 and dilation == 1 and lacks_gradients(x):
+        return _grouped_conv2d(x, weight, groups, stride, padding)
+    return tf.nn.conv2d(x, weight, stride, _both_sides(padding), dilations=dilation)
+
+
+def lacks_gradients(x: tf.Tensor) -> bool:
+    """Whether TensorFlow cannot differentiate a grouped or dilated convolution of x.
+
+    It can on a GPU. Forms of fixed shapes are never trained.
+    """
+    if uses_fixed_shapes():
+        return False
+    # Under tf.function a device is known only where tf.device has set it.
+    return "CPU" in x.device or not tf.config.list_logical_devices("GPU")
+
+
+def to_phases(x: tf.Tensor, dilation: int, padding: int) -> tf.Tensor:
+    """Every `dilation`-th row and column, from each of the first ones on, as an image of its own.
+
+    A convolution with this dilation is one without it of each phase.
+
+    Args:
+        x: [B, H, W, C].
+        padding: zeros put around x before, fewer than `dilation`. What else a convolution pads
+            with is padding of the phases, 1 for every `dilation`.
+
+    Returns:
+        [dilation**2 * B, ceil((H + 2 padding) / dilation), ceil((W + 2 padding) / dilation), C];
+        zero where x ends.
+    """
+    sides = [[padding, padding + -(tf.shape(x)[axis] + 2 * padding) % dilation] for axis in (1, 2)]
+    return tf.space_to_batch(x, [dilation, dilation], sides)
+
+
+def from_phases(y: tf.Tensor, dilation: int, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """The map [B, height, width, C] whose phases are y, at least as large as they have to be."""
+    below = dilation * tf.shape(y)[1] - height
+    right = dilation * tf.shape(y)[2] - width
+    return tf.batch_to_space(y, [dilation, dilation], [[0, below], [0, right]])
+
+
+def _grouped_conv2d(
+    x: tf.Tensor, weight: tf.Tensor, groups: int, stride: int, padding: int
+) -> tf.Tensor:
+    @tf.custom_gradient
+    def convolve(x: tf.Tensor, weight: tf.Tensor):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            height, width, channels = tf.shape(x)[1], tf.shape(x)[2], weight.shape[2]
+            kernel_size, outputs = weight.shape[0], weight.shape[3] // groups
+            same = {
+                "strides": [1, stride, stride, 1],
+                "padding": "EXPLICIT",
+                "explicit_paddings": [0, 0, padding, padding, padding, padding, 0, 0],
+            }
+            x_gradients, weight_gradients = [], []
+            for x_group, weight_group, upstream_group in zip(
+                tf.split(x, groups, 3),
+                tf.split(weight, groups, 3),
+                tf.split(upstream, groups, 3),
+                strict=True,
+            ):
+                x_gradients.append(
+                    tf.raw_ops.Conv2DBackpropInput(
+                        input_sizes=[tf.shape(x)[0], height, width, channels],
+                        filter=weight_group,
+                        out_backprop=upstream_group,
+                        **same,
+                    )
+                )
+                weight_gradients.append(
+                    tf.raw_ops.Conv2DBackpropFilter(
+                        input=x_group,
+                        filter_sizes=[kernel_size, kernel_size, channels, outputs],
+                        out_backprop=upstream_group,
+                        **same,
+                    )
+                )
+            return tf.concat(x_gradients, 3), tf.concat(weight_gradients, 3)
+
+        return tf.nn.conv2d(x, weight, stride, _both_sides(padding)), gradient
+
+    return convolve(x, weight)
+
+
+def _both_sides(padding: int) -> list[list[int]]:
+    return [[0, 0], [padding, padding], [padding, padding], [0, 0]]

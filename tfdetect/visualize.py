@@ -6,16 +6,16 @@ import math
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 import supervision as sv
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tfdetect.data.files import write_bytes_atomically
 from tfdetect.detections import Detections, PanopticSegmentation
 from tfdetect.errors import InputError
+from tfdetect.fonts import load_font
 
 KEYPOINT_THRESHOLD = 0.05
 """Keypoints of no higher score are not drawn: the number of Detectron2's Visualizer."""
@@ -47,6 +47,7 @@ def draw_detections(
     keypoint_connections: Sequence[tuple[int, int]] = (),
     confidence_threshold: float = 0.5,
     keypoint_classes: Collection[int] | None = None,
+    font: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """A copy of the image with its detections drawn on it.
 
@@ -63,15 +64,21 @@ def draw_detections(
         confidence_threshold: detections of a lower score are left out.
         keypoint_classes: the classes that have keypoints; None means all. (A keypoint head
             predicts some for every detection, of a ball or a tree too.)
+        font: a TrueType or OpenType file for the labels; DejaVu Sans by default (`load_font`).
 
     Returns:
         uint8 [k * height, k * width, 3], BGR, k >= 1.
+
+    Raises:
+        InputError: the skeleton has a keypoint that there is not, or the font cannot be read.
     """
     height, width = image.shape[:2]
     if (height, width) != (detections.height, detections.width):
         raise ValueError(
             f"image of {height} x {width}, detections of {detections.height} x {detections.width}"
         )
+    if detections.keypoints is not None:
+        check_connections("keypoint_connections", keypoint_connections, detections.keypoints)
     by_class = detections.masks is None and detections.keypoints is None
     color_indices = detections.classes if by_class else np.arange(len(detections))
     shown = np.flatnonzero(detections.scores >= confidence_threshold)
@@ -95,10 +102,10 @@ def draw_detections(
             keypoints = detections.keypoints[index] * (scale, scale, 1)
             _draw_keypoints(canvas, keypoints, keypoint_connections, color, line)
     texts = [
-        f"{_name(class_names, index)} {score:.0%}"
+        f"{label_name(class_names, index)} {score:.0%}"
         for index, score in zip(detections.classes.tolist(), detections.scores, strict=True)
     ]
-    return _draw_labels(_reduce(canvas, fine), texts, detections.boxes * enlarge, colors)
+    return _draw_labels(_reduce(canvas, fine), texts, detections.boxes * enlarge, colors, font)
 
 
 def draw_semantic(
@@ -106,6 +113,7 @@ def draw_semantic(
     labels: np.ndarray,
     class_names: Sequence[str],
     class_colors: Sequence[Sequence[int]] | None = None,
+    font: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """A copy of the image with its semantic segmentation laid over it.
 
@@ -114,6 +122,7 @@ def draw_semantic(
         labels: int [height, width], the class of each pixel.
         class_names: of each class; a class beyond them shows as its number.
         class_colors: (red, green, blue) of each class; those of the palette without them.
+        font: as `draw_detections`'s.
 
     Returns:
         uint8 [k * height, k * width, 3], BGR, k >= 1, as `draw_detections` gives.
@@ -122,8 +131,9 @@ def draw_semantic(
     return _draw_regions(
         image,
         [labels == label for label in shown],
-        [_name(class_names, label) for label in shown],
+        [label_name(class_names, label) for label in shown],
         [_class_color(class_colors, label) for label in shown],
+        font,
     )
 
 
@@ -133,6 +143,7 @@ def draw_panoptic(
     class_names: Sequence[str],
     stuff_class_names: Sequence[str],
     stuff_colors: Sequence[Sequence[int]] | None = None,
+    font: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """A copy of the image with its panoptic segmentation laid over it.
 
@@ -144,6 +155,7 @@ def draw_panoptic(
         class_names: of the things.
         stuff_class_names: of the stuff.
         stuff_colors: (red, green, blue) of each stuff class; those of the palette without them.
+        font: as `draw_detections`'s.
 
     Returns:
         uint8 [k * height, k * width, 3], BGR, k >= 1, as `draw_detections` gives.
@@ -153,12 +165,13 @@ def draw_panoptic(
     texts, colors = [], []
     for segment in segments:
         if segment.isthing:
-            texts.append(f"{_name(class_names, segment.category_id)} {segment.score:.0%}")
+            texts.append(f"{label_name(class_names, segment.category_id)} {segment.score:.0%}")
             colors.append(PALETTE.by_idx(segment.id - 1))
         else:
-            texts.append(_name(stuff_class_names, segment.category_id))
+            texts.append(label_name(stuff_class_names, segment.category_id))
             colors.append(_class_color(stuff_colors, segment.category_id))
-    return _draw_regions(image, [panoptic.ids == segment.id for segment in segments], texts, colors)
+    masks = [panoptic.ids == segment.id for segment in segments]
+    return _draw_regions(image, masks, texts, colors, font)
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
@@ -177,8 +190,31 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     write_bytes_atomically(path, encoded.tobytes())
 
 
-def _name(names: Sequence[str], index: int) -> str:
-    return names[index] if index < len(names) else str(index)
+def label_name(names: Sequence[str], index: int) -> str:
+    """A class's name on one line, without what cannot be printed; its number if it has none."""
+    name = names[index] if index < len(names) else ""
+    printable = "".join(character if character.isprintable() else " " for character in name)
+    return " ".join(printable.split()) or str(index)
+
+
+def check_connections(
+    source: str, connections: Sequence[tuple[int, int]], keypoints: np.ndarray | int
+) -> None:
+    """Raise InputError if a skeleton has a keypoint that there is not.
+
+    Args:
+        source: what the message begins with.
+        connections: pairs of keypoint indices.
+        keypoints: [N, K, 3], or K.
+    """
+    count = keypoints if isinstance(keypoints, int) else keypoints.shape[1]
+    for pair in connections:
+        if len(pair) != 2 or not all(isinstance(i, (int, np.integer)) for i in pair):
+            raise InputError(f"{source}: {pair!r} is not a pair of keypoint indices")
+        if not all(0 <= index < count for index in pair):
+            raise InputError(
+                f"{source}: joins keypoints {pair[0]} and {pair[1]}, but there are {count}, from 0"
+            )
 
 
 def _class_color(colors: Sequence[Sequence[int]] | None, index: int) -> sv.Color:
@@ -213,6 +249,7 @@ def _draw_regions(
     masks: Sequence[np.ndarray],
     texts: Sequence[str],
     colors: Sequence[sv.Color],
+    font: str | os.PathLike[str] | None,
 ) -> np.ndarray:
     """Masks that do not overlap, each with its label in the middle of its widest part."""
     enlarge, fine, line, canvas = _enlarge(image)
@@ -231,6 +268,7 @@ def _draw_regions(
         [texts[index] for index in labelled],
         np.array(points, np.float64).reshape(-1, 4) * enlarge,
         [colors[index] for index in labelled],
+        font,
     )
 
 
@@ -294,17 +332,19 @@ def _draw_labels(
     texts: Sequence[str],
     boxes: np.ndarray,
     colors: Sequence[sv.Color],
+    font_file: str | os.PathLike[str] | None,
 ) -> np.ndarray:
     """Labels in the picture, each at its box, clear of one another where that can be."""
     font_size = max(14, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 55))
     image = Image.fromarray(picture[:, :, ::-1])
     draw = ImageDraw.Draw(image)
-    normal = _font(font_size)
+    normal = load_font(font_file, font_size)
     placed: list[tuple[float, float, float, float]] = []
     for text, box, color in zip(texts, boxes, colors, strict=True):
         font, room = normal, image.width - font_size // 2
         if draw.textlength(text, font) > room:
-            font = _font(max(6, int(font_size * room / draw.textlength(text, font))))
+            smaller = max(6, int(font_size * room / draw.textlength(text, font)))
+            font = load_font(font_file, smaller)
         # Of the font and not of the text: equal heights, whether letters reach down or not.
         ascent, descent = font.getmetrics()
         pad = max(2, (ascent + descent) // 5)
@@ -314,11 +354,6 @@ def _draw_labels(
         draw.rounded_rectangle(placed[-1], radius=pad, fill=color.as_rgb())
         draw.text((x + pad, y + pad / 2), text, fill=_ink(color), font=font)
     return np.asarray(image)[:, :, ::-1].copy()
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Pillow, so that pictures are the same on every machine."""
-    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
 
 
 def _place(

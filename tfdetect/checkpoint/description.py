@@ -36,7 +36,49 @@ def read_description(
     for name in (CONFIG, METADATA):
         if not (path / name).is_file():
             raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
-    return load_prediction_config(path / CONFIG, opts, source), read_metadata(path)
+    cfg, metadata = load_prediction_config(path / CONFIG, opts, source), read_metadata(path)
+    check_names(path / METADATA, cfg, metadata)
+    return cfg, metadata
+
+
+def check_names(path: Path, cfg: CfgNode, metadata: dict[str, Any]) -> None:
+    """Raise InputError if the names in `metadata.json` are not those of the model's classes.
+
+    Args:
+        path: of the file, for the message.
+        cfg: the model's configuration.
+        metadata: the file's content.
+    """
+    model = cfg.MODEL
+    classes, stuff = model.ROI_HEADS.NUM_CLASSES, 0
+    if model.META_ARCHITECTURE == "RetinaNet":
+        classes = model.RETINANET.NUM_CLASSES
+    elif model.META_ARCHITECTURE == "ProposalNetwork":
+        classes = 1
+    if model.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN"):
+        stuff = model.SEM_SEG_HEAD.NUM_CLASSES
+    if model.META_ARCHITECTURE == "SemanticSegmentor":
+        classes = 0
+    keypoints = model.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if model.KEYPOINT_ON else 0
+    wanted = {"class_names": classes, "stuff_class_names": stuff, "keypoint_names": keypoints}
+    for key, count in wanted.items():
+        names = metadata.get(key)
+        if names is None and key != "class_names":
+            continue
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path}: {key} is not a list of names; correct it")
+        if len(names) < count:
+            raise InputError(
+                f"{path}: {key} has {len(names)} names for the model's {count}; add those that are "
+                "missing"
+            )
+    for pair in (metadata.get("keypoint_connections") or []) if keypoints else []:
+        known = isinstance(pair, list) and len(pair) == 2 and all(type(i) is int for i in pair)
+        if not known or not all(0 <= index < keypoints for index in pair):
+            raise InputError(
+                f"{path}: keypoint_connections has {pair}, which is no pair of indices of the "
+                f"model's {keypoints} keypoints; correct it"
+            )
 
 
 def read_metadata(directory: Path) -> dict[str, Any]:

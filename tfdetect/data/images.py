@@ -6,6 +6,7 @@ import glob
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -43,9 +44,9 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
     """Read an image file as Detectron2's `read_image` does.
 
     Pillow decodes it, turns it as its EXIF orientation says and converts whatever it is (grey,
-    palette, 16 bits, CMYK, alpha) to 8-bit RGB; an alpha channel is dropped, not blended. Of an
-    animation it is the first frame. What Pillow does not know and OpenCV does (PAM, 16-bit RGB
-    TIFF) is read by OpenCV.
+    palette, 16 bits, CMYK, alpha) to 8-bit RGB; an alpha channel is dropped, not blended, and grey
+    of 16 or 32 bits is cut off at 255. Of an animation it is the first frame. What Pillow does not
+    know and OpenCV does (PAM, 16-bit RGB TIFF) is read by OpenCV.
 
     A TIFF with an orientation is turned twice: Pillow turns it on loading, and Detectron2 turns
     it again. The promise is Detectron2's pixels, so this does too.
@@ -70,6 +71,8 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
             # Pillow remarks on oddities that it can read past, naming no file.
             warnings.simplefilter("ignore")
             rgb = _decode_with_pillow(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except UnidentifiedImageError:
         rgb = _decode_with_opencv(path, content)
     except Image.DecompressionBombError as error:
@@ -81,7 +84,7 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
 
 
-def find_images(inputs: list[str]) -> list[Path]:
+def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> list[Path]:
     """The images that files, folders and globs name, in their order, each once.
 
     A file counts whatever its suffix. A folder stands for the images directly in it, sorted by
@@ -89,17 +92,49 @@ def find_images(inputs: list[str]) -> list[Path]:
     sorted, that are images by their suffix or whose suffix the glob spells out. A name that
     exists is never taken for a glob.
 
+    Args:
+        inputs: what is given.
+        passed_over: gets what folders and globs have beside images (`describe_passed_over`).
+
     Raises:
         InputError: an input names nothing, or a folder cannot be read.
     """
     found: dict[str, Path] = {}
+    others: list[Path] = []
     for name in inputs:
-        for path in _find(name):
+        for path in _find(name, others):
             found.setdefault(os.path.abspath(path), path)
+    if passed_over is not None:
+        # What one input passes over another may name.
+        passed_over += [path for path in others if os.path.abspath(path) not in found]
     return list(found.values())
 
 
-def _find(name: str) -> list[Path]:
+def describe_passed_over(paths: Sequence[Path]) -> str:
+    """Such as "2 .heic files (a.heic, ...), 1 folder (x.jpg)"; with none the empty text."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        kinds.setdefault(_kind(path), []).append(path.name)
+    parts = []
+    for kind, names in kinds.items():
+        plural = "" if len(names) == 1 else "s"
+        parts.append(f"{len(names)} {kind}{plural} ({names[0]}{', ...' if plural else ''})")
+    return ", ".join(parts)
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink() and not os.path.exists(path):
+        return "dangling link"
+    if path.name.startswith("."):
+        return "hidden file"
+    if os.path.isdir(path):
+        return "folder"
+    if not os.path.isfile(path):
+        return "special file"
+    return f"{path.suffix.lower()} file" if path.suffix else "file without a suffix"
+
+
+def _find(name: str, others: list[Path]) -> list[Path]:
     path = Path(name)
     # "" is the current folder to pathlib; nobody means that by an empty variable in a script.
     if name and os.path.isdir(name):
@@ -110,8 +145,11 @@ def _find(name: str) -> list[Path]:
                 f"{name}: the folder cannot be read ({error.strerror}), check its permissions"
             ) from error
         images = [p for p in inside if _is_image(p) and not p.name.startswith(".")]
+        rest = sorted(set(inside) - set(images))
         if not images:
-            raise InputError(f"{name}: no images in this folder, name files or a glob instead")
+            has = f", but {describe_passed_over(rest)}" if rest else ""
+            raise InputError(f"{name}: no images in this folder{has}; name files or a glob instead")
+        others += rest
         return images
     if name and os.path.exists(name):
         return [path]
@@ -120,7 +158,9 @@ def _find(name: str) -> list[Path]:
     matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
     images = [p for p in matches if _is_image(p) or (os.path.isfile(p) and _spells_suffix(name, p))]
     if not images:
-        raise InputError(f"{name}: no image matches this pattern, check it")
+        has = f", but {describe_passed_over(matches)}" if matches else ""
+        raise InputError(f"{name}: no image matches this pattern{has}; check it")
+    others += sorted(set(matches) - set(images))
     return images
 
 
@@ -156,6 +196,9 @@ def _decode_with_pillow(content: bytes) -> np.ndarray:
         except Exception:
             # Damaged EXIF does not make the picture unreadable; Detectron2 passes over it too.
             orientation = None
+        if image.mode == "F":
+            # Pillow, and so Detectron2, would cut them off at 0 and 255; 0 to 1 would be black.
+            raise InputError("pixels of floating point, convert the image to 8 bits")
         turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
         upright = image if turn is None else image.transpose(turn)
         return np.asarray(upright.convert("RGB"))

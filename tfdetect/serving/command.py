@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,15 +19,22 @@ from tfdetect.config.checks import check_model, takes_proposals
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.files import check_writable, check_writable_file
-from tfdetect.data.images import find_images, read_image
+from tfdetect.data.images import describe_passed_over, find_images, read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.fonts import load_font, missing_characters
 from tfdetect.interrupts import hold_interrupts
 from tfdetect.quiet import import_tensorflow, without_startup_remarks
 from tfdetect.serving.evaluate import evaluate
 from tfdetect.serving.loop import find_proposals, predict_files
 from tfdetect.serving.records import Records
-from tfdetect.visualize import draw_detections, draw_panoptic, draw_semantic, write_image
+from tfdetect.visualize import (
+    draw_detections,
+    draw_panoptic,
+    draw_semantic,
+    label_name,
+    write_image,
+)
 
 if TYPE_CHECKING:
     from tfdetect.serving.predictor import Predictor
@@ -44,10 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict(args: argparse.Namespace, load: Callable[[argparse.Namespace], Predictor]) -> int:
-    files = find_images(args.input)
+    passed_over: list[Path] = []
+    files = find_images(args.input, passed_over)
+    if passed_over:
+        print(f"note: passed over {describe_passed_over(passed_over)}", file=sys.stderr)
+    names = _record_names(files)
+    if args.font is not None:
+        load_font(args.font, 20)
     proposals = find_proposals(args.proposals, [image_names(path) for path in files])
     predictor = load(args)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
+    if pictures is not None:
+        _check_font(predictor, args.font)
     records = None if args.json is None else Records(args.json)
     unread: list[Path] = []
     done = 0
@@ -56,9 +72,9 @@ def _predict(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
             predictor, files, proposals, args.batch_size, unread
         ):
             if records is not None:
-                records.add(files[index].name, detections)
+                records.add(names[index], detections)
             if pictures is not None:
-                drawn = _draw(image, detections, predictor, args.confidence_threshold)
+                drawn = _draw(image, detections, predictor, args.confidence_threshold, args.font)
                 write_image(pictures[index], drawn)
             target = "" if pictures is None else f" -> {pictures[index]}"
             found = _summary(detections, predictor, args.confidence_threshold)
@@ -101,7 +117,9 @@ def _profile(
         if pictures is not None:
             with python_stage("draw"):
                 for index, image, detections in zip(batch, images, found, strict=True):
-                    drawn = _draw(image, detections, predictor, args.confidence_threshold)
+                    drawn = _draw(
+                        image, detections, predictor, args.confidence_threshold, args.font
+                    )
                     write_image(pictures[index], drawn)
 
     times = profile(Path(args.profile), run, _PROFILED_BATCHES)
@@ -146,6 +164,34 @@ def _load(args: argparse.Namespace, float32_precision: str) -> Predictor:
         return Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
 
 
+def _record_names(files: Sequence[Path]) -> list[str]:
+    """What each file is called in --json, all different: its name, else its path.
+
+    The path is then every file's, from the folder that they have in common.
+    """
+    if len({path.name for path in files}) == len(files):
+        names = [path.name for path in files]
+    else:
+        absolute = [os.path.abspath(path) for path in files]
+        common = os.path.commonpath([os.path.dirname(path) for path in absolute])
+        names = [os.path.relpath(path, common) for path in absolute]
+    # The same in every locale.
+    return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in names]
+
+
+def _check_font(predictor: Predictor, font: str | None) -> None:
+    """Say which characters of the names will be empty boxes."""
+    names = [*predictor.class_names, *predictor.stuff_class_names]
+    shown = [label_name(names, index) for index in range(len(names))]
+    if missing := missing_characters(shown, font):
+        more = "..." if len(missing) > 10 else ""
+        print(
+            f"note: the font of the labels does not have {missing[:10]}{more}, which class names "
+            "have; give one that does with --font FILE",
+            file=sys.stderr,
+        )
+
+
 def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     """A picture's path for each file, all different and none of them an input."""
     inputs = {path.resolve() for path in files}
@@ -167,7 +213,11 @@ def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _draw(
-    image: np.ndarray, detections: Detections, predictor: Predictor, threshold: float
+    image: np.ndarray,
+    detections: Detections,
+    predictor: Predictor,
+    threshold: float,
+    font: str | None,
 ) -> np.ndarray:
     """The picture of what the model is for: segments, classes of pixels, or detections."""
     if detections.panoptic is not None:
@@ -177,10 +227,11 @@ def _draw(
             predictor.class_names,
             predictor.stuff_class_names,
             predictor.stuff_colors,
+            font,
         )
     if detections.sem_seg is not None:
         names, colors = predictor.stuff_class_names, predictor.stuff_colors
-        return draw_semantic(image, detections.sem_seg, names, colors)
+        return draw_semantic(image, detections.sem_seg, names, colors, font)
     return draw_detections(
         image,
         detections,
@@ -188,6 +239,7 @@ def _draw(
         predictor.keypoint_connections,
         threshold,
         predictor.keypoint_classes,
+        font,
     )
 
 
@@ -202,10 +254,10 @@ def _summary(detections: Detections, predictor: Predictor, threshold: float) -> 
     elif detections.sem_seg is not None:
         labels, pixels = np.unique(detections.sem_seg, return_counts=True)
         areas = dict(zip(labels.tolist(), pixels.tolist(), strict=True))
-    counts = Counter(predictor.class_names[label] for label in shown)
+    counts = Counter(label_name(predictor.class_names, label) for label in shown)
     parts = [f"{count} {name}" for name, count in counts.most_common()]
     largest_first = sorted(areas, key=areas.__getitem__, reverse=True)
-    parts += [predictor.stuff_class_names[label] for label in largest_first]
+    parts += [label_name(predictor.stuff_class_names, label) for label in largest_first]
     return ", ".join(parts) or f"nothing above {threshold:g}"
 
 
@@ -232,6 +284,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SCORE",
         help="draw and count detections from this score on (default 0.5); what a panoptic model "
         "combines is in its configuration, MODEL.PANOPTIC_FPN.COMBINE",
+    )
+    parser.add_argument(
+        "--font",
+        metavar="FILE",
+        help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "
+        "does not have",
     )
     parser.add_argument(
         "--batch-size",

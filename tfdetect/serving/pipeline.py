@@ -95,7 +95,10 @@ class Pipeline(tf.Module):
         """From the network's input on: one graph, however the images came."""
         given: tuple[tf.Tensor, ...] = ()
         if proposals:
-            given = transform_proposals(*proposals, sizes, resized_sizes, **self._proposal_options)
+            boxes, counts = proposals
+            given = transform_proposals(
+                boxes, counts, sizes, resized_sizes, **self._proposal_options
+            )
         padded, extents = self._pad(batch, resized_sizes)
         outputs, _ = self.model(batch, resized_sizes, *given, extents)
         return self._postprocess(outputs, padded, resized_sizes, sizes)

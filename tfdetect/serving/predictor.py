@@ -84,7 +84,7 @@ class Predictor:
             raise InputError(f"dtype {dtype!r}: it is {' or '.join(DTYPES)}")
         forks.require_no_fork()
         # What another process makes the same predictor of.
-        arguments = (os.path.abspath(directory), device, padding, dtype, opts)
+        arguments = (os.path.abspath(directory), device, padding, dtype, tuple(opts))
         self._arguments: tuple[Any, ...] | None = arguments
         place = None if device is None else _find_device(device)
         with tf.device(place):
@@ -176,10 +176,12 @@ class Predictor:
             InputError: an image or its proposals are of another type or shape, or proposals are
                 missing or not wanted.
         """
-        if is_one_image(images):
-            check_image("images", images)
-            return self.predict_batch([images], None if proposals is None else [proposals])[0]
-        return self.predict_batch(images, proposals)
+        several: Any = images
+        given: Any = proposals
+        if not is_one_image(images):
+            return self.predict_batch(several, given)
+        check_image("images", images)
+        return self.predict_batch([several], None if given is None else [given])[0]
 
     def predict_batch(
         self, images: Sequence[np.ndarray], proposals: Sequence[np.ndarray] | None = None

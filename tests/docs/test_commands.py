@@ -127,7 +127,13 @@ def model(path: Path, model_dir: Path) -> None:
 def servable(path: Path, model_dir: Path) -> None:
     from tfdetect.serving.export import export
 
-    export(model_dir, path.parent, ops="native")
+    export(model_dir, path.parent)
+
+
+def native_servable(path: Path, model_dir: Path) -> None:
+    from tfdetect.serving.export import export
+
+    export(model_dir, path.parents[2], ops="native")
 
 
 MADE: dict[str, Callable] = {
@@ -151,8 +157,10 @@ MADE: dict[str, Callable] = {
     "models/mine": model,
     "output/demo/model": model,
     "servable/1": servable,
+    "servable/1/assets/tfdetect_ops.so": native_servable,
 }
 """What makes the files that the pages name, in a block that does not write them itself."""
+OF_THE_MODEL = (model, servable, native_servable)
 
 
 def named(block: Block) -> set[str]:
@@ -166,8 +174,9 @@ def named(block: Block) -> set[str]:
             folder = command[command.index("tfdetect.data.shapes") + 1]
             outputs |= {f"{folder}/annotations.json", f"{folder}/images"}
     found = {word.rstrip("/") for word in words}
-    found |= {name for name in MADE for word in words if word.startswith(f"{name}/assets/")}
-    return {name for name in found & set(MADE) if name not in outputs}
+    found = found & set(MADE) - outputs
+    # A file brings the folder that it is in.
+    return {name for name in found if not any(other.startswith(f"{name}/") for other in found)}
 
 
 @pytest.fixture
@@ -179,7 +188,7 @@ def place(tmp_path, model_dir, monkeypatch):
         shutil.copy(DEMO / "images" / "000002.jpg", tmp_path / "image.jpg")
         for name in sorted(named(block)):
             make, path = MADE[name], tmp_path / name
-            make(path, model_dir) if make in (model, servable) else make(path)
+            make(path, model_dir) if make in OF_THE_MODEL else make(path)
         monkeypatch.chdir(tmp_path)
         return tmp_path
 

@@ -25,6 +25,7 @@ from tfdetect.ops.paste_masks import paste_masks
 from tfdetect.serving import forks
 from tfdetect.serving.given import check_image, describe, is_one_image, read_boxes
 from tfdetect.serving.pipeline import Pipeline
+from tfdetect.serving.tf32 import warn_of_tf32
 
 # Pixels of a batch, all padding included, from which it is worth a look at how much of it is that.
 _LARGE_BATCH = 2**24
@@ -127,6 +128,7 @@ class Predictor:
         self._metadata = metadata
         forks.tensorflow_runs()
         self._device = device
+        warn_of_tf32(cfg, device)
         keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
         segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")

@@ -4,6 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
 TRAIN_DEMO := output/train-demo
+# What runs with both kinds of TensorFlow's kernels: its own, and oneDNN's, which it uses by itself
+# on some processors only.
+BOTH_KERNELS := tests/layers tests/ops tests/modeling_training tests/parity/test_tiny.py \
+    tests/parity/test_training_steps.py tests/engine/test_trainer.py \
+    tests/engine/test_precise_bn.py tests/serving/test_graph.py
 
 .PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean
 
@@ -41,6 +46,8 @@ test: install
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m 'not full'
+	kernels=$$($(BIN)/python tests/other_kernels.py 2>/dev/null) && \
+	    TF_ENABLE_ONEDNN_OPTS=$$kernels $(BIN)/python -m pytest -m 'not full' $(BOTH_KERNELS)
 
 # What takes longer than `make test` should: every full-size model of the records.
 test-full: install

@@ -9,7 +9,6 @@ import tensorflow as tf
 from conftest import DEMO
 
 from tfdetect.config import load_config
-from tfdetect.config.defaults import DEFAULTS
 from tfdetect.serving.tf32 import warn_of_tf32
 
 

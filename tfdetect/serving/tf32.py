@@ -24,7 +24,7 @@ def warn_of_tf32(cfg: CfgNode, device: str | None) -> None:
     if allows_tf32(cfg.FLOAT32_PRECISION) or not _has_tf32():
         return
     warnings.warn(
-        "TensorFlow's TF32 is on, so that scores and boxes on this GPU are not exactly Detectron2's;"
+        "TensorFlow's TF32 is on: scores and boxes on this GPU are not exactly Detectron2's;"
         " tf.config.experimental.enable_tensor_float_32_execution(False) makes them so"
         " (docs/gpu.md)",
         stacklevel=4,

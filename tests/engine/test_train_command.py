@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import time
 
 import pytest
@@ -193,3 +195,27 @@ def test_killed_at_random_moments(tmp_path):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert not list((tmp_path / "cut").glob(".unfinished-*"))
+
+
+@pytest.mark.full
+def test_ctrl_c_keeps_the_checkpoints(tmp_path):
+    """Status 130 and one line that says what a resumed training goes on from."""
+    data = tmp_path / "data"
+    write_shapes(data, 8, 3)
+    steps = {"SOLVER.MAX_ITER": 400, "SOLVER.CHECKPOINT_PERIOD": 2, "SOLVER.CHECKPOINTS_KEPT": 2}
+    opts = words({**SMALL, **steps, "DATALOADER.NUM_WORKERS": 1})
+    with training(tmp_path / "run", data, opts=opts) as run:
+        deadline = time.monotonic() + 200
+        while run.said.read_text().count("saved ") < 2:
+            assert run.process.poll() is None, run.said.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers too
+        assert run.process.wait(60) == 130
+        said = run.said.read_text()
+    assert "Traceback" not in said
+    kept = sorted(path.name for path in (tmp_path / "run").glob("model_*"))
+    assert said.splitlines()[-1] == (
+        f"interrupted: --resume goes on from {tmp_path / 'run' / kept[-1]}"
+    )
+    assert not list((tmp_path / "run").glob(".unfinished-*"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
 from tfdetect.config import get_cfg
+from tfdetect.errors import InputError
 from tfdetect.modeling.preprocess import Preprocessor, pad_bottom_right, padded_size
 
 
@@ -43,3 +45,35 @@ def test_images_of_two_sizes(implementation):
             np.testing.assert_allclose(images[index, :height, :width], expected, atol=1e-5)
             assert not images[index, height:].numpy().any()
             assert not images[index, :, width:].numpy().any()
+
+
+def test_pixels_of_images_one_after_the_other(implementation):
+    """To the bit what the images on a canvas give."""
+    cfg = get_cfg()
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 40, 70
+    rng = np.random.default_rng(1)
+    sizes = np.array([[60, 50], [30, 90], [1, 90]], np.int32)
+    images = [rng.integers(0, 256, [*size, 3], np.uint8) for size in sizes]
+    canvas = np.zeros([3, 60, 90, 3], np.uint8)
+    for slot, image in zip(canvas, images, strict=True):
+        slot[: image.shape[0], : image.shape[1]] = image
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images])
+    preprocess = Preprocessor(cfg, 32)
+    expected = preprocess(tf.constant(canvas), tf.constant(sizes))
+    for found, same in zip(preprocess.of_pixels(pixels, tf.constant(sizes)), expected, strict=True):
+        np.testing.assert_array_equal(found, same)
+
+
+def test_images_that_are_too_large_for_the_network():
+    """Where nothing else limits them; one of 1 x 9000 makes one of 9000 x 1 as large as both."""
+    cfg = get_cfg()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    preprocess = Preprocessor(cfg, 32)
+    sizes = np.array([[1, 9000], [9000, 1]], np.int32)
+    preprocess.check(sizes[:1])
+    with pytest.raises(InputError, match=r"image 0: 1 x 9000 pixels are 9024 x 9024"):
+        preprocess.check(sizes)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67108864 pixels"):
+        preprocess.of_pixels(tf.zeros([18000, 3], tf.uint8), tf.constant(sizes))
+    cfg.INPUT.MIN_SIZE_TEST = 800
+    Preprocessor(cfg, 32).check(sizes)

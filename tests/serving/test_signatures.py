@@ -15,6 +15,7 @@ from conftest import IMPLEMENTATIONS, require_native
 from servables import IMAGES, assert_predicted, exported, predicted, write_kinds
 
 from tfdetect.data.images import read_image
+from tfdetect.serving.servable import _check_answer
 
 
 @functools.cache
@@ -131,3 +132,12 @@ def test_od_api_through_supervision():
     assert all(value.dtype == np.float32 for value in named.values())
     assert named["num_detections"].tolist() == [count]
     assert results.keys() == named.keys()
+
+
+def test_an_answer_that_would_be_too_large():
+    """Full masks hold the largest height and width of a batch, whatever the images have."""
+    sizes = tf.constant([[1, 20000], [20000, 1]])
+    _check_answer("pred_masks", sizes, 0)
+    _check_answer("pred_masks", sizes, 5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="bytes of pred_masks, more than"):
+        _check_answer("pred_masks", sizes, 6)

@@ -30,9 +30,12 @@ def templates_of(source: str) -> list[str]:
 
 @functools.cache
 def templates() -> list[str]:
-    """Of everything that prints messages; the Makefile's are within quotes."""
+    """Of everything that prints messages; those of the Makefile and of C++ are within quotes."""
     found = re.findall(r'"([^"\n]+)"', (ROOT / "Makefile").read_text())
     found = [re.sub(r"%d(\.%d)*", HOLE, text) for text in found]
+    for path in (ROOT / "tfdetect" / "ops" / "kernels").glob("*.[hc]*"):
+        joined = re.sub(r'"\s+"', "", path.read_text())
+        found += re.findall(r'"([^"\n]+)"', joined)
     for folder in ("tfdetect", "convert_d2"):
         for path in (ROOT / folder).rglob("*.py"):
             found += templates_of(path.read_text())

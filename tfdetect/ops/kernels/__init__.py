@@ -20,6 +20,8 @@ from tfdetect.errors import InputError
 
 __all__ = ["implementation", "library", "use_native", "use_native_on_cpu"]
 
+_ANY = "tfdetect_nms"
+
 _lock = threading.Lock()
 _tried = False
 _module: ModuleType | None = None
@@ -125,10 +127,31 @@ def _load() -> ModuleType:
 
     try:
         module = tf.load_op_library(str(path))
+    except tf.errors.FailedPreconditionError as error:  # another version's library (once.h)
+        raise InputError(error.message) from error
     except (tf.errors.OpError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} does not load: delete it and try again ({reason})") from error
 
     from tfdetect.ops.kernels import gradients  # noqa: F401 (registers them)
 
+    return module if hasattr(module, _ANY) else _module_of_registered()
+
+
+def _module_of_registered() -> ModuleType:
+    """A module of the operators that are registered already, as `tf.load_op_library` makes it.
+
+    A native SavedModel's library was loaded before ours, and has registered them all; TensorFlow
+    gives functions only of those that a library has brought with it.
+    """
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python.client import pywrap_tf_session
+    from tensorflow.python.framework.load_library import _pywrap_python_op_gen
+
+    registered = op_def_pb2.OpList()
+    registered.ParseFromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
+    ours = op_def_pb2.OpList(op=[op for op in registered.op if op.name.startswith("Tfdetect")])
+    module = ModuleType("tfdetect_registered_operators")
+    source = _pywrap_python_op_gen.GetPythonWrappers(ours.SerializeToString())
+    exec(source, module.__dict__)  # noqa: S102 (TensorFlow's own text, of these definitions)
     return module

@@ -203,11 +203,12 @@ def _compile(toolchain: Toolchain, library: Path) -> None:
         # The slowest first, so that the short ones fill the other core meanwhile.
         cuda = toolchain.cuda
         registrations = scratch / "registrations.cc"
-        registrations.write_text(
-            "".join(f'#include "{p}"\n' for p in _registration_files(cuda is not None)), "utf-8"
-        )
+        # First what has each registered once in a process.
+        included = [SOURCES / "once.h", *_registration_files(cuda is not None)]
+        registrations.write_text("".join(f'#include "{path}"\n' for path in included), "utf-8")
         tensorflow_flags = [*TENSORFLOW_FLAGS, "-isystem", str(tensorflow / "include")]
-        flags = [*COMMON_FLAGS, *tensorflow_flags, "-c", "-I", str(SOURCES)]
+        digest = f'-DTFDETECT_DIGEST="{_digest()}"'
+        flags = [*COMMON_FLAGS, *tensorflow_flags, digest, "-c", "-I", str(SOURCES)]
         add([*toolchain.compiler, *flags], registrations)
         if cuda is not None:
             for source in sorted(SOURCES.glob("*.cu")):
@@ -277,15 +278,20 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build_directory() -> Path:
-    """One folder per content of the sources, TensorFlow version and kind of machine."""
+def _digest() -> str:
+    """Of the sources, by which libraries of one version know each other (once.h)."""
     digest = hashlib.sha256()
     for path in sorted(SOURCES.iterdir()):
         if path.suffix in (".cc", ".cu", ".h"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(repr((COMMON_FLAGS, MATHS_FLAGS, FUSED_FILES, TENSORFLOW_FLAGS)).encode())
     digest.update(repr(NVCC_FLAGS).encode())
-    name = f"tensorflow-{_tensorflow_version()}-{platform.machine()}-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
+
+
+def _build_directory() -> Path:
+    """One folder per content of the sources, TensorFlow version and kind of machine."""
+    name = f"tensorflow-{_tensorflow_version()}-{platform.machine()}-{_digest()}"
     return cache_directory() / name
 
 

@@ -90,7 +90,7 @@ class Conv2d(tf.Module):
             weight = weight * scale
             bias = shift if bias is None else bias * scale + shift
             norm = None
-        if self.fits_winograd and x.dtype == tf.float32 and kernels.use_native_on_cpu():
+        if self.fits_winograd and x.dtype == tf.float32 and kernels.use_native_convolutions():
             shift = tf.zeros(weight.shape[3:]) if bias is None else bias
             y = trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
             return self._finish(y, norm, extents, addend, relu)

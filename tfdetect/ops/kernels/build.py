@@ -3,8 +3,9 @@
 The mathematics is in files that include nothing of TensorFlow (`roi_align.cc`, `nms.cc`, ...);
 `*_op.cc` register it. A file that includes TensorFlow's headers takes ten seconds whatever it
 holds, so all of those are compiled as one. CUDA kernels (`*.cu`, registered by `*_gpu_op.cc`)
-are added when nvcc is found. Files of one library run on any x86-64 CPU: hot loops are compiled
-for several levels of it and chosen when the library is loaded (`portability.h`).
+are added when nvcc is found. A library runs on any x86-64 CPU, and is as fast whichever compiler
+made it: hot loops are compiled for several instruction sets, one of which is chosen when the
+library is loaded (`instruction_set.h`).
 
 `python -m tfdetect.ops.kernels.build` builds ahead, as for an image that will have no compiler.
 This module does not import TensorFlow.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import importlib.metadata
@@ -33,6 +35,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfdetect.errors import InputError, run_command
+from tfdetect.ops.kernels import instruction_set
 
 SOURCES = Path(__file__).resolve().parent
 SECONDS = 60
@@ -356,7 +359,13 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        print(f"native operators: {build()}")
+        library = build()
+        print(f"native operators: {library}")
+        # What the library is linked with; TensorFlow itself takes seconds to import.
+        ctypes.CDLL(
+            str(_tensorflow_directory() / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL
+        )
+        print(instruction_set.of_library(library).describe())
     except InputError as error:
         if not arguments.optional:
             raise

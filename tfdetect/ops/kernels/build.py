@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import importlib.metadata
@@ -346,6 +345,31 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr if done.returncode == 0 else ""
 
 
+def _describe_convolutions(library: Path) -> str:
+    """Whose convolutions a CPU uses with a library, in a line.
+
+    In a process of its own, and without importing TensorFlow, which takes seconds: its library, with
+    which ours is linked, logs to stderr as soon as it is loaded.
+    """
+    instruction_set.check_variable()
+    code = (
+        "import ctypes, sys; from pathlib import Path;"
+        "from tfdetect.ops.kernels import instruction_set;"
+        "ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL);"
+        "print(instruction_set.of_library(Path(sys.argv[2])).describe())"
+    )
+    framework = _tensorflow_directory() / "libtensorflow_framework.so.2"
+    command = [sys.executable, "-c", code, str(framework), str(library)]
+    package_root = str(SOURCES.parents[2])
+    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        reason = next(reversed(done.stderr.splitlines()), f"status {done.returncode}")
+        raise InputError(f"{library} does not load: delete it and try again ({reason})")
+    return done.stdout.strip()
+
+
 def main() -> int:
     """Build (or find) the library and print where it is."""
     parser = argparse.ArgumentParser(
@@ -361,11 +385,7 @@ def main() -> int:
     try:
         library = build()
         print(f"native operators: {library}")
-        # What the library is linked with; TensorFlow itself takes seconds to import.
-        ctypes.CDLL(
-            str(_tensorflow_directory() / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL
-        )
-        print(instruction_set.of_library(library).describe())
+        print(_describe_convolutions(library))
     except InputError as error:
         if not arguments.optional:
             raise

@@ -46,15 +46,20 @@ class InstructionSets:
         return f"convolutions on the CPU are TensorFlow's: {reason}"
 
 
+def check_variable() -> None:
+    """Raise `InputError` where TFDETECT_INSTRUCTION_SET is no instruction set."""
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted and wanted not in TITLES:
+        raise InputError(f"{VARIABLE} is {wanted!r}: set it to {', '.join(TITLES)}, or unset it")
+
+
 def of_library(path: Path) -> InstructionSets:
     """Ask a library that is loaded, or whose TensorFlow is (`libtensorflow_framework`).
 
     Raises:
         InputError: the library does not load, or TFDETECT_INSTRUCTION_SET is no instruction set.
     """
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted and wanted not in TITLES:
-        raise InputError(f"{VARIABLE} is {wanted!r}: set it to {', '.join(TITLES)}, or unset it")
+    check_variable()
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:

@@ -348,8 +348,8 @@ def _output(command: list[str]) -> str:
 def _describe_convolutions(library: Path) -> str:
     """Whose convolutions a CPU uses with a library, in a line.
 
-    In a process of its own, and without importing TensorFlow, which takes seconds: its library, with
-    which ours is linked, logs to stderr as soon as it is loaded.
+    In a process of its own, since TensorFlow's library, with which ours is linked, logs to stderr
+    as soon as it is loaded; and without importing TensorFlow, which takes seconds.
     """
     instruction_set.check_variable()
     code = (

@@ -21,6 +21,7 @@ from harness import RESULTS, ROOT, Result, Row, add_reference, load
 SCRIPTS = (
     "predict",
     "batch",
+    "compilers",
     "start",
     "train",
     "roi_align",

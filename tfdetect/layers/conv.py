@@ -122,7 +122,7 @@ class Conv2d(tf.Module):
         dilation: int,
     ) -> tf.Tensor:
         fits_winograd = dilation == 1 and self._can_use_winograd(stride, padding)
-        if fits_winograd and x.dtype == tf.float32 and kernels.use_native_on_cpu():
+        if fits_winograd and x.dtype == tf.float32 and kernels.use_native_convolutions():
             shift = tf.zeros(weight.shape[3:]) if bias is None else bias
             return trainable_winograd_conv(x, weight, tf.convert_to_tensor(shift))
         weight = tf.cast(weight, x.dtype)

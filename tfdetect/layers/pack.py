@@ -13,14 +13,15 @@ _CONVOLUTIONS = (Conv2d, ConvTranspose2d)
 def pack_convolutions(model: tf.Module) -> None:
     """Give the convolutions of `model` to the native kernels of the CPU, where these are used.
 
-    On a CPU they take two thirds of the time of TensorFlow's (`tfdetect.ops.packed_conv`); with a
-    GPU, and with the portable operators, nothing is done. Call it after `fold_norms`; the model
+    On a CPU with AVX2 they take two thirds of the time of TensorFlow's
+    (`tfdetect.ops.packed_conv`); on another, with a GPU, and with the portable operators, nothing
+    is done (`kernels.use_native_convolutions`). Call it after `fold_norms`; the model
     computes in float32 from then on and no longer has the variables of Detectron2's checkpoints.
 
     Args:
         model: changed in place.
     """
-    if not kernels.use_native_on_cpu():
+    if not kernels.use_native_convolutions():
         return
     for module in (model, *model.submodules):
         # First what makes convolutions, ...

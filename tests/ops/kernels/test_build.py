@@ -72,6 +72,22 @@ def test_library_built_ahead_serves_without_a_compiler(cache):
     assert str(next(cache.rglob("*.so"))) in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [("baseline", "TensorFlow's: TFDETECT_INSTRUCTION_SET"), ("", "CPU are")],
+)
+def test_build_says_whose_convolutions_are_used(cache, wanted, expected):
+    done = run(BUILD, environment(cache, TFDETECT_INSTRUCTION_SET=wanted))
+    assert expected in one_line(done.stdout.partition("\n")[2])
+    assert not done.stderr
+
+
+def test_unknown_instruction_set(cache):
+    done = run(BUILD, environment(cache, TFDETECT_INSTRUCTION_SET="sse9"))
+    assert done.returncode == 2
+    assert "'sse9'" in one_line(done.stderr)
+
+
 def old_libraries(folder, count):
     """Files of names as in the cache, used long ago, the last of them the longest ago."""
     paths = [folder / f"tensorflow-{i % 3}" / f"tfdetect_ops-{i}.so" for i in range(count)]

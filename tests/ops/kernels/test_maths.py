@@ -7,6 +7,7 @@ empty, inverted, huge, infinite or NaN.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ SANITIZERS = [
 ]
 # Clobbered: the emulation's fibers look like longjmp to the compiler, but keep their own stacks.
 FLAGS = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wno-clobbered", *SANITIZERS]
-DEFINITIONS = ["-DTFDETECT_NO_CLONES", "-DTFDETECT_EMULATE_GPU"]
+DEFINITIONS = ["-DTFDETECT_EMULATE_GPU"]
 INCLUDES = ["-I", str(build.SOURCES), "-I", str(HERE / "cuda")]
 
 
@@ -53,14 +54,19 @@ def objects(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("program", "other"),
-    [("maths_test.cc", "gpu_test.cu"), ("gpu_test.cu", "maths_test.cc")],
+    ("program", "other", "instruction_set"),
+    [
+        ("maths_test.cc", "gpu_test.cu", "avx512"),  # or the largest of this processor
+        ("maths_test.cc", "gpu_test.cu", "baseline"),
+        ("gpu_test.cu", "maths_test.cc", "baseline"),
+    ],
 )
-def test_program(objects, tmp_path, program, other):
+def test_program(objects, tmp_path, program, other, instruction_set):
     toolchain, compiled = objects
     linked = [path for name, path in compiled.items() if name != other]
     executable = str(tmp_path / "program")
     subprocess.run([*toolchain.compiler, *SANITIZERS, *linked, "-o", executable], check=True)
-    done = subprocess.run([executable], capture_output=True, text=True, timeout=120)
+    env = {**os.environ, "TFDETECT_INSTRUCTION_SET": instruction_set}
+    done = subprocess.run([executable], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "0 failures\n"

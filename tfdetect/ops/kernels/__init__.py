@@ -17,8 +17,16 @@ from types import ModuleType
 from typing import Any
 
 from tfdetect.errors import InputError
+from tfdetect.ops.kernels.instruction_set import InstructionSets, of_library
 
-__all__ = ["implementation", "library", "use_native", "use_native_on_cpu"]
+__all__ = [
+    "implementation",
+    "instruction_sets",
+    "library",
+    "use_native",
+    "use_native_convolutions",
+    "use_native_on_cpu",
+]
 
 _ANY = "tfdetect_nms"
 
@@ -26,7 +34,9 @@ _lock = threading.Lock()
 _tried = False
 _module: ModuleType | None = None
 _reason = ""
+_sets: InstructionSets | None = None
 _announced = False
+_announced_convolutions = False
 # For the whole process and not per thread: tf.distribute traces replicas in threads of its own.
 _override: str | None = None
 
@@ -82,6 +92,28 @@ def use_native_on_cpu() -> bool:
     return not tf.config.list_logical_devices("GPU")
 
 
+def instruction_sets() -> InstructionSets:
+    """Which instruction set the native library uses; there must be one (`use_native`)."""
+    assert _sets is not None
+    return _sets
+
+
+def use_native_convolutions() -> bool:
+    """Whether convolutions are to be the native library's, where it has one.
+
+    They are where there is no GPU and its loops have an instruction set with which they are faster
+    than TensorFlow's. On a CPU without, a line on stderr says so, once.
+    """
+    global _announced_convolutions
+    if not use_native_on_cpu():
+        return False
+    sets = instruction_sets()
+    if not sets.fast and not _announced_convolutions:
+        _announced_convolutions = True
+        print(f"tfdetect: {sets.describe()}", file=sys.stderr)
+    return sets.fast
+
+
 @contextlib.contextmanager
 def implementation(name: str) -> Iterator[None]:
     """Within it, every operator that is called or traced is the `native` or `portable` one.
@@ -135,6 +167,8 @@ def _load() -> ModuleType:
 
     from tfdetect.ops.kernels import gradients  # noqa: F401 (registers them)
 
+    global _sets
+    _sets = of_library(path)
     return module if hasattr(module, _ANY) else _module_of_registered()
 
 

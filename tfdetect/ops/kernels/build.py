@@ -3,8 +3,9 @@
 The mathematics is in files that include nothing of TensorFlow (`roi_align.cc`, `nms.cc`, ...);
 `*_op.cc` register it. A file that includes TensorFlow's headers takes ten seconds whatever it
 holds, so all of those are compiled as one. CUDA kernels (`*.cu`, registered by `*_gpu_op.cc`)
-are added when nvcc is found. Files of one library run on any x86-64 CPU: hot loops are compiled
-for several levels of it and chosen when the library is loaded (`portability.h`).
+are added when nvcc is found. A library runs on any x86-64 CPU, and is as fast whichever compiler
+made it: hot loops are compiled for several instruction sets, one of which is chosen when the
+library is loaded (`instruction_set.h`).
 
 `python -m tfdetect.ops.kernels.build` builds ahead, as for an image that will have no compiler.
 This module does not import TensorFlow.
@@ -33,6 +34,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfdetect.errors import InputError, run_command
+from tfdetect.ops.kernels import instruction_set
 
 SOURCES = Path(__file__).resolve().parent
 SECONDS = 60
@@ -343,6 +345,31 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr if done.returncode == 0 else ""
 
 
+def _describe_convolutions(library: Path) -> str:
+    """Whose convolutions a CPU uses with a library, in a line.
+
+    In a process of its own, since TensorFlow's library, with which ours is linked, logs to stderr
+    as soon as it is loaded; and without importing TensorFlow, which takes seconds.
+    """
+    instruction_set.check_variable()
+    code = (
+        "import ctypes, sys; from pathlib import Path;"
+        "from tfdetect.ops.kernels import instruction_set;"
+        "ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL);"
+        "print(instruction_set.of_library(Path(sys.argv[2])).describe())"
+    )
+    framework = _tensorflow_directory() / "libtensorflow_framework.so.2"
+    command = [sys.executable, "-c", code, str(framework), str(library)]
+    package_root = str(SOURCES.parents[2])
+    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        reason = next(reversed(done.stderr.splitlines()), f"status {done.returncode}")
+        raise InputError(f"{library} does not load: delete it and try again ({reason})")
+    return done.stdout.strip()
+
+
 def main() -> int:
     """Build (or find) the library and print where it is."""
     parser = argparse.ArgumentParser(
@@ -356,7 +383,9 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        print(f"native operators: {build()}")
+        library = build()
+        print(f"native operators: {library}")
+        print(_describe_convolutions(library))
     except InputError as error:
         if not arguments.optional:
             raise

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bicubic.h"
+#include "instruction_set.h"
 #include "portability.h"
 
 namespace tfdetect {
@@ -18,8 +19,8 @@ std::vector<BicubicTaps> MakeTaps(int64_t in, int64_t out) {
   return taps;
 }
 
-TFDETECT_CLONES void CombineRows(const float* const rows[4], const float weights[4], int64_t n,
-                                 float* output, float* greatest) {
+TFDETECT_INLINE void CombineRowsLoop(const float* const rows[4], const float weights[4], int64_t n,
+                                     float* output, float* greatest) {
   const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3];
   const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
   float best[8];
@@ -40,6 +41,7 @@ TFDETECT_CLONES void CombineRows(const float* const rows[4], const float weights
   for (int j = 1; j < 8; ++j) best[0] = best[j] > best[0] ? best[j] : best[0];
   *greatest = best[0];
 }
+const auto CombineRows = BestVersion<CombineRowsLoop>();
 
 // Resizes maps to the size of one box; kept between the maps of a box.
 class Resizer {

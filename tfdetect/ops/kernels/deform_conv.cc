@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "instruction_set.h"
 #include "matmul.h"
 #include "portability.h"
 
@@ -13,21 +14,23 @@ constexpr int64_t kMaxRun = 64;    // channels
 constexpr int64_t kBlock = 96;     // positions that are multiplied together
 const float kZeros[kMaxRun] = {};  // what lies outside of x
 
-TFDETECT_CLONES void Interpolate(const float* const corners[4], const float weights[4], int64_t n,
-                                 float* output) {
+TFDETECT_INLINE void InterpolateLoop(const float* const corners[4], const float weights[4],
+                                     int64_t n, float* output) {
   const float *c0 = corners[0], *c1 = corners[1], *c2 = corners[2], *c3 = corners[3];
   const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3];
   for (int64_t i = 0; i < n; ++i)
     output[i] = w0 * c0[i] + w1 * c1[i] + w2 * c2[i] + w3 * c3[i];
 }
+const auto Interpolate = BestVersion<InterpolateLoop>();
 
-TFDETECT_CLONES void AddScaled(float weight, const float* from, int64_t n, float* to) {
+TFDETECT_INLINE void AddScaledLoop(float weight, const float* from, int64_t n, float* to) {
   for (int64_t i = 0; i < n; ++i) to[i] += weight * from[i];
 }
+const auto AddScaled = BestVersion<AddScaledLoop>();
 
 // Adds the sums over channels of grad times each corner: the gradients are made of those.
-TFDETECT_CLONES void AddCornerProducts(const float* grad, const float* const corners[4], int64_t n,
-                                       float sums[4]) {
+TFDETECT_INLINE void AddCornerProductsLoop(const float* grad, const float* const corners[4],
+                                           int64_t n, float sums[4]) {
   for (int k = 0; k < 4; ++k) {
     const float* corner = corners[k];
     float lanes[8] = {};
@@ -38,6 +41,7 @@ TFDETECT_CLONES void AddCornerProducts(const float* grad, const float* const cor
     for (int j = 0; j < 8; ++j) sums[k] += lanes[j];
   }
 }
+const auto AddCornerProducts = BestVersion<AddCornerProductsLoop>();
 
 void BilinearWeights(float y, float x, float weights[4]) {
   weights[0] = (1.0f - y) * (1.0f - x);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "instruction_set.h"
 #include "portability.h"
 
 namespace tfdetect {
@@ -44,12 +45,18 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
       for (int v = 0; v < kVectors; ++v) sums[r][v] += value * b[v];
     }
   }
+  // Every use of the sums is unrolled, so that they are no array in memory: GCC 11 would store to it
+  // in the loop above, which then takes three times as long.
+  alignas(V) float values[kRows][kPanels * kPanel];
+  TFDETECT_UNROLL for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) Store(sums[r][v], &values[r][v * kLanes<V>]);
   const Epilogue& e = o.epilogue;
   for (int r = 0; r < kRows; ++r) {
     const int64_t at = (row + r) * o.c_stride + column;
     if (column + kPanels * kPanel <= o.n) {
       for (int v = 0; v < kVectors; ++v) {
-        V sum = sums[r][v], other;
+        V sum, other;
+        Load(&values[r][v * kLanes<V>], sum);
         if (e.bias) {
           Load(e.bias + column + v * kLanes<V>, other);
           sum += other;
@@ -63,7 +70,7 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
       }
     } else {
       for (int64_t j = 0; j < o.n - column; ++j) {
-        float sum = sums[r][j / kLanes<V>][j % kLanes<V>];
+        float sum = values[r][j];
         if (e.bias) sum += e.bias[column + j];
         if (e.addend) sum += e.addend[at + j];
         o.c[at + j] = e.relu && sum < 0.0f ? 0.0f : sum;
@@ -81,7 +88,7 @@ TFDETECT_INLINE int64_t Tiles(const Operands& o, int64_t row, int64_t column) {
 
 // A panel stays in the nearest cache while all rows go past it. 6 rows of 16 columns are 12 of the
 // 16 registers of AVX2.
-TFDETECT_CLONES void Multiply(const Operands& o) {
+TFDETECT_INLINE void MultiplyLoop(const Operands& o) {
   for (int64_t column = 0; column < o.n; column += kPanel) {
     int64_t row = Tiles<Float8, 6, 1>(o, 0, column);
     row = Tiles<Float8, 3, 1>(o, row, column);
@@ -89,9 +96,8 @@ TFDETECT_CLONES void Multiply(const Operands& o) {
   }
 }
 
-#ifdef TFDETECT_AVX512
-// 12 rows of 32 columns are 24 of the 32 registers.
-TFDETECT_AVX512 void MultiplyWide(const Operands& o) {
+// For AVX-512: 12 rows of 32 columns are 24 of the 32 registers.
+TFDETECT_INLINE void MultiplyWideLoop(const Operands& o) {
   int64_t column = 0;
   for (; column + 2 * kPanel <= o.n; column += 2 * kPanel) {
     int64_t row = Tiles<Float16, 12, 2>(o, 0, column);
@@ -103,7 +109,8 @@ TFDETECT_AVX512 void MultiplyWide(const Operands& o) {
     Tiles<Float16, 1, 1>(o, row, column);
   }
 }
-#endif
+
+const auto Multiply = BestVersion<MultiplyLoop, MultiplyWideLoop>();
 
 }  // namespace
 
@@ -145,13 +152,6 @@ void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const flo
                             part,
                             c,
                             c_stride};
-#ifdef TFDETECT_AVX512
-    static const bool wide = __builtin_cpu_supports("x86-64-v4");
-    if (wide) {
-      MultiplyWide(operands);
-      continue;
-    }
-#endif
     Multiply(operands);
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "instruction_set.h"
 #include "portability.h"
 
 namespace tfdetect {
@@ -10,9 +11,9 @@ namespace {
 
 // Marks the boxes [begin, n) that overlap box i by more than the threshold. The IoU is a float32
 // quotient without a guard: 0 / 0 is not greater than anything.
-TFDETECT_CLONES void Suppress(const float* x1, const float* y1, const float* x2, const float* y2,
-                              const float* area, float threshold, int64_t i, int64_t n,
-                              int32_t* suppressed) {
+TFDETECT_INLINE void SuppressLoop(const float* x1, const float* y1, const float* x2,
+                                  const float* y2, const float* area, float threshold, int64_t i,
+                                  int64_t n, int32_t* suppressed) {
   const float left = x1[i], top = y1[i], right = x2[i], bottom = y2[i], own = area[i];
   for (int64_t j = i + 1; j < n; ++j) {
     const float xx1 = x1[j] > left ? x1[j] : left;
@@ -27,6 +28,7 @@ TFDETECT_CLONES void Suppress(const float* x1, const float* y1, const float* x2,
     suppressed[j] |= iou > threshold ? 1 : 0;
   }
 }
+const auto Suppress = BestVersion<SuppressLoop>();
 
 }  // namespace
 

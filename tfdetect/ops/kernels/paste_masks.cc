@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "instruction_set.h"
 #include "portability.h"
 
 namespace tfdetect {
@@ -31,8 +32,8 @@ Samples SampleAxis(float low, float high, int64_t side, int64_t pixels) {
   return samples;
 }
 
-TFDETECT_CLONES void PasteRow(const float* upper, const float* lower, float south,
-                              const Samples& columns, float threshold, bool* output) {
+TFDETECT_INLINE void PasteRowLoop(const float* upper, const float* lower, float south,
+                                  const Samples& columns, float threshold, bool* output) {
   const float north = 1.0f - south;
   for (int64_t i = 0; i < columns.end - columns.begin; ++i) {
     const int32_t c = columns.lower[i];
@@ -42,6 +43,7 @@ TFDETECT_CLONES void PasteRow(const float* upper, const float* lower, float sout
     output[i] = value >= threshold;
   }
 }
+const auto PasteRow = BestVersion<PasteRowLoop>();
 
 }  // namespace
 

@@ -1,23 +1,13 @@
-// What the TensorFlow-free files share: several versions of a hot loop, and 8-wide vectors.
+// What the TensorFlow-free files share: vectors of fixed width, and inlining.
 #ifndef TFDETECT_PORTABILITY_H_
 #define TFDETECT_PORTABILITY_H_
 
 #include <cstdint>
 #include <cstring>
 
-// A function with this mark is compiled for AVX-512, for AVX2 with FMA and for any x86-64; the
-// loader picks one, so that a library built on one machine runs on another. What it calls must be
-// TFDETECT_INLINE to be compiled along. (Sanitizers start too late for the picking.)
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
-    !defined(TFDETECT_NO_CLONES)
-#define TFDETECT_CLONES \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-// For AVX-512 alone, where that wants loops of another shape; call it only on such a CPU.
-#define TFDETECT_AVX512 __attribute__((target("arch=x86-64-v4")))
-#else
-#define TFDETECT_CLONES
-#endif
 #define TFDETECT_INLINE inline __attribute__((always_inline))
+// Before a loop of at most so many turns, known at compile time.
+#define TFDETECT_UNROLL _Pragma("GCC unroll 16")
 
 namespace tfdetect {
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "instruction_set.h"
 #include "portability.h"
 
 namespace tfdetect {
@@ -12,8 +13,8 @@ typedef int32_t Int4 __attribute__((vector_size(16)));
 
 // Three channels are computed as four lanes, the fourth of no use: `padded` may be read one byte
 // beyond the row.
-TFDETECT_CLONES void ResizeRow3(const ResizeAxis& axis, const uint8_t* padded, int64_t outputs,
-                                uint8_t* output) {
+TFDETECT_INLINE void ResizeRow3Loop(const ResizeAxis& axis, const uint8_t* padded, int64_t outputs,
+                                    uint8_t* output) {
   const int32_t* weights = axis.weights.data();
   for (int64_t x = 0; x < outputs; ++x, weights += axis.stride) {
     const uint8_t* pixel = padded + 3 * static_cast<int64_t>(axis.first[x]);
@@ -27,6 +28,7 @@ TFDETECT_CLONES void ResizeRow3(const ResizeAxis& axis, const uint8_t* padded, i
     for (int c = 0; c < 3; ++c) output[3 * x + c] = ResizeClip(sum[c]);
   }
 }
+const auto ResizeRow3 = BestVersion<ResizeRow3Loop>();
 
 void ResizeRowAny(const ResizeAxis& axis, const uint8_t* row, int64_t channels, int64_t outputs,
                   uint8_t* output) {
@@ -41,8 +43,8 @@ void ResizeRowAny(const ResizeAxis& axis, const uint8_t* row, int64_t channels, 
   }
 }
 
-TFDETECT_CLONES void ResizeColumn(const int32_t* weights, int32_t count, const uint8_t* rows,
-                                  int64_t row_size, uint8_t* output) {
+TFDETECT_INLINE void ResizeColumnLoop(const int32_t* weights, int32_t count, const uint8_t* rows,
+                                      int64_t row_size, uint8_t* output) {
   constexpr int64_t kBlock = 64;
   int64_t i = 0;
   for (; i + kBlock <= row_size; i += kBlock) {
@@ -61,6 +63,7 @@ TFDETECT_CLONES void ResizeColumn(const int32_t* weights, int32_t count, const u
     output[i] = ResizeClip(sum);
   }
 }
+const auto ResizeColumn = BestVersion<ResizeColumnLoop>();
 
 }  // namespace
 

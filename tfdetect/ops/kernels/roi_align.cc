@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "instruction_set.h"
+
 namespace tfdetect {
 namespace {
 
@@ -55,18 +57,8 @@ TFDETECT_INLINE void SumColumns(const T* row, const AxisEntry* entries, int64_t 
   }
 }
 
-TFDETECT_CLONES void SumRow(const float* row, const AxisEntry* entries, int64_t num_entries,
-                            int64_t channels, float* sums) {
-  SumColumns(row, entries, num_entries, channels, sums);
-}
-TFDETECT_CLONES void SumRow(const Half* row, const AxisEntry* entries, int64_t num_entries,
-                            int64_t channels, float* sums) {
-  SumColumns(row, entries, num_entries, channels, sums);
-}
-TFDETECT_CLONES void SumRow(const BFloat16* row, const AxisEntry* entries, int64_t num_entries,
-                            int64_t channels, float* sums) {
-  SumColumns(row, entries, num_entries, channels, sums);
-}
+template <typename T>
+const auto SumRow = BestVersion<SumColumns<T>>();
 
 // to += weight * from
 template <typename T>
@@ -82,22 +74,15 @@ TFDETECT_INLINE void AddLoop(float weight, const T* from, int64_t n, float* to) 
   for (; i < n; ++i) to[i] += weight * ToFloat(from[i]);
 }
 
-TFDETECT_CLONES void AddScaled(float weight, const float* from, int64_t n, float* to) {
-  AddLoop(weight, from, n, to);
-}
-TFDETECT_CLONES void AddScaled(float weight, const Half* from, int64_t n, float* to) {
-  AddLoop(weight, from, n, to);
-}
-TFDETECT_CLONES void AddScaled(float weight, const BFloat16* from, int64_t n, float* to) {
-  AddLoop(weight, from, n, to);
-}
+template <typename T>
+const auto AddScaled = BestVersion<AddLoop<T>>();
 
-TFDETECT_CLONES void Convert(const float* from, int64_t n, Half* to) {
+template <typename T>
+TFDETECT_INLINE void ConvertLoop(const float* from, int64_t n, T* to) {
   for (int64_t i = 0; i < n; ++i) FromFloat(from[i], to + i);
 }
-TFDETECT_CLONES void Convert(const float* from, int64_t n, BFloat16* to) {
-  for (int64_t i = 0; i < n; ++i) FromFloat(from[i], to + i);
-}
+template <typename T>
+const auto Convert = BestVersion<ConvertLoop<T>>();
 
 // Where sums are kept: in the output itself if that is float, else beside it until Finish.
 class Sums {
@@ -117,7 +102,7 @@ class NarrowSums {
     std::fill(sums_.begin(), sums_.begin() + n, 0.0f);
     return sums_.data();
   }
-  void Finish(T* output, int64_t n) { Convert(sums_.data(), n, output); }
+  void Finish(T* output, int64_t n) { Convert<T>(sums_.data(), n, output); }
 
  private:
   std::vector<float> sums_;
@@ -152,11 +137,11 @@ void RoiAlign(const RoiAlignShape& shape, const T* features, const float* boxes,
     const int64_t num_rows = axes.columns.empty() ? 0 : static_cast<int64_t>(axes.rows.size());
     for (int64_t i = 0; i < num_rows;) {
       const int32_t y = axes.rows[i].index;
-      SumRow(image + y * row_size, axes.columns.data(), axes.columns.size(), shape.channels,
-             row_sums.data());
+      SumRow<T>(image + y * row_size, axes.columns.data(), axes.columns.size(), shape.channels,
+                row_sums.data());
       for (; i < num_rows && axes.rows[i].index == y; ++i)
-        AddScaled(axes.rows[i].weight, row_sums.data(), bins_size,
-                  result + axes.rows[i].bin * bins_size);
+        AddScaled<float>(axes.rows[i].weight, row_sums.data(), bins_size,
+                         result + axes.rows[i].bin * bins_size);
     }
     sums.Finish(region, region_size);
   }
@@ -214,11 +199,11 @@ void RoiAlignGradient::Run(int64_t task, const T* grad, T* output) const {
       const int32_t y = entry->index;
       std::fill(row_grad.begin(), row_grad.end(), 0.0f);
       for (; entry != axes.rows.end() && entry->index == y; ++entry)
-        AddScaled(entry->weight, region + entry->bin * bins_size, bins_size, row_grad.data());
+        AddScaled<T>(entry->weight, region + entry->bin * bins_size, bins_size, row_grad.data());
       float* row = result + (y - first_row) * row_size;
       for (const AxisEntry& column : axes.columns)
-        AddScaled(column.weight, row_grad.data() + column.bin * channels, channels,
-                  row + column.index * channels);
+        AddScaled<float>(column.weight, row_grad.data() + column.bin * channels, channels,
+                         row + column.index * channels);
     }
   }
   sums.Finish(block, rows * row_size);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "instruction_set.h"
 #include "portability.h"
 
 namespace tfdetect {
@@ -12,8 +13,8 @@ constexpr int kSide = 4;  // of a tile's input; its output is 2 x 2
 constexpr int64_t kLane = 8;
 
 // B' d B of the 16 pixels of a tile: product k goes to output + k * stride.
-TFDETECT_CLONES void TransformInput(const float* const pixels[kSide * kSide], int64_t channels,
-                                    int64_t stride, float* output) {
+TFDETECT_INLINE void TransformInputLoop(const float* const pixels[kSide * kSide], int64_t channels,
+                                        int64_t stride, float* output) {
   for (int64_t c = 0; c < channels; c += kLane) {
     Float8 rows[kSide][kSide];
     for (int x = 0; x < kSide; ++x) {
@@ -34,11 +35,12 @@ TFDETECT_CLONES void TransformInput(const float* const pixels[kSide * kSide], in
     }
   }
 }
+const auto TransformInput = BestVersion<TransformInputLoop>();
 
 // A' m A + bias of a tile's products, of which product k is at `products` + k * stride; outputs
 // that are null lie beyond the map.
-TFDETECT_CLONES void TransformOutput(const float* products, int64_t stride, int64_t channels,
-                                     const float* bias, bool relu, float* const outputs[4]) {
+TFDETECT_INLINE void TransformOutputLoop(const float* products, int64_t stride, int64_t channels,
+                                         const float* bias, bool relu, float* const outputs[4]) {
   for (int64_t c = 0; c < channels; c += kLane) {
     Float8 rows[2][kSide];
     for (int x = 0; x < kSide; ++x) {
@@ -61,6 +63,7 @@ TFDETECT_CLONES void TransformOutput(const float* products, int64_t stride, int6
     }
   }
 }
+const auto TransformOutput = BestVersion<TransformOutputLoop>();
 
 // Where a tile's output begins.
 struct Corner {

@@ -1,0 +1,85 @@
+"""What the native library knows of its instruction set, and what follows for convolutions."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import require_native
+
+from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.pack import pack_convolutions
+from tfdetect.ops import kernels
+from tfdetect.ops.kernels.instruction_set import InstructionSets
+
+AVX2 = InstructionSets("avx512", "avx2", "avx2")
+SLOW = {
+    "no AVX2": InstructionSets("avx512", "baseline", "baseline"),
+    "no vector instructions": InstructionSets("baseline", "baseline", "baseline"),
+    "TFDETECT_INSTRUCTION_SET": InstructionSets("avx512", "avx512", "baseline"),
+}
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    require_native()
+    monkeypatch.setattr(kernels, "use_native_on_cpu", kernels.use_native)
+    monkeypatch.setattr(kernels, "_announced_convolutions", False)
+
+
+@pytest.mark.parametrize("reason", SLOW)
+def test_slow_convolutions_are_tensorflows(monkeypatch, capsys, reason):
+    """Packing does nothing and results are the same; one line says why, once."""
+    layer = Conv2d(16, 32, 3, padding=1)
+    rng = np.random.default_rng(0)
+    for variable in layer.variables:
+        variable.assign(rng.normal(size=variable.shape))
+    x = rng.normal(size=(1, 9, 12, 16)).astype(np.float32)
+    results = []
+    for sets in (SLOW[reason], AVX2):
+        monkeypatch.setattr(kernels, "_sets", sets)
+        concrete = tf.function(layer, autograph=False).get_concrete_function(tf.constant(x))
+        operations = {operation.type for operation in concrete.graph.get_operations()}
+        assert ("Conv2D" in operations) == (sets is not AVX2)
+        pack_convolutions(layer)
+        assert hasattr(layer, "weight") == (sets is not AVX2)
+        results.append(layer(x).numpy())
+    # Sums of 144 products in float32, by the definition and by Winograd.
+    np.testing.assert_allclose(*results, rtol=0, atol=2e-6 * np.abs(results[0]).max())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tfdetect: convolutions on the CPU are TensorFlow's: ")
+    assert reason in line
+
+
+CODE = """
+import sys, numpy as np
+from tfdetect.ops import kernels
+from tfdetect.ops.packed_conv import pack_weight, packed_conv
+assert kernels.use_native()
+rng = np.random.default_rng(1)
+x, weight = (rng.normal(size=s).astype(np.float32) for s in [(1, 13, 11, 24), (3, 3, 24, 48)])
+options = {"kernel_size": 3, "stride": 1, "padding": 1, "relu": False}
+y = packed_conv(x, pack_weight(weight), np.zeros(48, np.float32), **options)
+np.save(sys.argv[1], y)
+print(kernels.instruction_sets().used, kernels.use_native_convolutions())
+"""
+
+
+def test_every_set_gives_the_same(tmp_path):
+    """AVX2 and AVX-512 to the bit; without them products are rounded before they are added."""
+    results, order = {}, ["baseline", "avx2", "avx512"]
+    processor = kernels.instruction_sets().processor
+    for name in order[: order.index(processor) + 1]:
+        path = tmp_path / f"{name}.npy"
+        env = {**os.environ, "TFDETECT_INSTRUCTION_SET": name, "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, path], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [name, str(name != "baseline")]
+        results[name] = np.load(path)
+    scale = np.abs(results["baseline"]).max()
+    np.testing.assert_allclose(results[processor], results["baseline"], rtol=0, atol=2e-6 * scale)
+    if processor == "avx512":
+        np.testing.assert_array_equal(results["avx512"], results["avx2"])

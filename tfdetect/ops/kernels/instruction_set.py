@@ -1,0 +1,73 @@
+"""Which instruction set the native library's loops use; see instruction_set.h."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfdetect.errors import InputError
+
+VARIABLE = "TFDETECT_INSTRUCTION_SET"
+TITLES = {"baseline": "no vector instruction set", "avx2": "AVX2", "avx512": "AVX-512"}
+
+
+@dataclass(frozen=True)
+class InstructionSets:
+    """Each of `baseline`, `avx2` or `avx512`.
+
+    Attributes:
+        compiled: the largest that the library's loops are compiled for.
+        processor: the largest that this processor has, of those that the library knows.
+        used: the one that its loops use.
+    """
+
+    compiled: str
+    processor: str
+    used: str
+
+    @property
+    def fast(self) -> bool:
+        """Whether the library's convolutions are faster than TensorFlow's: with AVX2 at least."""
+        return self.used != "baseline"
+
+    def describe(self) -> str:
+        """Whose convolutions a CPU uses, and why, in one line."""
+        if self.fast:
+            return f"convolutions on the CPU are tfdetect's, with {TITLES[self.used]}"
+        if self.compiled == "baseline":
+            reason = f"the native ones have no vector instructions on {platform.machine()}"
+        elif self.processor == "baseline":
+            reason = "this processor has no AVX2, without which the native ones are slower"
+        else:
+            reason = f"{VARIABLE} is {self.used}"
+        return f"convolutions on the CPU are TensorFlow's: {reason}"
+
+
+def check_variable() -> None:
+    """Raise `InputError` where TFDETECT_INSTRUCTION_SET is no instruction set."""
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted and wanted not in TITLES:
+        raise InputError(f"{VARIABLE} is {wanted!r}: set it to {', '.join(TITLES)}, or unset it")
+
+
+def of_library(path: Path) -> InstructionSets:
+    """Ask a library that is loaded, or whose TensorFlow is (`libtensorflow_framework`).
+
+    Raises:
+        InputError: the library does not load, or TFDETECT_INSTRUCTION_SET is no instruction set.
+    """
+    check_variable()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise InputError(f"{path} does not load: delete it and try again ({error})") from error
+
+    def ask(name: str) -> str:
+        function = getattr(library, f"tfdetect_{name}_instruction_set")
+        function.restype = ctypes.c_char_p
+        return function().decode()
+
+    return InstructionSets(ask("compiled"), ask("processor"), ask("used"))

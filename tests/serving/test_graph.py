@@ -107,7 +107,8 @@ def test_no_loop_but_over_images(native):
 def test_only_floats_are_transposed():
     """For others TensorFlow's oneDNN says on stderr that it needs AVX-512."""
     with kernels.implementation("portable"):
-        detect = Predictor(model_dir())._pipeline.detect.get_concrete_function()
+        predictor = Predictor(model_dir())
+        detect = predictor._pipeline.detect.get_concrete_function()
         decode = tf.function(decode_images).get_concrete_function(tf.TensorSpec([None], tf.string))
     assert transposed_types(detect.graph) == {tf.float32}
     assert transposed_types(decode.graph) == set()

@@ -229,7 +229,7 @@ def test_ctrl_c_while_predicting(model_dir, tmp_path):
 def test_head_and_names_that_are_not_utf8(model_dir, tmp_path):
     folder = tmp_path / NOT_UTF8
     folder.mkdir()
-    model = shutil.copytree(model_dir, folder / "model")
+    model = shutil.copytree(model_dir, tmp_path / f"{NOT_UTF8} model")
     for index, name in enumerate((f"{NOT_UTF8}.jpg", "grün 日本.jpg", "plain.jpg")):
         shutil.copy(DEMO / "images" / f"{index:06}.jpg", folder / name)
     arguments = ("--input", folder, "--json", folder / "found.json", "--output", folder / "out")

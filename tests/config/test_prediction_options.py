@@ -101,7 +101,7 @@ def test_predictor(model_dir):
     np.testing.assert_array_equal(found.keypoints, plain.keypoints[: len(expected)])
     assert found.masks is None
     assert plain.masks is not None
-    assert Predictor.__reduce__(Predictor(model_dir, opts=opts))[1][-1] == opts
+    assert Predictor.__reduce__(Predictor(model_dir, opts=opts))[1][-1] == tuple(opts)
     for wrong in ("SEED 1", None, {SCORE: 0.9}):
         with pytest.raises(InputError, match=r"^opts: is .*; give a list"):
             Predictor(model_dir, opts=wrong)

@@ -87,7 +87,7 @@ def test_narrow_architectures_of_the_zoo(config, tmp_path):
         values = np.arange(size, dtype=np.float32).reshape(named.foreign_shape) + number / 1024
         given[named.name] = values
         named.variable.assign(named.from_foreign(values))
-    save_model(tmp_path / "model", cfg, model, {"class_names": []})
+    save_model(tmp_path / "model", cfg, model, {"class_names": [str(k) for k in range(100)]})
     exported = export_arrays(*load_model(tmp_path / "model")[:2])
     counters = {name for name in exported if name.endswith("num_batches_tracked")}
     assert_same_bits({k: v for k, v in exported.items() if k not in counters}, given)

@@ -84,9 +84,6 @@ class Predictor:
         if dtype not in DTYPES:
             raise InputError(f"dtype {dtype!r}: it is {' or '.join(DTYPES)}")
         forks.require_no_fork()
-        # What another process makes the same predictor of.
-        arguments = (os.path.abspath(directory), device, padding, dtype, tuple(opts))
-        self._arguments: tuple[Any, ...] | None = arguments
         place = None if device is None else _find_device(device)
         with tf.device(place):
             cfg, model, metadata = load_model(directory, opts)
@@ -96,6 +93,9 @@ class Predictor:
             else:
                 pack_convolutions(model)
             self._set_up(cfg, model, metadata, place, padding)
+        # What another process makes the same predictor of.
+        arguments = (os.path.abspath(directory), device, padding, dtype, tuple(opts))
+        self._arguments: tuple[Any, ...] | None = arguments
 
     @classmethod
     def of_model(cls, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> Predictor:

@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
 TRAIN_DEMO := output/train-demo
+# Two processes: most of a test is tracing and Python, which one core does.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What runs with both kinds of TensorFlow's kernels: its own, and oneDNN's, which it uses by itself
 # on some processors only.
 BOTH_KERNELS := tests/layers tests/ops --ignore tests/ops/kernels/test_maths.py \
@@ -46,13 +48,13 @@ test: install
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not full'
+	$(PYTEST) -m 'not full'
 	kernels=$$($(BIN)/python tests/other_kernels.py 2>/dev/null) && \
-	    TF_ENABLE_ONEDNN_OPTS=$$kernels $(BIN)/python -m pytest -m 'not full' $(BOTH_KERNELS)
+	    TF_ENABLE_ONEDNN_OPTS=$$kernels $(PYTEST) -m 'not full' $(BOTH_KERNELS)
 
 # What takes longer than `make test` should: every full-size model of the records.
 test-full: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Measure the differences to Detectron2 again and write docs/parity.md.
 parity: install

@@ -156,7 +156,7 @@ def test_a_killed_worker_is_noticed():
     batches = run_batches(source(demo_cfg()), 0, 1)
     before = children()
     next(batches)
-    (worker,) = (pid for pid in children() - before if alive(pid, "pytest"))
+    (worker,) = (pid for pid in children() - before if alive(pid, "python"))
     os.kill(worker, signal.SIGKILL)
     with pytest.raises(InputError, match=r"^DATALOADER.NUM_WORKERS: .*code -9"):
         list(itertools.islice(batches, 10))

@@ -236,7 +236,7 @@ def test_results_for_coco():
 
 
 def test_classes_that_coco_does_not_show(tmp_path):
-    """torchvision's class 11 is none of COCO's; the others go by their names."""
+    """torchvision's class 11 is none of COCO's and is left out; the others go by their names."""
     categories = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
     image = {"id": 5, "file_name": "a.jpg", "height": 50, "width": 60}
     path = tmp_path / "annotations.json"
@@ -249,7 +249,7 @@ def test_classes_that_coco_does_not_show(tmp_path):
         scores=np.ones([3], np.float32),
         classes=np.array([2, 1, 0]),
     )
-    assert [r["category_id"] for r in dataset.to_results(0, detections)] == [13, -1, 1]
+    assert [r["category_id"] for r in dataset.to_results(0, detections)] == [13, 1]
 
 
 def test_training_is_refused():

@@ -155,8 +155,8 @@ def test_both_normalisers_of_keypoints():
 
 
 def test_unsupported_box_loss():
-    loss = BoxRegressionLoss("MODEL.RPN", "ciou", 0.0, [1, 1, 1, 1])
-    with pytest.raises(InputError, match=r"MODEL.RPN.BBOX_REG_LOSS_TYPE: 'ciou'"):
+    loss = BoxRegressionLoss("MODEL.RPN", "iou", 0.0, [1, 1, 1, 1])
+    with pytest.raises(InputError, match=r"MODEL.RPN.BBOX_REG_LOSS_TYPE: 'iou'"):
         loss(tf.zeros([0, 4]), tf.zeros([0, 4]), tf.zeros([0, 4]))
 
 

@@ -61,6 +61,8 @@ class Preprocessor:
             tf.errors.InvalidArgumentError: when it runs, if [H', W'] is more than MOST_PIXELS.
         """
 
+        images, sizes = tf.convert_to_tensor(images), tf.convert_to_tensor(sizes)
+
         def read(index: tf.Tensor) -> tf.Tensor:
             size = sizes[index]
             return images[index, : size[0], : size[1]]

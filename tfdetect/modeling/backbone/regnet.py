@@ -120,10 +120,10 @@ class RegNet(tf.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], cfg: CfgNode, freeze_at: int):
         super().__init__()
-        name = cfg.NORM or ""
+        trained = cfg.NORM or ""
 
         def norm(index: int) -> str:
-            return frozen(name) if freeze_at > index else name
+            return frozen(trained) if freeze_at > index else trained
 
         with untrainable(freeze_at > 0):
             self.stem = SimpleStem(cfg.STEM_WIDTH, norm(0))

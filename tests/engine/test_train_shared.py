@@ -55,6 +55,7 @@ def assert_same_losses(found, expected):
             assert a[name] == pytest.approx(b[name], rel=1e-5), (step, name)
 
 
+@pytest.mark.full
 def test_two_devices_and_two_processes_are_one_device(tmp_path):
     data = tmp_path / "data"
     write_shapes(data, 8, 3)

@@ -25,11 +25,9 @@ from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.serving.predictor import Predictor
 
-QUICK = [
-    ("torchvision", "maskrcnn_resnet50_fpn"),
-    ("maskrcnn_benchmark", "e2e_mask_rcnn_R_50_FPN_1x"),
-]
+QUICK = [("torchvision", "maskrcnn_resnet50_fpn")]
 THOROUGH = [
+    ("maskrcnn_benchmark", "e2e_mask_rcnn_R_50_FPN_1x"),
     ("torchvision", "fasterrcnn_resnet50_fpn"),
     ("torchvision", "fasterrcnn_resnet50_fpn_v2"),
     ("torchvision", "maskrcnn_resnet50_fpn_v2"),

@@ -40,12 +40,13 @@ REFUSED = "error tfdetect's operators are loaded in this process already, of ano
 @pytest.mark.parametrize(
     ("order", "expected"),
     [
-        ("a b predictor", ["found", "found", "found"]),
+        pytest.param("a b predictor", ["found", "found", "found"], marks=pytest.mark.full),
         ("predictor a b", ["found", "found", "found"]),
         pytest.param("a predictor b", ["found", "found", "found"], marks=pytest.mark.full),
         ("a other b", ["found", REFUSED, "found"]),
         pytest.param("predictor other a", ["found", REFUSED, "found"], marks=pytest.mark.full),
-        ("other a predictor", ["loaded", REFUSED, "found"]),  # with portable operators
+        # With portable operators.
+        pytest.param("other a predictor", ["loaded", REFUSED, "found"], marks=pytest.mark.full),
     ],
 )
 def test_any_order(places, order, expected):

@@ -53,6 +53,7 @@ def test_saved_model_cli(tmp_path):
     assert_predicted(found, 0, predicted(IMAGES[:1], "portable")[0])
 
 
+@pytest.mark.full
 def test_tensorflow_alone(tmp_path):
     """A process that imports nothing of this project."""
     arguments = [str(exported("portable").path), "full_masks", "found.npz", *map(str, IMAGES)]

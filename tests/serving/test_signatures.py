@@ -60,6 +60,7 @@ def test_batch_of_different_sizes(ops):
         assert isinstance(signature, tf.types.experimental.ConcreteFunction)
 
 
+@pytest.mark.full
 def test_files_of_every_kind(tmp_path):
     """EXIF, grey, CMYK, alpha: alone, each is what predict.py finds in the file."""
     for path in write_kinds(tmp_path):

@@ -31,6 +31,8 @@ from tfdetect.errors import InputError
 
 _BATCHES_AHEAD = 2
 """That each worker has ready, at most."""
+_JOIN_SECONDS = 5.0
+"""In which a process whose pipe has ended is seen to have ended too."""
 
 _REPLACEMENTS = 20
 """How many images in a row may turn out broken before skipping them makes no sense."""
@@ -187,6 +189,13 @@ class _Worker(MultiProcessRunner):
     def __init__(self, flow: DataFlow):
         super().__init__(_InWorker(flow), num_prefetch=_BATCHES_AHEAD, num_proc=1)
 
+    def reset_state(self) -> None:
+        """Start the process."""
+        super().reset_state()
+        # Only the process can write now, so that if it is killed while it does, there is an end to
+        # read and not the rest of a message to wait for.
+        self.queue._writer.close()
+
     def next(self, stop: threading.Event) -> Batch | None:
         """Wait for the next batch, until `stop` is set; raises what ended the process."""
         while not stop.is_set():
@@ -194,17 +203,23 @@ class _Worker(MultiProcessRunner):
                 found = self.queue.get(timeout=0.2)
             except queue.Empty:
                 if not self.procs[0].is_alive():
-                    raise InputError(
-                        "DATALOADER.NUM_WORKERS: a worker process ended with code"
-                        f" {self.procs[0].exitcode}; if memory ran out, set it to less"
-                    ) from None
+                    raise self._ended() from None
                 continue
+            except (EOFError, OSError):
+                raise self._ended() from None
             if not isinstance(found, _Failure):
                 return found
             if found.is_input_error:
                 raise InputError(found.message)
             raise RuntimeError(f"in a worker process:\n{found.message}")
         return None
+
+    def _ended(self) -> InputError:
+        self.procs[0].join(_JOIN_SECONDS)
+        return InputError(
+            "DATALOADER.NUM_WORKERS: a worker process ended with code"
+            f" {self.procs[0].exitcode}; if memory ran out, set it to less"
+        )
 
     def close(self) -> None:
         for process in self.procs:
@@ -246,13 +261,13 @@ class _ReadAhead:
     """Takes batches from worker processes in turn, in a thread: reading them takes time, too."""
 
     def __init__(self, source: BatchSource, first: int, num_workers: int):
-        self._workers = [
-            _Worker(BatchFlow(source, first + index, num_workers)) for index in range(num_workers)
-        ]
+        self._workers = []
+        for index in range(num_workers):
+            # One after the other: a process inherits the pipes of those that are made by then.
+            self._workers.append(_Worker(BatchFlow(source, first + index, num_workers)))
+            self._workers[-1].reset_state()
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(_BATCHES_AHEAD)
         self._stop = threading.Event()
-        for worker in self._workers:
-            worker.reset_state()
         # A daemon, which nothing waits for when the interpreter ends.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -258,9 +258,7 @@ class _Voc(EvaluationDataset):
         return voc.to_results(detections, self._dataset.images[index].id)
 
     def count_annotations(self, measured: Sequence[int]) -> tuple[int, int]:
-        counts = [len(image.objects) for image in self._dataset.images]
-        used = sum(counts[index] for index in measured)
-        return used, sum(counts) - used
+        return _used_and_left([len(image.objects) for image in self._dataset.images], measured)
 
     def evaluate(
         self, results: Sequence[Mapping[str, Any]], measured: Sequence[int] | None = None
@@ -335,9 +333,7 @@ class _Panoptic(EvaluationDataset):
         return records
 
     def count_annotations(self, measured: Sequence[int]) -> tuple[int, int]:
-        counts = [len(image.segments) for image in self._dataset.images]
-        used = sum(counts[index] for index in measured)
-        return used, sum(counts) - used
+        return _used_and_left([len(image.segments) for image in self._dataset.images], measured)
 
     def evaluate(
         self, results: Sequence[Mapping[str, Any]], measured: Sequence[int] | None = None
@@ -364,6 +360,12 @@ class _Panoptic(EvaluationDataset):
             write_json(folder / "sem_seg_predictions.json", of_classes)
             paths.append(folder / "sem_seg_predictions.json")
         return paths
+
+
+def _used_and_left(counts: Sequence[int], measured: Sequence[int]) -> tuple[int, int]:
+    """Annotations of the images that are measured, and of the others; `counts` has each image's."""
+    used = sum(counts[index] for index in measured)
+    return used, sum(counts) - used
 
 
 def _part(dataset: Any, measured: Sequence[int] | None) -> Any:

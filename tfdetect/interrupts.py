@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -55,6 +56,8 @@ class _Interrupts:
                 signal.signal(number, self._arrived)
         self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._uncaught_before, sys.excepthook = sys.excepthook, self._uncaught
+        # Functions registered here run in the opposite order: this one after all of a library's.
+        atexit.register(self._end)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -86,6 +89,13 @@ class _Interrupts:
             os._exit(128 + number)
         else:
             raise Interrupted(number)
+
+    def _end(self) -> None:
+        # The interpreter's end gives signals their default action: the repeated one would kill the
+        # process, whose status would then be another.
+        if self._last > 0 and os.getpid() == self._process:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def _unraisable(self, unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Interrupted):

@@ -154,6 +154,17 @@ def main():
     assert (tmp_path / "tidied").exists() == (busy != "importing")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_repeated_until_the_end(number):
+    """The second one may arrive while the interpreter ends, when signals kill again."""
+    process = script("def main():\n    print('ready', flush=True)\n    time.sleep(60)")
+    assert process.stdout.readline() == b"ready\n"
+    while process.poll() is None:
+        process.send_signal(number)
+    status, _, err = ended(process)
+    assert (status, err) == (128 + number, b"interrupted\n")
+
+
 def test_a_signal_that_the_parent_has_ignored_stays_ignored():
     """As nohup does, or a shell with what it runs in the background."""
     body = "def main():\n    print('ready', flush=True)\n    time.sleep(1)"

@@ -8,10 +8,11 @@ TRAIN_DEMO := output/train-demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What runs with both kinds of TensorFlow's kernels: its own, and oneDNN's, which it uses by itself
 # on some processors only.
-BOTH_KERNELS := tests/layers tests/ops --ignore tests/ops/kernels/test_maths.py \
-    --ignore tests/ops/kernels/test_build.py tests/modeling_training tests/engine/test_trainer.py \
-    tests/engine/test_precise_bn.py tests/parity/test_tiny.py tests/parity/test_training_steps.py \
-    tests/serving/test_graph.py tests/serving/test_signatures.py::test_nothing_found
+BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops --ignore tests/ops/kernels/test_maths.py \
+    --ignore tests/ops/kernels/test_build.py $(addprefix tests/modeling/test_,batch_statistics.py empty_regions.py \
+    federated_weights.py replicas.py rpn_cells.py training_losses.py) tests/training/test_trainer.py \
+    tests/training/test_precise_bn.py tests/parity/test_tiny.py tests/parity/test_training_steps.py \
+    tests/inference/test_graph.py tests/export/test_signatures.py::test_nothing_found
 
 .PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean
 
@@ -49,7 +50,7 @@ test: install
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(PYTEST) -m 'not full'
-	kernels=$$($(BIN)/python tests/other_kernels.py 2>/dev/null) && \
+	kernels=$$($(BIN)/python tests/support/other_kernels.py 2>/dev/null) && \
 	    TF_ENABLE_ONEDNN_OPTS=$$kernels $(PYTEST) -m 'not full' $(BOTH_KERNELS)
 
 # What takes longer than `make test` should: every full-size model of the records.
@@ -58,7 +59,7 @@ test-full: install
 
 # Measure the differences to Detectron2 again and write docs/parity.md.
 parity: install
-	$(BIN)/python tests/parity_report.py docs/parity.md
+	$(BIN)/python -m tests.parity.report docs/parity.md
 
 # The table of the zoo: needs docs/parity.md, and half an hour.
 zoo: install

@@ -5,7 +5,7 @@ from tfdetect.errors import run_command
 
 def main() -> int:
     """Import the command and run it."""
-    from tfdetect.engine.command import main
+    from tfdetect.cli.train import main
 
     return main()
 

@@ -19,7 +19,7 @@ from seeded_models import IMAGE, MASK_RCNN
 if TYPE_CHECKING:
     import numpy as np
 
-    from tfdetect.serving.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
 BATCH = 8
 

@@ -24,7 +24,7 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 def _prepare_tensorflow(tf32: bool) -> str:
     """The GPU's name, with TF32 on or off."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import tensorflow as tf

@@ -46,7 +46,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "output" / "performance"
 # Both sides find this project, and what its tests have for both libraries (seeded_weights.py).
-sys.path += [str(ROOT), str(ROOT / "tests")]
+sys.path.append(str(ROOT))
 
 OURS = "tfdetect"
 

@@ -30,7 +30,7 @@ def _ours(config: str, dtype: str = "float32") -> Side:
 
 
 def _ours_in_memory() -> Side:
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     imported = peak_mb()

@@ -19,11 +19,11 @@ from unittest import mock
 from harness import ROOT, peak_gflops
 
 if TYPE_CHECKING:
-    from tfdetect.serving.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
 # 400 x 600 pixels, which the models of the zoo see as 800 x 1200.
-IMAGE = ROOT / "tests" / "data" / "full" / "coffee.png"
+IMAGE = ROOT / "tests" / "arrays" / "full" / "coffee.png"
 
 
 def save(config: str, folder: Path) -> None:
@@ -33,11 +33,10 @@ def save(config: str, folder: Path) -> None:
 
 
 def _save(config: str, folder: str) -> None:
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
-    from seeded_weights import seeded_model
-
+    from tests.support.seeded_weights import seeded_model
     from tfdetect.checkpoint.model_dir import save_model
     from tfdetect.config import load_config
 
@@ -48,10 +47,10 @@ def _save(config: str, folder: str) -> None:
 
 def predictor(config: str, dtype: str = "float32") -> Predictor:
     """What a user has of a model that was converted: `tfdetect.Predictor` of its directory."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
-    from tfdetect.serving.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
     with tempfile.TemporaryDirectory() as folder:
         save(config, Path(folder) / "model")
@@ -60,11 +59,11 @@ def predictor(config: str, dtype: str = "float32") -> Predictor:
 
 def demo_predictor() -> Predictor:
     """The small trained model of boxes, masks and keypoints."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import convert_d2.command
-    from tfdetect.serving.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
     demo = ROOT / "demo"
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +76,7 @@ def demo_predictor() -> Predictor:
 
 def versions() -> dict[str, str]:
     """Of this project's side."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import tensorflow as tf
@@ -96,7 +95,8 @@ def detectron2_predictor(config: str, device: str = "cpu") -> Any:
     import torch
     from detectron2.config import get_cfg
     from detectron2.engine import DefaultPredictor
-    from seeded_weights import state_dict
+
+    from tests.support.seeded_weights import state_dict
 
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / "configs" / f"{config}.yaml"))

@@ -96,7 +96,7 @@ def _ask(args: argparse.Namespace, child: str, model: str) -> dict:
 
 def _measure(args: argparse.Namespace) -> dict:
     """In a child: drive what `--child` names, in the directory `--model`."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     files = sorted(Path(args.images).glob("*.jpg"))[: args.requests]
@@ -181,8 +181,8 @@ def _load_servable(path: str, ops: str) -> Callable[[Path], np.ndarray]:
 
 def _load_predictor(path: str, ops: str) -> Callable[[Path], np.ndarray]:
     from tfdetect.data.images import read_image
+    from tfdetect.inference.predictor import Predictor
     from tfdetect.ops import kernels
-    from tfdetect.serving.predictor import Predictor
 
     predictor = Predictor(path)
 

@@ -48,11 +48,11 @@ def _ours() -> Side:
 
 def _predict(model: str) -> None:
     """In a fresh process: what a user's does."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     from tfdetect.data.images import read_image
-    from tfdetect.serving.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
     times = {"imported": time.time()}
     predict = Predictor(model)

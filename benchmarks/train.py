@@ -59,19 +59,19 @@ def _options(name: str) -> list[Any]:
 
 def _ours(name: str) -> Side:
     """What train.py's loop does, without its files."""
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import tensorflow as tf
     from seeded_models import versions
-    from seeded_weights import seeded_model
 
+    from tests.support.seeded_weights import seeded_model
     from tfdetect.config import load_config
     from tfdetect.data.registry import register_coco
     from tfdetect.data.training.input import training_dataset
-    from tfdetect.engine.devices import set_up_devices
-    from tfdetect.engine.trainer import Trainer
     from tfdetect.modeling.trainable import trainable_variables
+    from tfdetect.training.devices import set_up_devices
+    from tfdetect.training.trainer import Trainer
 
     cfg = load_config(ROOT / CONFIGS[name], _options(name))
     set_up_devices(None, cfg.MODEL.DEVICE)
@@ -99,7 +99,8 @@ def _detectron2(name: str) -> Side:
     from detectron2.solver import build_optimizer
     from detectron2.utils.events import EventStorage
     from seeded_models import detectron2_versions
-    from seeded_weights import state_dict
+
+    from tests.support.seeded_weights import state_dict
 
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / CONFIGS[name]))

@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tfdetect.config import load_config
-from tfdetect.data.files import write_text_atomically
+from tfdetect.files import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "output" / "zoo.json"
@@ -110,19 +110,19 @@ def _run_child(config: str) -> dict:
 
 
 def _measure(config: str) -> dict:
-    from tfdetect.quiet import import_tensorflow
+    from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import numpy as np
     import tensorflow as tf
-    from seeded_weights import seeded_model
 
+    from tests.support.seeded_weights import seeded_model
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.data.images import read_image
-    from tfdetect.heap import keep_freed_memory
-    from tfdetect.layers.fold import fold_norms
-    from tfdetect.layers.pack import pack_convolutions
+    from tfdetect.inference.fold import fold_norms
+    from tfdetect.inference.pack import pack_convolutions
+    from tfdetect.inference.pipeline import Pipeline
     from tfdetect.modeling.build import takes_proposals
-    from tfdetect.serving.pipeline import Pipeline
 
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
     model = seeded_model(cfg)
@@ -131,7 +131,7 @@ def _measure(config: str) -> dict:
     pack_convolutions(model)
     keep_freed_memory()
     pipeline = Pipeline(cfg, model)
-    image = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
+    image = read_image(ROOT / "tests" / "arrays" / "full" / "coffee.png")
     arguments = [tf.constant(image[None]), tf.constant([image.shape[:2]])]
     detect = pipeline.detect
     if takes_proposals(cfg):

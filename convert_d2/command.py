@@ -14,24 +14,24 @@ import numpy as np
 from yacs.config import CfgNode
 
 from convert_d2.inspection import describe
-from convert_d2.lineages import (
+from convert_d2.libraries.recognition import Recognition, describe_place, not_converted, recognize
+from convert_d2.libraries.sources import (
     DETECTRON2,
     lineage_of,
     make_config,
     to_detectron2,
     torchvision_names,
 )
-from convert_d2.reader import Checkpoint, read_checkpoint
-from convert_d2.recognition import Recognition, describe_place, not_converted, recognize
-from convert_d2.tensorpack import tensorpack_config, to_tensorpack
+from convert_d2.libraries.tensorpack import tensorpack_config, to_tensorpack
+from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
 from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data import catalog
-from tfdetect.data.files import write_bytes_atomically
 from tfdetect.errors import InputError
-from tfdetect.quiet import import_tensorflow
+from tfdetect.files import write_bytes_atomically
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_tensorflow()
     from tfdetect.checkpoint.assign import assign_state_dict
     from tfdetect.checkpoint.model_dir import check_output, save_model
+    from tfdetect.inference.pipeline import Pipeline
     from tfdetect.modeling.build import build_model
-    from tfdetect.serving.pipeline import Pipeline
 
     check_output(output)
     model = build_model(cfg)

@@ -12,12 +12,12 @@ import numpy as np
 import yaml
 from yacs.config import CfgNode
 
-from convert_d2.pickle_writer import pickle_arrays
+from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config
 from tfdetect.config.defaults import OWN_KEYS
-from tfdetect.data.files import check_writable, write_bytes_atomically, write_text_atomically
 from tfdetect.errors import InputError, run_command
-from tfdetect.quiet import import_tensorflow
+from tfdetect.files import check_writable, write_bytes_atomically, write_text_atomically
 
 if TYPE_CHECKING:
     import tensorflow as tf

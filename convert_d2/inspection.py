@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from convert_d2.architecture import architecture, fits
-from convert_d2.lineages import (
+from convert_d2.libraries.architecture import architecture, fits
+from convert_d2.libraries.recognition import Recognition, describe_place, recognize
+from convert_d2.libraries.sources import (
     CONFIGS,
     DETECTRON2,
     Lineage,
@@ -20,8 +21,7 @@ from convert_d2.lineages import (
     make_config,
     to_detectron2,
 )
-from convert_d2.reader import read_checkpoint
-from convert_d2.recognition import Recognition, describe_place, recognize
+from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 

@@ -1,23 +1,21 @@
-"""Where the recorded arrays lie, and fixtures that several tests use."""
+"""Fixtures that several tests use."""
 
 from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
 
+from tests.support.native import require_native
+from tests.support.paths import DATA, DEMO
+
 # A shell has what it starts in the background ignore Ctrl-C, and processes inherit that; the ones
 # that tests start are to be as at a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "tests" / "data"
-DEMO = ROOT / "demo"
 
 
 @pytest.fixture
@@ -29,21 +27,6 @@ def oracle():
             return dict(arrays)
 
     return load
-
-
-def require_native():
-    """Skip the test where there is no C++ compiler; where there is one, a failed build fails it."""
-    from tfdetect.ops import kernels
-    from tfdetect.ops.kernels import build
-
-    if kernels.library() is None:
-        if build.find_toolchain() is None:
-            pytest.skip("no compiled operators here (no C++ compiler)")
-        pytest.fail("there is a C++ compiler, but the native operators do not build or load")
-
-
-IMPLEMENTATIONS = ["native", pytest.param("portable", marks=pytest.mark.full)]
-"""Of the fixture `implementation`, where the portable one is for `make test-full`."""
 
 
 @pytest.fixture(params=["native", "portable"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfdetect.serving.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
 __all__ = ["Predictor"]
 
@@ -13,7 +13,7 @@ __all__ = ["Predictor"]
 def __getattr__(name: str) -> object:
     # Importing TensorFlow takes seconds; what does not predict need not wait for it.
     if name == "Predictor":
-        from tfdetect.serving.predictor import Predictor
+        from tfdetect.inference.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module 'tfdetect' has no attribute {name!r}")

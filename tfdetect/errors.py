@@ -6,8 +6,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tfdetect.interrupts import catch_interrupts
-from tfdetect.streams import output_failure, protect_streams
+from tfdetect.cli.interrupts import catch_interrupts
+from tfdetect.cli.streams import output_failure, protect_streams
 
 
 class InputError(Exception):

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+
+from tests.support.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import harness

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 import pytest
-from conftest import DEMO
 
+from tests.support.paths import DEMO
 from tfdetect.config import dump_config, get_cfg, load_config
 from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, RENAMED

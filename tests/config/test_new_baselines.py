@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ROOT
 
+from tests.support.paths import ROOT
 from tfdetect.config import load_config
 
 CONFIGS = ROOT / "configs" / "new_baselines"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import DEMO
 
+from tests.support.paths import DEMO
 from tfdetect import Predictor
+from tfdetect.cli.predict import main
 from tfdetect.config import load_config
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError, run_command
-from tfdetect.serving.command import main
 
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 IMAGE = sorted((DEMO / "images").iterdir())[0]

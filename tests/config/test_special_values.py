@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 
 import pytest
-from conftest import DEMO, ROOT
 
+from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model, check_output, check_training, model_sections
 from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
 from tfdetect.data.training.augmentation import build_augmentation
-from tfdetect.engine.schedule import learning_rate
 from tfdetect.errors import InputError
+from tfdetect.training.schedule import learning_rate
 
 JOINT = DEMO / "joint_rcnn" / "config.yaml"
 RETINANET = ROOT / "configs" / "COCO-Detection" / "retinanet_R_50_FPN_1x.yaml"

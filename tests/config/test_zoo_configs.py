@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+from tests.support.paths import ROOT
 from tfdetect.config import dump_config, get_cfg, load_config
 from tfdetect.config.defaults import OWN_KEYS
 

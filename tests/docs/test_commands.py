@@ -22,23 +22,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import seeded_weights
 import yaml
-from conftest import DATA, DEMO, ROOT
-from pages import PAGES, Block, blocks, inline_commands
 
-from convert_d2.pickle_writer import pickle_arrays
-from convert_d2.reader import read_checkpoint
+from tests.support import seeded_weights
+from tests.support.pages import PAGES, Block, blocks, inline_commands
+from tests.support.paths import DATA, DEMO, ROOT
+from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
+from tfdetect.checkpoint.formats.reader import read_checkpoint
 
 BLOCKS = list(blocks())
 RUN = [block for block in BLOCKS if block.language in ("", "python") and not block.needs]
 NEEDS = {"download", "Docker", "tf2onnx", "two machines"}
 
 MAINS = {
-    "predict.py": "tfdetect.serving.command",
-    "train.py": "tfdetect.engine.command",
+    "predict.py": "tfdetect.cli.predict",
+    "train.py": "tfdetect.cli.train",
     "convert_d2.py": "convert_d2.command",
-    "tfdetect.export": "tfdetect.serving.export_command",
+    "tfdetect.export": "tfdetect.cli.export",
     "convert_d2.export": "convert_d2.export",
     "tfdetect.data.shapes": "tfdetect.data.shapes",
     "tfdetect.ops.kernels.build": "tfdetect.ops.kernels.build",
@@ -125,13 +125,13 @@ def model(path: Path, model_dir: Path) -> None:
 
 
 def servable(path: Path, model_dir: Path) -> None:
-    from tfdetect.serving.export import export
+    from tfdetect.export.saved_model import export
 
     export(model_dir, path.parent)
 
 
 def native_servable(path: Path, model_dir: Path) -> None:
-    from tfdetect.serving.export import export
+    from tfdetect.export.saved_model import export
 
     export(model_dir, path.parents[2], ops="native")
 

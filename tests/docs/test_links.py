@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import ROOT
-from pages import PAGES
+
+from tests.support.pages import PAGES
+from tests.support.paths import ROOT
 
 
 def anchors(text: str) -> set[str]:

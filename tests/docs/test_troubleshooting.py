@@ -7,7 +7,8 @@ import functools
 import re
 
 import pytest
-from conftest import ROOT
+
+from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 MESSAGES = re.findall(r"^- `([^`]+)`$", PAGE.read_text(), re.M)

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from convert_d2.proposals import read_proposals
+from tfdetect.data.proposal_files import read_proposals
 from tfdetect.detections import Detections
 from tfdetect.evaluation.proposals import (
     METRICS,

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import DATA, DEMO
 from pycocotools import mask as mask_codec
 
+from tests.support.paths import DATA, DEMO
 from tfdetect.data.coco import ground_truth, read_coco
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 
+from tests.support.paths import ROOT
 from tfdetect.config import load_config
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 
+from tests.support.paths import ROOT
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.modeling.backbone.regnet import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DEMO, ROOT
 
+from tests.support.paths import DEMO, ROOT
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.errors import InputError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ROOT
 
+from tests.support.paths import ROOT
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model

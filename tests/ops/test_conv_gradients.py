@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DATA, ROOT
 
+from tests.support.paths import DATA, ROOT
 from tfdetect.layers.conv import Conv2d
 
 with np.load(DATA / "ops" / "conv_gradients.npz", allow_pickle=False) as _arrays:
@@ -105,7 +105,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 tf.config.experimental.enable_op_determinism()
-from test_conv_gradients import CASES, assert_near, differentiate, layer
+from tests.ops.test_conv_gradients import CASES, assert_near, differentiate, layer
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for name in CASES:
@@ -131,10 +131,9 @@ def test_gradients_on_replicas():
 
     In a process of its own: devices can only be divided before TensorFlow starts.
     """
-    paths = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "ops")]
     ran = subprocess.run(
         [sys.executable, "-c", REPLICAS],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

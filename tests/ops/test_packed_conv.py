@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import require_native
 
+from tests.support.native import require_native
+from tfdetect.inference.fold import fold_norms
+from tfdetect.inference.pack import pack_convolutions
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.layers.fold import fold_norms
-from tfdetect.layers.pack import pack_convolutions
 from tfdetect.ops import kernels
 from tfdetect.ops.packed_conv import (
     can_use_winograd,

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import require_native
 
+from tests.support.native import require_native
 from tfdetect.ops.roi_align import roi_align, roi_align_levels
 
 CASES = list(itertools.product([True, False], [0, 1, 2], ["7x7", "14x14", "3x5"]))

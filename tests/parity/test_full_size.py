@@ -6,8 +6,9 @@ Those of the main path; the rest of the zoo's R-CNNs are in test_zoo_full_size.p
 from __future__ import annotations
 
 import pytest
-from conftest import IMPLEMENTATIONS
-from full_size import check_full_size
+
+from tests.support.full_size import check_full_size
+from tests.support.native import IMPLEMENTATIONS
 
 QUICK = ["COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"]
 THOROUGH = [

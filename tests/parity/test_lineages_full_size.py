@@ -12,18 +12,18 @@ import json
 
 import numpy as np
 import pytest
-import seeded_weights
 import tensorflow as tf
-from comparison import compare
-from conftest import DATA
 
-from convert_d2.lineages import find_lineage, make_config
+from convert_d2.libraries.sources import find_lineage, make_config
+from tests.support import seeded_weights
+from tests.support.comparison import compare
+from tests.support.paths import DATA
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.data.images import read_image
 from tfdetect.evaluation.coco import encode_mask
+from tfdetect.inference.predictor import Predictor
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor
-from tfdetect.serving.predictor import Predictor
 
 QUICK = [("torchvision", "maskrcnn_resnet50_fpn")]
 THOROUGH = [

@@ -12,16 +12,17 @@ import pickle
 import numpy as np
 import pytest
 import tensorflow as tf
-from comparison import compare
-from conftest import DATA, DEMO, IMPLEMENTATIONS, require_native
 
 import convert_d2.command
-import tfdetect.serving.command
-from convert_d2.reader import read_checkpoint
+import tfdetect.cli.predict
+from tests.support.comparison import compare
+from tests.support.native import IMPLEMENTATIONS, require_native
+from tests.support.paths import DATA, DEMO
+from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.data.images import read_image
+from tfdetect.inference.pipeline import Pipeline
 from tfdetect.ops import kernels
-from tfdetect.serving.pipeline import Pipeline
 
 TINY = DATA / "tiny"
 VARIANTS = {
@@ -77,7 +78,7 @@ def test_detections_and_average_precision(model_dirs, tmp_path, name, operators)
     command += ["--images", str(DEMO / "images"), "--output", str(tmp_path / "results")]
     command += ["--json", str(tmp_path / "detections.json")]
     with kernels.implementation(operators):
-        assert tfdetect.serving.command.main(command) == 0
+        assert tfdetect.cli.predict.main(command) == 0
 
     found = json.loads((tmp_path / "detections.json").read_text())
     recorded = json.loads((TINY / f"{name}.json").read_text())
@@ -99,7 +100,7 @@ def test_batches_of_eight_sizes_as_alone(model_dirs, tmp_path, implementation):
     recorded = json.loads((TINY / "joint_rcnn.json").read_text())[:16]
     command = ["--model", str(model_dirs["joint_rcnn"]), "--batch-size", "8", "--input"]
     command += [str(DEMO / "images" / image["file_name"]) for image in recorded]
-    assert tfdetect.serving.command.main([*command, "--json", str(tmp_path / "out.json")]) == 0
+    assert tfdetect.cli.predict.main([*command, "--json", str(tmp_path / "out.json")]) == 0
     check("joint_rcnn", json.loads((tmp_path / "out.json").read_text()), recorded)
 
 
@@ -120,7 +121,7 @@ def test_batches_padded_as_detectron2_pads_them(model_dirs, tmp_path, implementa
     command = ["--model", str(model_dirs["joint_rcnn"]), "--batch-size", "4"]
     command += ["--padding", "detectron2", "--input"]
     command += [str(DEMO / "images" / image["file_name"]) for image in recorded]
-    assert tfdetect.serving.command.main([*command, "--json", str(tmp_path / "out.json")]) == 0
+    assert tfdetect.cli.predict.main([*command, "--json", str(tmp_path / "out.json")]) == 0
     check("joint_rcnn", json.loads((tmp_path / "out.json").read_text()), recorded)
 
 

@@ -11,11 +11,11 @@ import json
 
 import numpy as np
 import pytest
-from conftest import DATA, DEMO
-from recorded_steps import load_recorded_config, relative_differences, take_steps
 
-from convert_d2.reader import read_checkpoint
+from tests.support.paths import DATA, DEMO
+from tests.support.recorded_steps import load_recorded_config, relative_differences, take_steps
 from tfdetect.checkpoint.assign import assign_state_dict
+from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.modeling.build import build_model
 
 RECORD = json.loads((DATA / "tiny" / "training_steps.json").read_text())

@@ -9,9 +9,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from recorded_steps import load_recorded_config, relative_differences, take_steps
-from seeded_weights import seeded_model
-from training_variants import (
+
+from tests.support.recorded_steps import load_recorded_config, relative_differences, take_steps
+from tests.support.seeded_weights import seeded_model
+from tests.support.training_variants import (
     NAMES,
     arrays_of,
     assert_buffers,

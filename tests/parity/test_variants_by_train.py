@@ -6,10 +6,12 @@ import json
 import pickle
 
 import pytest
-from conftest import DEMO
-from seeded_weights import state_dict
 from tensorflow.python.framework.config import disable_op_determinism
-from training_variants import (
+
+import tfdetect.cli.train
+from tests.support.paths import DEMO
+from tests.support.seeded_weights import state_dict
+from tests.support.training_variants import (
     arrays_of,
     assert_buffers,
     assert_losses,
@@ -17,8 +19,6 @@ from training_variants import (
     record,
     write_config,
 )
-
-import tfdetect.engine.command
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
@@ -73,7 +73,7 @@ def test_train(name, tmp_path, op_determinism_ends):
     }
     command = ["--config-file", path, "--register", dataset, annotations, DEMO / "images"]
     command += options + [word for pair in opts.items() for word in pair]
-    assert tfdetect.engine.command.main([str(word) for word in command]) == 0
+    assert tfdetect.cli.train.main([str(word) for word in command]) == 0
     lines = (tmp_path / "run" / "metrics.json").read_text().splitlines()
     losses = [
         {key: value for key, value in json.loads(line).items() if key.startswith("loss_")}

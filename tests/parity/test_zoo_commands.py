@@ -11,13 +11,13 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import DEMO
 
 import convert_d2.command
-import tfdetect.serving.command
-from convert_d2.reader import read_checkpoint
+import tfdetect.cli.predict
+from tests.support.paths import DEMO
+from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.errors import InputError
-from tfdetect.serving.predictor import Predictor
+from tfdetect.inference.predictor import Predictor
 
 IMAGES = [str(DEMO / "images" / f"0000{number}.jpg") for number in (33, 41)]
 TRIMMED = ["MODEL.MASK_ON", "False", "MODEL.KEYPOINT_ON", "False"]
@@ -46,7 +46,7 @@ def models(tmp_path_factory):
 
 def predict(model, output, *more):
     command = ["--model", str(model), "--input", *IMAGES, "--json", str(output), *more]
-    assert tfdetect.serving.command.main(command) == 0
+    assert tfdetect.cli.predict.main(command) == 0
     return json.loads(output.read_text())
 
 
@@ -88,7 +88,7 @@ def test_proposals_are_asked_for_and_refused(models):
 def test_proposals_have_recall_and_no_average_precision(models, tmp_path):
     command = ["--model", str(models / "rpn"), "--evaluate", str(DEMO / "annotations.json")]
     command += ["--images", str(DEMO / "images"), "--output", str(tmp_path)]
-    assert tfdetect.serving.command.main(command) == 0
+    assert tfdetect.cli.predict.main(command) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics) == {"box_proposals"}
     assert 0 < metrics["box_proposals"]["AR@100"] <= metrics["box_proposals"]["AR@1000"] <= 100

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from full_size import check_full_size
+
+from tests.support.full_size import check_full_size
 
 CONFIGS = [
     "COCO-Detection/rpn_R_50_FPN_1x",

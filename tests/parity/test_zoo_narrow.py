@@ -11,10 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-import seeded_weights
 import tensorflow as tf
-from conftest import ROOT
 
+from tests.support import seeded_weights
+from tests.support.paths import ROOT
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
@@ -69,7 +69,12 @@ ARCHITECTURES = {
     "regnetx": ("new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", {}),
     "regnety": ("new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ", {}),
 }
-DENSE = ("retinanet", "panoptic", "semantic", "Base-")  # tests/modeling_dense has these
+DENSE = (
+    "retinanet",
+    "panoptic",
+    "semantic",
+    "Base-",
+)  # of tests/modeling/test_dense_models.py
 CONFIGURATIONS = [
     str(path.relative_to(ROOT / "configs").with_suffix(""))
     for path in sorted((ROOT / "configs").glob("*/*.yaml"))
@@ -107,7 +112,7 @@ def images():
 
     They are 96 x 144 and 129 x 96 for the network: not all multiples of its strides.
     """
-    photograph = read_image(ROOT / "tests" / "data" / "full" / "coffee.png")
+    photograph = read_image(ROOT / "tests" / "arrays" / "full" / "coffee.png")
     batch = np.zeros([2, 241, 300, 3], np.uint8)
     batch[0, :200] = photograph[::2, ::2]
     batch[1, :, :180] = photograph[100:341, 200:380]

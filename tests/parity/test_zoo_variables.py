@@ -10,8 +10,8 @@ import json
 
 import pytest
 import tensorflow as tf
-from conftest import DATA, ROOT
 
+from tests.support.paths import DATA, ROOT
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.modeling.build import build_model

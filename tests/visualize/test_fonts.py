@@ -9,13 +9,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from conftest import DEMO
 
-import tfdetect.serving.command
+import tfdetect.cli.predict
+from tests.support.paths import DEMO
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError, run_command
-from tfdetect.fonts import load_font, missing_characters
-from tfdetect.visualize import draw_detections, label_name
+from tfdetect.visualize.fonts import load_font, missing_characters
+from tfdetect.visualize.pictures import draw_detections, label_name
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 GREY = np.full([480, 640, 3], 128, np.uint8)
@@ -117,7 +117,7 @@ def test_names_that_are_not_the_models(model_dir, tmp_path, capfd, change, messa
     arguments = ["--model", str(model), "--input", str(DEMO / "images" / "000001.jpg")]
     arguments += ["--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as raised:
-        run_command(lambda: tfdetect.serving.command.main(arguments))
+        run_command(lambda: tfdetect.cli.predict.main(arguments))
     assert raised.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert message in line
@@ -132,12 +132,12 @@ def test_the_command(model_dir, tmp_path, capfd):
     (model / "metadata.json").write_text(json.dumps(metadata))
     arguments = ["--model", str(model), "--input", str(DEMO / "images" / "000001.jpg")]
     arguments += ["--output", str(tmp_path / "out")]
-    assert tfdetect.serving.command.main(arguments) == 0
+    assert tfdetect.cli.predict.main(arguments) == 0
     out, err = capfd.readouterr()
     assert "two lines" in out
     assert len(out.splitlines()) == 1
     (line,) = [line for line in err.splitlines() if line.startswith("note:")]
     assert "does not have 猫, which class names have; give one that does with --font" in line
     with pytest.raises(InputError, match=r"metadata\.json: cannot be read as a font"):
-        tfdetect.serving.command.main([*arguments, "--font", str(model / "metadata.json")])
-    assert tfdetect.serving.command.main([*arguments, "--font", str(FONTS / "DejaVuSans.ttf")]) == 0
+        tfdetect.cli.predict.main([*arguments, "--font", str(model / "metadata.json")])
+    assert tfdetect.cli.predict.main([*arguments, "--font", str(FONTS / "DejaVuSans.ttf")]) == 0

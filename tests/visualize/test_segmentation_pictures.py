@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfdetect.detections import PanopticSegmentation, Segment
-from tfdetect.visualize import PALETTE, draw_panoptic, draw_semantic
+from tfdetect.visualize.pictures import PALETTE, draw_panoptic, draw_semantic
 
 RED, GREEN = (255, 0, 0), (0, 200, 0)
 

@@ -7,14 +7,14 @@ import json
 
 import numpy as np
 import pytest
-from conftest import DATA, DEMO
 from PIL import Image
 from pycocotools import mask as mask_codec
 
+from tests.support.paths import DATA, DEMO
 from tfdetect.data.images import read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.visualize import PALETTE, draw_detections, write_image
+from tfdetect.visualize.pictures import PALETTE, draw_detections, write_image
 
 GREY = np.full((600, 800, 3), 120, np.uint8)
 NAMES = ["cat", "dog"]

@@ -25,7 +25,7 @@ from tfdetect.data.json_format import (
     show,
 )
 from tfdetect.errors import InputError
-from tfdetect.modeling.polygon_masks import FARTHEST_POINT
+from tfdetect.masks.polygons import FARTHEST_POINT
 
 
 def normalize_annotation(

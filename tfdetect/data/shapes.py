@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from tfdetect.data.catalog import metadata
-from tfdetect.data.files import write_bytes_atomically, write_json
 from tfdetect.errors import InputError, run_command
+from tfdetect.files import write_bytes_atomically, write_json
 
 CLASSES = ("person", "circle", "square", "triangle")
 _SHARES = (0.4, 0.2, 0.2, 0.2)

@@ -12,7 +12,6 @@ from yacs.config import CfgNode
 
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.files import write_json, write_text_atomically
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.panoptic import read_panoptic
 from tfdetect.data.voc import read_voc
@@ -20,6 +19,7 @@ from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation import coco, lvis, panoptic, proposals, semantic, voc
 from tfdetect.evaluation.dataset import EvaluationDataset, Metrics, model_tasks
+from tfdetect.files import write_json, write_text_atomically
 
 Report = Callable[[InputError], None]
 

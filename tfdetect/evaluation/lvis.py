@@ -2,7 +2,7 @@
 
 The package `lvis` that Detectron2 uses calls `numpy.float`, which NumPy has no more since 1.24, and
 installs a second OpenCV over this project's, so its definition is computed here, with pycocotools'
-overlaps. tests/evaluation_formats compares with what the package gives.
+overlaps. tests/evaluation compares with what the package gives.
 """
 
 from __future__ import annotations

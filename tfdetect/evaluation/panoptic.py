@@ -1,7 +1,7 @@
 """Panoptic quality (Kirillov et al., 2019), with the numbers of COCO's panopticapi.
 
 panopticapi is on no package index, so its definition is computed here;
-tests/evaluation_formats compares with what it gives.
+tests/evaluation compares with what it gives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 from tfdetect.data.class_names import distinct_names
-from tfdetect.data.files import write_bytes_atomically, write_json
 from tfdetect.data.panoptic import (
     PanopticDataset,
     PanopticImage,
@@ -30,6 +29,7 @@ from tfdetect.data.panoptic import (
 from tfdetect.detections import PanopticSegmentation
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics
+from tfdetect.files import write_bytes_atomically, write_json
 
 METRICS = ("PQ", "SQ", "RQ", "PQ_th", "SQ_th", "RQ_th", "PQ_st", "SQ_st", "RQ_st")
 """Panoptic, segmentation and recognition quality, of all classes, of things and of stuff."""

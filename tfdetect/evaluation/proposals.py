@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfdetect.data.files import write_bytes_atomically
 from tfdetect.detections import Detections
 from tfdetect.evaluation.table import format_metrics
+from tfdetect.files import write_bytes_atomically
 
 LIMITS = (100, 1000)
 """How many proposals of an image count, those of the highest objectness."""

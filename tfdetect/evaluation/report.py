@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfdetect.data.files import write_json
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset, Metrics
+from tfdetect.files import write_json
 
 METRICS = "metrics.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfdetect.modeling.polygon_rows import crop_polygon_rows
+from tfdetect.masks.polygon_rows import crop_polygon_rows
 
 
 def mask_targets(
@@ -17,7 +17,7 @@ def mask_targets(
     compiled by XLA (`jit_compile`) or saved. It depends on its arguments alone.
 
     Args:
-        polygons: float64 [B, P, 4] rows of `tfdetect.modeling.polygon_rows`, padded.
+        polygons: float64 [B, P, 4] rows of `tfdetect.masks.polygon_rows`, padded.
         boxes: float32 [B, R, 4] XYXY in pixels of the augmented images.
         indices: int32 [B, R], the object in its image that each box is matched to; negative for a
             box without one, which costs nothing.

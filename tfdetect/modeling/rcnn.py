@@ -70,7 +70,7 @@ class GeneralizedRCNN(tf.Module):
                 - gt_boxes: float32 [B, G, 4] XYXY, wider and higher than 0.
                 - gt_classes: int32 [B, G].
                 - gt_valid: bool [B, G], false for padding; an image may have no object.
-                - gt_polygons: float64 [B, P, 4], rows of `tfdetect.modeling.polygon_rows`, or
+                - gt_polygons: float64 [B, P, 4], rows of `tfdetect.masks.polygon_rows`, or
                   gt_bitmasks: bool [B, G, H, W]; for a model with masks.
                 - gt_keypoints: float32 [B, G, N, 3] of x, y and visibility; for one with keypoints.
             seed: int32 or int64 [2], what the random choices in the first image depend on; those in

@@ -9,8 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import require_native
 
+from tests.support.native import require_native
 from tfdetect.errors import InputError
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels import build

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import require_native
 
+from tests.support.native import require_native
+from tfdetect.inference.pack import pack_convolutions
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.pack import pack_convolutions
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels.instruction_set import InstructionSets
 

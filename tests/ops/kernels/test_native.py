@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import require_native
 from PIL import Image
 
+from tests.support.native import require_native
 from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.ops import kernels
 

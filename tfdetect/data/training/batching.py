@@ -9,7 +9,7 @@ import numpy as np
 
 from tfdetect.data.training.mapper import Example
 from tfdetect.data.training.sampler import Sampler
-from tfdetect.modeling.polygon_rows import encode_polygons
+from tfdetect.masks.polygon_rows import encode_polygons
 
 
 class Sample(NamedTuple):

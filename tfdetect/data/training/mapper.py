@@ -13,7 +13,7 @@ from tfdetect.data.images import read_image
 from tfdetect.data.training.records import Annotation, Record
 from tfdetect.data.training.transforms import ImageTransform
 from tfdetect.errors import InputError
-from tfdetect.modeling.polygon_masks import polygon_boxes, rasterize_polygons
+from tfdetect.masks.polygons import polygon_boxes, rasterize_polygons
 
 _SMALLEST_SIDE = 1e-5
 """Of a box that is not empty, in pixels (Detectron2: `filter_empty_instances`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.modeling.bitmasks import crop_bitmasks
+from tfdetect.masks.bitmasks import crop_bitmasks
 from tfdetect.modeling.mask_targets import mask_targets
 from tfdetect.modeling.replicas import mean_count
 from tfdetect.modeling.roi_heads.sampling import Regions

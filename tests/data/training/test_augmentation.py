@@ -1,0 +1,250 @@
+"""Augmentors draw what Detectron2's draw, and transforms do to pixels what they do to points."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.support.training_data import demo_cfg
+from tfdetect.data.training.augmentation import (
+    FixedSizeCrop,
+    RandomCrop,
+    RandomFlip,
+    ResizeScale,
+    ResizeShortestEdge,
+    build_augmentation,
+    crops,
+    draw_transforms,
+    shortest_edge_size,
+)
+from tfdetect.data.training.sampler import random_state
+from tfdetect.data.training.tensorpack_dataflow import imgaug
+from tfdetect.data.training.transforms import (
+    CropTransform,
+    HFlipTransform,
+    NoOpTransform,
+    PadTransform,
+    ResizeTransform,
+    VFlipTransform,
+)
+from tfdetect.errors import InputError
+
+
+def draw(augmentor, size, count=300):
+    random = random_state(1)
+    return [draw_transforms([augmentor], size, random)[0] for _ in range(count)]
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_resize_is_recorded_pillow(oracle, case):
+    """To the bit, also under versions of Pillow that do the axes in another order."""
+    data = oracle("resize")
+    image, expected = data[f"in{case}"], data[f"out{case}"]
+    transform = ResizeTransform(*image.shape[:2], *expected.shape[:2])
+    np.testing.assert_array_equal(transform.apply_image(image), expected)
+
+
+@pytest.mark.parametrize(("old", "new"), [((1000, 5), (100, 50)), ((1, 300), (200, 3))])
+def test_resize_is_the_graphs(implementation, old, new):
+    """Training sees the pixels that prediction sees."""
+    from tfdetect.ops.resize import resize_bilinear_uint8
+
+    image = random_state(0).randint(0, 256, (*old, 3)).astype(np.uint8)
+    expected = resize_bilinear_uint8(image, np.array(new, np.int32))
+    np.testing.assert_array_equal(ResizeTransform(*old, *new).apply_image(image), expected)
+
+
+def test_size_rule(oracle):
+    data = oracle("resize")
+    for arguments, expected in zip(data["sizes_in"], data["sizes_out"], strict=True):
+        assert shortest_edge_size(*(int(x) for x in arguments)) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        ResizeTransform(40, 60, 80, 120),
+        HFlipTransform(40, 60),
+        VFlipTransform(40, 60),
+        CropTransform(7, 3, 30, 40, 40, 60),
+        CropTransform(7, 3, 300, 400, 40, 60),
+        PadTransform(70, 80, 128),
+        NoOpTransform(40, 60),
+    ],
+)
+def test_points_go_where_pixels_go(transform):
+    """A bright square of 8 x 6 pixels: its corners, mapped, are around what is bright after."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[12:18, 20:28] = 255
+    before = image.copy()
+    after = transform.apply_image(image)
+    assert after.shape[:2] == transform.output_size
+    np.testing.assert_array_equal(image, before)
+    corners = np.array([[20.0, 12], [28, 18]])
+    mapped = transform.apply_coords(corners)
+    np.testing.assert_array_equal(corners, [[20, 12], [28, 18]])
+    (x1, y1), (x2, y2) = np.sort(mapped, axis=0).astype(int)
+    bright = after[..., 0] == 255
+    assert bright[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
+    mask = transform.apply_segmentation(image[..., 0])
+    np.testing.assert_array_equal(np.argwhere(mask)[[0, -1]], [[y1, x1], [y2 - 1, x2 - 1]])
+    if not isinstance(transform, CropTransform):
+        (polygon,) = transform.apply_polygons([corners.reshape(-1)])
+        np.testing.assert_array_equal(polygon.reshape(-1, 2), mapped)
+
+
+def test_only_the_horizontal_flip_mirrors():
+    assert HFlipTransform(4, 6).mirrors
+    assert not VFlipTransform(4, 6).mirrors
+    assert not ResizeTransform(4, 6, 8, 12).mirrors
+
+
+def test_a_crop_cuts_polygons():
+    """A U falls into its two arms: each its own polygon, and the box around both is tight."""
+    pytest.importorskip("shapely")
+    u = np.array([0, 0, 10, 0, 10, 30, 20, 30, 20, 5, 30, 5, 30, 40, 0, 40.0])
+    crop = CropTransform(5, 0, 25, 100, 100, 100)
+    parts = crop.apply_polygons([u])
+    boxes = sorted((*p.reshape(-1, 2).min(0), *p.reshape(-1, 2).max(0)) for p in parts)
+    assert boxes == [(0, 0, 5, 25), (15, 5, 25, 25)]
+    assert all(len(part) == 8 for part in parts)
+    assert crop.apply_polygons([u + 200]) == []
+    # Only a side of it touches: a line is no polygon.
+    assert CropTransform(30, 0, 10, 10, 100, 100).apply_polygons([u]) == []
+    # The rectangle, not the image, cuts: see `CropTransform`.
+    (whole,) = CropTransform(0, 0, 100, 100, 20, 20).apply_polygons([u])
+    assert whole.reshape(-1, 2).max(0).tolist() == [30, 40]
+
+
+def test_resize_shortest_edge():
+    found = draw(ResizeShortestEdge((96, 128), 1000, "choice"), (100, 200))
+    assert {t.output_size for t in found} == {(96, 192), (128, 256)}
+    found = draw(ResizeShortestEdge((96, 100), 1000, "range"), (100, 100))
+    assert {t.output_size for t in found} == {(n, n) for n in range(96, 101)}
+    found = draw(ResizeShortestEdge((0,), 1000, "choice"), (100, 100))
+    assert {type(t) for t in found} == {NoOpTransform}
+    assert {t.output_size for t in draw(ResizeShortestEdge((800,), 1333, "choice"), (1, 5000))} == {
+        (1, 1333)
+    }
+
+
+def test_flip_is_a_fair_coin():
+    for direction, kind in (("horizontal", HFlipTransform), ("vertical", VFlipTransform)):
+        share = np.mean([isinstance(t, kind) for t in draw(RandomFlip(direction), (4, 6), 2000)])
+        assert abs(share - 0.5) < 0.05  # over four standard deviations
+
+
+@pytest.mark.parametrize(
+    ("crop_type", "size", "heights", "widths"),
+    [
+        ("relative", (0.5, 0.25), (50, 50), (50, 50)),
+        ("relative_range", (0.5, 0.25), (50, 100), (50, 200)),
+        ("absolute", (30, 400), (30, 30), (200, 200)),
+        ("absolute_range", (20, 120), (20, 100), (20, 120)),
+    ],
+)
+def test_random_crop(crop_type, size, heights, widths):
+    found = draw(RandomCrop(crop_type, size), (100, 200), 2000)
+    sizes = np.array([t.output_size for t in found])
+    # The ends of a range are drawn, or nearly: 2000 draws of at most 151 values.
+    np.testing.assert_allclose(
+        [sizes.min(0), sizes.max(0)], np.transpose([heights, widths]), atol=1
+    )
+    for t in found:
+        assert 0 <= t.y0 <= 100 - t.height
+        assert 0 <= t.x0 <= 200 - t.width
+    if heights != (100, 100):
+        assert {t.y0 == 0 for t in found} == {True, False}
+        assert any(t.y0 == 100 - t.height for t in found)
+
+
+def test_large_scale_jitter():
+    augmentors = build_augmentation(
+        demo_cfg(INPUT__LARGE_SCALE_JITTER__ENABLED=True, INPUT__LARGE_SCALE_JITTER__SIZE=64)
+    )
+    random = random_state(5)
+    scales, offsets = [], []
+    for _ in range(500):
+        resize, crop, pad, flip = draw_transforms(augmentors, (100, 50), random)
+        height, width = resize.output_size
+        assert abs(width - height / 2) <= 0.5
+        scales.append(height / 64)
+        if height > 64:
+            offsets.append(crop.y0 / (height - 64))
+            assert crop.x0 == round(max(width - 64, 0) * crop.y0 / (height - 64)) or height < 74
+        assert crop.output_size == (min(height, 64), min(width, 64))
+        assert pad.output_size == flip.output_size == (64, 64)
+    assert 0.09 < min(scales) < 0.15
+    assert 1.95 < max(scales) < 2.01
+    assert 0 <= min(offsets) < 0.05 < 0.95 < max(offsets) <= 1
+
+
+def test_padding_is_grey_and_in_no_mask():
+    pad = PadTransform(3, 4, 128)
+    assert pad.apply_image(np.zeros((2, 2, 3), np.uint8)).sum() == (12 - 4) * 3 * 128
+    assert pad.apply_segmentation(np.ones((2, 2), np.uint8)).sum() == 4
+
+
+def test_extreme_shapes_keep_a_pixel():
+    assert draw(ResizeScale((0.01, 0.01), 64), (1, 5000), 1)[0].output_size == (1, 1)
+    assert draw(RandomCrop("relative", (0.1, 0.1)), (1, 3), 1)[0].output_size == (1, 1)
+    assert draw(FixedSizeCrop(8), (8, 8), 1)[0].output_size == (8, 8)
+
+
+def test_the_seed_decides():
+    augmentors = build_augmentation(demo_cfg(INPUT__CROP__ENABLED=True))
+    first, again, other = (
+        draw_transforms(augmentors, (100, 200), random_state(*seed))
+        for seed in ((1, 2), (1, 2), (3,))
+    )
+    assert first == again != other
+
+
+def test_augmentors_are_tensorpacks():
+    for augmentor in build_augmentation(demo_cfg(INPUT__CROP__ENABLED=True)):
+        assert isinstance(augmentor, imgaug.ImageAugmentor)
+        transform = augmentor.get_transform(np.zeros((20, 30, 3), np.uint8))
+        assert isinstance(transform, imgaug.Transform)
+    image = np.zeros((20, 30, 3), np.uint8)
+    assert imgaug.AugmentorList(build_augmentation(demo_cfg())).augment(image).shape[0] in (96, 128)
+
+
+def test_order_of_the_configuration():
+    plain = [type(a).__name__ for a in build_augmentation(demo_cfg())]
+    assert plain == ["ResizeShortestEdge", "RandomFlip"]
+    cfg = demo_cfg(INPUT__CROP__ENABLED=True, INPUT__RANDOM_FLIP="none")
+    assert [type(a).__name__ for a in build_augmentation(cfg)] == [
+        "RandomCrop",
+        "ResizeShortestEdge",
+    ]
+    assert crops(cfg)
+    assert not crops(demo_cfg())
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"INPUT__RANDOM_FLIP": "diagonal"}, "INPUT.RANDOM_FLIP"),
+        ({"INPUT__MIN_SIZE_TRAIN_SAMPLING": "any"}, "INPUT.MIN_SIZE_TRAIN_SAMPLING"),
+        ({"INPUT__MIN_SIZE_TRAIN": ()}, "INPUT.MIN_SIZE_TRAIN"),
+        ({"INPUT__MIN_SIZE_TRAIN": (100, -1)}, "INPUT.MIN_SIZE_TRAIN"),
+        (
+            {"INPUT__MIN_SIZE_TRAIN": (9, 8), "INPUT__MIN_SIZE_TRAIN_SAMPLING": "range"},
+            "INPUT.MIN_SIZE_TRAIN",
+        ),
+        ({"INPUT__MAX_SIZE_TRAIN": 0}, "INPUT.MAX_SIZE_TRAIN"),
+        ({"INPUT__CROP__ENABLED": True, "INPUT__CROP__TYPE": "round"}, "INPUT.CROP.TYPE"),
+        ({"INPUT__CROP__ENABLED": True, "INPUT__CROP__SIZE": [0.5, 2.0]}, "INPUT.CROP.SIZE"),
+        ({"INPUT__CROP__ENABLED": True, "INPUT__CROP__SIZE": [0.5]}, "INPUT.CROP.SIZE"),
+        (
+            {
+                "INPUT__LARGE_SCALE_JITTER__ENABLED": True,
+                "INPUT__LARGE_SCALE_JITTER__SCALE": [2.0, 0.1],
+            },
+            "INPUT.LARGE_SCALE_JITTER.SCALE",
+        ),
+    ],
+)
+def test_values_that_cannot_be_used(options, key):
+    with pytest.raises(InputError, match=f"^{key}: "):
+        build_augmentation(demo_cfg(**options))

@@ -1,0 +1,20 @@
+"""Tests of the compiled operators, where there is a compiler."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def require_native():
+    """Skip the test where there is no C++ compiler; where there is one, a failed build fails it."""
+    from tfdetect.ops import kernels
+    from tfdetect.ops.kernels import build
+
+    if kernels.library() is None:
+        if build.find_toolchain() is None:
+            pytest.skip("no compiled operators here (no C++ compiler)")
+        pytest.fail("there is a C++ compiler, but the native operators do not build or load")
+
+
+IMPLEMENTATIONS = ["native", pytest.param("portable", marks=pytest.mark.full)]
+"""Of the fixture `implementation`, where the portable one is for `make test-full`."""

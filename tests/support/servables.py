@@ -1,0 +1,94 @@
+"""The demo model as a SavedModel, made once, and predict.py's detections to compare with."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+import convert_d2.command
+import tfdetect.cli.predict
+from tests.support.paths import DEMO
+from tfdetect.evaluation.coco import encode_mask
+from tfdetect.export.saved_model import Exported, export
+from tfdetect.inference.predictor import Predictor
+from tfdetect.ops import kernels
+
+_FOLDER = tempfile.TemporaryDirectory()
+FOLDER = Path(_FOLDER.name)
+IMAGES = [DEMO / "images" / name for name in ("000056.jpg", "000001.jpg", "000002.jpg")]
+"""Three images of different sizes."""
+
+
+@functools.cache
+def model_dir() -> Path:
+    """The demo's model of boxes, masks and keypoints."""
+    folder = FOLDER / "joint"
+    command = ["--config-file", str(DEMO / "joint_rcnn" / "config.yaml"), "--output", str(folder)]
+    command += ["--weights", str(DEMO / "joint_rcnn" / "model_final.pkl")]
+    command += ["--metadata", str(DEMO / "annotations.json")]
+    assert convert_d2.command.main(command) == 0
+    return folder
+
+
+@functools.cache
+def exported(ops: str) -> Exported:
+    """Its SavedModel, of batches up to 4."""
+    return export(model_dir(), FOLDER / ops, ops=ops, max_batch=4)
+
+
+@functools.cache
+def _predictor(ops: str) -> Predictor:
+    with kernels.implementation(ops):
+        return Predictor(model_dir())
+
+
+def predicted(images: list[Path], ops: str) -> list[dict]:
+    """The records that predict.py writes of one batch; it loads its model once for all tests."""
+    file = FOLDER / "predicted.json"
+    command = ["--model", str(model_dir()), "--input", *map(str, images)]
+    command += ["--batch-size", str(len(images)), "--json", str(file)]
+    loaded = mock.patch("tfdetect.inference.predictor.Predictor", return_value=_predictor(ops))
+    with loaded, kernels.implementation(ops):
+        assert tfdetect.cli.predict.main(command) == 0
+    return json.loads(file.read_text())
+
+
+def assert_predicted(found: dict[str, np.ndarray], index: int, record: dict) -> None:
+    """Image `index` of a batch has exactly the detections of a record, and zeros after them."""
+    count = len(record["scores"])
+    assert found["num_detections"][index] == count
+    height, width = record["height"], record["width"]
+    if "image_sizes" in found:
+        np.testing.assert_array_equal(found["image_sizes"][index], (height, width))
+    for name in ("pred_boxes", "scores", "pred_classes", "pred_keypoints"):
+        values, expected = np.asarray(found[name][index]), record[name]
+        np.testing.assert_array_equal(values[:count], np.array(expected, values.dtype))
+        assert not values[count:].any()
+    masks = np.asarray(found["pred_masks"][index])
+    assert not masks[count:].any()
+    if masks.dtype == np.bool_:
+        assert not masks[:, height:].any()
+        assert not masks[:, :, width:].any()
+        assert [encode_mask(m[:height, :width]) for m in masks[:count]] == record["pred_masks"]
+    else:
+        assert masks.shape[1:] == (28, 28)
+
+
+def write_kinds(folder: Path) -> list[Path]:
+    """An image with objects as JPEGs and PNGs of every kind."""
+    photo = Image.open(IMAGES[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    photo.save(folder / "turned.jpg", exif=exif, quality=95)
+    photo.convert("L").save(folder / "grey.jpg")
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    translucent = photo.convert("RGBA")
+    translucent.putalpha(100)
+    translucent.save(folder / "alpha.png")
+    return [folder / name for name in ("turned.jpg", "grey.jpg", "cmyk.jpg", "alpha.png")]

@@ -1,0 +1,111 @@
+"""The command `python -m tfdetect.export`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.files import check_utf8, check_writable
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export, and say what was written."""
+    args = _parse(arguments)
+    check_writable(args.output.parent if args.format in ("litert", "onnx") else args.output)
+    if args.format not in ("litert", "onnx"):
+        check_utf8(args.output)
+    import_tensorflow()
+    if args.format != "saved_model":
+        with without_startup_remarks():
+            from tfdetect.export.fixed_export import export_fixed
+
+            path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
+        print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
+        return
+    with without_startup_remarks():
+        from tfdetect.export.saved_model import export
+
+        exported = export(
+            args.model, args.output, ops=args.ops, dtype=args.dtype, max_batch=args.max_batch
+        )
+    print(f"{exported.path}: {exported.size / 1e6:.1f} MB ({exported.weights / 1e6:.1f} weights)")
+    print(f"signatures: {', '.join(exported.signatures)}")
+    if exported.library is not None:
+        print(f"before it is loaded: tf.load_op_library({str(exported.library)!r})")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tfdetect.export",
+        description="Write a converted model as a SavedModel, or for images of one size as XLA, "
+        "LiteRT or ONNX take it.",
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", help="the directory that convert_d2.py wrote"
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="SERVABLE",
+        help="folder of versions: the SavedModel becomes SERVABLE/1, or the next number; the file, "
+        "with --format litert or onnx",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("saved_model", "xla", "litert", "onnx"),
+        default="saved_model",
+        help="saved_model (default); xla: a SavedModel that XLA compiles when it is first called; "
+        "litert or onnx: a file. All but the first are for images of one --size",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=_positive,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the images, in pixels before the model resizes them; not for saved_model",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="with --size: images to a batch (default 1)",
+    )
+    parser.add_argument(
+        "--ops",
+        choices=("portable", "native"),
+        default="portable",
+        help="portable: any TensorFlow loads it (default); native: faster, and its operator "
+        "library, among the assets, has to be loaded first",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and features (default float32); boxes and scores are float32",
+    )
+    parser.add_argument(
+        "--max-batch",
+        type=_positive,
+        metavar="N",
+        help="refuse batches of more images (default: no limit)",
+    )
+    args = parser.parse_args(arguments)
+    if args.format == "saved_model":
+        if args.size is not None or args.batch != 1:
+            parser.error("--size and --batch are for other formats: a SavedModel takes every size")
+    elif args.size is None:
+        parser.error(f"--format {args.format} needs --size HEIGHT WIDTH")
+    elif (args.ops, args.dtype, args.max_batch) != ("portable", "float32", None):
+        parser.error("--ops, --dtype and --max-batch are for --format saved_model")
+    return args
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

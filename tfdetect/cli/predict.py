@@ -1,0 +1,372 @@
+"""The command `predict.py`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfdetect.cli.evaluate import evaluate
+from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.cli.loop import find_proposals, predict_files
+from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.checks import check_model, takes_proposals
+from tfdetect.config.ignored import ignored_in_prediction
+from tfdetect.config.prediction import load_prediction_config
+from tfdetect.data.images import describe_passed_over, find_images, read_image
+from tfdetect.data.proposal_files import image_names
+from tfdetect.detections import Detections
+from tfdetect.errors import InputError
+from tfdetect.evaluation.records import Records
+from tfdetect.files import check_writable, check_writable_file
+from tfdetect.visualize.fonts import load_font, missing_characters
+from tfdetect.visualize.pictures import (
+    draw_detections,
+    draw_panoptic,
+    draw_semantic,
+    label_name,
+    write_image,
+)
+
+if TYPE_CHECKING:
+    from tfdetect.inference.predictor import Predictor
+
+_PROFILED_BATCHES = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
+    args = _parse(arguments)
+    load = functools.partial(_load, float32_precision=_check_configuration(args))
+    if args.evaluate is not None:
+        return evaluate(args, load)
+    return _predict(args, load)
+
+
+def _predict(args: argparse.Namespace, load: Callable[[argparse.Namespace], Predictor]) -> int:
+    passed_over: list[Path] = []
+    files = find_images(args.input, passed_over)
+    if passed_over:
+        print(f"note: passed over {describe_passed_over(passed_over)}", file=sys.stderr)
+    names = _record_names(files)
+    if args.font is not None:
+        load_font(args.font, 20)
+    proposals = find_proposals(args.proposals, [image_names(path) for path in files])
+    predictor = load(args)
+    pictures = None if args.output is None else _picture_paths(files, Path(args.output))
+    if pictures is not None:
+        _check_font(predictor, args.font)
+    records = None if args.json is None else Records(args.json)
+    unread: list[Path] = []
+    done = 0
+    try:
+        for index, image, detections in predict_files(
+            predictor, files, proposals, args.batch_size, unread
+        ):
+            if records is not None:
+                records.add(names[index], detections)
+            if pictures is not None:
+                drawn = _draw(image, detections, predictor, args.confidence_threshold, args.font)
+                write_image(pictures[index], drawn)
+            target = "" if pictures is None else f" -> {pictures[index]}"
+            found = _summary(detections, predictor, args.confidence_threshold)
+            print(f"{files[index]}: {found}{target}", flush=True)
+            done += 1
+    except KeyboardInterrupt as interrupt:
+        unwritten = "" if args.json is None else f"; {args.json} is not written"
+        interrupt.args = (f"{done} of {len(files)} images are done{unwritten}",)
+        raise
+    if records is not None:
+        with hold_interrupts():
+            records.write()
+    if args.profile is not None:
+        readable = [index for index, path in enumerate(files) if path not in unread]
+        _profile(args, predictor, files, readable, proposals, pictures)
+    return 1 if unread else 0
+
+
+def _profile(
+    args: argparse.Namespace,
+    predictor: Predictor,
+    files: Sequence[Path],
+    indices: Sequence[int],
+    proposals: Sequence[np.ndarray] | None,
+    pictures: Sequence[Path] | None,
+) -> None:
+    """Do again what has been done with the first images, and print where the time goes."""
+    from tfdetect.inference.profile import format_table, profile, python_stage
+
+    size = min(args.batch_size, len(indices))
+    # Whole batches: the time of one is compared with that of another.
+    batches = [indices[start : start + size] for start in range(0, len(indices) - size + 1, size)]
+
+    def run(number: int) -> None:
+        batch = batches[number % len(batches)]
+        with python_stage("decode"):
+            images = [read_image(files[index]) for index in batch]
+        given = None if proposals is None else [proposals[index] for index in batch]
+        found = predictor.predict_batch(images, given)
+        if pictures is not None:
+            with python_stage("draw"):
+                for index, image, detections in zip(batch, images, found, strict=True):
+                    drawn = _draw(
+                        image, detections, predictor, args.confidence_threshold, args.font
+                    )
+                    write_image(pictures[index], drawn)
+
+    times = profile(Path(args.profile), run, _PROFILED_BATCHES)
+    print(format_table(times, size))
+    print(f"trace: tensorboard --logdir {args.profile}")
+
+
+def _check_configuration(args: argparse.Namespace) -> str:
+    """What the model's configuration alone tells, before TensorFlow is loaded.
+
+    Returns:
+        FLOAT32_PRECISION.
+    """
+    path = Path(args.model) / "config.yaml"
+    if not path.is_file():
+        return ""  # `Predictor` says what is missing
+    cfg = load_prediction_config(path, args.opts, "--opts")
+    check_model(cfg)
+    if takes_proposals(cfg) and args.proposals is None:
+        raise InputError(
+            f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
+            "of the images with --proposals"
+        )
+    if args.proposals is not None and not takes_proposals(cfg):
+        raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
+    for line in ignored_in_prediction(cfg):
+        if not (takes_proposals(cfg) and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
+            print(f"note: {line}", file=sys.stderr)
+    return cfg.FLOAT32_PRECISION
+
+
+def _load(args: argparse.Namespace, float32_precision: str) -> Predictor:
+    for folder in (args.output, args.profile):
+        if folder is not None:
+            check_writable(folder)
+    if args.json is not None:
+        check_writable_file(args.json)
+    import_tensorflow(float32_precision)
+    with without_startup_remarks():
+        from tfdetect.inference.predictor import Predictor
+
+        return Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+
+
+def _record_names(files: Sequence[Path]) -> list[str]:
+    """What each file is called in --json, all different: its name, else its path.
+
+    The path is then every file's, from the folder that they have in common.
+    """
+    if len({path.name for path in files}) == len(files):
+        names = [path.name for path in files]
+    else:
+        absolute = [os.path.abspath(path) for path in files]
+        common = os.path.commonpath([os.path.dirname(path) for path in absolute])
+        names = [os.path.relpath(path, common) for path in absolute]
+    # The same in every locale.
+    return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in names]
+
+
+def _check_font(predictor: Predictor, font: str | None) -> None:
+    """Say which characters of the names will be empty boxes."""
+    names = [*predictor.class_names, *predictor.stuff_class_names]
+    shown = [label_name(names, index) for index in range(len(names))]
+    if missing := missing_characters(shown, font):
+        more = "..." if len(missing) > 10 else ""
+        print(
+            f"note: the font of the labels does not have {missing[:10]}{more}, which class names "
+            "have; give one that does with --font FILE",
+            file=sys.stderr,
+        )
+
+
+def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
+    """A picture's path for each file, all different and none of them an input."""
+    inputs = {path.resolve() for path in files}
+    taken: set[Path] = set()
+    result = []
+    for path in files:
+        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        name = f"{path.stem}{suffix}"
+        number = 1
+        while folder / name in taken:
+            number += 1
+            name = f"{path.stem}_{number}{suffix}"
+        picture = folder / name
+        if picture.resolve() in inputs:
+            raise InputError(f"--output {folder}: would overwrite {picture}; give another folder")
+        taken.add(picture)
+        result.append(picture)
+    return result
+
+
+def _draw(
+    image: np.ndarray,
+    detections: Detections,
+    predictor: Predictor,
+    threshold: float,
+    font: str | None,
+) -> np.ndarray:
+    """The picture of what the model is for: segments, classes of pixels, or detections."""
+    if detections.panoptic is not None:
+        return draw_panoptic(
+            image,
+            detections.panoptic,
+            predictor.class_names,
+            predictor.stuff_class_names,
+            predictor.stuff_colors,
+            font,
+        )
+    if detections.sem_seg is not None:
+        names, colors = predictor.stuff_class_names, predictor.stuff_colors
+        return draw_semantic(image, detections.sem_seg, names, colors, font)
+    return draw_detections(
+        image,
+        detections,
+        predictor.class_names,
+        predictor.keypoint_connections,
+        threshold,
+        predictor.keypoint_classes,
+        font,
+    )
+
+
+def _summary(detections: Detections, predictor: Predictor, threshold: float) -> str:
+    """Such as "2 person, 1 circle", and the stuff by falling area: "2 person, sky, grass"."""
+    shown = detections.classes[detections.scores >= threshold].tolist()
+    areas: dict[int, int] = {}
+    if detections.panoptic is not None:
+        segments = detections.panoptic.segments
+        shown = [segment.category_id for segment in segments if segment.isthing]
+        areas = {s.category_id: s.area for s in segments if not s.isthing}
+    elif detections.sem_seg is not None:
+        labels, pixels = np.unique(detections.sem_seg, return_counts=True)
+        areas = dict(zip(labels.tolist(), pixels.tolist(), strict=True))
+    counts = Counter(label_name(predictor.class_names, label) for label in shown)
+    parts = [f"{count} {name}" for name, count in counts.most_common()]
+    largest_first = sorted(areas, key=areas.__getitem__, reverse=True)
+    parts += [label_name(predictor.stuff_class_names, label) for label in largest_first]
+    return ", ".join(parts) or f"nothing above {threshold:g}"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="predict.py", description="Detect objects in images with a converted model."
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", help="the directory that convert_d2.py wrote"
+    )
+    parser.add_argument(
+        "--input", nargs="+", metavar="PATH", help="images, folders of images or glob patterns"
+    )
+    parser.add_argument("--output", metavar="DIR", help="folder for the pictures or the results")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write everything that the model finds to this file (panoptic maps beside it)",
+    )
+    parser.add_argument(
+        "--confidence-threshold",
+        type=_unit_interval,
+        default=0.5,
+        metavar="SCORE",
+        help="draw and count detections from this score on (default 0.5); what a panoptic model "
+        "combines is in its configuration, MODEL.PANOPTIC_FPN.COMBINE",
+    )
+    parser.add_argument(
+        "--font",
+        metavar="FILE",
+        help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "
+        "does not have",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="images that go through the network together (default 1)",
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
+    )
+    parser.add_argument(
+        "--padding",
+        choices=("own", "detectron2"),
+        default="own",
+        help="own: an image's results do not depend on the others of its batch (default); "
+        "detectron2: every image sees the padding of all, as in a batch of Detectron2's",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
+        "fast where the processor multiplies it, and slow elsewhere",
+    )
+    parser.add_argument(
+        "--evaluate",
+        metavar="PATH",
+        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
+        "Pascal VOC",
+    )
+    parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
+    parser.add_argument(
+        "--proposals",
+        metavar="FILE",
+        help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
+        "found in it by their id in the annotations, else by file name",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="DIR",
+        help="afterwards run the first batches again, ten in all, print the time of each stage, "
+        "and write TensorFlow's trace of them to this folder for TensorBoard",
+    )
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY VALUE",
+        help="keys of the model's configuration to change, of those that affect prediction only, "
+        "such as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
+    )
+    args = parse_with_opts(parser, arguments)
+    if args.evaluate is not None:
+        if args.output is None:
+            parser.error("--evaluate needs --output")
+        if args.input is not None:
+            parser.error("--evaluate takes its images from --images, not --input")
+        if args.profile is not None:
+            parser.error("--profile goes with --input, not --evaluate")
+    elif args.input is None:
+        parser.error("give --input, or --evaluate")
+    elif args.output is None and args.json is None and args.profile is None:
+        parser.error("give --output for pictures, --json for numbers, --profile, or several")
+    return args
+
+
+def _unit_interval(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

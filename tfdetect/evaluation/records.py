@@ -1,0 +1,80 @@
+"""What --json writes: a record per image, and the maps of panoptic segmentations beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfdetect.data.panoptic import segment_colors
+from tfdetect.detections import Detections
+from tfdetect.evaluation.coco import encode_mask, prediction_record
+from tfdetect.files import write_json
+from tfdetect.visualize.pictures import write_image
+
+
+class Records:
+    """The records of a run.
+
+    Each is what `prediction_record` gives, and where the model segments images
+
+    - `sem_seg`: of every class that is there, `category_id` and `segmentation` (RLE), as in
+      Detectron2's sem_seg_predictions.json;
+    - `segments_info`: of every segment id, category_id, isthing, area, and of things score and
+      instance_id (an index into the record's detections), as Detectron2 has them;
+    - `panoptic_seg`: the PNG of the segments' ids (red + 256 green + 256^2 blue, COCO's form), a
+      path relative to the JSON file: NAME.json has its PNGs in NAME_panoptic/.
+
+    Classes are the model's own numbers throughout.
+
+    Args:
+        path: the JSON file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self._path = Path(path)
+        self._folder = f"{self._path.stem}_panoptic"
+        self._names: set[str] = set()
+        self._records: list[dict[str, Any]] = []
+
+    def add(self, file_name: str, detections: Detections) -> None:
+        """Take an image's results, and write its PNG if it has one.
+
+        Raises:
+            InputError: the PNG cannot be written.
+        """
+        record = prediction_record(file_name, detections)
+        if detections.sem_seg is not None:
+            record["sem_seg"] = [
+                {"category_id": label, "segmentation": encode_mask(detections.sem_seg == label)}
+                for label in np.unique(detections.sem_seg).tolist()
+            ]
+        if detections.panoptic is not None:
+            name = f"{self._folder}/{self._new_name(Path(file_name).stem)}.png"
+            colors = segment_colors(detections.panoptic.ids)
+            write_image(self._path.parent / name, colors[:, :, ::-1])
+            record["panoptic_seg"] = name
+            record["segments_info"] = [
+                {key: value for key, value in vars(segment).items() if value is not None}
+                for segment in detections.panoptic.segments
+            ]
+        self._records.append(record)
+
+    def write(self) -> None:
+        """Write the JSON file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        write_json(self._path, self._records)
+
+    def _new_name(self, stem: str) -> str:
+        """`stem`, with a number where an image of that name was before."""
+        name, number = stem, 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}_{number}"
+        self._names.add(name)
+        return name

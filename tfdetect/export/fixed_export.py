@@ -1,0 +1,53 @@
+"""Writing a model for images of one size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.export.saved_model import new_version, write_saved_model
+from tfdetect.files import write_bytes_atomically
+from tfdetect.inference.fixed import FixedSizePipeline, to_litert, to_onnx
+from tfdetect.inference.fold import fold_norms
+from tfdetect.layers.freeze import untrainable
+
+
+def export_fixed(
+    model_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    form: str,
+    batch: int,
+    height: int,
+    width: int,
+) -> Path:
+    """Write a model directory's model for batches of images of one size.
+
+    Args:
+        model_dir: what convert_d2.py wrote.
+        output: with "xla" the folder of versions, as `export` takes it; else the file.
+        form: "xla", "litert" or "onnx".
+        batch, height, width: of the uint8 [batch, height, width, 3] RGB images.
+
+    Returns:
+        What was written: the version's folder, or the file.
+
+    Raises:
+        InputError: the model cannot be used or cannot have this form, or `output` cannot be
+            written; nothing is left there then.
+    """
+    with untrainable():
+        cfg, model, metadata = load_model(model_dir)
+        fold_norms(model)
+        pipeline = FixedSizePipeline(cfg, model, batch, height, width)
+    if form == "xla":
+        with new_version(Path(output)) as (folder, path):
+            root = tf.Module()
+            root.model = model
+            signatures = {"serving_default": pipeline.compiled}
+            write_saved_model(root, signatures, metadata, folder)
+        return path
+    write_bytes_atomically(output, {"litert": to_litert, "onnx": to_onnx}[form](pipeline))
+    return Path(output)

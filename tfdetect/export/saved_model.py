@@ -1,0 +1,167 @@
+"""Writing a servable as a SavedModel, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.errors import InputError
+from tfdetect.export.servable import build
+from tfdetect.export.warmup import write_warmup_requests
+from tfdetect.layers.freeze import untrainable
+from tfdetect.ops import kernels
+from tfdetect.ops.kernels.build import find_library
+
+OP_LIBRARY = "tfdetect_ops.so"
+"""The asset of a native SavedModel that has to be loaded before it."""
+_UNFINISHED = ".unfinished-"
+_NAMES = ("class_names", "stuff_class_names", "keypoint_names")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A SavedModel on disk.
+
+    Attributes:
+        path: its folder, SERVABLE/N.
+        size: of all its files, in bytes.
+        weights: of the variables' files, in bytes.
+        signatures: their names.
+        library: of the native operators, which has to be loaded first; None where they are
+            portable.
+    """
+
+    path: Path
+    size: int
+    weights: int
+    signatures: list[str]
+    library: Path | None
+
+
+def export(
+    model_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    ops: str = "portable",
+    dtype: str = "float32",
+    max_batch: int | None = None,
+) -> Exported:
+    """Write the SavedModel of a model directory to `output`/1, or the next number.
+
+    Args:
+        model_dir: what convert_d2.py wrote.
+        output: folder of the versions, which TensorFlow Serving calls the base path; made where it
+            is missing.
+        ops: "portable" or "native", the operators in the graph.
+        dtype: "float32" or "bfloat16", of weights and features.
+        max_batch: a larger batch is an error; None sets no limit.
+
+    Raises:
+        InputError: the model cannot be used, there are no native operators, or `output` cannot be
+            written; nothing is left there then.
+    """
+    # What no gradient is needed of is not trainable, so that nobody who loads it trains it.
+    with kernels.implementation(ops), untrainable(), new_version(Path(output)) as (folder, path):
+        cfg, model, metadata = load_model(model_dir)
+        servable = build(cfg, model, tf.dtypes.as_dtype(dtype), max_batch)
+        write_saved_model(
+            servable.root(), servable.signatures, metadata, folder, with_library=ops == "native"
+        )
+    sizes = {file: file.stat().st_size for file in path.rglob("*") if file.is_file()}
+    return Exported(
+        path=path,
+        size=sum(sizes.values()),
+        weights=sum(size for file, size in sizes.items() if file.parent.name == "variables"),
+        signatures=list(servable.signatures),
+        library=path / "assets" / OP_LIBRARY if ops == "native" else None,
+    )
+
+
+def write_saved_model(
+    root: tf.Module,
+    signatures: Mapping[str, Any],
+    metadata: dict[str, Any],
+    folder: Path,
+    *,
+    with_library: bool = False,
+) -> None:
+    """Write to `folder`, with names of classes and warm-up requests.
+
+    Args:
+        root: what is saved; it holds the variables.
+        signatures: tf.functions by name.
+        metadata: of the model directory.
+        folder: of `new_version`.
+        with_library: whether the native operators' library is among the assets.
+
+    Raises:
+        InputError: `folder` cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        files = []
+        for key in _NAMES:
+            names = metadata.get(key) or []
+            if names:
+                file = Path(temporary, f"{key}.txt")
+                # One to a line, so no line break within.
+                lines = [" ".join(name.split()) + "\n" for name in names]
+                file.write_text("".join(lines), encoding="utf-8")
+                files.append(file)
+        if with_library:
+            source = find_library()
+            assert source is not None  # `kernels.implementation` has loaded it
+            files.append(Path(shutil.copy(source, Path(temporary, OP_LIBRARY))))
+        root.assets = [tf.saved_model.Asset(str(file)) for file in files]
+        try:
+            tf.saved_model.save(root, str(folder), signatures=signatures)
+            write_warmup_requests(folder, signatures)
+        except (OSError, tf.errors.OpError) as error:
+            raise _cannot_write(folder.parent, error) from error
+
+
+@contextlib.contextmanager
+def new_version(output: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder to write to, and what it is renamed to at the end; after an error it is gone."""
+    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        handle = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    try:
+        # Whoever has the lock is alone, so that what else is unfinished was killed.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for left in output.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=output))
+        except OSError as error:
+            raise _cannot_write(output, error) from error
+        try:
+            versions = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
+            version = output / str(max(versions, default=0) + 1)
+            yield unfinished, version
+            unfinished.chmod(0o755)  # mkdtemp's is nobody's but the owner's
+            unfinished.rename(version)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what has a version in it stays
+                for made in missing:
+                    made.rmdir()
+    finally:
+        os.close(handle)
+
+
+def _cannot_write(output: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+    return InputError(f"{output}: cannot be written ({reason}), choose another place")

@@ -1,0 +1,107 @@
+"""A model for images of one size: what XLA compiles, and LiteRT and ONNX files hold."""
+
+from __future__ import annotations
+
+import logging
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.export.servable import empty_unused_slots
+from tfdetect.modeling.build import takes_proposals
+from tfdetect.modeling.postprocess import Postprocessor
+from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
+from tfdetect.ops import kernels
+from tfdetect.ops.fixed import fixed_shapes
+
+_ARCHITECTURES = ("GeneralizedRCNN", "RetinaNet", "ProposalNetwork")
+_OPSET = 18
+
+
+class FixedSizePipeline(tf.Module):
+    """`Pipeline` for batches of one size, of portable operators, with every shape known.
+
+    Attributes:
+        detect: maps `images`, uint8 [N, H, W, 3] RGB, to what `Pipeline.detect` gives, with
+            zeros in the slots beyond the number of detections.
+        compiled: the same through XLA, which compiles it at the first call.
+
+    Args:
+        cfg: the whole configuration.
+        model: of `build_model`, with its weights, norms folded.
+        batch, height, width: N, H and W.
+
+    Raises:
+        InputError: the model's results have no fixed shapes, or it needs proposals.
+    """
+
+    def __init__(self, cfg: CfgNode, model: tf.Module, batch: int, height: int, width: int):
+        super().__init__()
+        architecture = cfg.MODEL.META_ARCHITECTURE
+        if architecture not in _ARCHITECTURES or takes_proposals(cfg):
+            raise InputError(
+                f"MODEL.META_ARCHITECTURE: {architecture} "
+                f"{'with given proposals ' if takes_proposals(cfg) else ''}has no form of one "
+                "image size; export it as a SavedModel"
+            )
+        self.model = model
+        self._preprocess = Preprocessor(cfg, model.size_divisibility)
+        self._postprocess = Postprocessor(cfg)
+        self._sizes = [[height, width]] * batch
+        signature = [tf.TensorSpec([batch, height, width, 3], tf.uint8, name="images")]
+        self.detect = tf.function(self._detect, signature, autograph=False)
+        self.compiled = tf.function(self._detect, signature, autograph=False, jit_compile=True)
+
+    def _detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        with fixed_shapes(), kernels.implementation("portable"):
+            batch, resized_sizes = self._preprocess.of_one_size(tf.reverse(images, [3]))
+            outputs, _ = self.model(batch, resized_sizes)
+            padded = padded_sizes(resized_sizes, self.model.size_divisibility)
+            sizes = tf.constant(self._sizes)
+            return empty_unused_slots(self._postprocess(outputs, padded, resized_sizes, sizes))
+
+
+def to_litert(pipeline: FixedSizePipeline) -> bytes:
+    """The content of a LiteRT (TFLite) file, of LiteRT's built-in operators alone.
+
+    Its one signature, `serving_default`, is `FixedSizePipeline.detect`.
+
+    Raises:
+        InputError: the model has an operator that LiteRT has not.
+    """
+    function = pipeline.detect.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], pipeline)
+    try:
+        return converter.convert()
+    except Exception as error:  # the converter's own kinds of error are not public
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--format litert: the model does not convert ({reason}); use --format saved_model"
+        ) from error
+
+
+def to_onnx(pipeline: FixedSizePipeline) -> bytes:
+    """The content of an ONNX file of opset 18; inputs and outputs as `FixedSizePipeline.detect`'s.
+
+    Raises:
+        InputError: tf2onnx is not installed, or it cannot convert the model.
+    """
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise InputError(
+            f"--format onnx: needs tf2onnx ({error}); install it with pip install 'tfdetect[onnx]'"
+        ) from error
+    # It warns of every shape in a loop that it does not know, and does not need to.
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    try:
+        model, _ = tf2onnx.convert.from_function(
+            pipeline.detect, pipeline.detect.input_signature, opset=_OPSET
+        )
+    except Exception as error:  # it raises whatever its handlers of operators do
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"--format onnx: the model does not convert ({reason}); use --format saved_model"
+        ) from error
+    return model.SerializeToString()

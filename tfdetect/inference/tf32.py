@@ -1,0 +1,37 @@
+"""A word about TF32, which the commands switch off and a user's own process has on."""
+
+from __future__ import annotations
+
+import warnings
+
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.cli.quiet import allows_tf32
+
+
+def warn_of_tf32(cfg: CfgNode, device: str | None) -> None:
+    """Warn once if a prediction will multiply in TF32 and FLOAT32_PRECISION does not ask for it.
+
+    Args:
+        cfg: of the model.
+        device: a full device name, or None for TensorFlow's choice.
+    """
+    if device is not None and "GPU" not in device.upper():
+        return
+    if not tf.config.experimental.tensor_float_32_execution_enabled():
+        return
+    if allows_tf32(cfg.FLOAT32_PRECISION) or not _has_tf32():
+        return
+    warnings.warn(
+        "TensorFlow's TF32 is on: scores and boxes on this GPU are not exactly Detectron2's;"
+        " tf.config.experimental.enable_tensor_float_32_execution(False) makes them so"
+        " (docs/gpu.md)",
+        stacklevel=4,
+    )
+
+
+def _has_tf32() -> bool:
+    """Whether there is a GPU of Ampere's generation or a later one."""
+    details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+    return any(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)

@@ -1,0 +1,271 @@
+"""Checkpoints of a training: model directories with the state to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from tfdetect.checkpoint.model_dir import CONFIG, load_weights, save_model
+from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.config import load_config
+from tfdetect.errors import InputError
+from tfdetect.files import write_json
+
+FINAL = "model_final"
+_PROGRESS = "training.json"
+_STATE = "training"
+_UNFINISHED = ".unfinished-"
+# Keys of MODEL that no variable depends on.
+_OF_NO_MODEL = ("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD")
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        iteration: how many are done, and so the number of the next.
+        seed: of everything random in it.
+    """
+
+    iteration: int
+    seed: int
+
+
+class Checkpoints:
+    """The checkpoints in OUTPUT_DIR.
+
+    Each is a folder `model_0004999`, named by the last iteration in it as Detectron2 names its
+    files, or `model_final`: a model directory, which predict.py takes, with two things more:
+    `training.json`, the `Progress`, and a TensorFlow checkpoint `training` of the optimizer. It is
+    written beside its place and renamed when all of it is on disk, so that a folder of this name is
+    whole, whenever the process was killed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cfg: CfgNode,
+        model: tf.Module,
+        metadata: dict[str, Any],
+        state: tf.train.Checkpoint,
+        *,
+        writes: bool = True,
+    ):
+        """Nothing is read or written yet.
+
+        Args:
+            folder: OUTPUT_DIR.
+            cfg: of the model; SOLVER.CHECKPOINTS_KEPT.
+            model: whose variables are saved.
+            metadata: of the model's directory.
+            state: the variables of training, `Trainer.state`.
+            writes: whether this process does: one of several workers.
+        """
+        self._folder = folder
+        self._cfg = cfg
+        self._model = model
+        self._metadata = metadata
+        self._state = state
+        self._writes = writes
+
+    def save(self, progress: Progress, final: bool = False) -> Path:
+        """Write a checkpoint, and remove what SOLVER.CHECKPOINTS_KEPT no longer wants.
+
+        Raises:
+            InputError: the disk is full or cannot be written, or a variable is not finite. Earlier
+                checkpoints are then as they were.
+        """
+        target = self._folder / (FINAL if final else f"model_{progress.iteration - 1:07d}")
+        if not self._writes:
+            return target
+        for variable in self._model.variables:
+            if not np.isfinite(variable.numpy()).all():
+                raise InputError(
+                    f"{target}: is not written, the model has values that are not finite after "
+                    f"iteration {progress.iteration - 1}; {self.advice()}"
+                )
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._folder))
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+        try:
+            written = beside / target.name
+            save_model(written, self._cfg, self._model, self._metadata)
+            self._state.write(str(written / _STATE))
+            write_json(written / _PROGRESS, vars(progress))
+            _flush(written)
+            with hold_interrupts():
+                if target.exists():
+                    target.rename(beside / "replaced")
+                written.rename(target)
+            _flush(self._folder)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+            raise InputError(
+                f"{target}: cannot be written ({reason}); make room and go on with --resume"
+            ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        self._remove_old()
+        return target
+
+    def latest(self) -> Path | None:
+        """The checkpoint with the most iterations."""
+        found = saved(self._folder)
+        return found[-1][1] if found else None
+
+    def restore(self) -> Progress | None:
+        """Set model and state to the latest checkpoint's; None if there is none.
+
+        What a killed process left half written is removed.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of another model.
+        """
+        if self._writes:
+            for unfinished in self._folder.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+        path = self.latest()
+        if path is None:
+            return None
+        load_trained(path, self._cfg, self._model)
+        try:
+            self._state.read(str(path / _STATE)).assert_consumed()
+        except Exception as error:  # TensorFlow's reader raises almost anything
+            changed = _changed_keys(path, self._cfg)
+            if changed and _shapes(path / _STATE) is not None:
+                raise _of_another_configuration(path, changed) from error
+            reason = str(getattr(error, "message", error)).strip().splitlines()[0]
+            raise InputError(
+                f"{path / _STATE}.index: is damaged ({reason}); remove the folder to go on from "
+                "the checkpoint before it"
+            ) from error
+        return _read_progress(path / _PROGRESS)
+
+    def advice(self) -> str:
+        """What to do when training has failed."""
+        latest = self.latest()
+        where = f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
+        return f"{where}; try a lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS"
+
+    def _remove_old(self) -> None:
+        kept = self._cfg.SOLVER.CHECKPOINTS_KEPT
+        numbered = [path for _, path in saved(self._folder) if path.name != FINAL]
+        for path in numbered[: -kept if kept > 0 else 0]:
+            # Renamed first: what is half removed must not look whole.
+            unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
+            path.rename(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load_trained(path: Path, cfg: CfgNode, model: tf.Module) -> None:
+    """`load_weights` of a checkpoint of a training that is to go on, or to be evaluated.
+
+    Args:
+        path: the checkpoint.
+        cfg: what `model` was built from.
+
+    Raises:
+        InputError: the checkpoint is damaged, or its training had another model; then the message
+            names the keys that differ.
+    """
+    try:
+        load_weights(path, model)
+    except InputError as error:
+        changed = _changed_keys(path, cfg)
+        if changed and _shapes(path / "model") not in (None, _shapes_of(model)):
+            raise _of_another_configuration(path, changed) from error
+        raise
+
+
+def _shapes(prefix: Path) -> list[list[int]] | None:
+    """The shapes of the variables in a TensorFlow checkpoint; None if it cannot be read."""
+    try:
+        found = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+    except Exception:  # TensorFlow's reader raises almost anything
+        return None
+    return sorted(shape for name, shape in found.items() if not name.startswith("_CHECKPOINT"))
+
+
+def _shapes_of(model: tf.Module) -> list[list[int]]:
+    return sorted(variable.shape.as_list() for variable in model.variables)
+
+
+def _of_another_configuration(path: Path, changed: Sequence[str]) -> InputError:
+    more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
+    return InputError(
+        f"--resume: {path} is of a training with {', '.join(changed[:_LISTED])}{more}; set the "
+        "same to go on with it, or another OUTPUT_DIR with its folder as MODEL.WEIGHTS"
+    )
+
+
+def _changed_keys(path: Path, cfg: CfgNode) -> list[str]:
+    """Such as "MODEL.ROI_HEADS.NUM_CLASSES 4 instead of 5": there, and in `cfg`."""
+    try:
+        before = load_config(path / CONFIG)
+    except InputError:
+        return []
+    found = []
+
+    def compare(old: CfgNode, new: CfgNode, prefix: str) -> None:
+        for name, value in old.items():
+            key = f"{prefix}.{name}"
+            if isinstance(value, CfgNode):
+                compare(value, new[name], key)
+            elif value != new[name] and key not in _OF_NO_MODEL:
+                found.append(f"{key} {value} instead of {new[name]}")
+
+    compare(before.MODEL, cfg.MODEL, "MODEL")
+    return found
+
+
+def saved(folder: Path) -> list[tuple[Progress, Path]]:
+    """The checkpoints in OUTPUT_DIR, the latest last.
+
+    Raises:
+        InputError: the progress of one cannot be read.
+    """
+    paths = folder.glob("model_*") if folder.is_dir() else []
+    named = [path for path in paths if re.fullmatch(rf"model_\d+|{FINAL}", path.name)]
+    found = [
+        (_read_progress(path / _PROGRESS), path) for path in named if (path / _PROGRESS).exists()
+    ]
+    return sorted(found, key=lambda checkpoint: (checkpoint[0].iteration, checkpoint[1]))
+
+
+def _read_progress(path: Path) -> Progress:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        progress = Progress(content["iteration"], content["seed"])
+        if not all(type(value) is int and value >= 0 for value in vars(progress).values()):
+            raise ValueError("iteration and seed are not numbers from 0 on")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is not a training's progress ({error}); remove its folder to go on from the "
+            "checkpoint before it"
+        ) from error
+    return progress
+
+
+def _flush(folder: Path) -> None:
+    """Have a folder and the files in it on disk, power cut or not."""
+    for path in (*(entry for entry in folder.iterdir() if entry.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

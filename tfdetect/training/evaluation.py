@@ -1,0 +1,175 @@
+"""Evaluation of a model in training on DATASETS.TEST."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from tfdetect.cli.loop import predict_dataset
+from tfdetect.data.training.records import BrokenData
+from tfdetect.errors import InputError
+from tfdetect.evaluation.report import write_and_measure
+from tfdetect.inference.predictor import Predictor
+from tfdetect.training.devices import Workers
+from tfdetect.training.test_data import EvaluationData
+
+_logger = logging.getLogger("tfdetect.train")
+
+INFERENCE = "inference"
+
+
+def expected_results(cfg: CfgNode) -> list[tuple[str, float, float]]:
+    """(metric, value, tolerance) of the entries [task, metric, value, tolerance] of the key.
+
+    Raises:
+        InputError: an entry of TEST.EXPECTED_RESULTS is something else.
+    """
+    found = []
+    for entry in cfg.TEST.EXPECTED_RESULTS:
+        try:
+            task, metric, value, tolerance = entry
+            found.append((f"{task}/{metric}", float(value), float(tolerance)))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"TEST.EXPECTED_RESULTS: {entry!r} is not understood; give lists such as "
+                "['bbox', 'AP', 38.5, 0.2]"
+            ) from None
+    return found
+
+
+@dataclass
+class Outcome:
+    """What an evaluation gave.
+
+    Attributes:
+        metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
+        errors: what could not be predicted, measured or written.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    errors: list[InputError] = field(default_factory=list)
+
+
+class Evaluation:
+    """Measures a model as `predict.py --evaluate` does, each worker on a part of the images."""
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: tf.Module,
+        metadata: dict[str, Any],
+        workers: Workers,
+        test_data: Sequence[EvaluationData],
+    ):
+        """Nothing is predicted yet.
+
+        Args:
+            cfg: TEST, DATALOADER.ON_ERROR and OUTPUT_DIR.
+            model: whose weights may go on changing.
+            metadata: of the model's directory.
+            workers: that share the images.
+            test_data: of `open_test_data`.
+
+        Raises:
+            InputError: TEST.EXPECTED_RESULTS is not understood.
+        """
+        self._expected = expected_results(cfg)
+        self._output = Path(cfg.OUTPUT_DIR) / INFERENCE
+        self._workers = workers
+        self._predictor = Predictor.of_model(cfg, model, metadata)
+        self._on_error = cfg.DATALOADER.ON_ERROR
+        self._test_data = test_data
+        for data in test_data:
+            for note in data.dataset.notes:
+                _logger.info("%s: %s", data.name, note)
+
+    def __call__(self) -> Outcome:
+        """Predict, write and measure, the results to OUTPUT_DIR/inference and a data set's name.
+
+        What fails of one data set is logged, and does not keep the others from being evaluated.
+        """
+        outcome = Outcome()
+        for data in self._test_data:
+            name, dataset = data.name, data.dataset
+            try:
+                results, measured = self._predict(data)
+            except InputError as error:
+                outcome.errors.append(error)
+                continue
+            writes = self._workers.index == 0
+            folder = self._output / name if writes else None
+            done = write_and_measure(dataset, results, measured, folder)
+            outcome.errors += done.errors
+            if writes and done.text:
+                _logger.info("%s:\n%s", name, done.text)
+            prefix = f"{name}/" if len(self._test_data) > 1 else ""
+            for task, values in done.metrics.items():
+                outcome.metrics |= {f"{prefix}{task}/{key}": v for key, v in values.items()}
+        for failure in outcome.errors:
+            _logger.error("evaluation failed: %s", failure)
+        return outcome
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether metrics are what TEST.EXPECTED_RESULTS says; the log names each that is not.
+
+        Detectron2: `verify_results`.
+        """
+        wrong = [
+            f"{name} is {metrics.get(name, math.nan):.4g} instead of {value:g} +- {tolerance:g}"
+            for name, value, tolerance in self._expected
+            # Written so that NaN does not pass.
+            if not abs(metrics.get(name, math.nan) - value) <= tolerance
+        ]
+        for message in wrong:
+            _logger.error("TEST.EXPECTED_RESULTS: %s", message)
+        return not wrong
+
+    def _predict(self, data: EvaluationData) -> tuple[list[dict[str, Any]], list[int]]:
+        """The results of all images in their order, and the indices of the images."""
+        workers, dataset = self._workers, data.dataset
+        wanted = [i for i in range(len(dataset.file_names)) if i not in data.missing]
+        mine = wanted[workers.index :: workers.count]
+        broken = BrokenData(self._on_error)
+        errors: dict[int, str] = {}
+        results: dict[int, list[dict[str, Any]]] = {}
+
+        def skip(index: int, error: InputError) -> None:
+            errors[index] = f"DATASETS.TEST: {data.name}: {error}"
+            if workers.count == 1:
+                broken(InputError(errors[index]))
+
+        predicted = predict_dataset(self._predictor, dataset, data.folder, mine, skip)
+        progress = tqdm(
+            predicted, f"Evaluating {data.name}", total=len(mine), unit="image", disable=None
+        )
+        for index, detections in progress:
+            results[index] = dataset.to_results(index, detections)
+        # Every worker hears of every error, so that all of them stop or none.
+        everything = self._gather(results, errors)
+        for index in sorted(everything):
+            if isinstance(everything[index], str) and workers.count > 1:
+                broken(InputError(everything[index]))
+        measured = [index for index in sorted(everything) if not isinstance(everything[index], str)]
+        if not measured:
+            raise InputError(f"DATASETS.TEST: {data.name}: none of its images is usable")
+        return [result for index in measured for result in everything[index]], measured
+
+    def _gather(
+        self, results: Mapping[int, list[dict[str, Any]]], errors: Mapping[int, str]
+    ) -> dict[int, Any]:
+        """By image, the results or the error, of all workers."""
+        mine = {**results, **errors}
+        if self._workers.count == 1:
+            return mine
+        lines = [json.dumps(pair, default=np.ndarray.tolist) for pair in mine.items()]
+        return dict(json.loads(line) for line in self._workers.gather(lines))

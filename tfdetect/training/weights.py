@@ -1,0 +1,173 @@
+"""What a model's weights are before the first step: MODEL.WEIGHTS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from yacs.config import CfgNode
+
+from convert_d2.libraries.caffe2_names import is_caffe2, rename_caffe2
+from convert_d2.libraries.recognition import describe_place, not_converted, recognize
+from convert_d2.libraries.sources import lineage_of, to_detectron2
+from convert_d2.libraries.torchvision import is_torchvision_backbone, rename_torchvision_backbone
+from tfdetect.checkpoint.formats.reader import read_checkpoint
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.data.class_names import reorder
+from tfdetect.errors import InputError
+from tfdetect.training.class_order import reorder_classes
+from tfdetect.training.initialization import initialize
+
+_logger = logging.getLogger("tfdetect.train")
+
+_LISTED = 20
+
+
+def load_initial_weights(
+    cfg: CfgNode, model: tf.Module, seed: int, class_names: Sequence[str] = ()
+) -> None:
+    """Initialise a model, and give it what MODEL.WEIGHTS has for it.
+
+    MODEL.WEIGHTS is empty, a model directory (convert_d2.py's or of another training), or a
+    checkpoint file that `convert_d2.py` reads, be it of a detector or a backbone: Detectron2's, an
+    ImageNet backbone of Caffe2 or torchvision, or a detector of another library. What wrappers put
+    before all names ("module.") is left out. An array goes to the variable whose name it has, or
+    ends with, after a dot; the longest such name wins (Detectron2:
+    `align_and_update_state_dicts`). Variables that there is no array of the right shape for keep
+    their initial values, and the log names them.
+
+    Args:
+        cfg: MODEL, what `model` was built from.
+        model: set in place.
+        seed: of the initial values.
+        class_names: of `model`. A model directory with as many classes, of which some have these
+            names in another order, goes on with each class where it has that name.
+
+    Raises:
+        InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
+            model.
+    """
+    weights = cfg.MODEL.WEIGHTS
+    if not weights:
+        initialize(model, cfg, seed)
+        _logger.info("MODEL.WEIGHTS is empty: training from scratch")
+        return
+    if "://" in weights:
+        raise InputError(
+            f"MODEL.WEIGHTS: {weights} is not a local file; download it and set its path, or '' to "
+            "train from scratch"
+        )
+    names = [named.name for named in named_variables(model)]
+    if Path(weights).is_dir():
+        _, source, metadata = load_model(weights)
+        initialize(model, cfg, seed)
+        found = {named.name: named.variable.numpy() for named in named_variables(source)}
+        order = reorder(metadata["class_names"], class_names)
+        if order is not None:
+            pairs = zip(class_names, order, strict=True)
+            names_of = [f"{name} from {metadata['class_names'][index]}" for name, index in pairs]
+            _logger.info("%s: classes are matched by name: %s", weights, _listed(names_of))
+            found = reorder_classes(found, order)
+        _assign(model, found, weights, own_layout=True)
+        return
+    arrays = _read(weights)
+    initialize(model, cfg, seed)
+    matches = dict(_match(names, arrays))
+    unused = sorted(set(arrays) - set(matches.values()))
+    if unused:
+        _logger.info("%s: not used: %s", weights, _listed(unused))
+    by_name = {name: arrays[match] for name, match in matches.items()}
+    _assign(model, by_name, weights, own_layout=False)
+
+
+def _read(weights: str) -> dict[str, np.ndarray]:
+    """The arrays of a file, by Detectron2's names; the log says what is not plain."""
+    checkpoint = read_checkpoint(weights)
+    found = recognize(checkpoint.arrays)
+    if not found.converted:
+        raise InputError(f"MODEL.WEIGHTS: {weights}: {not_converted(found)}")
+    for remark in describe_place(checkpoint.container, checkpoint.others, found):
+        _logger.info("%s: %s", weights, remark)
+    arrays = found.select(checkpoint.arrays)
+    if found.library not in (None, "Detectron2"):
+        _logger.warning(
+            "%s: is a detector of %s, whose images, anchors and boxes follow other rules "
+            "(docs/lineages.md): its weights are a start, not the same model",
+            weights,
+            found.library,
+        )
+        return to_detectron2(lineage_of(found.library), arrays, weights)
+    if is_caffe2(arrays):
+        return rename_caffe2(arrays)
+    if is_torchvision_backbone(arrays):
+        _logger.warning(
+            "%s: is torchvision's: it was trained on RGB images of 0 to 1, with the stride in the "
+            "3 x 3 convolution (INPUT.FORMAT, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, "
+            "MODEL.RESNETS.STRIDE_IN_1X1)",
+            weights,
+        )
+        return rename_torchvision_backbone(arrays)
+    return arrays
+
+
+def _match(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """(variable, array): the longest name of an array that is the variable's or ends it."""
+    for name in names:
+        parts = name.split(".")
+        for first in range(len(parts)):
+            ending = ".".join(parts[first:])
+            if ending in arrays:
+                yield name, ending
+                break
+
+
+def _assign(
+    model: tf.Module, arrays: Mapping[str, np.ndarray], source: str, *, own_layout: bool
+) -> None:
+    """Assign by name, from TensorFlow's layout or PyTorch's; name what is left as it was."""
+    initialised, other_shape = [], []
+    assigned = 0
+    for named in named_variables(model):
+        array = arrays.get(named.name)
+        if named.name.endswith(".fed_loss_cls_weights") and (array is None or not array.any()):
+            continue  # not known there (see `FastRCNNOutputLayers`): those of the data stay
+        if array is None and _is_statistic_of(named, arrays):
+            # Caffe2 has none: its scale and shift are the whole of batch normalisation.
+            named.variable.assign(np.full(named.foreign_shape, float(named.name.endswith("var"))))
+            continue
+        if array is None:
+            initialised.append(named.name)
+            continue
+        shape = tuple(named.variable.shape) if own_layout else named.foreign_shape
+        if array.shape != shape:
+            other_shape.append(f"{named.name} {list(array.shape)} for {list(shape)}")
+            continue
+        if not np.isfinite(array).all():
+            raise InputError(f"{source}: NaN or infinity in {named.name}; give another file")
+        named.variable.assign(array if own_layout else named.from_foreign(array))
+        assigned += 1
+    if assigned == 0:
+        raise InputError(
+            f"{source}: MODEL.WEIGHTS has nothing of the configured model; give its checkpoint or "
+            "its backbone's, or '' to train from scratch"
+        )
+    _logger.info("%s: %d variables are from there", source, assigned)
+    if initialised:
+        _logger.warning("%s: has no %s; initialised", source, _listed(initialised))
+    if other_shape:
+        _logger.warning("%s: other shapes, initialised: %s", source, _listed(other_shape))
+
+
+def _is_statistic_of(named: NamedVariable, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether it is a running mean or variance of a layer whose scale is among the arrays."""
+    layer, _, kind = named.name.rpartition(".")
+    return kind in ("running_mean", "running_var") and f"{layer}.weight" in arrays
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,7 +1,9 @@
 """Time of a training step, data included, beside Detectron2's.
 
-Mask R-CNN R50-FPN on one image with its short edge at 800, and the tiny joint model of
-demo/train.yaml on eight small ones; the images are shapes, drawn for it into output/. Both
+Mask R-CNN R50-FPN on one image with its short edge at 800, three models whose convolutions
+TensorFlow cannot differentiate on a CPU (grouped: ResNeXt and RegNet; dilated: DC5) on one with its
+short edge at 480, and the tiny joint model of demo/train.yaml on eight small ones; the images are
+shapes, drawn for it into output/. Both
 libraries have the same seeded random weights, and a learning rate of next to nothing, so that every
 step has as much to do as the first. Detectron2's step is that of its `SimpleTrainer`.
 
@@ -29,6 +31,9 @@ IMAGES = 64
 REFILL_SECONDS = 0.5
 CONFIGS = {
     "train_mask_rcnn": "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+    "train_x101": "configs/COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml",
+    "train_dc5": "configs/COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml",
+    "train_regnet": "configs/Base-RCNN-FPN.yaml",
     "train_tiny": "demo/train.yaml",
 }
 
@@ -45,15 +50,48 @@ def draw() -> None:
     content["images"] = [image for image in content["images"] if image["id"] == chosen]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] == chosen]
     # The step is the same for both libraries and every time, but for the flip.
-    (DATA / "train_mask_rcnn.json").write_text(json.dumps(content))
+    for name in CONFIGS:
+        if name != "train_tiny":
+            (DATA / f"{name}.json").write_text(json.dumps(content))
+
+
+# RegNetX-4GF. Detectron2 builds RegNets in Python configurations alone, so its side registers a
+# function for the YAML's.
+REGNET = {"STEM_WIDTH": 32, "DEPTH": 23, "W_A": 38.65, "W_0": 96, "W_M": 2.43, "GROUP_WIDTH": 40}
+REGNET_OUT = ("s1", "s2", "s3", "s4")
+
+
+def _register_regnet() -> None:
+    from detectron2.modeling import BACKBONE_REGISTRY
+    from detectron2.modeling.backbone import FPN, RegNet
+    from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+    from detectron2.modeling.backbone.regnet import ResBottleneckBlock, SimpleStem
+
+    def build_regnet_fpn_backbone(cfg: Any, input_shape: Any) -> Any:
+        numbers = {key.lower(): value for key, value in REGNET.items()}
+        bottom_up = RegNet(
+            stem_class=SimpleStem,
+            block_class=ResBottleneckBlock,
+            norm="FrozenBN",
+            out_features=REGNET_OUT,
+            **numbers,
+        )
+        bottom_up.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
+        return FPN(bottom_up, list(REGNET_OUT), 256, top_block=LastLevelMaxPool())
+
+    BACKBONE_REGISTRY.register(build_regnet_fpn_backbone)
 
 
 def _options(name: str) -> list[Any]:
     """KEY VALUE ..., of Detectron2's schema."""
     opts = ["DATASETS.TRAIN", (DATASET,), "SOLVER.BASE_LR", 1e-9, "MODEL.WEIGHTS", ""]
     opts += ["DATALOADER.NUM_WORKERS", 2]
-    if name == "train_mask_rcnn":
-        opts += ["SOLVER.IMS_PER_BATCH", 1, "INPUT.MIN_SIZE_TRAIN", (800,)]
+    if name != "train_tiny":
+        size = 800 if name == "train_mask_rcnn" else 480
+        opts += ["SOLVER.IMS_PER_BATCH", 1, "INPUT.MIN_SIZE_TRAIN", (size,)]
+    if name == "train_regnet":
+        opts += ["MODEL.BACKBONE.NAME", "build_regnet_fpn_backbone"]
+        opts += ["MODEL.FPN.IN_FEATURES", REGNET_OUT]
     return opts
 
 
@@ -73,7 +111,11 @@ def _ours(name: str) -> Side:
     from tfdetect.training.devices import set_up_devices
     from tfdetect.training.trainer import Trainer
 
-    cfg = load_config(ROOT / CONFIGS[name], _options(name))
+    regnet = {"NORM": "FrozenBN", "OUT_FEATURES": REGNET_OUT, **REGNET}
+    own = [word for key, value in regnet.items() for word in (f"MODEL.REGNETS.{key}", value)]
+    cfg = load_config(
+        ROOT / CONFIGS[name], _options(name) + (own if name == "train_regnet" else [])
+    )
     set_up_devices(None, cfg.MODEL.DEVICE)
     register_coco(DATASET, DATA / f"{name}.json", DATA / "images")
     if not tf.config.list_logical_devices("GPU"):
@@ -102,6 +144,8 @@ def _detectron2(name: str) -> Side:
 
     from tests.support.seeded_weights import state_dict
 
+    if name == "train_regnet":
+        _register_regnet()
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / CONFIGS[name]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -161,6 +205,9 @@ def _row(name: str, title: str, runs: int, warm_up: int) -> Row:
 
 ROWS = [
     _row("train_mask_rcnn", "one training step, Mask R-CNN R50-FPN, one image", 3, 1),
+    _row("train_x101", "one training step, Faster R-CNN X101-FPN (groups), 480 px", 2, 1),
+    _row("train_dc5", "one training step, Faster R-CNN R50-DC5 (dilation), 480 px", 3, 1),
+    _row("train_regnet", "one training step, Faster R-CNN RegNetX-4GF-FPN (groups), 480 px", 3, 1),
     _row("train_tiny", "one training step, tiny model of demo/train.yaml, eight images", 15, 2),
 ]
 

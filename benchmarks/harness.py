@@ -45,7 +45,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "output" / "performance"
-# Both sides find this project, and what its tests have for both libraries (seeded_weights.py).
+# Both sides find this project.
 sys.path.append(str(ROOT))
 
 OURS = "tfdetect"

@@ -36,7 +36,8 @@ def _save(config: str, folder: str) -> None:
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
-    from tests.support.seeded_weights import seeded_model
+    from seeded_weights import seeded_model
+
     from tfdetect.checkpoint.model_dir import save_model
     from tfdetect.config import load_config
 
@@ -95,8 +96,7 @@ def detectron2_predictor(config: str, device: str = "cpu") -> Any:
     import torch
     from detectron2.config import get_cfg
     from detectron2.engine import DefaultPredictor
-
-    from tests.support.seeded_weights import state_dict
+    from seeded_weights import state_dict
 
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / "configs" / f"{config}.yaml"))

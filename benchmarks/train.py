@@ -102,8 +102,8 @@ def _ours(name: str) -> Side:
     import_tensorflow()
     import tensorflow as tf
     from seeded_models import versions
+    from seeded_weights import seeded_model
 
-    from tests.support.seeded_weights import seeded_model
     from tfdetect.config import load_config
     from tfdetect.data.registry import register_coco
     from tfdetect.data.training.input import training_dataset
@@ -141,8 +141,7 @@ def _detectron2(name: str) -> Side:
     from detectron2.solver import build_optimizer
     from detectron2.utils.events import EventStorage
     from seeded_models import detectron2_versions
-
-    from tests.support.seeded_weights import state_dict
+    from seeded_weights import state_dict
 
     if name == "train_regnet":
         _register_regnet()

@@ -115,8 +115,8 @@ def _measure(config: str) -> dict:
     import_tensorflow()
     import numpy as np
     import tensorflow as tf
+    from seeded_weights import seeded_model
 
-    from tests.support.seeded_weights import seeded_model
     from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.data.images import read_image
     from tfdetect.inference.fold import fold_norms

@@ -13,7 +13,7 @@ from pycocotools import mask as mask_codec
 import convert_d2.command
 import tfdetect
 import tfdetect.cli.predict
-from tests.support import seeded_weights
+from benchmarks import seeded_weights
 from tests.support.dense_models import CONFIGS, NARROW
 from tests.support.paths import DEMO, ROOT
 from tfdetect.checkpoint.names import named_variables

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks import seeded_weights
 from convert_d2.command import main as convert
 from convert_d2.export import export_arrays
 from convert_d2.export import main as export
-from tests.support import seeded_weights
 from tests.support.paths import DATA, DEMO, ROOT
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.formats.reader import read_checkpoint

@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support import seeded_weights
+from benchmarks import seeded_weights
 from tests.support.pages import PAGES, Block, blocks, inline_commands
 from tests.support.paths import DATA, DEMO, ROOT
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays

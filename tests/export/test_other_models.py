@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import seeded_weights
+from benchmarks import seeded_weights
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image

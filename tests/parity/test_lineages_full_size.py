@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import seeded_weights
 from convert_d2.libraries.sources import find_lineage, make_config
-from tests.support import seeded_weights
 from tests.support.comparison import compare
 from tests.support.paths import DATA
 from tfdetect.checkpoint.assign import assign_state_dict

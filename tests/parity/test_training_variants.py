@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from benchmarks.seeded_weights import seeded_model
 from tests.support.recorded_steps import load_recorded_config, relative_differences, take_steps
-from tests.support.seeded_weights import seeded_model
 from tests.support.training_variants import (
     NAMES,
     arrays_of,

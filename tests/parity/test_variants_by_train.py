@@ -9,8 +9,8 @@ import pytest
 from tensorflow.python.framework.config import disable_op_determinism
 
 import tfdetect.cli.train
+from benchmarks.seeded_weights import state_dict
 from tests.support.paths import DEMO
-from tests.support.seeded_weights import state_dict
 from tests.support.training_variants import (
     arrays_of,
     assert_buffers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tests.support import seeded_weights
+from benchmarks import seeded_weights
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.seeded_weights import seeded_model
 from tests.support.comparison import Differences, compare
 from tests.support.paths import DATA, ROOT
 from tests.support.saturated_scores import select_in_recorded_order
-from tests.support.seeded_weights import seeded_model
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.evaluation.coco import encode_mask

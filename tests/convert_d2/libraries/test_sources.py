@@ -13,13 +13,13 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks import seeded_weights
 from convert_d2.command import main
 from convert_d2.export import export_arrays
 from convert_d2.inspection import describe
 from convert_d2.libraries.architecture import architecture, fits
 from convert_d2.libraries.sources import find_lineage, make_config
 from convert_d2.libraries.tensorpack import to_tensorpack
-from tests.support import seeded_weights
 from tests.support.paths import DATA, DEMO, ROOT
 from tests.support.pickle_writer import dumps, torch_storage, torch_tensor, write_torch
 from tfdetect.checkpoint.assign import assign_state_dict

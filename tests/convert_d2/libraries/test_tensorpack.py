@@ -13,9 +13,9 @@ import zlib
 import numpy as np
 import pytest
 
+from benchmarks import seeded_weights
 from convert_d2.libraries.recognition import recognize
 from convert_d2.libraries.tensorpack import from_tensorpack, tensorpack_config, to_tensorpack
-from tests.support import seeded_weights
 from tests.support.paths import DATA, ROOT
 from tfdetect.config import load_config
 from tfdetect.errors import InputError

@@ -1,6 +1,6 @@
 """Weights for full-size models: the same numbers for the same names and shapes everywhere.
 
-The records in data/full were made by Detectron2 with exactly these, so that a model of 44 million
+Detectron2 made the records in tests/arrays/full with exactly these, so a model of 44 million
 parameters is compared without a file of 170 MB.
 """
 

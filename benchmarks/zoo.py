@@ -118,11 +118,11 @@ def _measure(config: str) -> dict:
     from seeded_weights import seeded_model
 
     from tfdetect.cli.heap import keep_freed_memory
+    from tfdetect.config.checks import takes_proposals
     from tfdetect.data.images import read_image
     from tfdetect.inference.fold import fold_norms
     from tfdetect.inference.pack import pack_convolutions
     from tfdetect.inference.pipeline import Pipeline
-    from tfdetect.modeling.build import takes_proposals
 
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
     model = seeded_model(cfg)

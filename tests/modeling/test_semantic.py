@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from tfdetect.config import get_cfg
 from tfdetect.errors import InputError
-from tfdetect.modeling.semantic import SemSegFPNHead, enlarge_logits, semantic_labels
+from tfdetect.modeling.semantic import (
+    SemSegFPNHead,
+    build_sem_seg_head,
+    enlarge_logits,
+    semantic_labels,
+)
 from tfdetect.ops.interpolate import bilinear_rows
 
 
@@ -76,5 +81,5 @@ def test_unusable_options_are_named(key, value, message):
     cfg = get_cfg()
     cfg.MODEL.SEM_SEG_HEAD[key] = value
     with pytest.raises(InputError) as caught:
-        SemSegFPNHead(cfg, {f"p{level}": (8, 2**level) for level in (2, 3, 4, 5)})
+        build_sem_seg_head(cfg, {f"p{level}": (8, 2**level) for level in (2, 3, 4, 5)})
     assert str(caught.value).startswith(f"MODEL.SEM_SEG_HEAD.{message}")

@@ -18,9 +18,10 @@ from tests.support.paths import ROOT
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
+from tfdetect.config.checks import takes_proposals
 from tfdetect.data.images import read_image
 from tfdetect.layers.extents import Extents
-from tfdetect.modeling.build import build_model, takes_proposals
+from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
 from tfdetect.ops import kernels

@@ -9,13 +9,13 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.checks import takes_proposals
 from tfdetect.export.decode import decode_images
 from tfdetect.export.od_api import to_od_api
 from tfdetect.inference.bfloat16 import BFloat16Model
 from tfdetect.inference.fold import fold_norms
 from tfdetect.inference.pack import pack_convolutions
 from tfdetect.inference.pipeline import Pipeline
-from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
 

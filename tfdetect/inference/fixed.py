@@ -7,9 +7,9 @@ import logging
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.checks import takes_proposals
 from tfdetect.errors import InputError
 from tfdetect.export.servable import empty_unused_slots
-from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.ops import kernels

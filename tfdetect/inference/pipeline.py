@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.checks import takes_proposals
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals

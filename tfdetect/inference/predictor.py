@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.cli.heap import keep_freed_memory
+from tfdetect.config.checks import takes_proposals
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.inference import forks
@@ -23,7 +24,6 @@ from tfdetect.inference.pack import pack_convolutions
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
 from tfdetect.layers.stage import stage
-from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import tensorflow as tf
 
-from tfdetect.errors import InputError
+from tfdetect.modeling.registries import BOX_LOSSES
 from tfdetect.ops.boxes import apply_deltas, get_deltas
 
 Reduction = Literal["none", "sum"]
@@ -96,7 +96,35 @@ def ciou_loss(
     return _reduce(loss, reduction)
 
 
-_LOSSES_OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+@BOX_LOSSES.register("smooth_l1")
+def _smooth_l1(
+    deltas: tf.Tensor,
+    boxes: tf.Tensor,
+    gt_boxes: tf.Tensor,
+    weights: Sequence[float],
+    beta: float,
+) -> tf.Tensor:
+    return smooth_l1_loss(deltas, get_deltas(boxes, gt_boxes, weights), beta, "sum")
+
+
+def _register_loss_of_boxes(name: str, loss: Callable[..., tf.Tensor]) -> None:
+    """Have `loss`, which compares boxes, compare those that the deltas give."""
+
+    @BOX_LOSSES.register(name)
+    def compare(
+        deltas: tf.Tensor,
+        boxes: tf.Tensor,
+        gt_boxes: tf.Tensor,
+        weights: Sequence[float],
+        beta: float,
+    ) -> tf.Tensor:
+        del beta  # of smooth L1
+        return loss(apply_deltas(deltas, boxes, weights), gt_boxes, "sum")
+
+
+_register_loss_of_boxes("giou", giou_loss)
+_register_loss_of_boxes("diou", diou_loss)
+_register_loss_of_boxes("ciou", ciou_loss)
 
 
 class BoxRegressionLoss:
@@ -104,7 +132,8 @@ class BoxRegressionLoss:
 
     Args:
         key: the configuration node that BBOX_REG_LOSS_TYPE is in, for errors.
-        loss_type: "smooth_l1" compares deltas; "giou", "diou" and "ciou" the boxes that they give.
+        loss_type: "smooth_l1" compares deltas; "giou", "diou" and "ciou" the boxes that they give;
+            or another one of `BOX_LOSSES`, called with (deltas, boxes, gt_boxes, weights, beta).
         beta: of smooth L1.
         weights: of the deltas, see `apply_deltas`.
 
@@ -123,16 +152,8 @@ class BoxRegressionLoss:
         Raises:
             InputError: the type of loss is not supported. Only training needs one.
         """
-        if self._type == "smooth_l1":
-            wanted = get_deltas(boxes, gt_boxes, self._weights)
-            return smooth_l1_loss(deltas, wanted, self._beta, "sum")
-        if self._type in _LOSSES_OF_BOXES:
-            boxes = apply_deltas(deltas, boxes, self._weights)
-            return _LOSSES_OF_BOXES[self._type](boxes, gt_boxes, "sum")
-        raise InputError(
-            f"{self._key}.BBOX_REG_LOSS_TYPE: {self._type!r} is not supported; "
-            f"use smooth_l1, {', '.join(_LOSSES_OF_BOXES)}"
-        )
+        loss = BOX_LOSSES.get(f"{self._key}.BBOX_REG_LOSS_TYPE", self._type)
+        return loss(deltas, boxes, gt_boxes, self._weights, self._beta)
 
 
 def _overlap_and_union(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

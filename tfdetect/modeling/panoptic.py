@@ -7,11 +7,14 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
 from tfdetect.modeling.rcnn import GeneralizedRCNN
-from tfdetect.modeling.semantic import SemSegFPNHead
+from tfdetect.modeling.registries import META_ARCHITECTURES
+from tfdetect.modeling.semantic import build_sem_seg_head
 from tfdetect.ops.paste_masks import paste_masks
 
 
+@META_ARCHITECTURES.register()
 class PanopticFPN(GeneralizedRCNN):
     """GeneralizedRCNN with a semantic head beside its own: Detectron2's PanopticFPN.
 
@@ -20,15 +23,27 @@ class PanopticFPN(GeneralizedRCNN):
 
     def __init__(
         self,
-        cfg: CfgNode,
         backbone: tf.Module,
         proposal_generator: tf.Module,
         roi_heads: tf.Module,
+        sem_seg_head: tf.Module,
     ):
         super().__init__(backbone, proposal_generator, roi_heads)
+        self.sem_seg_head = sem_seg_head
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> PanopticFPN:
+        """As `GeneralizedRCNN`, with the semantic head of MODEL.SEM_SEG_HEAD."""
         if not cfg.MODEL.MASK_ON:
             raise InputError("MODEL.MASK_ON: PanopticFPN combines masks; set it True")
-        self.sem_seg_head = SemSegFPNHead(cfg, backbone.output_shapes)
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shapes
+        return cls(
+            backbone,
+            build_proposal_generator(cfg, shapes),
+            build_roi_heads(cfg, shapes),
+            build_sem_seg_head(cfg, shapes),
+        )
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE

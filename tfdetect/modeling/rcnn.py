@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import tensorflow as tf
+from yacs.config import CfgNode
 
+from tfdetect.config.checks import takes_proposals
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import batch_statistics
+from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
+from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.replicas import image_seeds
 
 
@@ -20,6 +24,13 @@ class GeneralizedRCNN(tf.Module):
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> GeneralizedRCNN:
+        """From MODEL.BACKBONE, MODEL.PROPOSAL_GENERATOR and MODEL.ROI_HEADS."""
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shapes
+        return cls(backbone, build_proposal_generator(cfg, shapes), build_roi_heads(cfg, shapes))
 
     @property
     def size_divisibility(self) -> int:
@@ -103,6 +114,12 @@ class FastRCNN(tf.Module):
         self.backbone = backbone
         self.roi_heads = roi_heads
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> FastRCNN:
+        """From MODEL.BACKBONE and MODEL.ROI_HEADS."""
+        backbone = build_backbone(cfg)
+        return cls(backbone, build_roi_heads(cfg, backbone.output_shapes))
+
     @property
     def size_divisibility(self) -> int:
         """Height and width of the padded image batch are multiples of this."""
@@ -131,6 +148,13 @@ class FastRCNN(tf.Module):
         return detections, {**stages, **features, **head_stages}
 
 
+@META_ARCHITECTURES.register("GeneralizedRCNN")
+def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:
+    """With an RPN, or with PrecomputedProposals: Detectron2 has one class for both."""
+    return (FastRCNN if takes_proposals(cfg) else GeneralizedRCNN).from_config(cfg)
+
+
+@META_ARCHITECTURES.register()
 class ProposalNetwork(tf.Module):
     """Backbone and proposal generator alone: Detectron2's ProposalNetwork (an RPN)."""
 
@@ -138,6 +162,12 @@ class ProposalNetwork(tf.Module):
         super().__init__()
         self.backbone = backbone
         self.proposal_generator = proposal_generator
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> ProposalNetwork:
+        """From MODEL.BACKBONE and MODEL.PROPOSAL_GENERATOR."""
+        backbone = build_backbone(cfg)
+        return cls(backbone, build_proposal_generator(cfg, backbone.output_shapes))
 
     @property
     def size_divisibility(self) -> int:

@@ -14,6 +14,8 @@ from tfdetect.layers.level_norm import LevelBatchNorm
 from tfdetect.layers.norm import make_norm, normalize
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
+from tfdetect.modeling.build import build_backbone
+from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.ops.boxes import apply_deltas
 from tfdetect.ops.nms import best_after_nms
 
@@ -90,6 +92,7 @@ class RetinaNetHead(tf.Module):
         )
 
 
+@META_ARCHITECTURES.register()
 class RetinaNet(tf.Module):
     """Detectron2's RetinaNet.
 
@@ -131,6 +134,11 @@ class RetinaNet(tf.Module):
             self.anchor_generator.anchors_per_cell,
             len(self._in_features),
         )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> RetinaNet:
+        """From MODEL.BACKBONE, MODEL.ANCHOR_GENERATOR and MODEL.RETINANET."""
+        return cls(cfg, build_backbone(cfg))
 
     @property
     def size_divisibility(self) -> int:

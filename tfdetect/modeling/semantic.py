@@ -11,6 +11,8 @@ from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
+from tfdetect.modeling.build import build_backbone
+from tfdetect.modeling.registries import META_ARCHITECTURES, SEM_SEG_HEADS
 from tfdetect.ops.interpolate import bilinear_rows
 
 # Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
@@ -60,6 +62,7 @@ class ScaleHead(tf.Module):
         return x
 
 
+@SEM_SEG_HEADS.register()
 class SemSegFPNHead(tf.Module):
     """Every level brought to one stride, summed, and a 1 x 1 predictor.
 
@@ -71,11 +74,6 @@ class SemSegFPNHead(tf.Module):
     def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
         super().__init__()
         head = cfg.MODEL.SEM_SEG_HEAD
-        if head.NAME != "SemSegFPNHead":
-            raise InputError(
-                f"MODEL.SEM_SEG_HEAD.NAME: {head.NAME!r} is not supported (the `projects` of "
-                "Detectron2 are not); use SemSegFPNHead"
-            )
         missing = [name for name in head.IN_FEATURES if name not in shapes]
         if missing or not head.IN_FEATURES:
             raise InputError(
@@ -115,13 +113,26 @@ class SemSegFPNHead(tf.Module):
         return tf.cast(self.predictor(x), tf.float32)
 
 
+def build_sem_seg_head(cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> tf.Module:
+    """The head of MODEL.SEM_SEG_HEAD.NAME, for features of these (channels, stride) by name."""
+    name = cfg.MODEL.SEM_SEG_HEAD.NAME
+    return SEM_SEG_HEADS.build("MODEL.SEM_SEG_HEAD.NAME", name, cfg, shapes)
+
+
+@META_ARCHITECTURES.register()
 class SemanticSegmentor(tf.Module):
     """Backbone and semantic head: Detectron2's meta architecture of this name."""
 
-    def __init__(self, cfg: CfgNode, backbone: tf.Module):
+    def __init__(self, backbone: tf.Module, sem_seg_head: tf.Module):
         super().__init__()
         self.backbone = backbone
-        self.sem_seg_head = SemSegFPNHead(cfg, backbone.output_shapes)
+        self.sem_seg_head = sem_seg_head
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> SemanticSegmentor:
+        """From MODEL.BACKBONE and MODEL.SEM_SEG_HEAD."""
+        backbone = build_backbone(cfg)
+        return cls(backbone, build_sem_seg_head(cfg, backbone.output_shapes))
 
     @property
     def size_divisibility(self) -> int:

@@ -14,7 +14,8 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.regnet import build_regnet
-from tfdetect.modeling.backbone.resnet import build_resnet
+from tfdetect.modeling.backbone.resnet import build_resnet_backbone
+from tfdetect.modeling.registries import BACKBONES
 
 
 class LastLevelMaxPool(tf.Module):
@@ -51,7 +52,7 @@ class FPN(tf.Module):
     """Lateral and output convolutions over `bottom_up`, and what `top_block` adds above them.
 
     Args:
-        bottom_up: a backbone; see `tfdetect.modeling.build.BACKBONES`.
+        bottom_up: a backbone; see `tfdetect.modeling.backbone.resnet.ResNet`.
         in_features: of `bottom_up`, from the highest resolution down, each of half the one before.
         out_channels: of every level.
         norm: as Detectron2 names it; the convolutions have a bias only with "", and so with None
@@ -122,14 +123,16 @@ class FPN(tf.Module):
         return {name: levels[name] for name in self.output_shapes}
 
 
-def build_resnet_fpn(cfg: CfgNode) -> FPN:
-    """`build_resnet_fpn_backbone` of Detectron2, from MODEL.FPN and MODEL.RESNETS."""
-    return _build(cfg, build_resnet(cfg), LastLevelMaxPool)
+@BACKBONES.register()
+def build_resnet_fpn_backbone(cfg: CfgNode) -> FPN:
+    """From MODEL.FPN and MODEL.RESNETS (Detectron2's function of this name)."""
+    return _build(cfg, build_resnet_backbone(cfg), LastLevelMaxPool)
 
 
-def build_retinanet_resnet_fpn(cfg: CfgNode) -> FPN:
-    """`build_retinanet_resnet_fpn_backbone` of Detectron2: p6 and p7 come from res5."""
-    bottom_up = build_resnet(cfg)
+@BACKBONES.register()
+def build_retinanet_resnet_fpn_backbone(cfg: CfgNode) -> FPN:
+    """The same with p6 and p7, which come from res5 (Detectron2's function of this name)."""
+    bottom_up = build_resnet_backbone(cfg)
     if "res5" not in bottom_up.output_shapes:
         raise InputError("MODEL.RESNETS.OUT_FEATURES: RetinaNet's FPN needs res5 for p6 and p7")
 
@@ -140,8 +143,12 @@ def build_retinanet_resnet_fpn(cfg: CfgNode) -> FPN:
     return _build(cfg, bottom_up, top_block)
 
 
-def build_regnet_fpn(cfg: CfgNode) -> FPN:
-    """The FPN over a RegNet of Detectron2's new_baselines, from MODEL.FPN and MODEL.REGNETS."""
+@BACKBONES.register()
+def build_regnet_fpn_backbone(cfg: CfgNode) -> FPN:
+    """The FPN over a RegNet of Detectron2's new_baselines, from MODEL.FPN and MODEL.REGNETS.
+
+    The name is this project's: Detectron2 builds RegNets in Python configs.
+    """
     return _build(cfg, build_regnet(cfg), LastLevelMaxPool)
 
 

@@ -13,6 +13,7 @@ from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.norm import frozen
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.blocks import BasicBlock, BottleneckBlock, Deformation, Stem
+from tfdetect.modeling.registries import BACKBONES
 
 _BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -101,8 +102,9 @@ def stage_channels(cfg: CfgNode, index: int) -> int:
     return cfg.MODEL.RESNETS.RES2_OUT_CHANNELS * 2 ** (index - 2)
 
 
-def build_resnet(cfg: CfgNode) -> ResNet:
-    """`build_resnet_backbone` of Detectron2: the ResNet of MODEL.RESNETS.
+@BACKBONES.register()
+def build_resnet_backbone(cfg: CfgNode) -> ResNet:
+    """The ResNet of MODEL.RESNETS (Detectron2's function of this name).
 
     MODEL.BACKBONE.FREEZE_AT stages do not train: 1 is the stem, 2 the stem and res2, and so on.
 

@@ -18,6 +18,7 @@ from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
 from tfdetect.modeling.proposal_generator.selection import select_proposals
+from tfdetect.modeling.registries import PROPOSAL_GENERATORS
 from tfdetect.ops.boxes import apply_deltas
 
 
@@ -140,6 +141,7 @@ def _least_size(cfg: CfgNode) -> float:
     return max(configured, least) if least > 0 else configured
 
 
+@PROPOSAL_GENERATORS.register()
 class RPN(tf.Module):
     """Proposals from the features that MODEL.RPN.IN_FEATURES names.
 

@@ -8,8 +8,10 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.linear import Linear
+from tfdetect.modeling.registries import BOX_HEADS
 
 
+@BOX_HEADS.register()
 class FastRCNNConvFCHead(tf.Module):
     """Convolutions `conv1` .. and fully connected layers `fc1` .. with ReLU."""
 

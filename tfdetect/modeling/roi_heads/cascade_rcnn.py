@@ -8,7 +8,8 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import Extents
 from tfdetect.layers.stage import stage
-from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
+from tfdetect.modeling.registries import BOX_HEADS, ROI_HEADS
+from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
 from tfdetect.modeling.roi_heads.sampling import Regions, match_regions
@@ -16,6 +17,7 @@ from tfdetect.modeling.roi_heads.shared import flatten_proposals, per_image
 from tfdetect.ops.boxes import apply_deltas, clip_boxes, nonempty
 
 
+@ROI_HEADS.register()
 class CascadeROIHeads(StandardROIHeads):
     """Box heads one after the other, each on the boxes of the one before.
 
@@ -44,7 +46,11 @@ class CascadeROIHeads(StandardROIHeads):
                 "MODEL.ROI_BOX_CASCADE_HEAD.IOUS: its first entry must be the one of "
                 "MODEL.ROI_HEADS.IOU_THRESHOLDS"
             )
-        self.box_head = [FastRCNNConvFCHead(cfg, channels) for _ in self._stage_weights]
+        name = cfg.MODEL.ROI_BOX_HEAD.NAME
+        self.box_head = [
+            BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", name, cfg, channels)
+            for _ in self._stage_weights
+        ]
         self.box_predictor = [
             FastRCNNOutputLayers(cfg, head.out_features, head.out_shape) for head in self.box_head
         ]

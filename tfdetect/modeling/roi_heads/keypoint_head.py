@@ -6,8 +6,10 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.modeling.registries import KEYPOINT_HEADS
 
 
+@KEYPOINT_HEADS.register()
 class KRCNNConvDeconvUpsampleHead(tf.Module):
     """Convolutions `conv_fcn1` .., a transposed convolution, and bilinear doubling."""
 
@@ -21,6 +23,10 @@ class KRCNNConvDeconvUpsampleHead(tf.Module):
             self._convs.append(conv)
             in_channels = dim
         self.score_lowres = ConvTranspose2d(in_channels, head.NUM_KEYPOINTS, 4)
+
+    def output_size(self, side: int) -> int:
+        """The side of the heatmaps of regions that are pooled to `side` x `side`."""
+        return 4 * side
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> heatmap logits float32 [R, 4 side, 4 side, keypoints]."""

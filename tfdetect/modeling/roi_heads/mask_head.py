@@ -6,9 +6,42 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.modeling.registries import MASK_HEADS
 
 
-class MaskRCNNConvUpsampleHead(tf.Module):
+class MaskHead(tf.Module):
+    """What RoI heads ask of a mask head. A subclass has `__call__`, and `output_size` where its
+    masks are not twice as large as what it is given.
+    """
+
+    def output_size(self, side: int) -> int:
+        """The side of the masks of regions that are pooled to `side` x `side`."""
+        return 2 * side
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """[R, side, side, C] -> mask logits float32 [R, M, M, K], or [R, M, M, 1] if masks do not
+        depend on the class; M is `output_size(side)`.
+        """
+        raise NotImplementedError
+
+    def predict(self, x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """The probabilities of each region's own class (Detectron2's `mask_rcnn_inference`).
+
+        Args:
+            x: [R, side, side, C].
+            classes: int32 [R]; they do not matter to masks that do not depend on the class.
+
+        Returns:
+            float32 [R, M, M].
+        """
+        logits = self(x)
+        if logits.shape[3] > 1:
+            logits = tf.gather(logits, classes[:, None], axis=3, batch_dims=1)
+        return tf.sigmoid(logits[..., 0])
+
+
+@MASK_HEADS.register()
+class MaskRCNNConvUpsampleHead(MaskHead):
     """Convolutions `mask_fcn1` .., a doubling transposed convolution and a 1 x 1 predictor."""
 
     def __init__(self, cfg: CfgNode, in_channels: int):
@@ -34,15 +67,7 @@ class MaskRCNNConvUpsampleHead(tf.Module):
         return tf.cast(tf.nn.depth_to_space(logits, 2), tf.float32)
 
     def predict(self, x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        """The probabilities of each region's own class (Detectron2's `mask_rcnn_inference`).
-
-        Args:
-            x: [R, side, side, C].
-            classes: int32 [R]; they do not matter to masks that do not depend on the class.
-
-        Returns:
-            float32 [R, 2 side, 2 side].
-        """
+        """As `MaskHead.predict`."""
         # Cells are put in their places last: then they are of one class, not of all.
         cells = self._logits_of_cells(x)
         shape = tf.shape(cells)

@@ -9,9 +9,9 @@ from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
+from tfdetect.modeling.registries import MASK_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
-from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, sampling_options
 from tfdetect.modeling.roi_heads.selection import select_detections
@@ -21,7 +21,6 @@ from tfdetect.modeling.roi_heads.shared import (
     make_pooler,
     per_image,
     predict_on_detections,
-    require_name,
     selection_options,
 )
 from tfdetect.ops.boxes import apply_deltas
@@ -30,6 +29,7 @@ from tfdetect.ops.boxes import apply_deltas
 _BLOCKS = 3
 
 
+@ROI_HEADS.register()
 class Res5ROIHeads(tf.Module):
     """Boxes and masks from the same pooled features, which `res5` works on.
 
@@ -73,9 +73,10 @@ class Res5ROIHeads(tf.Module):
         self._box_losses = FastRCNNLosses(cfg, self._box_weights)
         self.mask_head = None
         if cfg.MODEL.MASK_ON:
-            mask = cfg.MODEL.ROI_MASK_HEAD
-            require_name("MODEL.ROI_MASK_HEAD.NAME", mask.NAME, "MaskRCNNConvUpsampleHead")
-            self.mask_head = MaskRCNNConvUpsampleHead(cfg, stage_channels(cfg, 5))
+            name = cfg.MODEL.ROI_MASK_HEAD.NAME
+            self.mask_head = MASK_HEADS.build(
+                "MODEL.ROI_MASK_HEAD.NAME", name, cfg, stage_channels(cfg, 5)
+            )
 
     def __call__(
         self,
@@ -132,8 +133,8 @@ class Res5ROIHeads(tf.Module):
         if self.mask_head is not None:
             foreground = regions.gt_classes < self._num_classes
             logits = self.mask_head(tf.boolean_mask(region_features, foreground))
-            # res5 halves what was pooled, rounding up, and the head doubles it.
-            mask_size = 2 * ((self.pooler.resolution + 1) // 2)
+            # res5 halves what was pooled, rounding up.
+            mask_size = self.mask_head.output_size((self.pooler.resolution + 1) // 2)
             losses["loss_mask"] = mask_rcnn_loss(
                 logits, regions.where(foreground), targets, mask_size
             )

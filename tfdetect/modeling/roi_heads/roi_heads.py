@@ -10,11 +10,10 @@ from yacs.config import CfgNode
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
-from tfdetect.modeling.roi_heads.box_head import FastRCNNConvFCHead, FastRCNNOutputLayers
+from tfdetect.modeling.registries import BOX_HEADS, KEYPOINT_HEADS, MASK_HEADS, ROI_HEADS
+from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
-from tfdetect.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
 from tfdetect.modeling.roi_heads.keypoint_losses import KeypointRCNNLoss, has_visible_keypoints
-from tfdetect.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.sampling import (
     Regions,
@@ -28,13 +27,13 @@ from tfdetect.modeling.roi_heads.shared import (
     make_pooler,
     per_image,
     predict_on_detections,
-    require_name,
     selection_options,
 )
 from tfdetect.ops.boxes import apply_deltas
 from tfdetect.ops.keypoints import decode_keypoints
 
 
+@ROI_HEADS.register()
 class StandardROIHeads(tf.Module):
     """Box head on the proposals, mask and keypoint heads on the detections.
 
@@ -53,7 +52,6 @@ class StandardROIHeads(tf.Module):
         self._in_features = input_features(cfg, shapes)
         channels = shapes[self._in_features[0]][0]
         strides = [shapes[name][1] for name in self._in_features]
-        require_name("MODEL.ROI_BOX_HEAD.NAME", cfg.MODEL.ROI_BOX_HEAD.NAME, "FastRCNNConvFCHead")
         self.box_pooler = make_pooler(cfg, "ROI_BOX_HEAD", strides)
         self._selection = selection_options(cfg)
         self._sampling = sampling_options(cfg)
@@ -61,22 +59,22 @@ class StandardROIHeads(tf.Module):
         self._make_box_heads(cfg, channels)
         self.mask_head = None
         if cfg.MODEL.MASK_ON:
-            mask = cfg.MODEL.ROI_MASK_HEAD
-            require_name("MODEL.ROI_MASK_HEAD.NAME", mask.NAME, "MaskRCNNConvUpsampleHead")
+            name = cfg.MODEL.ROI_MASK_HEAD.NAME
             self.mask_pooler = make_pooler(cfg, "ROI_MASK_HEAD", strides)
-            self.mask_head = MaskRCNNConvUpsampleHead(cfg, channels)
+            self.mask_head = MASK_HEADS.build("MODEL.ROI_MASK_HEAD.NAME", name, cfg, channels)
         self.keypoint_head = None
         if cfg.MODEL.KEYPOINT_ON:
-            keypoint = cfg.MODEL.ROI_KEYPOINT_HEAD
-            require_name(
-                "MODEL.ROI_KEYPOINT_HEAD.NAME", keypoint.NAME, "KRCNNConvDeconvUpsampleHead"
-            )
+            name = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
             self.keypoint_pooler = make_pooler(cfg, "ROI_KEYPOINT_HEAD", strides)
-            self.keypoint_head = KRCNNConvDeconvUpsampleHead(cfg, channels)
-            self._keypoint_loss = KeypointRCNNLoss(cfg, 4 * self.keypoint_pooler.resolution)
+            self.keypoint_head = KEYPOINT_HEADS.build(
+                "MODEL.ROI_KEYPOINT_HEAD.NAME", name, cfg, channels
+            )
+            heatmap_size = self.keypoint_head.output_size(self.keypoint_pooler.resolution)
+            self._keypoint_loss = KeypointRCNNLoss(cfg, heatmap_size)
 
     def _make_box_heads(self, cfg: CfgNode, channels: int) -> None:
-        self.box_head = FastRCNNConvFCHead(cfg, channels)
+        name = cfg.MODEL.ROI_BOX_HEAD.NAME
+        self.box_head = BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", name, cfg, channels)
         self.box_predictor = FastRCNNOutputLayers(
             cfg, self.box_head.out_features, self.box_head.out_shape
         )
@@ -144,7 +142,7 @@ class StandardROIHeads(tf.Module):
         losses, objects = self._losses_of_boxes(inputs, regions, image_sizes, targets, seeds[0])
         if self.mask_head is not None:
             logits = self.mask_head(self.mask_pooler(inputs, objects.boxes, objects.image_indices))
-            mask_size = 2 * self.mask_pooler.resolution
+            mask_size = self.mask_head.output_size(self.mask_pooler.resolution)
             losses["loss_mask"] = mask_rcnn_loss(logits, objects, targets, mask_size)
         if self.keypoint_head is not None:
             keypoints = objects.of_objects(targets["gt_keypoints"])

@@ -64,12 +64,6 @@ def selection_options(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-def require_name(key: str, value: str, known: str) -> None:
-    """Raise InputError unless the configuration `key` names the one class that there is."""
-    if value != known:
-        raise InputError(f"{key}: {value!r} is not supported; use {known}")
-
-
 def flatten_proposals(proposals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """float32 [B, P, 4] -> boxes [B * P, 4] and the image of each, int32 [B * P]."""
     batch, count = tf.shape(proposals)[0], tf.shape(proposals)[1]

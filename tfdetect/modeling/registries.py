@@ -1,0 +1,52 @@
+"""The parts of models by the names that a configuration calls them by, which are Detectron2's.
+
+Importing this does not import TensorFlow. Built-in parts are registered where they are defined;
+docs/extending.md shows how to add others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tfdetect.registry import Registry
+
+
+def _advice(name: str) -> str:
+    if name.startswith("RR") or "Rotated" in name:
+        return "rotated boxes are out of scope"
+    return "what Detectron2's projects/ add is out of scope; --import FILE.py registers your own"
+
+
+def _registry(kind: str, *modules: str) -> Registry[Callable[..., Any]]:
+    return Registry(kind, [f"tfdetect.modeling.{module}" for module in modules], _advice)
+
+
+META_ARCHITECTURES = _registry("meta architecture", "rcnn", "panoptic", "retinanet", "semantic")
+"""Called with (cfg): the whole model, such as `GeneralizedRCNN`."""
+
+BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn")
+"""Called with (cfg): see `tfdetect.modeling.backbone.resnet.ResNet` for what a backbone has."""
+
+PROPOSAL_GENERATORS = _registry("proposal generator", "proposal_generator.rpn")
+"""Called with (cfg, shapes), the latter (channels, stride) of the backbone's features by name."""
+
+ROI_HEADS = _registry(
+    "RoI heads", "roi_heads.roi_heads", "roi_heads.cascade_rcnn", "roi_heads.res5"
+)
+"""Called with (cfg, shapes)."""
+
+BOX_HEADS = _registry("box head", "roi_heads.box_head")
+"""Called with (cfg, in_channels)."""
+
+MASK_HEADS = _registry("mask head", "roi_heads.mask_head")
+"""Called with (cfg, in_channels); see `tfdetect.modeling.roi_heads.mask_head.MaskHead`."""
+
+KEYPOINT_HEADS = _registry("keypoint head", "roi_heads.keypoint_head")
+"""Called with (cfg, in_channels)."""
+
+SEM_SEG_HEADS = _registry("semantic head", "semantic")
+"""Called with (cfg, shapes)."""
+
+BOX_LOSSES = _registry("box regression loss", "losses")
+"""Called with (deltas, boxes, gt_boxes, weights, beta): see `BoxRegressionLoss`."""

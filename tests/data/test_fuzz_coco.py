@@ -26,8 +26,8 @@ from tfdetect.data.training.records import flip_indices, training_metadata, trai
 from tfdetect.data.training.sampler import TrainingSampler
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.formats import open_for_model
 from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.registry import open_for_model
 
 MUTATIONS = 500
 LONGEST = 5.0

@@ -74,3 +74,11 @@ def test_refused(name, annotations, images, message):
 def test_unknown(name):
     with pytest.raises(InputError, match=f"^DATASETS.TRAIN: .*'{name}'.*--register {name} "):
         registry.dataset_files(name)
+
+
+def test_a_function_may_make_the_files():
+    @registry.DATASETS.register("made_shapes")
+    def make():
+        return registry.DatasetFiles("made_shapes", "COCO", ANNOTATIONS, DEMO / "images")
+
+    assert registry.dataset_files("made_shapes") == make()

@@ -13,7 +13,7 @@ from tests.evaluation.test_open_dataset import ALL, _nothing
 from tests.support import random_lvis, random_panoptic
 from tests.support.coco_mutations import mutate
 from tfdetect.errors import InputError
-from tfdetect.evaluation.formats import open_dataset
+from tfdetect.evaluation.registry import open_dataset
 
 MUTATIONS = 100
 

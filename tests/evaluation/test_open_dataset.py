@@ -14,7 +14,7 @@ from tfdetect.config import load_config
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import model_tasks
-from tfdetect.evaluation.formats import open_dataset
+from tfdetect.evaluation.registry import EVALUATORS, open_dataset
 
 ALL = ["bbox", "segm", "keypoints", "panoptic_seg", "sem_seg"]
 
@@ -151,3 +151,12 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     (tmp_path / "gtFine" / "aachen" / "aachen_0_0_gtFine_polygons.json").touch()
     with pytest.raises(InputError, match="cityscapesscripts"):
         open_dataset(tmp_path / "gtFine", ALL, [])
+
+
+def test_a_registered_evaluator_is_asked_first(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("mine")
+    opened = object()
+    EVALUATORS.add("csv", lambda path, content, *_: opened if content == b"mine" else None)
+    assert open_dataset(path, ALL, []) is opened
+    assert open_dataset(DEMO / "annotations.json", ["bbox"], []).form == "COCO"

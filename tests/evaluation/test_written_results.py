@@ -12,7 +12,7 @@ from tests.support import random_voc
 from tests.support.paths import DEMO
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.formats import open_dataset
+from tfdetect.evaluation.registry import open_dataset
 from tfdetect.evaluation.report import METRICS, write_and_measure
 
 NAMES = ["person", "circle", "square", "triangle"]

@@ -18,7 +18,7 @@ from tfdetect.config import load_config
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.coco import to_results
-from tfdetect.evaluation.formats import open_dataset
+from tfdetect.evaluation.registry import open_dataset
 from tfdetect.layers.extents import Extents
 from tfdetect.modeling.anchors import AnchorGenerator, cell_anchors, quantized_cell_anchors
 from tfdetect.modeling.build import build_model

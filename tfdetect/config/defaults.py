@@ -226,6 +226,9 @@ DEFAULTS: dict[str, Any] = {
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
         },
+        # This project's own: names of registered augmentations, in their order, in place of
+        # everything that INPUT says otherwise of what is done to images in training.
+        "AUGMENTATIONS": [],
         # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
         # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
         "LARGE_SCALE_JITTER": {
@@ -323,6 +326,7 @@ DEFAULTS: dict[str, Any] = {
 OWN_KEYS = (
     "MODEL.CONVENTIONS",
     "MODEL.REGNETS",
+    "INPUT.AUGMENTATIONS",
     "INPUT.LARGE_SCALE_JITTER",
     "DATALOADER.ON_ERROR",
     "SOLVER.CHECKPOINTS_KEPT",

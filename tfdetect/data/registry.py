@@ -1,9 +1,10 @@
-"""Where data sets are: the zoo's, by Detectron2's layout of folders, and those a person names."""
+"""Where data sets are: the zoo's, by Detectron2's layout of folders, and registered ones."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal
 
 from tfdetect.data.catalog import DatasetMetadata, metadata, metadata_from_coco
 from tfdetect.errors import InputError
+from tfdetect.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class DatasetFiles:
         return found.st_mtime_ns, found.st_size
 
 
-_registered: dict[str, DatasetFiles] = {}
+DATASETS: Registry[Callable[[], DatasetFiles]] = Registry("data set")
+"""Data sets beside the zoo's, for DATASETS.TRAIN and DATASETS.TEST. Called without arguments when
+the data set is used: a function may make the files first.
+"""
 
 _COCO_2014 = "train|val|minival|valminusminival"
 _LVIS = {
@@ -77,13 +82,15 @@ def register_coco(
         raise InputError(
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
         )
-    if _registered.get(name, files) != files:
+    registered = name in DATASETS
+    if registered and DATASETS.build(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
     if not files.annotations.is_file():
         raise InputError(f"--register {name}: {annotations} is no file, correct the path")
     if not files.images_dir.is_dir():
         raise InputError(f"--register {name}: {images_dir} is no folder, correct the path")
-    _registered[name] = files
+    if not registered:
+        DATASETS.add(name, lambda: files)
 
 
 def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
@@ -99,11 +106,11 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
     Raises:
         InputError: nobody knows the name, or the annotations are missing.
     """
-    if name in _registered:
-        return _registered[name]
+    if name in DATASETS:
+        return DATASETS.build(key, name)
     files = _of_the_zoo(name)
     if files is None:
-        known = f"; registered are {', '.join(sorted(_registered))}" if _registered else ""
+        known = f"; registered are {', '.join(sorted(DATASETS))}" if len(DATASETS) else ""
         raise InputError(
             f"{key}: no data set {name!r} is known, name it with"
             f" --register {name} ANNOTATIONS.json IMAGES_DIR{known}"

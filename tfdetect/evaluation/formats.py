@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yacs.config import CfgNode
-
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.lvis import LvisDataset, read_lvis
@@ -18,84 +16,79 @@ from tfdetect.data.voc import read_voc
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation import coco, lvis, panoptic, proposals, semantic, voc
-from tfdetect.evaluation.dataset import EvaluationDataset, Metrics, model_tasks
+from tfdetect.evaluation.dataset import EvaluationDataset, Metrics
+from tfdetect.evaluation.registry import EVALUATORS, Predictions, Report
 from tfdetect.files import write_json, write_text_atomically
 
-Report = Callable[[InputError], None]
 
-
-def open_for_model(
-    path: str | Path, cfg: CfgNode, metadata: Mapping[str, Any], report: Report | None = None
-) -> EvaluationDataset:
-    """`open_dataset` for a model.
-
-    Args:
-        path: the annotations.
-        cfg: the model's configuration.
-        metadata: of the model's directory.
-        report: as of `open_dataset`.
-    """
-    return open_dataset(
-        path,
-        model_tasks(cfg),
-        metadata["class_names"],
-        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
-        stuff_names=metadata.get("stuff_class_names") or (),
-        num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else None,
-        report=report,
-    )
-
-
-def open_dataset(
-    path: str | Path,
-    tasks: Collection[str],
-    class_names: Sequence[str],
-    keypoint_oks_sigmas: Sequence[float] = (),
-    *,
-    stuff_names: Sequence[str] = (),
-    num_keypoints: int | None = None,
-    report: Report | None = None,
-) -> EvaluationDataset:
-    """Open annotations of any of the formats, which their content tells.
-
-    A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
-    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC.
-
-    Args:
-        path: the annotations.
-        tasks: what the model gives, `model_tasks`.
-        class_names: the model's classes, which are matched with the annotations' by
-            `match_classes`; empty where they have the annotations' order.
-        keypoint_oks_sigmas: the configuration's TEST.KEYPOINT_OKS_SIGMAS.
-        stuff_names: the model's classes of stuff, empty as above.
-        num_keypoints: how many the model predicts; None for as many as it is measured on.
-        report: gets the error of each broken annotation, which is then left out and counted; None
-            raises it.
-
-    Raises:
-        InputError: it is of none of these formats, cannot be read, has nothing that the model
-            gives, lacks what measuring needs, or its classes are not the model's.
-    """
-    path = Path(path)
+@EVALUATORS.register("coco")
+def _open_coco(
+    path: Path, content: bytes, predictions: Predictions, report: Report | None
+) -> EvaluationDataset | None:
+    """What no other format takes, if it is a file: errors are then those of COCO's reader."""
     if path.is_dir():
-        if (path / "ImageSets").is_dir():
-            return _Voc(path, tasks, class_names)
-        if any(path.glob("**/*_gtFine_*")):
-            raise InputError(
-                f"{path}: Cityscapes is measured by its own tool, cityscapesscripts, only"
-            )
-        raise InputError(f"{path}: is a folder, but not of Pascal VOC; name an annotation file")
-    if path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets":
-        return _Voc(path, tasks, class_names)
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
-    # Of a file in UTF-16, only the ASCII.
-    content = content.replace(b"\0", b"") if b"\0" in content[:4] else content
-    if b'"segments_info"' in content:
-        return _Panoptic(path, tasks, class_names, stuff_names)
+        return None
+    del content
+
+    def make(count: Report) -> EvaluationDataset:
+        return _Coco(
+            read_coco(path, count),
+            predictions.tasks,
+            predictions.class_names,
+            predictions.keypoint_oks_sigmas,
+            predictions.num_keypoints,
+            count,
+        )
+
+    return _counting_broken(path, report, make)
+
+
+@EVALUATORS.register("lvis")
+def _open_lvis(
+    path: Path, content: bytes, predictions: Predictions, report: Report | None
+) -> EvaluationDataset | None:
+    if b'"neg_category_ids"' not in _ascii(content):
+        return None
+
+    def make(count: Report) -> EvaluationDataset:
+        return _Lvis(read_lvis(path, count), predictions.tasks, predictions.class_names)
+
+    return _counting_broken(path, report, make)
+
+
+@EVALUATORS.register("coco_panoptic")
+def _open_panoptic(
+    path: Path, content: bytes, predictions: Predictions, report: Report | None
+) -> EvaluationDataset | None:
+    del report  # a broken annotation is an error
+    if b'"segments_info"' not in _ascii(content):
+        return None
+    return _Panoptic(path, predictions.tasks, predictions.class_names, predictions.stuff_names)
+
+
+@EVALUATORS.register("pascal_voc")
+def _open_voc(
+    path: Path, content: bytes, predictions: Predictions, report: Report | None
+) -> EvaluationDataset | None:
+    del content, report  # a broken annotation is an error
+    is_folder = path.is_dir()
+    is_list = path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets"
+    if (is_folder and (path / "ImageSets").is_dir()) or (is_list and not is_folder):
+        return _Voc(path, predictions.tasks, predictions.class_names)
+    if is_folder and any(path.glob("**/*_gtFine_*")):
+        raise InputError(f"{path}: Cityscapes is measured by its own tool, cityscapesscripts, only")
+    return None
+
+
+def _ascii(content: bytes) -> bytes:
+    """Of a file in UTF-16, only the ASCII."""
+    return content.replace(b"\0", b"") if b"\0" in content[:4] else content
+
+
+def _counting_broken(
+    path: Path, report: Report | None, make: Callable[[Report], EvaluationDataset]
+) -> EvaluationDataset:
+    """What `make` returns, which counts the broken images and annotations that it reports."""
     broken: list[InputError] = []
 
     def count(error: InputError) -> None:
@@ -104,13 +97,7 @@ def open_dataset(
         report(error)
         broken.append(error)
 
-    dataset: EvaluationDataset
-    if b'"neg_category_ids"' in content:
-        dataset = _Lvis(read_lvis(path, count), tasks, class_names)
-    else:
-        dataset = _Coco(
-            read_coco(path, count), tasks, class_names, keypoint_oks_sigmas, num_keypoints, count
-        )
+    dataset = make(count)
     dataset.broken_images = sum(str(error).startswith(f"{path}: images[") for error in broken)
     dataset.broken_annotations += len(broken) - dataset.broken_images
     return dataset

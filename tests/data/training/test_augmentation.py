@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.training_data import demo_cfg
 from tfdetect.data.training.augmentation import (
+    AUGMENTATIONS,
     FixedSizeCrop,
     RandomCrop,
     RandomFlip,
@@ -217,8 +218,8 @@ def test_order_of_the_configuration():
         "RandomCrop",
         "ResizeShortestEdge",
     ]
-    assert crops(cfg)
-    assert not crops(demo_cfg())
+    assert crops(build_augmentation(cfg))
+    assert not crops(build_augmentation(demo_cfg()))
 
 
 @pytest.mark.parametrize(
@@ -248,3 +249,18 @@ def test_order_of_the_configuration():
 def test_values_that_cannot_be_used(options, key):
     with pytest.raises(InputError, match=f"^{key}: "):
         build_augmentation(demo_cfg(**options))
+
+
+def test_named_augmentations_take_the_place_of_the_others():
+    class Thin(ResizeScale):
+        cuts_objects = True
+
+    AUGMENTATIONS.add("Thin", lambda cfg: Thin((1.0, 1.0), cfg.INPUT.MAX_SIZE_TRAIN))
+    cfg = demo_cfg(INPUT__AUGMENTATIONS=["RandomFlip", "Thin"])
+    augmentors = build_augmentation(cfg)
+    assert [type(a).__name__ for a in augmentors] == ["RandomFlip", "Thin"]
+    assert crops(augmentors)
+    with pytest.raises(InputError, match=r"^INPUT\.AUGMENTATIONS: 'RandomFlop' .*use RandomFlip"):
+        build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=["RandomFlop"]))
+    with pytest.raises(InputError, match=r"^INPUT\.RANDOM_FLIP: "):
+        build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=["RandomFlip"], INPUT__RANDOM_FLIP="none"))

@@ -6,7 +6,7 @@ the size of a sample after augmentation is known before anything is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +23,10 @@ from tfdetect.data.training.transforms import (
     VFlipTransform,
 )
 from tfdetect.errors import InputError
+from tfdetect.registry import Registry
+
+AUGMENTATIONS: Registry[Callable[[CfgNode], ImageAugmentor]] = Registry("augmentation")
+"""Called with (cfg): an augmentor as those of this module are. INPUT.AUGMENTATIONS names them."""
 
 
 class Shaped(Protocol):
@@ -59,6 +63,7 @@ def draw_transforms(
     return transforms
 
 
+@AUGMENTATIONS.register()
 class ResizeShortestEdge(ImageAugmentor):
     """Resize so that the shorter edge has a random length, and the longer one not too long.
 
@@ -75,6 +80,20 @@ class ResizeShortestEdge(ImageAugmentor):
         self.lengths = tuple(lengths)
         self.max_size = max_size
         self.sample_style = sample_style
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> ResizeShortestEdge:
+        """Of INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and MIN_SIZE_TRAIN_SAMPLING."""
+        keys = cfg.INPUT
+        lengths, style = tuple(keys.MIN_SIZE_TRAIN), keys.MIN_SIZE_TRAIN_SAMPLING
+        styles, longest = ("choice", "range"), keys.MAX_SIZE_TRAIN
+        _check("INPUT.MIN_SIZE_TRAIN_SAMPLING", style, style in styles, f"one of {styles}")
+        if style == "range":
+            _check_range("INPUT.MIN_SIZE_TRAIN", lengths)
+        valid = bool(lengths) and all(isinstance(x, int) and x >= 0 for x in lengths)
+        _check("INPUT.MIN_SIZE_TRAIN", lengths, valid, "lengths in pixels")
+        _check("INPUT.MAX_SIZE_TRAIN", longest, longest > 0, "a positive size")
+        return cls(lengths, longest, style)
 
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]
@@ -103,12 +122,22 @@ def shortest_edge_size(height: int, width: int, length: int, max_size: int) -> t
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
+@AUGMENTATIONS.register()
 class RandomFlip(ImageAugmentor):
     """Mirror every other image, "horizontal" or "vertical" (Detectron2's class of this name)."""
 
     def __init__(self, direction: str):
         super().__init__()
         self.direction = direction
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> RandomFlip:
+        """Of INPUT.RANDOM_FLIP."""
+        direction = cfg.INPUT.RANDOM_FLIP
+        expected = "horizontal or vertical (or none, without RandomFlip in INPUT.AUGMENTATIONS)"
+        valid = direction in ("horizontal", "vertical")
+        _check("INPUT.RANDOM_FLIP", direction, valid, expected)
+        return cls(direction)
 
     def get_transform(self, image: Shaped) -> ImageTransform:
         size = image.shape[:2]
@@ -117,6 +146,7 @@ class RandomFlip(ImageAugmentor):
         return (HFlipTransform if self.direction == "horizontal" else VFlipTransform)(*size)
 
 
+@AUGMENTATIONS.register()
 class RandomCrop(ImageAugmentor):
     """Cut a rectangle out at random (Detectron2's class of this name).
 
@@ -128,10 +158,26 @@ class RandomCrop(ImageAugmentor):
         crop_size: see above.
     """
 
+    cuts_objects = True
+
     def __init__(self, crop_type: str, crop_size: Sequence[float]):
         super().__init__()
         self.crop_type = crop_type
         self.crop_size = tuple(crop_size)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> RandomCrop:
+        """Of INPUT.CROP."""
+        keys = cfg.INPUT.CROP
+        types = ("relative", "relative_range", "absolute", "absolute_range")
+        _check("INPUT.CROP.TYPE", keys.TYPE, keys.TYPE in types, f"one of {types}")
+        valid = len(keys.SIZE) == 2 and min(keys.SIZE) > 0
+        if keys.TYPE.startswith("relative"):
+            valid = valid and max(keys.SIZE) <= 1
+        _check("INPUT.CROP.SIZE", keys.SIZE, valid, "two sizes, of (0, 1] if relative")
+        if keys.TYPE == "absolute_range":
+            _check_range("INPUT.CROP.SIZE", keys.SIZE)
+        return cls(keys.TYPE, keys.SIZE)
 
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]
@@ -157,6 +203,7 @@ class RandomCrop(ImageAugmentor):
         return max(int(height * share[0] + 0.5), 1), max(int(width * share[1] + 0.5), 1)
 
 
+@AUGMENTATIONS.register()
 class ResizeScale(ImageAugmentor):
     """Resize so that the image just fits into a square of random size (large-scale jitter).
 
@@ -172,6 +219,13 @@ class ResizeScale(ImageAugmentor):
         self.scale = tuple(scale)
         self.size = size
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> ResizeScale:
+        """Of INPUT.LARGE_SCALE_JITTER."""
+        scale = cfg.INPUT.LARGE_SCALE_JITTER.SCALE
+        _check_range("INPUT.LARGE_SCALE_JITTER.SCALE", scale)
+        return cls(scale, _jitter_size(cfg))
+
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]
         side = self.size * self.rng.uniform(*self.scale)
@@ -182,6 +236,7 @@ class ResizeScale(ImageAugmentor):
         return ResizeTransform(height, width, new_height, new_width)
 
 
+@AUGMENTATIONS.register()
 class FixedSizeCrop(ImageAugmentor):
     """Cut a square out of what is larger than it, somewhere along the diagonal.
 
@@ -189,9 +244,16 @@ class FixedSizeCrop(ImageAugmentor):
     is `PadToSquare`.
     """
 
+    cuts_objects = True
+
     def __init__(self, size: int):
         super().__init__()
         self.size = size
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> FixedSizeCrop:
+        """Of INPUT.LARGE_SCALE_JITTER."""
+        return cls(_jitter_size(cfg))
 
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]
@@ -200,6 +262,7 @@ class FixedSizeCrop(ImageAugmentor):
         return CropTransform(x0, y0, self.size, self.size, height, width)
 
 
+@AUGMENTATIONS.register()
 class PadToSquare(ImageAugmentor):
     """Pad what is smaller than a square, at the right and the bottom, with grey."""
 
@@ -207,69 +270,48 @@ class PadToSquare(ImageAugmentor):
         super().__init__()
         self.size = size
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> PadToSquare:
+        """Of INPUT.LARGE_SCALE_JITTER."""
+        return cls(_jitter_size(cfg))
+
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]
         return PadTransform(max(height, self.size), max(width, self.size), value=128)
 
 
 def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
-    """The augmentation for training that INPUT asks for.
+    """The augmentation for training: what INPUT.AUGMENTATIONS names, each of `AUGMENTATIONS`.
 
-    Detectron2's `DatasetMapper.from_config`: RandomCrop if INPUT.CROP.ENABLED, ResizeShortestEdge,
-    RandomFlip unless it is "none"; or with INPUT.LARGE_SCALE_JITTER that of its new_baselines.
+    Where it names nothing, Detectron2's `DatasetMapper.from_config`: RandomCrop if
+    INPUT.CROP.ENABLED, ResizeShortestEdge, RandomFlip unless it is "none"; or with
+    INPUT.LARGE_SCALE_JITTER that of its new_baselines.
 
     Raises:
         InputError: a value of INPUT cannot be used.
     """
+    names = list(cfg.INPUT.AUGMENTATIONS) or _detectron2_augmentation(cfg)
+    return [AUGMENTATIONS.build("INPUT.AUGMENTATIONS", name, cfg) for name in names]
+
+
+def _detectron2_augmentation(cfg: CfgNode) -> list[str]:
     keys = cfg.INPUT
-    augmentors: list[ImageAugmentor] = []
-    jitter = keys.LARGE_SCALE_JITTER
-    if jitter.ENABLED:
-        _check_range("INPUT.LARGE_SCALE_JITTER.SCALE", jitter.SCALE)
-        _check("INPUT.LARGE_SCALE_JITTER.SIZE", jitter.SIZE, jitter.SIZE > 0, "a positive size")
-        augmentors += [
-            ResizeScale(jitter.SCALE, jitter.SIZE),
-            FixedSizeCrop(jitter.SIZE),
-            PadToSquare(jitter.SIZE),
-        ]
+    if keys.LARGE_SCALE_JITTER.ENABLED:
+        names = ["ResizeScale", "FixedSizeCrop", "PadToSquare"]
     else:
-        if keys.CROP.ENABLED:
-            augmentors.append(_random_crop(keys.CROP))
-        augmentors.append(_resize(keys))
-    flips = ("horizontal", "vertical", "none")
-    _check("INPUT.RANDOM_FLIP", keys.RANDOM_FLIP, keys.RANDOM_FLIP in flips, f"one of {flips}")
-    if keys.RANDOM_FLIP != "none":
-        augmentors.append(RandomFlip(keys.RANDOM_FLIP))
-    return augmentors
+        names = [*(["RandomCrop"] if keys.CROP.ENABLED else []), "ResizeShortestEdge"]
+    return names if keys.RANDOM_FLIP == "none" else [*names, "RandomFlip"]
 
 
-def crops(cfg: CfgNode) -> bool:
-    """Whether the augmentation cuts parts of objects off."""
-    return cfg.INPUT.CROP.ENABLED or cfg.INPUT.LARGE_SCALE_JITTER.ENABLED
+def crops(augmentors: Sequence[ImageAugmentor]) -> bool:
+    """Whether any of them cuts parts of objects off, which it says by a true `cuts_objects`."""
+    return any(getattr(augmentor, "cuts_objects", False) for augmentor in augmentors)
 
 
-def _resize(keys: CfgNode) -> ResizeShortestEdge:
-    lengths, style = tuple(keys.MIN_SIZE_TRAIN), keys.MIN_SIZE_TRAIN_SAMPLING
-    styles = ("choice", "range")
-    _check("INPUT.MIN_SIZE_TRAIN_SAMPLING", style, style in styles, f"one of {styles}")
-    if style == "range":
-        _check_range("INPUT.MIN_SIZE_TRAIN", lengths)
-    valid = bool(lengths) and all(isinstance(x, int) and x >= 0 for x in lengths)
-    _check("INPUT.MIN_SIZE_TRAIN", lengths, valid, "lengths in pixels")
-    _check("INPUT.MAX_SIZE_TRAIN", keys.MAX_SIZE_TRAIN, keys.MAX_SIZE_TRAIN > 0, "a positive size")
-    return ResizeShortestEdge(lengths, keys.MAX_SIZE_TRAIN, style)
-
-
-def _random_crop(keys: CfgNode) -> RandomCrop:
-    types = ("relative", "relative_range", "absolute", "absolute_range")
-    _check("INPUT.CROP.TYPE", keys.TYPE, keys.TYPE in types, f"one of {types}")
-    valid = len(keys.SIZE) == 2 and min(keys.SIZE) > 0
-    if keys.TYPE.startswith("relative"):
-        valid = valid and max(keys.SIZE) <= 1
-    _check("INPUT.CROP.SIZE", keys.SIZE, valid, "two sizes, of (0, 1] if relative")
-    if keys.TYPE == "absolute_range":
-        _check_range("INPUT.CROP.SIZE", keys.SIZE)
-    return RandomCrop(keys.TYPE, keys.SIZE)
+def _jitter_size(cfg: CfgNode) -> int:
+    size = cfg.INPUT.LARGE_SCALE_JITTER.SIZE
+    _check("INPUT.LARGE_SCALE_JITTER.SIZE", size, size > 0, "a positive size")
+    return size
 
 
 def _check_range(key: str, value: Sequence[float]) -> None:

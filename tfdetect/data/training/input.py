@@ -83,15 +83,16 @@ def training_dataset(
     mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None
     keypoints = cfg.MODEL.KEYPOINT_ON
     broken = BrokenData(cfg.DATALOADER.ON_ERROR)
+    augmentors = build_augmentation(cfg)
     source = BatchSource(
         records=records,
         sampler=_sampler(cfg, seed),
         groups=aspect_ratio_groups(sizes) if grouping else [0] * len(records),
-        augmentors=build_augmentation(cfg),
+        augmentors=augmentors,
         mapper=TrainingMapper(
             image_format=_image_format(cfg),
             mask_format=mask_format,
-            recompute_boxes=mask_format is not None and crops(cfg),
+            recompute_boxes=mask_format is not None and crops(augmentors),
             keypoint_flip_indices=flip_indices(training_metadata(cfg)) if keypoints else None,
         ),
         batch_size=batch_size,

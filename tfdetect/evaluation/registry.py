@@ -1,0 +1,109 @@
+"""Opening annotations to measure a model on, whatever their format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from tfdetect.errors import InputError
+from tfdetect.evaluation.dataset import EvaluationDataset, model_tasks
+from tfdetect.registry import Registry
+
+Report = Callable[[InputError], None]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts, as far as annotations have to fit it.
+
+    Attributes:
+        tasks: see `model_tasks`.
+        class_names: the model's classes, which are matched with the annotations' by
+            `match_classes`; empty where they have the annotations' order.
+        keypoint_oks_sigmas: the configuration's TEST.KEYPOINT_OKS_SIGMAS.
+        stuff_names: the model's classes of stuff, empty as above.
+        num_keypoints: how many the model predicts; None for as many as it is measured on.
+    """
+
+    tasks: Collection[str]
+    class_names: Sequence[str]
+    keypoint_oks_sigmas: Sequence[float] = ()
+    stuff_names: Sequence[str] = ()
+    num_keypoints: int | None = None
+
+
+Opener = Callable[[Path, bytes, Predictions, Report | None], EvaluationDataset | None]
+
+EVALUATORS: Registry[Opener] = Registry("evaluator", ["tfdetect.evaluation.formats"])
+"""By format. Called with (path, content, predictions, report): the content of the file, empty for a
+folder, and as for `open_dataset` what the model predicts and who hears of broken annotations. An
+evaluator returns None if the annotations are not of its format; the one that was registered last is
+asked first.
+"""
+
+
+def open_for_model(
+    path: str | Path, cfg: CfgNode, metadata: Mapping[str, Any], report: Report | None = None
+) -> EvaluationDataset:
+    """`open_dataset` for a model.
+
+    Args:
+        path: the annotations.
+        cfg: the model's configuration.
+        metadata: of the model's directory.
+        report: as of `open_dataset`.
+    """
+    return open_dataset(
+        path,
+        model_tasks(cfg),
+        metadata["class_names"],
+        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
+        stuff_names=metadata.get("stuff_class_names") or (),
+        num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else None,
+        report=report,
+    )
+
+
+def open_dataset(
+    path: str | Path,
+    tasks: Collection[str],
+    class_names: Sequence[str],
+    keypoint_oks_sigmas: Sequence[float] = (),
+    *,
+    stuff_names: Sequence[str] = (),
+    num_keypoints: int | None = None,
+    report: Report | None = None,
+) -> EvaluationDataset:
+    """Open annotations of any of the formats in `EVALUATORS`, which their content tells.
+
+    A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
+    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC.
+
+    Args:
+        path: the annotations.
+        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints: see `Predictions`.
+        report: gets the error of each broken annotation, which is then left out and counted; None
+            raises it.
+
+    Raises:
+        InputError: it is of none of these formats, cannot be read, has nothing that the model
+            gives, lacks what measuring needs, or its classes are not the model's.
+    """
+    path = Path(path)
+    content = b""
+    if not path.is_dir():
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
+    predictions = Predictions(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
+    for name in reversed(list(EVALUATORS)):
+        dataset = EVALUATORS.get("format", name)(path, content, predictions, report)
+        if dataset is not None:
+            return dataset
+    raise InputError(f"{path}: is a folder, but not of Pascal VOC; name an annotation file")

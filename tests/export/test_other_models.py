@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import seeded_weights
+from tests.support.intermediates import by_name
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
@@ -123,7 +124,7 @@ def test_bfloat16_is_stored_as_it_is_computed():
     fold_norms(model)
     image = tf.constant(np.random.default_rng(0).normal(size=[1, 96, 128, 3]), tf.float32)
     sizes = tf.constant([[96, 128]])
-    expected, _ = model(tf.cast(image, tf.bfloat16), sizes)
-    found, _ = BFloat16Model(model)(image, sizes)
+    expected = by_name(model(tf.cast(image, tf.bfloat16), sizes))
+    found = by_name(BFloat16Model(model)(image, sizes))
     for key, values in expected.items():
         np.testing.assert_array_equal(found[key], values)

@@ -27,6 +27,7 @@ from tfdetect.modeling.postprocess import rescale_detections
 from tfdetect.modeling.proposal_generator.rpn import RPN
 from tfdetect.modeling.roi_heads.pooler import RoIPooler, assign_levels
 from tfdetect.modeling.roi_heads.selection import select_detections
+from tfdetect.modeling.structures import Instances
 from tfdetect.ops.boxes import apply_deltas, clip_boxes
 from tfdetect.ops.nms import batched_nms
 from tfdetect.ops.paste_masks import paste_masks
@@ -179,16 +180,17 @@ def test_sizes(rule, size, expected):
 
 def test_boxes_are_given_by_their_last_pixel():
     """Halved with the image; a box of one pixel stays, where Detectron2 drops an empty one."""
-    detections = {
-        "pred_boxes": inclusive([0, 0, 1199, 799], [600, 10, 600, 10], [0, 0, 0, 0])[None],
-        "scores": tf.constant([[0.9, 0.8, 0.0]]),
-        "num_detections": tf.constant([2]),
-    }
+    detections = Instances(
+        pred_boxes=inclusive([0, 0, 1199, 799], [600, 10, 600, 10], [0, 0, 0, 0])[None],
+        scores=tf.constant([[0.9, 0.8, 0.0]]),
+        pred_classes=tf.constant([[1, 2, 0]]),
+        num_detections=tf.constant([2]),
+    )
     sizes = tf.constant([[800, 1200]]), tf.constant([[400, 600]])
     result = rescale_detections(detections, *sizes, inclusive_boxes=True)
     expected = [[0, 0, 599.5, 399.5], [300, 5, 300, 5], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(result["pred_boxes"][0], expected)
-    assert result["num_detections"].numpy() == [2]
+    np.testing.assert_array_equal(result.pred_boxes[0], expected)
+    assert result.num_detections.numpy() == [2]
 
 
 def test_torchvision_drops_small_boxes_before_nms():
@@ -198,8 +200,8 @@ def test_torchvision_drops_small_boxes_before_nms():
     options = {"score_threshold": 0.05, "nms_threshold": 0.5, "max_detections": 3}
     arguments = boxes, scores, tf.constant([2]), tf.constant([[20, 20]])
     found = select_detections(*arguments, **options, min_box_size=1e-2)
-    assert found["num_detections"].numpy() == [1]
-    assert select_detections(*arguments, **options)["num_detections"].numpy() == [2]
+    assert found.num_detections.numpy() == [1]
+    assert select_detections(*arguments, **options).num_detections.numpy() == [2]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tests.support.small_training import (
     small_model,
 )
 from tfdetect.layers.norm import BatchNorm, batch_statistics
+from tfdetect.modeling.structures import Proposals, Targets
 
 KEYPOINTS = {"MODEL.KEYPOINT_ON": True}
 AGNOSTIC = {
@@ -114,8 +115,10 @@ class Heads:
             "gt_keypoints": tf.TensorSpec([None, None, 3, 3]),
         }
         features = {name: [None, None, None, c] for name, (c, _) in self._shapes.items()}
-        self.traced = tf.function(
-            self.losses,
+        self._graph = tf.function(
+            lambda features, boxes, num_valid, sizes, targets: self.losses(
+                features, Proposals(boxes, num_valid), sizes, Targets(**targets)
+            ),
             input_signature=[
                 {name: tf.TensorSpec(shape) for name, shape in features.items()},
                 tf.TensorSpec([None, None, 4]),
@@ -125,12 +128,16 @@ class Heads:
             ],
         )
 
-    def losses(self, features, proposals, counts, sizes, targets):
-        seeds = tf.zeros([tf.shape(counts)[0], 2], tf.int32)
+    def traced(self, features, proposals, sizes, targets):
+        there = {name: value for name, value in targets._asdict().items() if value is not None}
+        return self._graph(features, proposals.boxes, proposals.num_valid, sizes, there)
+
+    def losses(self, features, proposals, sizes, targets):
+        seeds = tf.zeros([tf.shape(sizes)[0], 2], tf.int32)
         variables = [n.variable for n in self.named]
         with tf.GradientTape() as tape, batch_statistics():
             tape.watch(features)
-            losses = self._heads.losses(features, proposals, counts, sizes, targets, seeds)
+            losses = self._heads.losses(features, proposals, sizes, targets, seeds)
             total = tf.add_n(list(losses.values()))
         return losses, tape.gradient(total, [*features.values(), *variables])
 
@@ -147,14 +154,13 @@ class Heads:
         sides = random.uniform(1, 4 if situation.away else 40, (2, most, 2))
         proposals = np.concatenate([corners, corners + sides], -1).astype(np.float32)
         if not situation.away:  # the objects themselves are the first
-            given = np.asarray(targets["gt_boxes"])[:, :most]
+            given = np.asarray(targets.gt_boxes)[:, :most]
             proposals[:, : given.shape[1]] = given
         if not situation.visible:
-            targets["gt_keypoints"] *= [1.0, 1.0, 0.0]
+            targets = targets._replace(gt_keypoints=targets.gt_keypoints * [1.0, 1.0, 0.0])
         return (
             features,
-            tf.constant(proposals),
-            tf.constant(situation.proposals, tf.int32),
+            Proposals(tf.constant(proposals), tf.constant(situation.proposals, tf.int32)),
             sizes,
             targets,
         )

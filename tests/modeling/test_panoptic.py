@@ -10,6 +10,7 @@ from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
+from tfdetect.modeling.structures import Instances
 
 HEIGHT = WIDTH = 24
 STUFF = 6
@@ -40,7 +41,7 @@ def combine(masks, scores, classes, labels, count, area_limit):
         "num_detections": count,
     }
     return tf.function(combine_semantic_and_instance_outputs, autograph=False)(
-        {name: tf.constant(value) for name, value in detections.items()},
+        Instances(**{name: tf.constant(value) for name, value in detections.items()}),
         tf.constant(labels),
         num_stuff_classes=STUFF,
         overlap_threshold=0.5,

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
+from tfdetect.modeling.structures import Proposals
 
 
 def test_scaled_clipped_and_the_best_kept():
@@ -19,9 +20,8 @@ def test_scaled_clipped_and_the_best_kept():
         [nan, 0, 1, 1],
         [1, 1, 2, 2],
     ]
-    result, counts = transform_proposals(
-        tf.constant([boxes, boxes], tf.float32),
-        tf.constant([5, 1]),
+    result, counts, _ = transform_proposals(
+        Proposals(tf.constant([boxes, boxes], tf.float32), tf.constant([5, 1])),
         tf.constant([[20, 20], [20, 20]]),
         tf.constant([[40, 60], [40, 60]]),
         topk=4,
@@ -35,8 +35,8 @@ def test_scaled_clipped_and_the_best_kept():
 def test_no_more_than_topk():
     boxes = tf.constant([[[0, 0, 9, 9], [0, 0, 8, 8], [0, 0, 7, 7]]], tf.float32)
     sizes = tf.constant([[10, 10]])
-    result, counts = transform_proposals(
-        boxes, tf.constant([3]), sizes, sizes, topk=2, min_box_size=0.0
+    result, counts, _ = transform_proposals(
+        Proposals(boxes, tf.constant([3])), sizes, sizes, topk=2, min_box_size=0.0
     )
     np.testing.assert_array_equal(result, boxes[:, :2])
     np.testing.assert_array_equal(counts, [2])

@@ -24,6 +24,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from tests.support.small_training import CLASSES, MASK_RCNN, batch, small_model
+from tfdetect.modeling.structures import Targets
 from tfdetect.layers.norm import BatchNorm, batch_statistics
 
 OPTIONS = {
@@ -60,7 +61,7 @@ def run(replicas):
         context = tf.distribute.get_replica_context()
         index = tf.get_static_value(context.replica_id_in_sync_group) if replicas > 1 else 0
         own = [part(images, replicas, index), part(sizes, replicas, index)]
-        own.append({key: part(value, replicas, index) for key, value in targets.items()})
+        own.append(Targets(*(t if t is None else part(t, replicas, index) for t in targets)))
         seed = tf.stack([11, 20 + index * (4 // replicas)])
         with tf.GradientTape() as tape:
             losses = model.losses(*own, seed)

@@ -71,13 +71,13 @@ def test_selection(implementation, seed):
     found = tf.function(lambda *a: select_dense_detections(*a, **OPTIONS))(logits, deltas, anchors)
     for image in range(2):
         expected = plain_loop(logits, deltas, anchors, image)
-        count = int(found["num_detections"][image])
+        count = int(found.num_detections[image])
         assert count == len(expected)
         scores, labels, boxes = (np.array(column) for column in zip(*expected, strict=True))
-        np.testing.assert_array_equal(found["pred_classes"][image, :count], labels)
-        np.testing.assert_allclose(found["scores"][image, :count], scores, atol=1e-6)
-        np.testing.assert_allclose(found["pred_boxes"][image, :count], boxes, atol=1e-3)
-        assert not found["scores"][image, count:].numpy().any()
+        np.testing.assert_array_equal(found.pred_classes[image, :count], labels)
+        np.testing.assert_allclose(found.scores[image, :count], scores, atol=1e-6)
+        np.testing.assert_allclose(found.pred_boxes[image, :count], boxes, atol=1e-3)
+        assert not found.scores[image, count:].numpy().any()
 
 
 def test_selection_without_candidates_and_with_nan(implementation):
@@ -87,14 +87,14 @@ def test_selection_without_candidates_and_with_nan(implementation):
     nothing[1][0, 0, 0, 0] = np.nan
     nothing[2][1, 0, 1, 2] = 3  # class 2 of the first anchor
     found = select_dense_detections(nothing, deltas, anchors, **OPTIONS)
-    np.testing.assert_array_equal(found["num_detections"], [0, 1])
-    assert found["pred_classes"][1, 0] == 2
-    assert found["pred_boxes"].shape == (2, 25, 4)
+    np.testing.assert_array_equal(found.num_detections, [0, 1])
+    assert found.pred_classes[1, 0] == 2
+    assert found.pred_boxes.shape == (2, 25, 4)
     few = select_dense_detections(
         nothing[2:], deltas[2:], anchors[2:], **OPTIONS | {"max_detections": 50}
     )
-    assert few["pred_boxes"].shape == (2, 50, 4)
-    np.testing.assert_array_equal(few["num_detections"], [0, 1])
+    assert few.pred_boxes.shape == (2, 50, 4)
+    np.testing.assert_array_equal(few.num_detections, [0, 1])
 
 
 def head(norm):

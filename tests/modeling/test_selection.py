@@ -13,7 +13,7 @@ from tfdetect.modeling.roi_heads.selection import select_detections
 def test_recorded_proposals(oracle, implementation):
     """The parameters of the record: NMS 0.7, 300 before it per level, 120 after it."""
     data = oracle("inference")
-    boxes, logits, counts = select_proposals(
+    boxes, counts, logits = select_proposals(
         [data[f"proposals{level}"] for level in range(3)],
         [data[f"logits{level}"] for level in range(3)],
         tf.constant(data["image_sizes"], tf.int32),
@@ -41,11 +41,11 @@ def test_recorded_detections(oracle, implementation):
         nms_threshold=0.5,
         max_detections=50,
     )
-    assert detections["num_detections"][0] == len(expected)
-    np.testing.assert_array_equal(detections["pred_boxes"][0], expected)
-    np.testing.assert_array_equal(detections["scores"][0], data["det_out_scores"])
-    np.testing.assert_array_equal(detections["pred_classes"][0], data["det_out_classes"])
-    np.testing.assert_array_equal(detections["region_indices"][0], data["det_kept"])
+    assert detections.num_detections[0] == len(expected)
+    np.testing.assert_array_equal(detections.pred_boxes[0], expected)
+    np.testing.assert_array_equal(detections.scores[0], data["det_out_scores"])
+    np.testing.assert_array_equal(detections.pred_classes[0], data["det_out_classes"])
+    np.testing.assert_array_equal(detections.region_indices[0], data["det_kept"])
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
@@ -61,9 +61,9 @@ def test_no_candidates(implementation, batch):
         nms_threshold=0.5,
         max_detections=10,
     )
-    assert detections["pred_boxes"].shape == (batch, 10, 4)
-    assert not detections["num_detections"].numpy().any()
-    boxes, _, counts = tf.function(select_proposals)(
+    assert detections.pred_boxes.shape == (batch, 10, 4)
+    assert not detections.num_detections.numpy().any()
+    boxes, counts, _ = tf.function(select_proposals)(
         [tf.zeros([batch, 50, 4])],
         [tf.zeros([batch, 50])],
         sizes,

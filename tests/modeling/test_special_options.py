@@ -142,7 +142,7 @@ def test_least_size_of_a_proposal(least, kept):
     rpn = RPN(joint("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", least), SHAPES)
     boxes = tf.constant([[[0.0, 0, 9, 9], [20, 20, 24, 24], [40, 40, 40, 49]]])
     options = rpn._selection | {"pre_nms_topk": 9, "post_nms_topk": 9}
-    _, _, counts = select_proposals(
+    _, counts, _ = select_proposals(
         [boxes], [tf.constant([[3.0, 2.0, 1.0]])], tf.constant([[50, 50]]), **options
     )
     assert counts[0] == kept
@@ -178,21 +178,22 @@ def select(most, counts=None, **options):
 def test_no_limit_of_detections():
     """Detectron2's `fast_rcnn_inference`: "Set < 0 to return all detections"."""
     everything, limited = select(-1), select(500)
-    most = int(tf.reduce_max(limited["num_detections"]))
+    most = int(tf.reduce_max(limited.num_detections))
     assert most > 20
-    for name, values in everything.items():
-        expected = limited[name] if name == "num_detections" else limited[name][:, :most]
+    for name, values in everything.as_dict().items():
+        expected = getattr(limited, name)
+        expected = expected if name == "num_detections" else expected[:, :most]
         np.testing.assert_array_equal(values, expected)
-    assert select(-1, counts=[0, 0])["pred_boxes"].shape == (2, 0, 4)
-    assert select(0)["pred_boxes"].shape == (2, 0, 4)
+    assert select(-1, counts=[0, 0]).pred_boxes.shape == (2, 0, 4)
+    assert select(0).pred_boxes.shape == (2, 0, 4)
     with fixed_shapes(), pytest.raises(InputError, match=r"^TEST\.DETECTIONS_PER_IMAGE: "):
         select(-1)
 
 
 def test_thresholds_beyond_their_range():
     """A score of 0 is above -1, an overlap of 0 above -1; padding is never a detection."""
-    assert select(500, score_threshold=2.0)["num_detections"].numpy().tolist() == [0, 0]
-    found = select(500, score_threshold=-1.0, nms_threshold=1.5)["num_detections"]
+    assert select(500, score_threshold=2.0).num_detections.numpy().tolist() == [0, 0]
+    found = select(500, score_threshold=-1.0, nms_threshold=1.5).num_detections
     assert found.numpy().tolist() == [90, 12]
-    one_of_each_class = select(500, score_threshold=-1.0, nms_threshold=-1.0)["num_detections"]
+    one_of_each_class = select(500, score_threshold=-1.0, nms_threshold=-1.0).num_detections
     assert one_of_each_class.numpy().tolist() == [3, 3]

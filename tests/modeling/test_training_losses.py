@@ -23,6 +23,7 @@ from tfdetect.errors import InputError
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.roi_heads.box_losses import federated_classes
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, match_regions
+from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops import kernels
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
@@ -190,14 +191,13 @@ def test_sampled_regions():
     proposals = tf.constant(
         [[[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]], [[0, 0, 10, 10]] * 3]
     )
-    targets = {
-        "gt_boxes": tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40]], [[0.0] * 4] * 2]),
-        "gt_classes": tf.constant([[3, 1], [0, 0]]),
-        "gt_valid": tf.constant([[True, True], [False, False]]),
-    }
+    targets = Targets(
+        gt_boxes=tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40]], [[0.0] * 4] * 2]),
+        gt_classes=tf.constant([[3, 1], [0, 0]]),
+        gt_valid=tf.constant([[True, True], [False, False]]),
+    )
     regions = label_and_sample_proposals(
-        proposals,
-        tf.constant([3, 1]),
+        Proposals(proposals, tf.constant([3, 1])),
         targets,
         tf.constant([[0, 0], [0, 1]]),
         thresholds=[0.5],

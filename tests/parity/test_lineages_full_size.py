@@ -95,7 +95,7 @@ def check_features(cfg, model, image, recorded):
     batch, _ = preprocess(tf.constant(image)[None], tf.constant([image.shape[:2]]))
     padded = recorded["padded_hw"] if "padded_hw" in recorded else recorded["batched_hw"]
     assert batch.shape[1:3] == tuple(padded)
-    features, _ = tf.function(model.backbone, autograph=False)(batch)
+    features = tf.function(model.backbone, autograph=False)(batch)
     for name, feature in zip(recorded_features(recorded), features.values(), strict=False):
         ours = feature.numpy().transpose(0, 3, 1, 2)[:, ::_CHANNEL_STEP, ::_STEP, ::_STEP]
         theirs = recorded[name]

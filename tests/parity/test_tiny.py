@@ -16,6 +16,7 @@ import tensorflow as tf
 import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.comparison import compare
+from tests.support.intermediates import call_with_intermediates
 from tests.support.native import IMPLEMENTATIONS, require_native
 from tests.support.paths import DATA, DEMO
 from tfdetect.checkpoint.formats.reader import read_checkpoint
@@ -135,7 +136,7 @@ def test_stages(model_dirs, implementation):
 
     @tf.function(autograph=False)
     def run():
-        _, stages = model(images, sizes)
+        _, stages = call_with_intermediates(model, images, sizes)
         heads = model.roi_heads
         boxes = tf.reshape(stages["proposals"][:, :6], [-1, 4])
         owner = tf.repeat([0, 1], 6)

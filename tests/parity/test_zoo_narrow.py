@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import seeded_weights
+from tests.support.intermediates import by_name, call_with_intermediates
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
@@ -24,6 +25,7 @@ from tfdetect.layers.extents import Extents
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
+from tfdetect.modeling.structures import Proposals
 from tfdetect.ops import kernels
 
 # 32 channels are the least that group normalisation takes.
@@ -121,7 +123,7 @@ def images():
 
 
 def run(cfg, model, which=slice(None), dtype=tf.float32):
-    """The outputs and stages of these of the images, features in `dtype`."""
+    """What the model gives for these of the images, and its intermediates; features in `dtype`."""
     batch, sizes = (values[which] for values in images())
     inputs, resized = Preprocessor(cfg, model.size_divisibility)(batch, tf.constant(sizes))
     extents = Extents(padded_sizes(resized, model.size_divisibility))
@@ -133,15 +135,17 @@ def run(cfg, model, which=slice(None), dtype=tf.float32):
         sides = np.array([60, 45])
         boxes = np.concatenate([corners, corners + sides], -1).repeat(count, 0)
         counts = tf.constant([len(corners[0])] * count)
-        given = transform_proposals(
-            tf.constant(boxes, tf.float32),
-            counts,
+        proposals = transform_proposals(
+            Proposals(tf.constant(boxes, tf.float32), counts),
             sizes,
             resized,
             topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
             min_box_size=float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         )
-    return model(tf.cast(inputs, dtype), resized, *given, extents)
+        given = [proposals]
+    arguments = (tf.cast(inputs, dtype), resized, *given, extents)
+    predictions, intermediates = call_with_intermediates(model, *arguments)
+    return by_name(predictions), intermediates
 
 
 def check_close(found, expected, atol):

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import seeded_weights
+from tests.support.intermediates import by_name, call_with_intermediates
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
@@ -63,12 +64,13 @@ def two_images():
 
 
 def network(cfg, model, dtype=tf.float32):
-    """A function of images and sizes that gives the model's outputs and stages."""
+    """A function of images and sizes: what the model gives, and its intermediates."""
     preprocess = Preprocessor(cfg, model.size_divisibility)
 
     @tf.function(autograph=False)
     def call(images, sizes):
         batch, resized = preprocess(images, sizes)
-        return model(tf.cast(batch, dtype), resized)
+        predictions, found = call_with_intermediates(model, tf.cast(batch, dtype), resized)
+        return by_name(predictions), found
 
     return lambda images, sizes: call(tf.constant(images), tf.constant(sizes))

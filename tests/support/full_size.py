@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
 from tests.support.comparison import Differences, compare
+from tests.support.intermediates import call_with_intermediates
 from tests.support.paths import DATA, ROOT
 from tests.support.saturated_scores import select_in_recorded_order
 from tfdetect.config import load_config
@@ -61,13 +62,13 @@ def run_full_size(config: str) -> FullSizeResult:
     @tf.function(autograph=False)
     def run() -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         batch, sizes = preprocess(tf.constant(image)[None], size)
-        outputs, stages = model(batch, sizes)
+        outputs, stages = call_with_intermediates(model, batch, sizes)
         padded = tf.shape(batch)[1:3]
         if "given_boxes" in recorded:
             features = [stages[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
             stages |= _on_given_boxes(model.roi_heads, features, recorded)
-        if "sem_seg_logits" in outputs:
-            enlarged = enlarge_logits(outputs["sem_seg_logits"][0], padded, sizes[0])
+        if outputs.sem_seg_logits is not None:
+            enlarged = enlarge_logits(outputs.sem_seg_logits[0], padded, sizes[0])
             stages["sem_seg"] = bilinear_rows(enlarged, tf.range(size[0, 0]), size[0])[None]
         stages["resized_hw"], stages["padded_hw"] = sizes[0], padded
         return postprocess(outputs, padded[None], sizes, size), stages

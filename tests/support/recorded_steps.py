@@ -16,6 +16,7 @@ from tfdetect.data.training.augmentation import build_augmentation, draw_transfo
 from tfdetect.data.training.batching import collate
 from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import flip_indices, training_metadata, training_records
+from tfdetect.modeling.structures import Targets
 from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
 from tfdetect.training.sgd import SGD
@@ -46,7 +47,9 @@ def batch_of(cfg, model, names):
     sizes = np.array([example.image.shape[:2] for example in examples], np.int32)
     batch = collate(examples, [0, 1], sizes.max(0), 0)
     images = normalize(tf.constant(batch["image"]), sizes, cfg, model.size_divisibility)
-    targets = {name: tf.constant(a) for name, a in batch.items() if name.startswith("gt_")}
+    targets = Targets(
+        **{name: tf.constant(a) for name, a in batch.items() if name in Targets._fields}
+    )
     return images, tf.constant(sizes), targets
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.modeling.retinanet import RetinaNet, select_dense_detections
+from tfdetect.modeling.structures import Predictions
 from tfdetect.ops.boxes import apply_deltas
 
 
 def select_in_recorded_order(
     model: RetinaNet, stages: dict[str, tf.Tensor], recorded: dict[str, np.ndarray]
-) -> dict[str, tf.Tensor]:
+) -> Predictions:
     """What the model gives for one image, equal scores of 1 in the order of the record."""
     features = [stages[f"p{level}"] for level in (3, 4, 5, 6, 7)]
     anchors = model.anchor_generator(features)
@@ -51,4 +52,4 @@ def select_in_recorded_order(
     for rank, index in enumerate(order):
         level, position, *_ = pairs[index]
         logits[level].reshape(-1)[position] = 1e4 - rank  # its score is still 1
-    return select_dense_detections(logits, deltas, anchors, **model.selection)
+    return Predictions(select_dense_detections(logits, deltas, anchors, **model.selection))

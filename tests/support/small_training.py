@@ -9,6 +9,7 @@ from tests.support.paths import ROOT
 from tfdetect.config import load_config
 from tfdetect.masks.polygon_rows import encode_polygons
 from tfdetect.modeling.build import build_model
+from tfdetect.modeling.structures import Targets
 from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.initialization import initialize
 
@@ -102,7 +103,7 @@ def batch(objects=(3, 2), form="gt_polygons", seed=0, whole_pixels=False):
     return (
         tf.constant(images),
         tf.constant(sizes),
-        {name: tf.constant(array) for name, array in targets.items()},
+        Targets(**{name: tf.constant(array) for name, array in targets.items()}),
     )
 
 

@@ -32,7 +32,7 @@ class Toy(tf.Module):
         x = tf.reduce_mean(images, [1, 2]) @ tf.cast(self.weight, images.dtype)
         x = tf.cast(x, tf.float32) * 0.01 + self.bias
         x = self.norm(x[:, None, None, :])[:, 0, 0, :]
-        wanted = tf.reduce_mean(tf.cast(targets["gt_classes"], tf.float32), 1, keepdims=True)
+        wanted = tf.reduce_mean(tf.cast(targets.gt_classes, tf.float32), 1, keepdims=True)
         return {
             "loss_a": tf.reduce_mean(tf.square(x - wanted)),
             "loss_b": tf.reduce_mean(x * (1 + noise)),
@@ -53,7 +53,9 @@ SPEC = {
     "record": tf.TensorSpec([4], tf.int64),
     "image": tf.TensorSpec([4, None, None, 3], tf.uint8),
     "image_size": tf.TensorSpec([4, 2], tf.int32),
+    "gt_boxes": tf.TensorSpec([4, None, 4]),
     "gt_classes": tf.TensorSpec([4, None], tf.int32),
+    "gt_valid": tf.TensorSpec([4, None], tf.bool),
 }
 
 
@@ -65,7 +67,9 @@ def batch(number):
         "record": np.arange(4, dtype=np.int64),
         "image": random.integers(0, 256, [4, height, width, 3], np.uint8),
         "image_size": sizes.astype(np.int32),
+        "gt_boxes": np.zeros([4, objects, 4], np.float32),
         "gt_classes": random.integers(0, 3, [4, objects], np.int32),
+        "gt_valid": np.ones([4, objects], bool),
     }
 
 

@@ -17,13 +17,13 @@ from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation import coco, lvis, panoptic, proposals, semantic, voc
 from tfdetect.evaluation.dataset import EvaluationDataset, Metrics
-from tfdetect.evaluation.registry import EVALUATORS, Predictions, Report
+from tfdetect.evaluation.registry import EVALUATORS, ModelInfo, Report
 from tfdetect.files import write_json, write_text_atomically
 
 
 @EVALUATORS.register("coco")
 def _open_coco(
-    path: Path, content: bytes, predictions: Predictions, report: Report | None
+    path: Path, content: bytes, model: ModelInfo, report: Report | None
 ) -> EvaluationDataset | None:
     """What no other format takes, if it is a file: errors are then those of COCO's reader."""
     if path.is_dir():
@@ -33,10 +33,10 @@ def _open_coco(
     def make(count: Report) -> EvaluationDataset:
         return _Coco(
             read_coco(path, count),
-            predictions.tasks,
-            predictions.class_names,
-            predictions.keypoint_oks_sigmas,
-            predictions.num_keypoints,
+            model.tasks,
+            model.class_names,
+            model.keypoint_oks_sigmas,
+            model.num_keypoints,
             count,
         )
 
@@ -45,36 +45,36 @@ def _open_coco(
 
 @EVALUATORS.register("lvis")
 def _open_lvis(
-    path: Path, content: bytes, predictions: Predictions, report: Report | None
+    path: Path, content: bytes, model: ModelInfo, report: Report | None
 ) -> EvaluationDataset | None:
     if b'"neg_category_ids"' not in _ascii(content):
         return None
 
     def make(count: Report) -> EvaluationDataset:
-        return _Lvis(read_lvis(path, count), predictions.tasks, predictions.class_names)
+        return _Lvis(read_lvis(path, count), model.tasks, model.class_names)
 
     return _counting_broken(path, report, make)
 
 
 @EVALUATORS.register("coco_panoptic")
 def _open_panoptic(
-    path: Path, content: bytes, predictions: Predictions, report: Report | None
+    path: Path, content: bytes, model: ModelInfo, report: Report | None
 ) -> EvaluationDataset | None:
     del report  # a broken annotation is an error
     if b'"segments_info"' not in _ascii(content):
         return None
-    return _Panoptic(path, predictions.tasks, predictions.class_names, predictions.stuff_names)
+    return _Panoptic(path, model.tasks, model.class_names, model.stuff_names)
 
 
 @EVALUATORS.register("pascal_voc")
 def _open_voc(
-    path: Path, content: bytes, predictions: Predictions, report: Report | None
+    path: Path, content: bytes, model: ModelInfo, report: Report | None
 ) -> EvaluationDataset | None:
     del content, report  # a broken annotation is an error
     is_folder = path.is_dir()
     is_list = path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets"
     if (is_folder and (path / "ImageSets").is_dir()) or (is_list and not is_folder):
-        return _Voc(path, predictions.tasks, predictions.class_names)
+        return _Voc(path, model.tasks, model.class_names)
     if is_folder and any(path.glob("**/*_gtFine_*")):
         raise InputError(f"{path}: Cityscapes is measured by its own tool, cityscapesscripts, only")
     return None
@@ -344,8 +344,8 @@ class _Panoptic(EvaluationDataset):
         if "panoptic_seg" in self.tasks:
             paths.append(panoptic.write_results(folder, of_segments))
         if "sem_seg" in self.tasks:
-            write_json(folder / "sem_seg_predictions.json", of_classes)
-            paths.append(folder / "sem_seg_predictions.json")
+            write_json(folder / "sem_seg_model.json", of_classes)
+            paths.append(folder / "sem_seg_model.json")
         return paths
 
 

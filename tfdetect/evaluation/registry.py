@@ -17,7 +17,7 @@ Report = Callable[[InputError], None]
 
 
 @dataclass(frozen=True)
-class Predictions:
+class ModelInfo:
     """What a model predicts, as far as annotations have to fit it.
 
     Attributes:
@@ -36,10 +36,10 @@ class Predictions:
     num_keypoints: int | None = None
 
 
-Opener = Callable[[Path, bytes, Predictions, Report | None], EvaluationDataset | None]
+Opener = Callable[[Path, bytes, ModelInfo, Report | None], EvaluationDataset | None]
 
 EVALUATORS: Registry[Opener] = Registry("evaluator", ["tfdetect.evaluation.formats"])
-"""By format. Called with (path, content, predictions, report): the content of the file, empty for a
+"""By format. Called with (path, content, model, report): the content of the file, empty for a
 folder, and as for `open_dataset` what the model predicts and who hears of broken annotations. An
 evaluator returns None if the annotations are not of its format; the one that was registered last is
 asked first.
@@ -85,7 +85,7 @@ def open_dataset(
 
     Args:
         path: the annotations.
-        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints: see `Predictions`.
+        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints: see `ModelInfo`.
         report: gets the error of each broken annotation, which is then left out and counted; None
             raises it.
 
@@ -101,9 +101,9 @@ def open_dataset(
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
-    predictions = Predictions(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
+    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
     for name in reversed(list(EVALUATORS)):
-        dataset = EVALUATORS.get("format", name)(path, content, predictions, report)
+        dataset = EVALUATORS.get("format", name)(path, content, model, report)
         if dataset is not None:
             return dataset
     raise InputError(f"{path}: is a folder, but not of Pascal VOC; name an annotation file")

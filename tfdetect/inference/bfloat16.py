@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.linear import Linear
+from tfdetect.modeling.structures import Predictions
 
 
 class BFloat16Model(tf.Module):
@@ -32,7 +33,7 @@ class BFloat16Model(tf.Module):
         """Height and width of the padded image batch are multiples of this."""
         return self.model.size_divisibility
 
-    def __call__(self, images: tf.Tensor, *others: object) -> tuple[dict, dict]:
+    def __call__(self, images: tf.Tensor, *others: object) -> Predictions:
         """As `model`, of float32 images."""
         return self.model(tf.cast(images, tf.bfloat16), *others)
 

@@ -56,7 +56,7 @@ class FixedSizePipeline(tf.Module):
     def _detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         with fixed_shapes(), kernels.implementation("portable"):
             batch, resized_sizes = self._preprocess.of_one_size(tf.reverse(images, [3]))
-            outputs, _ = self.model(batch, resized_sizes)
+            outputs = self.model(batch, resized_sizes)
             padded = padded_sizes(resized_sizes, self.model.size_divisibility)
             sizes = tf.constant(self._sizes)
             return empty_unused_slots(self._postprocess(outputs, padded, resized_sizes, sizes))

@@ -14,6 +14,7 @@ from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
+from tfdetect.modeling.structures import Proposals
 
 # What is made of the padding in a batch of images of different sizes.
 PADDINGS = ("own", "detectron2")
@@ -93,14 +94,12 @@ class Pipeline(tf.Module):
         self, batch: tf.Tensor, resized_sizes: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """From the network's input on: one graph, however the images came."""
-        given: tuple[tf.Tensor, ...] = ()
+        given: tuple[Proposals, ...] = ()
         if proposals:
-            boxes, counts = proposals
-            given = transform_proposals(
-                boxes, counts, sizes, resized_sizes, **self._proposal_options
-            )
+            options = self._proposal_options
+            given = (transform_proposals(Proposals(*proposals), sizes, resized_sizes, **options),)
         padded, extents = self._pad(batch, resized_sizes)
-        outputs, _ = self.model(batch, resized_sizes, *given, extents)
+        outputs = self.model(batch, resized_sizes, *given, extents)
         return self._postprocess(outputs, padded, resized_sizes, sizes)
 
     def _pad(self, batch: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, Extents]:

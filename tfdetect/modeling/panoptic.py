@@ -11,6 +11,7 @@ from tfdetect.modeling.build import build_backbone, build_proposal_generator, bu
 from tfdetect.modeling.rcnn import GeneralizedRCNN
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.semantic import build_sem_seg_head
+from tfdetect.modeling.structures import Instances, Predictions
 from tfdetect.ops.paste_masks import paste_masks
 
 
@@ -47,14 +48,18 @@ class PanopticFPN(GeneralizedRCNN):
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """What `GeneralizedRCNN` gives, and `sem_seg_logits` (see `SemSegFPNHead`)."""
-        outputs, stages = super().__call__(images, image_sizes, extents)
-        return outputs | {"sem_seg_logits": self.sem_seg_head(stages, extents)}, stages
+    ) -> Predictions:
+        """As `GeneralizedRCNN`, and `sem_seg_logits` beside the instances."""
+        features = self.backbone(images, extents)
+        proposals = self.proposal_generator(features, image_sizes, extents)
+        return Predictions(
+            self.roi_heads(features, proposals, image_sizes, extents),
+            self.sem_seg_head(features, extents),
+        )
 
 
 def combine_semantic_and_instance_outputs(
-    detections: dict[str, tf.Tensor],
+    detections: Instances,
     sem_seg: tf.Tensor,
     *,
     num_stuff_classes: int,
@@ -70,9 +75,7 @@ def combine_semantic_and_instance_outputs(
     `stuff_area_limit` pixels there, class 0 ("things") aside.
 
     Args:
-        detections: of one image: `pred_boxes` float32 [D, 4] in its pixels, `pred_masks` float32
-            [D, M, M] (probabilities within the box), `scores` float32 [D], `pred_classes` int32 [D]
-            and `num_detections` int32, how many of them are meant.
+        detections: of one image, without the first axis, in its pixels.
         sem_seg: int32 [H, W], the stuff class of each pixel.
 
     Returns:
@@ -83,9 +86,10 @@ def combine_semantic_and_instance_outputs(
         `segment_instance_ids` int32 (the index of the detection, 0 for stuff) and `segment_areas`
         int32, in pixels.
     """
-    scores = detections["scores"]
+    scores, masks = detections.scores, detections.pred_masks
+    assert masks is not None  # a PanopticFPN has a mask head
     slots = tf.shape(scores)[0] if scores.shape[0] is None else scores.shape[0]
-    used = tf.range(slots) < detections["num_detections"]
+    used = tf.range(slots) < detections.num_detections
     # In float64, in which Detectron2 compares.
     used &= tf.cast(scores, tf.float64) >= tf.constant(instances_confidence_threshold, tf.float64)
     order = tf.argsort(-scores, stable=True)
@@ -97,9 +101,7 @@ def combine_semantic_and_instance_outputs(
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         index = order[rank]
         # One mask at a time: a hundred of a large image would take gigabytes.
-        mask = paste_masks(
-            detections["pred_masks"][index][None], detections["pred_boxes"][index][None], size
-        )[0]
+        mask = paste_masks(masks[index][None], detections.pred_boxes[index][None], size)[0]
         free = mask & (panoptic == 0)
         area = _count(mask)
         taken = (area - _count(free)) / area  # float64; NaN without a pixel
@@ -137,7 +139,7 @@ def combine_semantic_and_instance_outputs(
     return {
         "panoptic_seg": panoptic,
         "num_segments": count,
-        "segment_category_ids": join(tf.gather(detections["pred_classes"], instances), stuff),
+        "segment_category_ids": join(tf.gather(detections.pred_classes, instances), stuff),
         "segment_isthing": join(tf.fill([things], True), tf.fill(tf.shape(stuff), False)),
         "segment_scores": join(tf.gather(scores, instances), tf.zeros(tf.shape(stuff))),
         "segment_instance_ids": join(instances, tf.zeros_like(stuff)),

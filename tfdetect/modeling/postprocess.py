@@ -9,6 +9,7 @@ from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
 from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
+from tfdetect.modeling.structures import Instances, Predictions
 from tfdetect.ops.boxes import clip_boxes, nonempty
 
 
@@ -34,7 +35,7 @@ class Postprocessor:
     @stage("postprocess")
     def __call__(
         self,
-        outputs: dict[str, tf.Tensor],
+        outputs: Predictions,
         padded_sizes: tf.Tensor,
         from_sizes: tf.Tensor,
         to_sizes: tf.Tensor,
@@ -42,25 +43,24 @@ class Postprocessor:
         """Rescale, and combine where there is something to combine.
 
         Args:
-            outputs: of a model: the detections of B images, `sem_seg_logits`, or both.
+            outputs: of a model.
             padded_sizes: int32 [B, 2], (height, width) of what is each image's own of the network's
                 input, padding included.
             from_sizes: int32 [B, 2], (height, width) of each image in it.
             to_sizes: int32 [B, 2], of the original images.
 
         Returns:
-            What `rescale_detections` gives, where there are detections; `sem_seg` int32 [B, H, W],
+            The fields of the rescaled `Instances`, where there are some; `sem_seg` int32 [B, H, W],
             the class of each pixel, where there are semantic logits; and what
             `combine_semantic_and_instance_outputs` gives of each image, stacked, for PanopticFPN.
             [H, W] holds the largest image, with zeros beyond each one's own size.
         """
-        detections = dict(outputs)
-        logits = detections.pop("sem_seg_logits", None)
-        if detections:
+        detections: dict[str, tf.Tensor] = {}
+        if outputs.instances is not None:
             detections = rescale_detections(
-                detections, from_sizes, to_sizes, inclusive_boxes=self._inclusive_boxes
-            )
-        if logits is None:
+                outputs.instances, from_sizes, to_sizes, inclusive_boxes=self._inclusive_boxes
+            ).as_dict()
+        if outputs.sem_seg_logits is None:
             return detections
         canvas = tf.reduce_max(to_sizes, 0)
 
@@ -76,11 +76,13 @@ class Postprocessor:
             labels = semantic_labels(enlarged, to_size)
             result = {"sem_seg": tf.pad(labels, padding)}
             if self._panoptic:
-                result |= combine_semantic_and_instance_outputs(found, labels, **self._combination)
+                result |= combine_semantic_and_instance_outputs(
+                    Instances(**found), labels, **self._combination
+                )
                 result["panoptic_seg"] = tf.pad(result["panoptic_seg"], padding)
             return result
 
-        arguments = (logits, padded_sizes, from_sizes, to_sizes, detections)
+        arguments = (outputs.sem_seg_logits, padded_sizes, from_sizes, to_sizes, detections)
         signature = {"sem_seg": tf.TensorSpec([None, None], tf.int32)}
         if self._panoptic:
             slots = detections["scores"].shape[1]
@@ -103,42 +105,51 @@ def _segments_signature(count: int | None) -> dict[str, tf.TensorSpec]:
 
 
 def rescale_detections(
-    detections: dict[str, tf.Tensor],
+    detections: Instances,
     from_sizes: tf.Tensor,
     to_sizes: tf.Tensor,
     *,
     inclusive_boxes: bool = False,
-) -> dict[str, tf.Tensor]:
+) -> Instances:
     """Detectron2's `detector_postprocess`, before the masks are pasted.
 
     Width and height are scaled separately; boxes are clipped to the new size, and detections whose
     box is then empty are dropped.
 
     Args:
-        detections: what `GeneralizedRCNN` gives, D to an image.
+        detections: in the network's input.
         from_sizes: int32 [B, 2], (height, width) of the images that the detections are in.
         to_sizes: int32 [B, 2], of the images that they are wanted in.
         inclusive_boxes: Detectron's way: boxes are rescaled, and given, by their last pixel, and
             neither clipped nor dropped.
 
     Returns:
-        The same keys but `region_indices`; the detections that are left come first.
+        The same without `region_indices`; the detections that are left come first.
     """
     ratio = tf.cast(to_sizes, tf.float64) / tf.cast(from_sizes, tf.float64)
     scale_xy = tf.cast(ratio, tf.float32)[:, ::-1]
-    result = {key: value for key, value in detections.items() if key != "region_indices"}
-    boxes = result["pred_boxes"]
-    kept = tf.range(tf.shape(boxes)[1]) < result.pop("num_detections")[:, None]
+    boxes = detections.pred_boxes
+    kept = tf.range(tf.shape(boxes)[1]) < detections.num_detections[:, None]
     if inclusive_boxes:
         boxes = tf.where(kept[..., None], last_pixels(boxes), 0.0)
     boxes *= tf.concat([scale_xy, scale_xy], 1)[:, None]
     if not inclusive_boxes:
         boxes = clip_boxes(boxes, to_sizes)
         kept &= nonempty(boxes)
-    result["pred_boxes"] = boxes
-    if "pred_keypoints" in result:
-        xy, score = tf.split(result["pred_keypoints"], [2, 1], axis=-1)
-        result["pred_keypoints"] = tf.concat([xy * scale_xy[:, None, None], score], -1)
+    keypoints = detections.pred_keypoints
+    if keypoints is not None:
+        xy, score = tf.split(keypoints, [2, 1], axis=-1)
+        keypoints = tf.concat([xy * scale_xy[:, None, None], score], -1)
     order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
-    result = {key: tf.gather(value, order, batch_dims=1) for key, value in result.items()}
-    return result | {"num_detections": tf.reduce_sum(tf.cast(kept, tf.int32), 1)}
+
+    def reorder(values: tf.Tensor | None) -> tf.Tensor | None:
+        return None if values is None else tf.gather(values, order, batch_dims=1)
+
+    return Instances(
+        pred_boxes=reorder(boxes),
+        scores=reorder(detections.scores),
+        pred_classes=reorder(detections.pred_classes),
+        num_detections=tf.reduce_sum(tf.cast(kept, tf.int32), 1),
+        pred_masks=reorder(detections.pred_masks),
+        pred_keypoints=reorder(keypoints),
+    )

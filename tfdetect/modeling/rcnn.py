@@ -11,6 +11,7 @@ from tfdetect.layers.norm import batch_statistics
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.replicas import image_seeds
+from tfdetect.modeling.structures import Instances, Predictions, Proposals, Targets
 
 
 class GeneralizedRCNN(tf.Module):
@@ -39,7 +40,7 @@ class GeneralizedRCNN(tf.Module):
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Predictions:
         """Detect objects.
 
         Args:
@@ -51,19 +52,17 @@ class GeneralizedRCNN(tf.Module):
                 of the batch is every image's, as in Detectron2.
 
         Returns:
-            The detections in pixels of `images` (see `StandardROIHeads`), and the stages by name:
-            the backbone's features, those of `RPN` and those of `StandardROIHeads`.
+            `instances`.
         """
-        features, stages = self.backbone(images, extents)
-        proposals, counts, proposal_stages = self.proposal_generator(features, image_sizes, extents)
-        detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes, extents)
-        return detections, {**stages, **features, **proposal_stages, **head_stages}
+        features = self.backbone(images, extents)
+        proposals = self.proposal_generator(features, image_sizes, extents)
+        return Predictions(self.roi_heads(features, proposals, image_sizes, extents))
 
     def losses(
         self,
         images: tf.Tensor,
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """What a training step makes small: the sum of these.
@@ -76,14 +75,7 @@ class GeneralizedRCNN(tf.Module):
 
         Args:
             images, image_sizes: as above.
-            targets: the ground truth in pixels of `images`, padded to G >= 1 objects of an image:
-
-                - gt_boxes: float32 [B, G, 4] XYXY, wider and higher than 0.
-                - gt_classes: int32 [B, G].
-                - gt_valid: bool [B, G], false for padding; an image may have no object.
-                - gt_polygons: float64 [B, P, 4], rows of `tfdetect.masks.polygon_rows`, or
-                  gt_bitmasks: bool [B, G, H, W]; for a model with masks.
-                - gt_keypoints: float32 [B, G, N, 3] of x, y and visibility; for one with keypoints.
+            targets: the objects, with masks and keypoints for a model that has them.
             seed: int32 or int64 [2], what the random choices in the first image depend on; those in
                 the image at index i depend on seed + [0, i]. No two images of a run, however they
                 are divided, should have the same.
@@ -96,14 +88,12 @@ class GeneralizedRCNN(tf.Module):
             InputError: the configuration asks for a loss that is not supported.
         """
         with batch_statistics():
-            features, _ = self.backbone(images)
+            features = self.backbone(images)
             seeds = image_seeds(seed, tf.shape(images)[0])
-            proposals, counts, losses = self.proposal_generator.losses(
+            proposals, losses = self.proposal_generator.losses(
                 features, image_sizes, targets, seeds
             )
-            return losses | self.roi_heads.losses(
-                features, proposals, counts, image_sizes, targets, seeds
-            )
+            return losses | self.roi_heads.losses(features, proposals, image_sizes, targets, seeds)
 
 
 class FastRCNN(tf.Module):
@@ -129,23 +119,20 @@ class FastRCNN(tf.Module):
         self,
         images: tf.Tensor,
         image_sizes: tf.Tensor,
-        proposals: tf.Tensor,
-        counts: tf.Tensor,
+        proposals: Proposals,
         extents: Extents = WHOLE,
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Predictions:
         """Detect objects.
 
         Args:
             images, image_sizes, extents: as `GeneralizedRCNN`'s.
-            proposals: float32 [B, P, 4] in pixels of `images` (see `transform_proposals`).
-            counts: int32 [B], how many of each image's proposals are meant.
+            proposals: in pixels of `images` (see `transform_proposals`).
 
         Returns:
             As `GeneralizedRCNN`.
         """
-        features, stages = self.backbone(images, extents)
-        detections, head_stages = self.roi_heads(features, proposals, counts, image_sizes, extents)
-        return detections, {**stages, **features, **head_stages}
+        features = self.backbone(images, extents)
+        return Predictions(self.roi_heads(features, proposals, image_sizes, extents))
 
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
@@ -176,38 +163,31 @@ class ProposalNetwork(tf.Module):
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Predictions:
         """Propose boxes.
 
         Args:
             images, image_sizes, extents: as `GeneralizedRCNN`'s.
 
         Returns:
-            The proposals in the form of detections: `pred_boxes` float32 [B, P, 4] in pixels of
-            `images`, `scores` float32 [B, P], which are objectness logits and so no probabilities,
-            `pred_classes` int32 [B, P], all 0, and `num_detections` int32 [B]; and the stages.
+            The proposals as `instances` of class 0, whose scores are objectness logits and so no
+            probabilities.
         """
-        features, stages = self.backbone(images, extents)
-        boxes, counts, proposal_stages = self.proposal_generator(features, image_sizes, extents)
-        logits = proposal_stages["proposal_logits"]
-        detections = {
-            "pred_boxes": boxes,
-            "scores": logits,
-            "pred_classes": tf.zeros_like(logits, tf.int32),
-            "num_detections": counts,
-        }
-        return detections, {**stages, **features, **proposal_stages}
+        features = self.backbone(images, extents)
+        boxes, num_valid, logits = self.proposal_generator(features, image_sizes, extents)
+        classes = tf.zeros_like(logits, tf.int32)
+        return Predictions(Instances(boxes, logits, classes, num_valid))
 
     def losses(
         self,
         images: tf.Tensor,
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """As `GeneralizedRCNN.losses`: `loss_rpn_cls` and `loss_rpn_loc`."""
         with batch_statistics():
-            features, _ = self.backbone(images)
+            features = self.backbone(images)
             seeds = image_seeds(seed, tf.shape(images)[0])
-            _, _, losses = self.proposal_generator.losses(features, image_sizes, targets, seeds)
+            _, losses = self.proposal_generator.losses(features, image_sizes, targets, seeds)
         return losses

@@ -10,12 +10,14 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.level_norm import LevelBatchNorm
 from tfdetect.layers.norm import make_norm, normalize
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.registries import META_ARCHITECTURES
+from tfdetect.modeling.structures import Instances, Predictions
 from tfdetect.ops.boxes import apply_deltas
 from tfdetect.ops.nms import best_after_nms
 
@@ -98,8 +100,7 @@ class RetinaNet(tf.Module):
 
     Args:
         cfg: the whole configuration.
-        backbone: maps an image batch to features by name and stages by name, with
-            `output_shapes` ((channels, stride) by name) and `size_divisibility`.
+        backbone: see `ResNet` for what one has.
     """
 
     def __init__(self, cfg: CfgNode, backbone: tf.Module):
@@ -147,7 +148,7 @@ class RetinaNet(tf.Module):
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Predictions:
         """Detect objects.
 
         Args:
@@ -157,11 +158,10 @@ class RetinaNet(tf.Module):
             extents: of the images; see `GeneralizedRCNN`.
 
         Returns:
-            The detections in pixels of `images` (see `select_dense_detections`), and the stages
-            by name: the backbone's features, and `cls_logits_i` [B, H, W, A * K] and
-            `anchor_deltas_i` [B, H, W, A * 4] of each level.
+            `instances`: see `select_dense_detections`. Intermediates: `cls_logits_i`
+            [B, H, W, A * K] and `anchor_deltas_i` [B, H, W, A * 4] of each level.
         """
-        features, stages = self.backbone(images, extents)
+        features = self.backbone(images, extents)
         inputs = [features[name] for name in self._in_features]
         levels = [extents.strided(stride) for stride in self._strides]
         logits, deltas = self.head(inputs, levels)
@@ -169,14 +169,10 @@ class RetinaNet(tf.Module):
             here.fill(level_logits, float("-inf"))
             for here, level_logits in zip(levels, logits, strict=True)
         ]
-        detections = select_dense_detections(
-            own_logits, deltas, self.anchor_generator(inputs), **self.selection
-        )
-        stages = {**stages, **features}
-        for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
-            stages[f"cls_logits_{level}"] = level_logits
-            stages[f"anchor_deltas_{level}"] = level_deltas
-        return detections, stages
+        add_intermediates({f"cls_logits_{level}": found for level, found in enumerate(logits)})
+        add_intermediates({f"anchor_deltas_{level}": found for level, found in enumerate(deltas)})
+        anchors = self.anchor_generator(inputs)
+        return Predictions(select_dense_detections(own_logits, deltas, anchors, **self.selection))
 
 
 @stage("detections")
@@ -190,7 +186,7 @@ def select_dense_detections(
     topk_candidates: int,
     nms_threshold: float,
     max_detections: int,
-) -> dict[str, tf.Tensor]:
+) -> Instances:
     """Detectron2's `RetinaNet.forward_inference`.
 
     Of every level the best `topk_candidates` pairs of anchor and class with a score strictly above
@@ -205,9 +201,7 @@ def select_dense_detections(
         weights: four divisors of the deltas.
 
     Returns:
-        `pred_boxes` float32 [B, D, 4] in pixels of the network's input image, not clipped,
-        `scores` float32 [B, D], `pred_classes` int32 [B, D] and `num_detections` int32 [B];
-        D = `max_detections`, zeros where there are fewer.
+        D = `max_detections` slots; boxes are not clipped.
     """
     lowest = tf.constant(float("-inf"))
     classes = logits[0].shape[3] * 4 // deltas[0].shape[3]
@@ -229,9 +223,9 @@ def select_dense_detections(
     order, counts = best_after_nms(boxes, ranked, labels, nms_threshold, max_detections)
     used = tf.sequence_mask(counts, max_detections)
     best = tf.gather(ranked, order, batch_dims=1)
-    return {
-        "pred_boxes": tf.where(used[..., None], tf.gather(boxes, order, batch_dims=1), 0.0),
-        "scores": tf.where(used, tf.sigmoid(best), 0.0),
-        "pred_classes": tf.where(used, tf.gather(labels, order, batch_dims=1), 0),
-        "num_detections": counts,
-    }
+    return Instances(
+        pred_boxes=tf.where(used[..., None], tf.gather(boxes, order, batch_dims=1), 0.0),
+        scores=tf.where(used, tf.sigmoid(best), 0.0),
+        pred_classes=tf.where(used, tf.gather(labels, order, batch_dims=1), 0),
+        num_detections=counts,
+    )

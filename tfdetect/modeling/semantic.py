@@ -13,6 +13,7 @@ from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.registries import META_ARCHITECTURES, SEM_SEG_HEADS
+from tfdetect.modeling.structures import Predictions
 from tfdetect.ops.interpolate import bilinear_rows
 
 # Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
@@ -141,7 +142,7 @@ class SemanticSegmentor(tf.Module):
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Predictions:
         """Segment.
 
         Args:
@@ -151,12 +152,10 @@ class SemanticSegmentor(tf.Module):
             extents: of the images; see `GeneralizedRCNN`.
 
         Returns:
-            `sem_seg_logits` float32 [B, H', W', K] at MODEL.SEM_SEG_HEAD.COMMON_STRIDE, and the
-            stages by name: the backbone's features.
+            `sem_seg_logits`.
         """
-        features, stages = self.backbone(images, extents)
-        logits = self.sem_seg_head(features, extents)
-        return {"sem_seg_logits": logits}, {**stages, **features}
+        features = self.backbone(images, extents)
+        return Predictions(sem_seg_logits=self.sem_seg_head(features, extents))
 
 
 def enlarge_logits(logits: tf.Tensor, padded_size: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import batch_norms_that_train, collected_moments
+from tfdetect.modeling.structures import Targets
 from tfdetect.training.optimizer import Gradients, build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale, compute_dtype
 from tfdetect.training.schedule import learning_rate
@@ -175,7 +176,9 @@ class Trainer:
         images = normalize(
             batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
         )
-        targets = {name: value for name, value in batch.items() if name.startswith("gt_")}
+        targets = Targets(
+            **{name: value for name, value in batch.items() if name in Targets._fields}
+        )
         images = tf.cast(images, self._dtype)
         return self._model.losses(images, batch["image_size"], targets, seed)
 

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet_backbone
@@ -92,15 +93,14 @@ class FPN(tf.Module):
         }
 
     @stage("backbone")
-    def __call__(
-        self, x: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """[N, H, W, 3] -> the levels by name (p2, p3, ...), and the bottom-up features.
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+        """[N, H, W, 3] -> the levels by name (p2, p3, ...).
 
         The extents are multiples of `size_divisibility`, as the batch is.
         """
-        bottom_up, _ = self.bottom_up(x, extents)
-        return self._make_levels(bottom_up, extents), bottom_up
+        levels = self._make_levels(self.bottom_up(x, extents), extents)
+        add_intermediates(levels)
+        return levels
 
     @stage("fpn")
     def _make_levels(

@@ -12,6 +12,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.norm import frozen, make_norm, normalize
 from tfdetect.layers.stage import stage
 
@@ -154,10 +155,8 @@ class RegNet(tf.Module):
         self.output_shapes = {name: shapes[name] for name in cfg.OUT_FEATURES}
 
     @stage("backbone")
-    def __call__(
-        self, x: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """[N, H, W, 3] -> the features by name (stem, s1 .. s4); there are no other stages."""
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+        """[N, H, W, 3] -> the features by name (stem, s1 .. s4)."""
         x = self.stem(x, extents)
         extents = extents.strided(2)
         features = {"stem": x}
@@ -167,7 +166,9 @@ class RegNet(tf.Module):
                 x = blocks[f"b{block}"](x, extents)
                 extents = extents.strided(blocks[f"b{block}"].stride)
             features[name] = x
-        return {name: features[name] for name in self.output_shapes}, {}
+        features = {name: features[name] for name in self.output_shapes}
+        add_intermediates(features)
+        return features
 
 
 def stage_widths_and_depths(

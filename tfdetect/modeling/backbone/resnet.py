@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.norm import frozen
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.blocks import BasicBlock, BottleneckBlock, Deformation, Stem
@@ -27,6 +28,9 @@ _FEATURES = ["stem", "res2", "res3", "res4", "res5"]
 
 class ResNet(tf.Module):
     """The stem and the stages up to the last one that is asked for.
+
+    A backbone has `output_shapes`, (channels, stride) of its features by name, `size_divisibility`,
+    of which the size of an image batch is a multiple, and is called as this one is.
 
     Args:
         stem: of stride 4.
@@ -51,10 +55,8 @@ class ResNet(tf.Module):
         self.output_shapes = output_shapes
 
     @stage("backbone")
-    def __call__(
-        self, x: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """[N, H, W, 3] -> the features by name (stem, res2 .. res5); there are no other stages."""
+    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+        """[N, H, W, 3] -> the features by name (stem, res2 .. res5)."""
         x = self.stem(x, extents)
         extents = extents.strided(4)
         features = {"stem": x}
@@ -63,7 +65,9 @@ class ResNet(tf.Module):
                 x = block(x, extents)
                 extents = extents.strided(block.stride)
             features[name] = x
-        return {name: features[name] for name in self.output_shapes}, {}
+        features = {name: features[name] for name in self.output_shapes}
+        add_intermediates(features)
+        return features
 
 
 def make_stage(

@@ -12,6 +12,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.conventions import conventions
@@ -19,6 +20,7 @@ from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
 from tfdetect.modeling.proposal_generator.selection import select_proposals
 from tfdetect.modeling.registries import PROPOSAL_GENERATORS
+from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops.boxes import apply_deltas
 
 
@@ -123,7 +125,7 @@ def _around(feature: tf.Tensor, cells: tf.Tensor, reach: int) -> tuple[tf.Tensor
 
 
 class _Predictions(NamedTuple):
-    """Of the levels: anchors, logits [B, N_l], deltas [B, N_l, 4]; and the stages.
+    """Of the levels: anchors, logits [B, N_l], deltas [B, N_l, 4].
 
     The anchors are [N_l, 4], or [B, N_l, 4] where each image has its own.
     """
@@ -131,7 +133,6 @@ class _Predictions(NamedTuple):
     anchors: list[tf.Tensor]
     logits: list[tf.Tensor]
     deltas: list[tf.Tensor]
-    stages: dict[str, tf.Tensor]
 
 
 def _least_size(cfg: CfgNode) -> float:
@@ -204,7 +205,7 @@ class RPN(tf.Module):
 
     def __call__(
         self, features: dict[str, tf.Tensor], image_sizes: tf.Tensor, extents: Extents = WHOLE
-    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    ) -> Proposals:
         """Propose boxes.
 
         Args:
@@ -213,34 +214,31 @@ class RPN(tf.Module):
             extents: of the images; anchors beyond them are left out.
 
         Returns:
-            Proposals float32 [B, P, 4] in pixels of the network's input, zeros where there are
-            fewer; their number int32 [B]; and the stages `rpn_logits_i` [B, H, W, A],
-            `rpn_deltas_i` [B, H, W, 4 A] per level, `proposals` and `proposal_logits` [B, P].
+            P = POST_NMS_TOPK_TEST slots. Intermediates: `rpn_logits_i` [B, H, W, A] and
+            `rpn_deltas_i` [B, H, W, 4 A] of each level, `proposals` and `proposal_logits`.
         """
         outputs = self._predict(features, extents)
         boxes = self._decode(outputs.anchors, outputs.deltas)
-        proposals, scores, counts = select_proposals(
-            boxes, outputs.logits, image_sizes, **self._selection
-        )
-        stages = outputs.stages | {"proposals": proposals, "proposal_logits": scores}
-        return proposals, counts, stages
+        proposals = select_proposals(boxes, outputs.logits, image_sizes, **self._selection)
+        add_intermediates({"proposals": proposals.boxes, "proposal_logits": proposals.logits})
+        return proposals
 
     def losses(
         self,
         features: dict[str, tf.Tensor],
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seeds: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    ) -> tuple[Proposals, dict[str, tf.Tensor]]:
         """Propose boxes for training, and say how wrong the predictions are.
 
         Args:
             features, image_sizes: as above.
-            targets: see `GeneralizedRCNN.losses`.
+            targets: the objects.
             seeds: int [B, 2], of the choice of each image's anchors.
 
         Returns:
-            Proposals and their number as above, with the limits of PRE_NMS_TOPK_TRAIN and
+            Proposals as above, with the limits of PRE_NMS_TOPK_TRAIN and
             POST_NMS_TOPK_TRAIN, without gradient; and `loss_rpn_cls` and `loss_rpn_loc`, divided
             by BATCH_SIZE_PER_IMAGE times the number of images (Detectron2: `RPN.losses`).
 
@@ -270,7 +268,7 @@ class RPN(tf.Module):
             "loss_rpn_loc": self._box_loss(
                 tf.boolean_mask(deltas, is_foreground),
                 tf.gather(anchors, foreground[:, 1]),
-                tf.gather_nd(targets["gt_boxes"], matched),
+                tf.gather_nd(targets.gt_boxes, matched),
             ),
         }
         images = tf.cast(tf.shape(labels)[0], tf.float32)
@@ -280,13 +278,13 @@ class RPN(tf.Module):
         }
 
         boxes = self._decode(outputs.anchors, [tf.stop_gradient(d) for d in outputs.deltas])
-        proposals, _, counts = select_proposals(
+        proposals = select_proposals(
             boxes,
             [tf.stop_gradient(level) for level in outputs.logits],
             image_sizes,
             **self._training_selection,
         )
-        return proposals, counts, losses
+        return proposals, losses
 
     def _predict_sampled(
         self, features: dict[str, tf.Tensor], outputs: _Predictions, labels: tf.Tensor
@@ -315,17 +313,17 @@ class RPN(tf.Module):
     def _predict(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> _Predictions:
         """Those of every cell; beyond the extents `logits` are negative infinity."""
         inputs = [features[name] for name in self._in_features]
-        stages: dict[str, tf.Tensor] = {}
         logits, deltas = [], []
         for index, (feature, stride) in enumerate(zip(inputs, self._strides, strict=True)):
             here = extents.strided(stride)
             level_logits, level_deltas = self.rpn_head(feature, here)
-            stages[f"rpn_logits_{index}"] = level_logits
-            stages[f"rpn_deltas_{index}"] = level_deltas
+            add_intermediates(
+                {f"rpn_logits_{index}": level_logits, f"rpn_deltas_{index}": level_deltas}
+            )
             batch = tf.shape(feature)[0]
             logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, -1]))
             deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
-        return _Predictions(self._anchors(inputs, extents), logits, deltas, stages)
+        return _Predictions(self._anchors(inputs, extents), logits, deltas)
 
     @stage("proposals")
     def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.modeling.matcher import match, pairwise_iou, subsample_labels
+from tfdetect.modeling.structures import Targets
 
 # Sets these random numbers apart from those of the RoI heads.
 _STREAM = 0
@@ -15,7 +16,7 @@ _STREAM = 0
 def label_and_sample_anchors(
     anchors: tf.Tensor,
     image_sizes: tf.Tensor,
-    targets: dict[str, tf.Tensor],
+    targets: Targets,
     seeds: tf.Tensor,
     *,
     thresholds: Sequence[float],
@@ -29,7 +30,7 @@ def label_and_sample_anchors(
     Args:
         anchors: float32 [N, 4] in pixels of the network's input, those of all levels.
         image_sizes: int32 [B, 2], (height, width) of each image without padding.
-        targets: `gt_boxes` float32 [B, G, 4] and `gt_valid` bool [B, G].
+        targets: the objects.
         seeds: int [B, 2], of each image.
         thresholds, labels: of `match`, which also takes the best anchors of each object.
         batch_size_per_image: how many anchors to choose.
@@ -65,6 +66,6 @@ def label_and_sample_anchors(
     row = tf.TensorSpec([None], tf.int32)
     return tf.map_fn(
         label,
-        (seeds, image_sizes, targets["gt_boxes"], targets["gt_valid"]),
+        (seeds, image_sizes, targets.gt_boxes, targets.gt_valid),
         fn_output_signature=(row, row),
     )

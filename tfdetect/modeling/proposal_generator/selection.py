@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.layers.stage import stage
+from tfdetect.modeling.structures import Proposals
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.nms import best_after_nms, top_k
 
@@ -22,7 +23,7 @@ def select_proposals(
     post_nms_topk: int,
     min_box_size: float,
     inclusive_boxes: bool = False,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+) -> Proposals:
     """Detectron2's `find_top_rpn_proposals`.
 
     The best `pre_nms_topk` of every level by logit; clipped to the image; without non-finite and
@@ -37,8 +38,7 @@ def select_proposals(
         inclusive_boxes: see `clip_boxes`.
 
     Returns:
-        Proposals float32 [B, P, 4] by falling logit with P = `post_nms_topk`, their logits
-        float32 [B, P], and how many of each image are meant, int32 [B]; the rest is zeros.
+        By falling logit, in P = `post_nms_topk` slots.
     """
     best_boxes, best_logits, levels = [], [], []
     for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
@@ -63,5 +63,8 @@ def select_proposals(
         min(post_nms_topk, pre_nms_topk * len(boxes)),
     )
     kept = tf.sequence_mask(counts, indices.shape[1])
-    proposals = tf.where(kept[..., None], tf.gather(all_boxes, indices, batch_dims=1), 0.0)
-    return proposals, tf.where(kept, tf.gather(all_logits, indices, batch_dims=1), 0.0), counts
+    return Proposals(
+        boxes=tf.where(kept[..., None], tf.gather(all_boxes, indices, batch_dims=1), 0.0),
+        num_valid=counts,
+        logits=tf.where(kept, tf.gather(all_logits, indices, batch_dims=1), 0.0),
+    )

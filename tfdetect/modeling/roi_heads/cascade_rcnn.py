@@ -7,13 +7,15 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import Extents
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.registries import BOX_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
 from tfdetect.modeling.roi_heads.sampling import Regions, match_regions
-from tfdetect.modeling.roi_heads.shared import flatten_proposals, per_image
+from tfdetect.modeling.roi_heads.shared import flatten_boxes, per_image
+from tfdetect.modeling.structures import Targets
 from tfdetect.ops.boxes import apply_deltas, clip_boxes, nonempty
 
 
@@ -59,31 +61,30 @@ class CascadeROIHeads(StandardROIHeads):
     def _predict_boxes(
         self,
         inputs: list[tf.Tensor],
-        proposals: tf.Tensor,
+        boxes: tf.Tensor,
         image_sizes: tf.Tensor,
         extents: Extents,
-    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        stages: dict[str, tf.Tensor] = {}
-        scores, boxes = [], proposals
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        scores = []
         for index, weights in enumerate(self._stage_weights):
             if index > 0:
                 # Empty boxes stay: the scores of all stages must belong to the same regions.
                 boxes = clip_boxes(boxes, image_sizes)
-            pooled = self.box_pooler(inputs, *flatten_proposals(boxes), extents)
+            pooled = self.box_pooler(inputs, *flatten_boxes(boxes), extents)
             predictor = self.box_predictor[index]
             logits, deltas = predictor(self.box_head[index](pooled))
-            stages[f"box_logits_{index}"] = per_image(logits, proposals)
-            stages[f"box_deltas_{index}"] = per_image(deltas, proposals)
-            boxes = apply_deltas(stages[f"box_deltas_{index}"], boxes, weights)
-            scores.append(predictor.probabilities(stages[f"box_logits_{index}"]))
-        return boxes, tf.add_n(scores) * (1.0 / len(scores)), stages
+            logits, deltas = per_image(logits, boxes), per_image(deltas, boxes)
+            add_intermediates({f"box_logits_{index}": logits, f"box_deltas_{index}": deltas})
+            boxes = apply_deltas(deltas, boxes, weights)
+            scores.append(predictor.probabilities(logits))
+        return boxes, tf.add_n(scores) * (1.0 / len(scores))
 
     def _losses_of_boxes(
         self,
         inputs: list[tf.Tensor],
         regions: Regions,
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seed: tf.Tensor,
     ) -> tuple[dict[str, tf.Tensor], Regions]:
         losses: dict[str, tf.Tensor] = {}

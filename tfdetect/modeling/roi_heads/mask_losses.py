@@ -8,17 +8,18 @@ from tfdetect.masks.bitmasks import crop_bitmasks
 from tfdetect.modeling.mask_targets import mask_targets
 from tfdetect.modeling.replicas import mean_count
 from tfdetect.modeling.roi_heads.sampling import Regions
+from tfdetect.modeling.structures import Targets
 
 
 def mask_rcnn_loss(
-    logits: tf.Tensor, regions: Regions, targets: dict[str, tf.Tensor], mask_size: int
+    logits: tf.Tensor, regions: Regions, targets: Targets, mask_size: int
 ) -> tf.Tensor:
     """The mean binary cross-entropy over the pixels of each region's own class.
 
     Args:
         logits: float32 [R, M, M, K], or K = 1 for masks that do not depend on the class.
         regions: R of foreground.
-        targets: `gt_polygons` or `gt_bitmasks`, see `GeneralizedRCNN.losses`.
+        targets: with polygons or bitmasks.
         mask_size: M.
 
     Returns:
@@ -37,10 +38,10 @@ def mask_rcnn_loss(
     return tf.reduce_sum(per_region) / mean_count(tf.shape(logits)[0])
 
 
-def _targets(regions: Regions, targets: dict[str, tf.Tensor], mask_size: int) -> tf.Tensor:
+def _targets(regions: Regions, targets: Targets, mask_size: int) -> tf.Tensor:
     """What each region sees of its object: bool [R, M, M]."""
-    if "gt_bitmasks" in targets:
-        bitmasks = targets["gt_bitmasks"]
+    if targets.gt_bitmasks is not None:
+        bitmasks = targets.gt_bitmasks
         batch, objects, height, width = tf.unstack(tf.shape(bitmasks))
         return crop_bitmasks(
             tf.reshape(bitmasks, [batch * objects, height, width]),
@@ -50,7 +51,7 @@ def _targets(regions: Regions, targets: dict[str, tf.Tensor], mask_size: int) ->
         )
     # Polygons are cut out image by image: regions, which are in the order of their images, become
     # rows of equal length.
-    batch = tf.shape(targets["gt_polygons"])[0]
+    batch = tf.shape(targets.gt_polygons)[0]
     counts = tf.math.bincount(regions.image_indices, minlength=batch, maxlength=batch)
     first = tf.gather(tf.cumsum(counts, exclusive=True), regions.image_indices)
     slots = tf.stack([regions.image_indices, tf.range(tf.size(first)) - first], 1)
@@ -58,5 +59,5 @@ def _targets(regions: Regions, targets: dict[str, tf.Tensor], mask_size: int) ->
     boxes = tf.scatter_nd(slots, regions.boxes, tf.concat([shape, [4]], 0))
     # Shifted by one, so that the slots without a region hold -1.
     indices = tf.scatter_nd(slots, regions.gt_indices + 1, shape) - 1
-    masks = mask_targets(targets["gt_polygons"], boxes, indices, mask_size)
+    masks = mask_targets(targets.gt_polygons, boxes, indices, mask_size)
     return tf.gather_nd(masks, slots)

@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
 from tfdetect.modeling.registries import MASK_HEADS, ROI_HEADS
@@ -16,13 +17,14 @@ from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, sampling_options
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
-    flatten_proposals,
+    flatten_boxes,
     input_features,
     make_pooler,
     per_image,
     predict_on_detections,
     selection_options,
 )
+from tfdetect.modeling.structures import Instances, Proposals, Targets
 from tfdetect.ops.boxes import apply_deltas
 
 # res5 of ResNet-50, 101 and 152 alike.
@@ -81,50 +83,49 @@ class Res5ROIHeads(tf.Module):
     def __call__(
         self,
         features: dict[str, tf.Tensor],
-        proposals: tf.Tensor,
-        counts: tf.Tensor,
+        proposals: Proposals,
         image_sizes: tf.Tensor,
         extents: Extents = WHOLE,
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Instances:
         """Detect: as `StandardROIHeads`, without keypoints."""
         feature = features[self._in_feature]
         with stage("box_head"):
             logits, deltas = self.predict_boxes(
-                self.region_features(feature, *flatten_proposals(proposals), extents)
+                self.region_features(feature, *flatten_boxes(proposals.boxes), extents)
             )
-        logits, deltas = per_image(logits, proposals), per_image(deltas, proposals)
+        logits, deltas = per_image(logits, proposals.boxes), per_image(deltas, proposals.boxes)
+        add_intermediates({"box_logits": logits, "box_deltas": deltas})
         detections = select_detections(
-            apply_deltas(deltas, proposals, self._box_weights),
+            apply_deltas(deltas, proposals.boxes, self._box_weights),
             self.box_predictor.probabilities(logits),
-            counts,
+            proposals.num_valid,
             image_sizes,
             **self._selection,
         )
         mask_head = self.mask_head
-        if mask_head is not None:
+        if mask_head is None:
+            return detections
 
-            @stage("mask_head")
-            def predict_masks(
-                boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
-            ) -> dict[str, tf.Tensor]:
-                region_features = self.region_features(feature, boxes, box_indices, extents)
-                return {"pred_masks": mask_head.predict(region_features, classes)}
+        @stage("mask_head")
+        def predict_masks(
+            boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
+            region_features = self.region_features(feature, boxes, box_indices, extents)
+            return {"pred_masks": mask_head.predict(region_features, classes)}
 
-            detections |= predict_on_detections(detections, predict_masks)
-        return detections, {"box_logits": logits, "box_deltas": deltas}
+        return predict_on_detections(detections, predict_masks)
 
     def losses(
         self,
         features: dict[str, tf.Tensor],
-        proposals: tf.Tensor,
-        counts: tf.Tensor,
+        proposals: Proposals,
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seeds: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """As `StandardROIHeads.losses`, without keypoints."""
         del image_sizes  # only a cascade clips boxes on the way
-        regions = label_and_sample_proposals(proposals, counts, targets, seeds, **self._sampling)
+        regions = label_and_sample_proposals(proposals, targets, seeds, **self._sampling)
         region_features = self.region_features(
             features[self._in_feature], regions.boxes, regions.image_indices
         )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.registries import BOX_HEADS, KEYPOINT_HEADS, MASK_HEADS, ROI_HEADS
@@ -22,13 +23,14 @@ from tfdetect.modeling.roi_heads.sampling import (
 )
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
-    flatten_proposals,
+    flatten_boxes,
     input_features,
     make_pooler,
     per_image,
     predict_on_detections,
     selection_options,
 )
+from tfdetect.modeling.structures import Instances, Proposals, Targets
 from tfdetect.ops.boxes import apply_deltas
 from tfdetect.ops.keypoints import decode_keypoints
 
@@ -85,51 +87,47 @@ class StandardROIHeads(tf.Module):
     def __call__(
         self,
         features: dict[str, tf.Tensor],
-        proposals: tf.Tensor,
-        counts: tf.Tensor,
+        proposals: Proposals,
         image_sizes: tf.Tensor,
         extents: Extents = WHOLE,
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> Instances:
         """Detect.
 
         Args:
             features: by name, [B, H, W, C].
-            proposals: float32 [B, P, 4] in pixels of the network's input image.
-            counts: int32 [B], how many of each image's proposals are meant.
+            proposals: of each image.
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
             extents: of the images; see `GeneralizedRCNN`.
 
         Returns:
-            The detections: what `select_detections` gives, and `pred_masks` float32 [B, D, M, M]
-            (probabilities inside the box) and `pred_keypoints` float32 [B, D, K, 3] (x, y, score)
-            where the model has them; and the stages `box_logits` [B, P, K + 1] and `box_deltas`,
-            in a cascade `box_logits_0` and so on.
+            D = TEST.DETECTIONS_PER_IMAGE slots. Intermediates: `box_logits` [B, P, K + 1] and
+            `box_deltas`, in a cascade `box_logits_0` and so on.
         """
         inputs = [features[name] for name in self._in_features]
-        boxes, scores, stages = self._predict_boxes(inputs, proposals, image_sizes, extents)
-        detections = select_detections(boxes, scores, counts, image_sizes, **self._selection)
-        detections |= predict_on_detections(
+        boxes, scores = self._predict_boxes(inputs, proposals.boxes, image_sizes, extents)
+        detections = select_detections(
+            boxes, scores, proposals.num_valid, image_sizes, **self._selection
+        )
+        return predict_on_detections(
             detections,
             lambda boxes, box_indices, classes: self._predict_on_boxes(
                 inputs, boxes, box_indices, classes, extents
             ),
         )
-        return detections, stages
 
     def losses(
         self,
         features: dict[str, tf.Tensor],
-        proposals: tf.Tensor,
-        counts: tf.Tensor,
+        proposals: Proposals,
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seeds: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """How wrong the heads are about a sample of the proposals.
 
         Args:
-            features, proposals, counts, image_sizes: as above.
-            targets: see `GeneralizedRCNN.losses`.
+            features, proposals, image_sizes: as above.
+            targets: the objects.
             seeds: int [B, 2], of what is chosen at random in each image.
 
         Returns:
@@ -138,21 +136,21 @@ class StandardROIHeads(tf.Module):
             the foreground only, the last at regions in which there is a keypoint.
         """
         inputs = [features[name] for name in self._in_features]
-        regions = label_and_sample_proposals(proposals, counts, targets, seeds, **self._sampling)
+        regions = label_and_sample_proposals(proposals, targets, seeds, **self._sampling)
         losses, objects = self._losses_of_boxes(inputs, regions, image_sizes, targets, seeds[0])
         if self.mask_head is not None:
             logits = self.mask_head(self.mask_pooler(inputs, objects.boxes, objects.image_indices))
             mask_size = self.mask_head.output_size(self.mask_pooler.resolution)
             losses["loss_mask"] = mask_rcnn_loss(logits, objects, targets, mask_size)
         if self.keypoint_head is not None:
-            keypoints = objects.of_objects(targets["gt_keypoints"])
+            keypoints = objects.of_objects(targets.gt_keypoints)
             visible = has_visible_keypoints(keypoints, objects.boxes)
             objects, keypoints = objects.where(visible), tf.boolean_mask(keypoints, visible)
             heatmaps = self.keypoint_head(
                 self.keypoint_pooler(inputs, objects.boxes, objects.image_indices)
             )
             losses["loss_keypoint"] = self._keypoint_loss(
-                heatmaps, keypoints, objects.boxes, tf.shape(proposals)[0]
+                heatmaps, keypoints, objects.boxes, tf.shape(proposals.boxes)[0]
             )
         return losses
 
@@ -161,7 +159,7 @@ class StandardROIHeads(tf.Module):
         inputs: list[tf.Tensor],
         regions: Regions,
         image_sizes: tf.Tensor,
-        targets: dict[str, tf.Tensor],
+        targets: Targets,
         seed: tf.Tensor,
     ) -> tuple[dict[str, tf.Tensor], Regions]:
         """The box head's losses, and the foreground, which the other heads look at."""
@@ -181,18 +179,18 @@ class StandardROIHeads(tf.Module):
     def _predict_boxes(
         self,
         inputs: list[tf.Tensor],
-        proposals: tf.Tensor,
+        boxes: tf.Tensor,
         image_sizes: tf.Tensor,
         extents: Extents,
-    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        """Boxes [B, P, K * 4 or 4], scores [B, P, K + 1] of the proposals, and the stages."""
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Boxes [B, P, K * 4 or 4] and scores [B, P, K + 1] of proposals [B, P, 4]."""
         del image_sizes  # only a cascade clips boxes on the way
-        pooled = self.box_pooler(inputs, *flatten_proposals(proposals), extents)
+        pooled = self.box_pooler(inputs, *flatten_boxes(boxes), extents)
         logits, deltas = self.box_predictor(self.box_head(pooled))
-        logits, deltas = per_image(logits, proposals), per_image(deltas, proposals)
-        boxes = apply_deltas(deltas, proposals, self._box_weights)
+        logits, deltas = per_image(logits, boxes), per_image(deltas, boxes)
+        add_intermediates({"box_logits": logits, "box_deltas": deltas})
         scores = self.box_predictor.probabilities(logits)
-        return boxes, scores, {"box_logits": logits, "box_deltas": deltas}
+        return apply_deltas(deltas, boxes, self._box_weights), scores
 
     def _predict_on_boxes(
         self,

@@ -9,6 +9,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.modeling.matcher import match, pairwise_iou, subsample_labels
+from tfdetect.modeling.structures import Proposals, Targets
 
 # Sets these random numbers apart from those of the RPN.
 _STREAM = 1
@@ -54,9 +55,8 @@ def sampling_options(cfg: CfgNode) -> dict[str, Any]:
 
 
 def label_and_sample_proposals(
-    proposals: tf.Tensor,
-    counts: tf.Tensor,
-    targets: dict[str, tf.Tensor],
+    proposals: Proposals,
+    targets: Targets,
     seeds: tf.Tensor,
     *,
     thresholds: Sequence[float],
@@ -69,9 +69,8 @@ def label_and_sample_proposals(
     """Match the proposals of every image to its objects and choose some (Fast R-CNN, section 2.3).
 
     Args:
-        proposals: float32 [B, P, 4] in pixels of the network's input.
-        counts: int32 [B], how many of each image's proposals are meant.
-        targets: see `GeneralizedRCNN.losses`.
+        proposals: of each image.
+        targets: its objects.
         seeds: int [B, 2], of each image.
         thresholds, labels: of `match`.
         num_classes: the label of background.
@@ -81,10 +80,11 @@ def label_and_sample_proposals(
 
     Detectron2: `ROIHeads.label_and_sample_proposals`.
     """
-    meant = tf.range(tf.shape(proposals)[1]) < counts[:, None]
+    candidates = proposals.boxes
+    usable = tf.range(tf.shape(candidates)[1]) < proposals.num_valid[:, None]
     if append_gt:
-        proposals = tf.concat([proposals, targets["gt_boxes"]], 1)
-        meant = tf.concat([meant, targets["gt_valid"]], 1)
+        candidates = tf.concat([candidates, targets.gt_boxes], 1)
+        usable = tf.concat([usable, targets.gt_valid], 1)
 
     def sample(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         seed, boxes, usable, gt_boxes, gt_classes, valid = inputs
@@ -104,11 +104,11 @@ def label_and_sample_proposals(
         sample,
         (
             seeds,
-            proposals,
-            meant,
-            targets["gt_boxes"],
-            targets["gt_classes"],
-            targets["gt_valid"],
+            candidates,
+            usable,
+            targets.gt_boxes,
+            targets.gt_classes,
+            targets.gt_valid,
         ),
         fn_output_signature=(tf.TensorSpec([None], tf.bool), row, row),
     )
@@ -116,18 +116,18 @@ def label_and_sample_proposals(
     image_indices = tf.cast(slots[:, 0], tf.int32)
     gt_indices = tf.gather_nd(matches, slots)
     return Regions(
-        boxes=tf.gather_nd(proposals, slots),
+        boxes=tf.gather_nd(candidates, slots),
         image_indices=image_indices,
         gt_indices=gt_indices,
         gt_classes=tf.gather_nd(classes, slots),
-        gt_boxes=tf.gather_nd(targets["gt_boxes"], tf.stack([image_indices, gt_indices], 1)),
+        gt_boxes=tf.gather_nd(targets.gt_boxes, tf.stack([image_indices, gt_indices], 1)),
     )
 
 
 def match_regions(
     boxes: tf.Tensor,
     image_indices: tf.Tensor,
-    targets: dict[str, tf.Tensor],
+    targets: Targets,
     threshold: float,
     num_classes: int,
 ) -> Regions:
@@ -135,20 +135,20 @@ def match_regions(
 
     Detectron2: `CascadeROIHeads._match_and_label_boxes`.
     """
-    batch, objects = tf.unstack(tf.shape(targets["gt_valid"]))
+    batch, objects = tf.unstack(tf.shape(targets.gt_valid))
     owner = tf.repeat(tf.range(batch), objects)
-    candidate = tf.reshape(targets["gt_valid"], [-1])[:, None] & (owner[:, None] == image_indices)
-    quality = pairwise_iou(tf.reshape(targets["gt_boxes"], [-1, 4]), boxes)
+    candidate = tf.reshape(targets.gt_valid, [-1])[:, None] & (owner[:, None] == image_indices)
+    quality = pairwise_iou(tf.reshape(targets.gt_boxes, [-1, 4]), boxes)
     # Objects of other images are worth less than no overlap; without any in its own image, a box
     # is background whatever it is matched to.
     matches, found = match(tf.where(candidate, quality, -1.0), [threshold], [0, 1], False)
-    gt_classes = tf.gather(tf.reshape(targets["gt_classes"], [-1]), matches)
+    gt_classes = tf.gather(tf.reshape(targets.gt_classes, [-1]), matches)
     return Regions(
         boxes=boxes,
         image_indices=image_indices,
         gt_indices=matches % objects,
         gt_classes=_classes(gt_classes, found, num_classes),
-        gt_boxes=tf.gather(tf.reshape(targets["gt_boxes"], [-1, 4]), matches),
+        gt_boxes=tf.gather(tf.reshape(targets.gt_boxes, [-1, 4]), matches),
     )
 
 

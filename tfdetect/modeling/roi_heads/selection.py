@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.layers.stage import stage
+from tfdetect.modeling.structures import Instances
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.nms import best_after_nms
@@ -15,7 +16,7 @@ from tfdetect.ops.nms import best_after_nms
 def select_detections(
     boxes: tf.Tensor,
     scores: tf.Tensor,
-    counts: tf.Tensor,
+    num_valid: tf.Tensor,
     image_sizes: tf.Tensor,
     *,
     score_threshold: float,
@@ -23,7 +24,7 @@ def select_detections(
     max_detections: int,
     min_box_size: float = -1.0,
     inclusive_boxes: bool = False,
-) -> dict[str, tf.Tensor]:
+) -> Instances:
     """Detectron2's `fast_rcnn_inference`.
 
     Regions with a non-finite number are dropped; boxes clipped to the image; scores strictly above
@@ -32,16 +33,14 @@ def select_detections(
     Args:
         boxes: float32 [B, R, K * 4], or [B, R, 4] if the boxes do not depend on the class.
         scores: float32 [B, R, K + 1], background last.
-        counts: int32 [B], how many of the R regions of each image are meant.
+        num_valid: int32 [B], how many of each image's R regions there are.
         image_sizes: int32 [B, 2], (height, width) without padding.
         min_box_size: boxes not wider and higher than this are dropped before NMS.
         inclusive_boxes: see `clip_boxes`.
 
     Returns:
-        `pred_boxes` float32 [B, D, 4] in the frame of `boxes`, `scores` float32 [B, D],
-        `pred_classes` int32 [B, D], `region_indices` int32 [B, D] (the region that each comes from)
-        and `num_detections` int32 [B]; D = `max_detections`, zeros where there are fewer. Where
-        `max_detections` is negative all are kept, and D is the largest number of an image.
+        D = `max_detections` slots, in the frame of `boxes`. Where it is negative all are kept, and
+        D is the largest number of an image.
 
     Raises:
         InputError: shapes are to be known (`uses_fixed_shapes`), and `max_detections` is negative.
@@ -58,7 +57,7 @@ def select_detections(
     batch, regions, _ = tf.unstack(tf.shape(scores))
     classes = scores.shape[2] - 1
     usable = all_finite(boxes) & tf.reduce_all(tf.math.is_finite(scores), -1)
-    usable &= tf.range(regions) < counts[:, None]
+    usable &= tf.range(regions) < num_valid[:, None]
     boxes = tf.reshape(boxes, [batch, regions, -1, 4])
     boxes = clip_boxes(
         tf.where(usable[..., None, None], boxes, 0.0), image_sizes, inclusive=inclusive_boxes
@@ -86,10 +85,10 @@ def select_detections(
         chosen = tf.gather(values, indices, batch_dims=1)
         return tf.where(used if len(chosen.shape) == 2 else used[..., None], chosen, 0)
 
-    return {
-        "pred_boxes": place(boxes),
-        "scores": place(ranked),
-        "pred_classes": place(labels),
-        "region_indices": tf.where(used, indices // classes, 0),
-        "num_detections": counts,
-    }
+    return Instances(
+        pred_boxes=place(boxes),
+        scores=place(ranked),
+        pred_classes=place(labels),
+        num_detections=counts,
+        region_indices=tf.where(used, indices // classes, 0),
+    )

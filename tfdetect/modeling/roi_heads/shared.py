@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
+from tfdetect.modeling.structures import Instances
 from tfdetect.ops.fixed import uses_fixed_shapes
 
 
@@ -64,36 +65,36 @@ def selection_options(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-def flatten_proposals(proposals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def flatten_boxes(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """float32 [B, P, 4] -> boxes [B * P, 4] and the image of each, int32 [B * P]."""
-    batch, count = tf.shape(proposals)[0], tf.shape(proposals)[1]
-    return tf.reshape(proposals, [-1, 4]), tf.repeat(tf.range(batch), count)
+    batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
+    return tf.reshape(boxes, [-1, 4]), tf.repeat(tf.range(batch), count)
 
 
-def per_image(values: tf.Tensor, proposals: tf.Tensor) -> tf.Tensor:
-    """[B * P, C], of the flattened `proposals` [B, P, 4], as [B, P, C]."""
-    return tf.reshape(values, [tf.shape(proposals)[0], tf.shape(proposals)[1], values.shape[1]])
+def per_image(values: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """[B * P, C], of the flattened `boxes` [B, P, 4], as [B, P, C]."""
+    return tf.reshape(values, [tf.shape(boxes)[0], tf.shape(boxes)[1], values.shape[1]])
 
 
 def predict_on_detections(
-    detections: dict[str, tf.Tensor],
+    detections: Instances,
     predict: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
-) -> dict[str, tf.Tensor]:
+) -> Instances:
     """Predict something more of every detection.
 
     Args:
         detections: what `select_detections` gives, D slots for each of B images.
         predict: maps boxes float32 [R, 4], the image of each int32 [R] and their classes int32 [R]
-            to tensors [R, ...] by name. It sees only slots that hold a detection, unless shapes are
-            to be known: then it sees all.
+            to tensors [R, ...] by their names in `Instances`. It sees only slots that hold a
+            detection, unless shapes are to be known: then it sees all.
 
     Returns:
-        The same names: [B, D, ...], zeros in the other slots.
+        `detections` with them, zeros in the other slots.
     """
-    boxes = detections["pred_boxes"]
+    boxes = detections.pred_boxes
     if uses_fixed_shapes():
-        return _predict_on_all_slots(detections, predict)
-    slots = tf.where(tf.range(tf.shape(boxes)[1]) < detections["num_detections"][:, None])
+        return detections._replace(**_predict_on_all_slots(detections, predict))
+    slots = tf.where(tf.range(tf.shape(boxes)[1]) < detections.num_detections[:, None])
 
     def place(values: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([tf.shape(boxes)[:2], tf.shape(values)[1:]], 0)
@@ -102,18 +103,18 @@ def predict_on_detections(
     predicted = predict(
         tf.gather_nd(boxes, slots),
         tf.cast(slots[:, 0], tf.int32),
-        tf.gather_nd(detections["pred_classes"], slots),
+        tf.gather_nd(detections.pred_classes, slots),
     )
-    return {name: place(values) for name, values in predicted.items()}
+    return detections._replace(**{name: place(values) for name, values in predicted.items()})
 
 
 def _predict_on_all_slots(
-    detections: dict[str, tf.Tensor],
+    detections: Instances,
     predict: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
 ) -> dict[str, tf.Tensor]:
-    boxes = detections["pred_boxes"]
-    used = tf.sequence_mask(detections["num_detections"], boxes.shape[1])
-    predicted = predict(*flatten_proposals(boxes), tf.reshape(detections["pred_classes"], [-1]))
+    boxes = detections.pred_boxes
+    used = tf.sequence_mask(detections.num_detections, boxes.shape[1])
+    predicted = predict(*flatten_boxes(boxes), tf.reshape(detections.pred_classes, [-1]))
     result = {}
     for name, values in predicted.items():
         placed = tf.reshape(values, [*boxes.shape[:2], *values.shape[1:]])

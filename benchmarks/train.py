@@ -105,7 +105,7 @@ def _ours(name: str) -> Side:
     from seeded_weights import seeded_model
 
     from tfdetect.config import load_config
-    from tfdetect.data.registry import register_coco
+    from tfdetect.data.registry import register_coco_dataset
     from tfdetect.data.training.input import training_dataset
     from tfdetect.modeling.trainable import trainable_variables
     from tfdetect.training.devices import set_up_devices
@@ -117,7 +117,7 @@ def _ours(name: str) -> Side:
         ROOT / CONFIGS[name], _options(name) + (own if name == "train_regnet" else [])
     )
     set_up_devices(None, cfg.MODEL.DEVICE)
-    register_coco(DATASET, DATA / f"{name}.json", DATA / "images")
+    register_coco_dataset(DATASET, DATA / f"{name}.json", DATA / "images")
     if not tf.config.list_logical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
     model = seeded_model(cfg)

@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     for image in root["images"]:
         shutil.copy(DEMO / "images" / image["file_name"], folder / "images")
     (folder / "annotations.json").write_text(json.dumps(root))
-    registry.register_coco("fuzzed", folder / "annotations.json", folder / "images")
+    registry.register_coco_dataset("fuzzed", folder / "annotations.json", folder / "images")
     return folder
 
 

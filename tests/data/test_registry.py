@@ -48,7 +48,7 @@ def test_lvis_and_the_default_folder(monkeypatch, tmp_path):
 
 def test_registered():
     for _ in range(2):  # the same again changes nothing
-        registry.register_coco("registered_shapes", ANNOTATIONS, DEMO / "images")
+        registry.register_coco_dataset("registered_shapes", ANNOTATIONS, DEMO / "images")
     files = registry.dataset_files("registered_shapes")
     assert files.annotations == ANNOTATIONS
     assert registry.dataset_metadata(files).thing_classes[0] == "person"
@@ -65,9 +65,9 @@ def test_registered():
     ],
 )
 def test_refused(name, annotations, images, message):
-    registry.register_coco("registered_once", ANNOTATIONS, DEMO / "images")
+    registry.register_coco_dataset("registered_once", ANNOTATIONS, DEMO / "images")
     with pytest.raises(InputError, match=f"^--register {name}: .*{message}"):
-        registry.register_coco(name, annotations, images)
+        registry.register_coco_dataset(name, annotations, images)
 
 
 @pytest.mark.parametrize("name", ["my_shapes", "coco_2017_train_100", "keypoints_coco_2017_test"])

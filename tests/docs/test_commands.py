@@ -125,15 +125,15 @@ def model(path: Path, model_dir: Path) -> None:
 
 
 def servable(path: Path, model_dir: Path) -> None:
-    from tfdetect.export.saved_model import export
+    from tfdetect.export.saved_model import export_savedmodel
 
-    export(model_dir, path.parent)
+    export_savedmodel(model_dir, path.parent)
 
 
 def native_servable(path: Path, model_dir: Path) -> None:
-    from tfdetect.export.saved_model import export
+    from tfdetect.export.saved_model import export_savedmodel
 
-    export(model_dir, path.parents[2], ops="native")
+    export_savedmodel(model_dir, path.parents[2], ops="native")
 
 
 MADE: dict[str, Callable] = {

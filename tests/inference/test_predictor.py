@@ -176,7 +176,7 @@ def test_pickled_by_its_directory(predictor, model_dir, monkeypatch):
     assert len(again) < 1000
     assert os.fsencode(model_dir) in again
     np.testing.assert_array_equal(other(IMAGE).boxes, predictor(IMAGE).boxes)
-    held = Predictor.of_model(predictor.cfg, predictor._pipeline.model, predictor._metadata)
+    held = Predictor.of_model(predictor.cfg, predictor._pipeline.model, predictor.metadata)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(held)
 

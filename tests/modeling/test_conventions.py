@@ -62,7 +62,7 @@ def test_rounded_anchors():
 def test_rounded_anchors_are_placed_by_whole_quotients():
     """An input 160 high and 32 wide; the last map has ceil(5 / 2) = 3 rows, 160 // 3 = 53 apart."""
     cfg = load_config(FASTER_RCNN, ["MODEL.CONVENTIONS", "torchvision"])
-    generator = AnchorGenerator(cfg, [4, 8, 16, 32, 64])
+    generator = AnchorGenerator.from_config(cfg, [4, 8, 16, 32, 64])
     features = [
         tf.zeros([1, rows, columns, 1])
         for rows, columns in [(40, 8), (20, 4), (10, 2), (5, 1), (3, 1)]
@@ -256,6 +256,6 @@ def test_classes_that_coco_does_not_show(tmp_path):
 
 def test_training_is_refused():
     cfg = load_config(FASTER_RCNN, ["MODEL.CONVENTIONS", "torchvision"])
-    rpn = RPN(cfg, {f"p{level}": (8, 2**level) for level in range(2, 7)})
+    rpn = RPN.from_config(cfg, {f"p{level}": (8, 2**level) for level in range(2, 7)})
     with pytest.raises(InputError, match=r"MODEL\.CONVENTIONS: a model is not trained with those"):
         rpn.losses({}, None, {}, None)

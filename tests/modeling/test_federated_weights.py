@@ -11,7 +11,7 @@ from tests.support.paths import DEMO
 from tests.support.small_training import C4, C4_OPTIONS, CASCADE, CLASSES, MASK_RCNN, configuration
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
-from tfdetect.data.registry import register_coco
+from tfdetect.data.registry import register_coco_dataset
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 from tfdetect.training.run import class_image_counts, set_federated_weights
@@ -28,7 +28,7 @@ SAVED = np.arange(1, CLASSES + 1, dtype=np.float32)
 
 
 def federated(name, **more):
-    register_coco("federated", DEMO / "annotations.json", DEMO / "images")
+    register_coco_dataset("federated", DEMO / "annotations.json", DEMO / "images")
     options = {**FEDERATED, **(C4_OPTIONS if name == C4 else {}), **more}
     return configuration(name, {**options, "DATASETS.TRAIN": ("federated",)})
 

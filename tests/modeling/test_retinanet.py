@@ -102,7 +102,7 @@ def head(norm):
     cfg.MODEL.RETINANET.NORM = norm
     cfg.MODEL.RETINANET.NUM_CONVS = 2
     cfg.MODEL.RETINANET.NUM_CLASSES = 3
-    return RetinaNetHead(cfg, 32, 2, 2)
+    return RetinaNetHead.from_config(cfg, 32, 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def test_levels_are_brought_to_the_common_stride_and_summed():
     head_cfg = cfg.MODEL.SEM_SEG_HEAD
     head_cfg.IN_FEATURES, head_cfg.NORM = ["p4", "p2", "p3"], ""
     head_cfg.CONVS_DIM, head_cfg.NUM_CLASSES = 3, 3
-    head = SemSegFPNHead(cfg, {"p2": (3, 4), "p3": (3, 8), "p4": (3, 16), "p5": (3, 32)})
+    head = SemSegFPNHead.from_config(
+        cfg, {"p2": (3, 4), "p3": (3, 8), "p4": (3, 16), "p5": (3, 32)}
+    )
     for variable in head.trainable_variables:
         if len(variable.shape) == 4:
             kernel = np.zeros(variable.shape, np.float32)

@@ -92,14 +92,14 @@ def test_refused_by_name(key, value):
 def test_levels_of_an_rpn_have_equal_channels():
     """Detectron2: `StandardRPNHead.from_config`."""
     with pytest.raises(InputError, match=r"^MODEL\.RPN\.IN_FEATURES: .* channels"):
-        RPN(joint(SIZES, [[8]]), SHAPES | {"p3": (8, 8)})
+        RPN.from_config(joint(SIZES, [[8]]), SHAPES | {"p3": (8, 8)})
 
 
 def test_anchor_sizes_that_are_no_lists_are_those_of_every_level():
     """Detectron2: `_broadcast_params`."""
     features = [tf.zeros([1, 2, 2, 16])] * 5
     flat, nested = (
-        RPN(joint(SIZES, sizes, RATIOS, ratios), SHAPES)._anchors(features)
+        RPN.from_config(joint(SIZES, sizes, RATIOS, ratios), SHAPES)._anchors(features)
         for sizes, ratios in (([8, 16], [0.5, 1.0]), ([[8, 16]] * 5, [[0.5, 1.0]]))
     )
     for a, b in zip(flat, nested, strict=True):
@@ -128,7 +128,7 @@ def test_a_semantic_feature_named_twice_counts_once():
 
 def test_rpn_without_convolution():
     """CONV_DIMS empty: Detectron2's `nn.Sequential()` of nothing. Training looks at the same."""
-    rpn = RPN(joint("MODEL.RPN.CONV_DIMS", []), SHAPES)
+    rpn = RPN.from_config(joint("MODEL.RPN.CONV_DIMS", []), SHAPES)
     assert not any(named.name.startswith("rpn_head.conv") for named in named_variables(rpn))
     feature = tf.random.stateless_normal([1, 3, 4, 16], [1, 2])
     logits, _ = rpn.rpn_head(feature)
@@ -139,7 +139,7 @@ def test_rpn_without_convolution():
 @pytest.mark.parametrize(("least", "kept"), [(-1, 3), (0, 2), (5, 1)])
 def test_least_size_of_a_proposal(least, kept):
     """`Boxes.nonempty(threshold=)`: a negative one keeps boxes without area."""
-    rpn = RPN(joint("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", least), SHAPES)
+    rpn = RPN.from_config(joint("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", least), SHAPES)
     boxes = tf.constant([[[0.0, 0, 9, 9], [20, 20, 24, 24], [40, 40, 40, 49]]])
     options = rpn._selection | {"pre_nms_topk": 9, "post_nms_topk": 9}
     _, counts, _ = select_proposals(

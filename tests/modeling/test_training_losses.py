@@ -132,7 +132,11 @@ def test_random_choices_are_the_seeds_and_each_images_own():
         losses_and_gradients(
             model,
             named,
-            (images[i : i + 1], sizes[i : i + 1], {k: v[i : i + 1] for k, v in targets.items()}),
+            (
+                images[i : i + 1],
+                sizes[i : i + 1],
+                Targets(*(t if t is None else t[i : i + 1] for t in targets)),
+            ),
             (7, 3 + i),
         )[0]
         for i in (0, 1)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.support.paths import DEMO
 from tfdetect.checkpoint.names import NamedVariable
 from tfdetect.config import load_config
-from tfdetect.data.registry import register_coco
+from tfdetect.data.registry import register_coco_dataset
 from tfdetect.data.training.augmentation import build_augmentation, draw_transforms
 from tfdetect.data.training.batching import collate
 from tfdetect.data.training.mapper import TrainingMapper
@@ -25,7 +25,7 @@ from tfdetect.training.trainer import normalize
 
 def load_recorded_config(path, record, options=()):
     """The configuration in a file, for the demo's annotations and the sizes of a record."""
-    register_coco("recorded_steps", DEMO / "annotations.json", DEMO / "images")
+    register_coco_dataset("recorded_steps", DEMO / "annotations.json", DEMO / "images")
     options = [*options, "DATASETS.TRAIN", ("recorded_steps",), "INPUT.RANDOM_FLIP", "none"]
     options += ["INPUT.MIN_SIZE_TRAIN", (record["short_edge"],)]
     options += ["INPUT.MAX_SIZE_TRAIN", record["max_size"]]

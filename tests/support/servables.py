@@ -15,7 +15,7 @@ import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.paths import DEMO
 from tfdetect.evaluation.coco import encode_mask
-from tfdetect.export.saved_model import Exported, export
+from tfdetect.export.saved_model import Exported, export_savedmodel
 from tfdetect.inference.predictor import Predictor
 from tfdetect.ops import kernels
 
@@ -39,7 +39,7 @@ def model_dir() -> Path:
 @functools.cache
 def exported(ops: str) -> Exported:
     """Its SavedModel, of batches up to 4."""
-    return export(model_dir(), FOLDER / ops, ops=ops, max_batch=4)
+    return export_savedmodel(model_dir(), FOLDER / ops, ops=ops, max_batch=4)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ KEYPOINTS = ["nose", "left_hand", "right_hand"]
 
 def demo_cfg(**options):
     """Joint training on the demo's 60 images of shapes; options are `INPUT__FORMAT="RGB"`."""
-    registry.register_coco("demo_shapes", DEMO / "annotations.json", DEMO / "images")
+    registry.register_coco_dataset("demo_shapes", DEMO / "annotations.json", DEMO / "images")
     return cfg_of("demo_shapes", **{"MODEL__ROI_HEADS__NUM_CLASSES": 4, **options})
 
 
@@ -67,7 +67,7 @@ def write_dataset(folder: Path, annotations, sizes=((40, 60),), category=None) -
 
 def register(name, path):
     """Register what `write_dataset` wrote under a name that no other test uses."""
-    registry.register_coco(name, path, path.parent / "images")
+    registry.register_coco_dataset(name, path, path.parent / "images")
 
 
 SQUARE = [[10, 5, 30, 5, 30, 35, 10, 35]]

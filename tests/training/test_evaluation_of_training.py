@@ -13,7 +13,7 @@ import tensorflow as tf
 import tfdetect.training.evaluation
 from tests.support.paths import DEMO
 from tfdetect.config import load_config
-from tfdetect.data.registry import register_coco
+from tfdetect.data.registry import register_coco_dataset
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.training.devices import Workers
@@ -58,7 +58,7 @@ class FindsEverything:
 @pytest.fixture
 def evaluation(tmp_path, monkeypatch):
     """Makes one for worker `index` of `count`."""
-    register_coco("evaluation_demo", DEMO / "annotations.json", DEMO / "images")
+    register_coco_dataset("evaluation_demo", DEMO / "annotations.json", DEMO / "images")
     opts = ["DATASETS.TEST", "('evaluation_demo',)", "OUTPUT_DIR", str(tmp_path)]
     opts += ["MODEL.MASK_ON", "False", "MODEL.KEYPOINT_ON", "False"]
     opts += ["TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 30.0, 0.5], ['segm', 'AP', 20.0, 0.5]]"]

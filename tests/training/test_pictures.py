@@ -9,7 +9,7 @@ import pytest
 import tfdetect.training.pictures
 from tests.support.paths import DEMO
 from tfdetect.config import load_config
-from tfdetect.data.registry import register_coco
+from tfdetect.data.registry import register_coco_dataset
 from tfdetect.data.training.input import training_dataset
 from tfdetect.detections import Detections
 from tfdetect.training.pictures import Pictures, ground_truth
@@ -31,7 +31,7 @@ class NothingFound:
 
 
 def batches(**keys):
-    register_coco("pictures_demo", DEMO / "annotations.json", DEMO / "images")
+    register_coco_dataset("pictures_demo", DEMO / "annotations.json", DEMO / "images")
     opts = {"DATASETS.TRAIN": "('pictures_demo',)", "SOLVER.IMS_PER_BATCH": 2} | keys
     opts["DATALOADER.NUM_WORKERS"] = 0
     cfg = load_config(

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.support.paths import DEMO
 from tfdetect.config import load_config
-from tfdetect.data.registry import register_coco
+from tfdetect.data.registry import register_coco_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
 from tfdetect.training.evaluation import Outcome
@@ -20,7 +20,7 @@ from tfdetect.training.run import _Loop, class_image_counts
 
 @pytest.fixture(scope="module", autouse=True)
 def demo():
-    register_coco("run_demo", DEMO / "annotations.json", DEMO / "images")
+    register_coco_dataset("run_demo", DEMO / "annotations.json", DEMO / "images")
 
 
 def config(**keys):

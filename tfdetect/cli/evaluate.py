@@ -6,18 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
 from tfdetect.cli.interrupts import hold_interrupts
-from tfdetect.cli.loop import find_proposals, predict_dataset
 from tfdetect.errors import InputError
-from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.evaluate import EvaluationRun
 from tfdetect.evaluation.records import Records
-from tfdetect.evaluation.registry import open_for_model
-from tfdetect.evaluation.report import METRICS, write_and_measure
+from tfdetect.evaluation.report import METRICS
 from tfdetect.files import check_writable_file
 
 if TYPE_CHECKING:
@@ -42,57 +40,37 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
     check_writable_file(output / METRICS)
     if args.json is not None:
         check_writable_file(args.json)
-    dataset = open_for_model(args.evaluate, *read_description(args.model, args.opts, "--opts"))
-    folder = dataset.image_folder if args.images is None else Path(args.images)
-    if folder is None:
-        raise InputError(f"{args.evaluate}: does not say where its images are; give --images")
-    if not folder.is_dir():
-        raise InputError(f"--images {folder}: is not a folder; give the folder of the images")
-    missing = missing_images(dataset, folder)
-    if len(missing) == len(dataset.file_names):
-        raise InputError(
-            f"--images {folder}: has none of the {len(missing)} images of {args.evaluate}, such as"
-            f" {dataset.file_names[0]}; give the folder of the images"
-        )
-    proposals = find_proposals(args.proposals, [[name] for name in dataset.image_ids])
+    run = EvaluationRun(
+        args.evaluate,
+        *read_description(args.model, args.opts, "--opts"),
+        args.images,
+        proposals=args.proposals,
+        source="--images",
+    )
+    dataset, total = run.dataset, len(run.dataset.file_names)
     predictor = load(args)
     for note in dataset.notes:
         print(f"note: {note}", flush=True)
-    if missing:
+    if run.missing:
         print(
-            f"error: --images {folder}: {len(missing)} of {len(dataset.file_names)} images are"
-            f" missing, such as {dataset.file_names[missing[0]]}; they are not measured",
+            f"error: --images {run.folder}: {len(run.missing)} of {total} images are missing, such"
+            f" as {dataset.file_names[run.missing[0]]}; they are not measured",
             file=sys.stderr,
         )
-    results: list[dict[str, Any]] = []
     records = None if args.json is None else Records(args.json)
 
     def skip(index: int, error: InputError) -> None:
         print(f"error: {error}", file=sys.stderr)
 
-    gone = set(missing)
-    wanted = [index for index in range(len(dataset.file_names)) if index not in gone]
-    measured = []
-    predicted = predict_dataset(
-        predictor,
-        dataset,
-        folder,
-        wanted,
-        skip,
-        batch_size=args.batch_size,
-        proposals=proposals,
-    )
+    predicted = run.predict(predictor, skip, batch_size=args.batch_size)
     try:
-        for index, detections in tqdm(predicted, "Evaluating", total=len(wanted), unit="image"):
-            results += dataset.to_results(index, detections)
+        for index, detections in tqdm(predicted, "Evaluating", total=len(run.wanted), unit="image"):
             if records is not None:
                 records.add(dataset.file_names[index], detections)
-            measured.append(index)
     except KeyboardInterrupt as interrupt:
-        interrupt.args = (f"{len(measured)} of {len(wanted)} images are done; nothing is written",)
+        count, wanted = len(run.measured), len(run.wanted)
+        interrupt.args = (f"{count} of {wanted} images are done; nothing is written",)
         raise
-    if not measured:
-        raise InputError(f"--images {folder}: none of the {len(wanted)} images is usable")
     errors = []
     if records is not None:
         try:
@@ -100,7 +78,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
                 records.write()
         except InputError as unwritten:
             errors.append(str(unwritten))
-    done = write_and_measure(dataset, results, measured, output)
+    done = run.measure(output)
     if done.text:
         print(done.text)
     written = ", ".join(str(path) for path in done.written)
@@ -109,4 +87,4 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
     errors += [str(error) for error in done.errors]
     if errors:
         raise InputError("; ".join(errors + ([f"the results are in {written}"] if written else [])))
-    return 0 if len(measured) == len(dataset.file_names) else 1
+    return 0 if len(run.measured) == total else 1

@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
         return
     with without_startup_remarks():
-        from tfdetect.export.saved_model import export
+        from tfdetect.export.saved_model import export_savedmodel
 
-        exported = export(
+        exported = export_savedmodel(
             args.model, args.output, ops=args.ops, dtype=args.dtype, max_batch=args.max_batch
         )
     print(f"{exported.path}: {exported.size / 1e6:.1f} MB ({exported.weights / 1e6:.1f} weights)")

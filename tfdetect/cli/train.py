@@ -19,7 +19,7 @@ from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.checks import check_model, check_output, check_training, takes_proposals
 from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
 from tfdetect.data.catalog import DatasetMetadata
-from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
+from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco_dataset
 from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.data.training.records import training_metadata
 from tfdetect.errors import InputError
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cfg = load_config(args.config_file, args.opts, "command line")
     _check(cfg, args)
     for registered in args.register:
-        register_coco(*registered)
+        register_coco_dataset(*registered)
     check_utf8(cfg.OUTPUT_DIR)
     metadata = _metadata(cfg, args)
     test_data = open_test_data(cfg, metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfdetect.config.extend import add_config
 from tfdetect.config.loader import dump_config, get_cfg, load_config
 
-__all__ = ["dump_config", "get_cfg", "load_config"]
+__all__ = ["add_config", "dump_config", "get_cfg", "load_config"]

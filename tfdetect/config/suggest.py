@@ -58,6 +58,11 @@ def _similarity(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()
 
 
+def forget_keys() -> None:
+    """Look at the schema again, after keys were added to it."""
+    _keys.cache_clear()
+
+
 @cache
 def _keys() -> dict[str, bool]:
     """Every dotted key of the schema, and whether it is a section."""

@@ -66,7 +66,7 @@ _LVIS = {
 }
 
 
-def register_coco(
+def register_coco_dataset(
     name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
 ) -> None:
     """Make a data set in COCO's format known under a name, for DATASETS.TRAIN and DATASETS.TEST.

@@ -48,7 +48,7 @@ class Exported:
     library: Path | None
 
 
-def export(
+def export_savedmodel(
     model_dir: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,

@@ -59,6 +59,7 @@ class Predictor:
 
     Attributes:
         cfg: the model's configuration.
+        metadata: of the model's directory.
         class_names: the name of each class of the detections.
         stuff_class_names: the name of each class of the semantic segmentation; empty without one.
         stuff_colors: (red, green, blue) of each of them, or None where no data set gives them.
@@ -125,7 +126,7 @@ class Predictor:
         padding: str,
     ) -> None:
         self.cfg = cfg
-        self._metadata = metadata
+        self.metadata = metadata
         forks.tensorflow_runs()
         self._device = device
         warn_of_tf32(cfg, device)
@@ -133,15 +134,15 @@ class Predictor:
         self._pipeline = Pipeline(cfg, model, padding)
         segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")
         self._may_part = segments and padding == "own"
-        self.class_names: list[str] = self._metadata["class_names"]
-        self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
-        self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")
-        self.keypoint_names: list[str] | None = self._metadata.get("keypoint_names")
+        self.class_names: list[str] = self.metadata["class_names"]
+        self.stuff_class_names: list[str] = self.metadata.get("stuff_class_names") or []
+        self.stuff_colors: list[tuple[int, int, int]] | None = self.metadata.get("stuff_colors")
+        self.keypoint_names: list[str] | None = self.metadata.get("keypoint_names")
         self.keypoint_connections: list[tuple[int, int]] = [
-            (first, second) for first, second in self._metadata.get("keypoint_connections") or []
+            (first, second) for first, second in self.metadata.get("keypoint_connections") or []
         ]
         # Classes without keypoints get some from the head as well; they mean nothing.
-        self.keypoint_classes: list[int] | None = self._metadata.get("keypoint_classes")
+        self.keypoint_classes: list[int] | None = self.metadata.get("keypoint_classes")
         self._conventions = conventions(cfg)
         self._paste = tf.function(
             functools.partial(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -81,24 +82,41 @@ def grid_anchors(
 class AnchorGenerator:
     """Detectron2's DefaultAnchorGenerator over the feature maps with the given strides.
 
-    With other MODEL.CONVENTIONS, the anchors of those (see `Conventions`).
+    Attributes:
+        strides: of the feature maps.
+        anchors_per_cell: of every feature map.
+
+    Args:
+        strides: pixels per cell of each feature map.
+        sizes, aspect_ratios: of the anchors of each feature map, or of all of them; see
+            `cell_anchors`.
+        offset: where in its cell an anchor's centre is, in strides.
+        kind: "exact", or what other conventions have: see `Conventions.anchors`.
+
+    Raises:
+        InputError: sizes and ratios do not go with the feature maps.
     """
 
-    def __init__(self, cfg: CfgNode, strides: Sequence[int]):
-        anchors = cfg.MODEL.ANCHOR_GENERATOR
-        if anchors.NAME != "DefaultAnchorGenerator":
-            raise InputError(f"MODEL.ANCHOR_GENERATOR.NAME: {anchors.NAME!r} is not supported")
-        sizes = _per_level("SIZES", anchors.SIZES, len(strides))
-        ratios = _per_level("ASPECT_RATIOS", anchors.ASPECT_RATIOS, len(strides))
-        self._kind = conventions(cfg).anchors
+    def __init__(
+        self,
+        strides: Sequence[int],
+        *,
+        sizes: Sequence[Any],
+        aspect_ratios: Sequence[Any],
+        offset: float = 0.0,
+        kind: str = "exact",
+    ):
+        sizes = _per_level("SIZES", sizes, len(strides))
+        ratios = _per_level("ASPECT_RATIOS", aspect_ratios, len(strides))
+        self._kind = kind
         self._cells = [
             quantized_cell_anchors(*level)
             if self._kind == "quantized"
             else cell_anchors(*level[:2], rounded=self._kind == "rounded")
             for level in zip(sizes, ratios, strides, strict=True)
         ]
-        self._strides = list(strides)
-        self._offset = float(anchors.OFFSET)
+        self.strides = list(strides)
+        self._offset = float(offset)
         self.anchors_per_cell = len(self._cells[0])
         if any(len(cells) != self.anchors_per_cell for cells in self._cells):
             raise InputError(
@@ -107,6 +125,20 @@ class AnchorGenerator:
                 "number"
             )
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, strides: Sequence[int]) -> AnchorGenerator:
+        """From MODEL.ANCHOR_GENERATOR and MODEL.CONVENTIONS."""
+        anchors = cfg.MODEL.ANCHOR_GENERATOR
+        if anchors.NAME != "DefaultAnchorGenerator":
+            raise InputError(f"MODEL.ANCHOR_GENERATOR.NAME: {anchors.NAME!r} is not supported")
+        return cls(
+            strides,
+            sizes=anchors.SIZES,
+            aspect_ratios=anchors.ASPECT_RATIOS,
+            offset=anchors.OFFSET,
+            kind=conventions(cfg).anchors,
+        )
+
     def __call__(self, features: Sequence[tf.Tensor], extents: Extents = WHOLE) -> list[tf.Tensor]:
         """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, 4].
 
@@ -114,7 +146,7 @@ class AnchorGenerator:
         all of the batch is every image's.
         """
         result = []
-        for feature, cells, stride in zip(features, self._cells, self._strides, strict=True):
+        for feature, cells, stride in zip(features, self._cells, self.strides, strict=True):
             height, width = tf.unstack(tf.shape(feature)[1:3])
             if self._kind != "rounded":
                 result.append(grid_anchors(cells, height, width, stride, self._offset))
@@ -123,7 +155,7 @@ class AnchorGenerator:
             sizes, input_sizes = extents.strided(stride).sizes, extents.sizes
             if sizes is None:
                 sizes = tf.shape(feature)[None, 1:3]
-                input_sizes = tf.shape(features[0])[None, 1:3] * self._strides[0]
+                input_sizes = tf.shape(features[0])[None, 1:3] * self.strides[0]
             steps = tf.cast(tf.gather(input_sizes // sizes, [1, 0, 1, 0], axis=1), tf.float32)
             places = grid_anchors(np.zeros_like(cells), height, width, 1, self._offset)
             anchors = places * steps[:, None] + tf.tile(cells, [height * width, 1])

@@ -51,8 +51,9 @@ class Conventions:
     keypoint_scores: int = 3
 
 
+DETECTRON2 = Conventions()
 _BY_NAME = {
-    "detectron2": Conventions(),
+    "detectron2": DETECTRON2,
     "tensorpack": Conventions(resize="tensorpack"),
     "torchvision": Conventions(
         anchors="rounded",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 from yacs.config import CfgNode
@@ -59,21 +60,45 @@ class RetinaNetHead(tf.Module):
     """Two subnets, shared by all levels: one for class logits, one for anchor deltas.
 
     Args:
-        cfg: the whole configuration.
         in_channels: of every level.
         anchors_per_cell: of every level.
         levels: number of feature maps.
+        num_classes: K.
+        num_convs: of each subnet.
+        norm: of their convolutions, as Detectron2 names it.
     """
 
-    def __init__(self, cfg: CfgNode, in_channels: int, anchors_per_cell: int, levels: int):
+    def __init__(
+        self,
+        in_channels: int,
+        anchors_per_cell: int,
+        levels: int,
+        *,
+        num_classes: int,
+        num_convs: int,
+        norm: str = "",
+    ):
         super().__init__()
-        retinanet = cfg.MODEL.RETINANET
-        subnet = (in_channels, retinanet.NUM_CONVS, retinanet.NORM or "", levels)
+        subnet = (in_channels, num_convs, norm, levels)
         self.cls_subnet = Subnet(*subnet)
         self.bbox_subnet = Subnet(*subnet)
-        class_logits = anchors_per_cell * retinanet.NUM_CLASSES
-        self.cls_score = Conv2d(in_channels, class_logits, 3, padding=1)
+        self.cls_score = Conv2d(in_channels, anchors_per_cell * num_classes, 3, padding=1)
         self.bbox_pred = Conv2d(in_channels, anchors_per_cell * 4, 3, padding=1)
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, in_channels: int, anchors_per_cell: int, levels: int
+    ) -> RetinaNetHead:
+        """From MODEL.RETINANET."""
+        retinanet = cfg.MODEL.RETINANET
+        return cls(
+            in_channels,
+            anchors_per_cell,
+            levels,
+            num_classes=retinanet.NUM_CLASSES,
+            num_convs=retinanet.NUM_CONVS,
+            norm=retinanet.NORM or "",
+        )
 
     @stage("retinanet_head")
     def __call__(
@@ -99,14 +124,35 @@ class RetinaNet(tf.Module):
     """Detectron2's RetinaNet.
 
     Args:
-        cfg: the whole configuration.
         backbone: see `ResNet` for what one has.
+        head: of all levels.
+        anchor_generator: of the features.
+        in_features: the features' names.
+        selection: options of `select_dense_detections`.
     """
 
-    def __init__(self, cfg: CfgNode, backbone: tf.Module):
+    def __init__(
+        self,
+        backbone: tf.Module,
+        head: RetinaNetHead,
+        anchor_generator: AnchorGenerator,
+        *,
+        in_features: Sequence[str],
+        selection: Mapping[str, Any],
+    ):
         super().__init__()
-        retinanet = cfg.MODEL.RETINANET
-        shapes = backbone.output_shapes
+        self.backbone = backbone
+        self._in_features = list(in_features)
+        self._strides = anchor_generator.strides
+        self.anchor_generator = anchor_generator
+        self.selection = dict(selection)
+        self.head = head
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> RetinaNet:
+        """From MODEL.BACKBONE, MODEL.ANCHOR_GENERATOR and MODEL.RETINANET."""
+        backbone = build_backbone(cfg)
+        retinanet, shapes = cfg.MODEL.RETINANET, backbone.output_shapes
         missing = [name for name in retinanet.IN_FEATURES if name not in shapes]
         if missing or not retinanet.IN_FEATURES:
             raise InputError(
@@ -118,28 +164,22 @@ class RetinaNet(tf.Module):
                 f"MODEL.RETINANET.IN_FEATURES: {list(retinanet.IN_FEATURES)} differ in their "
                 "channels; name features of an FPN"
             )
-        self.backbone = backbone
-        self._in_features = list(retinanet.IN_FEATURES)
-        self._strides = [shapes[name][1] for name in self._in_features]
-        self.anchor_generator = AnchorGenerator(cfg, self._strides)
-        self.selection = {
-            "weights": list(retinanet.BBOX_REG_WEIGHTS),
-            "score_threshold": retinanet.SCORE_THRESH_TEST,
-            "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
-            "nms_threshold": retinanet.NMS_THRESH_TEST,
-            "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
-        }
-        self.head = RetinaNetHead(
-            cfg,
-            shapes[self._in_features[0]][0],
-            self.anchor_generator.anchors_per_cell,
-            len(self._in_features),
+        strides = [shapes[name][1] for name in retinanet.IN_FEATURES]
+        anchors = AnchorGenerator.from_config(cfg, strides)
+        channels = shapes[retinanet.IN_FEATURES[0]][0]
+        return cls(
+            backbone,
+            RetinaNetHead.from_config(cfg, channels, anchors.anchors_per_cell, len(strides)),
+            anchors,
+            in_features=retinanet.IN_FEATURES,
+            selection={
+                "weights": list(retinanet.BBOX_REG_WEIGHTS),
+                "score_threshold": retinanet.SCORE_THRESH_TEST,
+                "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
+                "nms_threshold": retinanet.NMS_THRESH_TEST,
+                "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+            },
         )
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> RetinaNet:
-        """From MODEL.BACKBONE, MODEL.ANCHOR_GENERATOR and MODEL.RETINANET."""
-        return cls(cfg, build_backbone(cfg))
 
     @property
     def size_divisibility(self) -> int:

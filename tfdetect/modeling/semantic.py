@@ -68,12 +68,54 @@ class SemSegFPNHead(tf.Module):
     """Every level brought to one stride, summed, and a 1 x 1 predictor.
 
     Args:
-        cfg: the whole configuration.
-        shapes: (channels, stride) of the backbone's features by name.
+        shapes: (channels, stride) of each feature that is taken, by name.
+        common_stride: of the result; the strides come to it by doublings.
+        conv_dim: channels of the convolutions.
+        num_classes: K.
+        norm: of the convolutions, as Detectron2 names it.
+
+    Raises:
+        InputError: a stride does not come to `common_stride`.
     """
 
-    def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
+    def __init__(
+        self,
+        shapes: dict[str, tuple[int, int]],
+        *,
+        common_stride: int,
+        conv_dim: int,
+        num_classes: int,
+        norm: str = "",
+    ):
         super().__init__()
+        self._in_features = sorted(shapes, key=lambda name: shapes[name][1])
+        for name in self._in_features:
+            channels, stride = shapes[name]
+            doublings = math.log2(stride / common_stride)
+            if doublings < 0 or doublings != int(doublings):
+                raise InputError(
+                    f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE: {name} of stride {stride} does not come "
+                    f"to {common_stride} by doublings; set the smallest stride"
+                )
+            scale_head = ScaleHead(
+                channels,
+                conv_dim,
+                stride=stride,
+                convs=max(1, int(doublings)),
+                double=doublings > 0,
+                norm=norm,
+            )
+            setattr(self, name, scale_head)
+        self.predictor = Conv2d(conv_dim, num_classes, 1)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> SemSegFPNHead:
+        """From MODEL.SEM_SEG_HEAD.
+
+        Args:
+            cfg: the whole configuration.
+            shapes: (channels, stride) of the backbone's features by name.
+        """
         head = cfg.MODEL.SEM_SEG_HEAD
         missing = [name for name in head.IN_FEATURES if name not in shapes]
         if missing or not head.IN_FEATURES:
@@ -81,27 +123,14 @@ class SemSegFPNHead(tf.Module):
                 f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {missing[0] if missing else None!r} is not a "
                 f"feature of the backbone ({', '.join(shapes)})"
             )
-        # Once each, in whatever order they are named.
-        self._in_features = sorted(set(head.IN_FEATURES), key=lambda name: shapes[name][1])
-        for name in self._in_features:
-            channels, stride = shapes[name]
-            doublings = math.log2(stride / head.COMMON_STRIDE)
-            if doublings < 0 or doublings != int(doublings):
-                raise InputError(
-                    f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE: {name} of stride {stride} does not come "
-                    f"to {head.COMMON_STRIDE} by doublings; set the smallest stride"
-                )
-            convs = max(1, int(doublings))
-            scale_head = ScaleHead(
-                channels,
-                head.CONVS_DIM,
-                stride=stride,
-                convs=convs,
-                double=doublings > 0,
-                norm=head.NORM or "",
-            )
-            setattr(self, name, scale_head)
-        self.predictor = Conv2d(head.CONVS_DIM, head.NUM_CLASSES, 1)
+        return cls(
+            # Once each, in whatever order they are named.
+            {name: shapes[name] for name in head.IN_FEATURES},
+            common_stride=head.COMMON_STRIDE,
+            conv_dim=head.CONVS_DIM,
+            num_classes=head.NUM_CLASSES,
+            norm=head.NORM or "",
+        )
 
     @stage("sem_seg_head")
     def __call__(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> tf.Tensor:

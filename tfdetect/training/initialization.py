@@ -67,6 +67,8 @@ def _rule(named: NamedVariable) -> Fill:
         return _normal(0.001)
     if "top_block" in parts or layer.startswith(("fpn_lateral", "fpn_output", "fc")):
         return _xavier
+    if named.variable.shape.rank < 2:  # of a user's own layer: as that made it
+        return lambda named, random: named.variable.numpy()
     return _msra
 
 

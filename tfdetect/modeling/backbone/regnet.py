@@ -112,24 +112,38 @@ class RegNet(tf.Module):
     Args:
         widths: channels of each stage.
         depths: blocks of each stage.
-        cfg: MODEL.REGNETS.
+        stem_width: channels of the stem.
+        group_width: channels of a group in the 3 x 3 convolutions.
+        se_ratio: squeezed channels by those of a block's input; 0 for no squeeze-and-excitation.
+        norm: as Detectron2 names it.
+        out_features: of stem, s1, s2, ...
         freeze_at: this many of stem, s1, s2, ... do not train (MODEL.BACKBONE.FREEZE_AT).
     """
 
     # As ResNet's: nothing to be a multiple of.
     size_divisibility = 1
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], cfg: CfgNode, freeze_at: int):
+    def __init__(
+        self,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        *,
+        stem_width: int,
+        group_width: int,
+        se_ratio: float,
+        norm: str,
+        out_features: Sequence[str],
+        freeze_at: int = 0,
+    ):
         super().__init__()
-        trained = cfg.NORM or ""
 
-        def norm(index: int) -> str:
-            return frozen(trained) if freeze_at > index else trained
+        def norm_of(index: int) -> str:
+            return frozen(norm) if freeze_at > index else norm
 
         with untrainable(freeze_at > 0):
-            self.stem = SimpleStem(cfg.STEM_WIDTH, norm(0))
+            self.stem = SimpleStem(stem_width, norm_of(0))
         self._stage_names = []
-        channels, stride = cfg.STEM_WIDTH, 2
+        channels, stride = stem_width, 2
         shapes = {"stem": (channels, stride)}
         for index, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             blocks: dict[str, tf.Module] = {}
@@ -139,9 +153,9 @@ class RegNet(tf.Module):
                         channels,
                         width,
                         stride=_STAGE_STRIDE if block == 1 else 1,
-                        groups=width // min(cfg.GROUP_WIDTH, width),
-                        se=round(channels * cfg.SE_RATIO),
-                        norm=norm(index),
+                        groups=width // min(group_width, width),
+                        se=round(channels * se_ratio),
+                        norm=norm_of(index),
                     )
                 channels = width
             name = f"s{index}"
@@ -149,10 +163,10 @@ class RegNet(tf.Module):
             self._stage_names.append(name)
             stride *= _STAGE_STRIDE
             shapes[name] = (channels, stride)
-        for name in cfg.OUT_FEATURES:
+        for name in out_features:
             if name not in shapes:
                 raise InputError(f"MODEL.REGNETS.OUT_FEATURES: {name!r} is not one of {[*shapes]}")
-        self.output_shapes = {name: shapes[name] for name in cfg.OUT_FEATURES}
+        self.output_shapes = {name: shapes[name] for name in out_features}
 
     @stage("backbone")
     def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
@@ -217,7 +231,16 @@ def build_regnet(cfg: CfgNode) -> RegNet:
     widths, depths = stage_widths_and_depths(
         regnets.DEPTH, regnets.W_A, regnets.W_0, regnets.W_M, regnets.GROUP_WIDTH
     )
-    return RegNet(widths, depths, regnets, cfg.MODEL.BACKBONE.FREEZE_AT)
+    return RegNet(
+        widths,
+        depths,
+        stem_width=regnets.STEM_WIDTH,
+        group_width=regnets.GROUP_WIDTH,
+        se_ratio=regnets.SE_RATIO,
+        norm=regnets.NORM or "",
+        out_features=regnets.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
 
 
 def _conv_and_norm(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from yacs.config import CfgNode
@@ -71,28 +72,38 @@ class ResNet(tf.Module):
 
 
 def make_stage(
-    cfg: CfgNode, index: int, count: int, *, in_channels: int, stride: int, dilation: int, norm: str
+    count: int,
+    *,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    norm: str,
+    bottleneck_channels: int | None = None,
+    stride_in_1x1: bool = False,
+    dilation: int = 1,
+    groups: int = 1,
+    deformation: Deformation | None = None,
 ) -> list[tf.Module]:
-    """`count` blocks of stage res`index` of MODEL.RESNETS; only the first one strides."""
-    resnets = cfg.MODEL.RESNETS
-    out_channels = stage_channels(cfg, index)
-    deformation = None
-    if resnets.DEFORM_ON_PER_STAGE[index - 2]:
-        deformation = Deformation(resnets.DEFORM_MODULATED, resnets.DEFORM_NUM_GROUPS)
+    """`count` blocks, of which only the first one strides.
+
+    Args:
+        bottleneck_channels: None for `BasicBlock`s, which have none of what follows.
+        stride_in_1x1, dilation, groups, deformation: of `BottleneckBlock`.
+    """
     blocks: list[tf.Module] = []
     for _ in range(count):
-        if resnets.DEPTH < 50:
+        if bottleneck_channels is None:
             blocks.append(BasicBlock(in_channels, out_channels, stride=stride, norm=norm))
         else:
             blocks.append(
                 BottleneckBlock(
                     in_channels,
                     out_channels,
-                    resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 2 ** (index - 2),
+                    bottleneck_channels,
                     stride=stride,
-                    stride_in_1x1=resnets.STRIDE_IN_1X1,
+                    stride_in_1x1=stride_in_1x1,
                     dilation=dilation,
-                    groups=resnets.NUM_GROUPS,
+                    groups=groups,
                     norm=norm,
                     deformation=deformation,
                 )
@@ -101,9 +112,22 @@ def make_stage(
     return blocks
 
 
-def stage_channels(cfg: CfgNode, index: int) -> int:
-    """The channels of res`index`."""
-    return cfg.MODEL.RESNETS.RES2_OUT_CHANNELS * 2 ** (index - 2)
+def stage_options(cfg: CfgNode, index: int) -> dict[str, Any]:
+    """What MODEL.RESNETS says to `make_stage` of res`index`."""
+    resnets = cfg.MODEL.RESNETS
+    options: dict[str, Any] = {"out_channels": resnets.RES2_OUT_CHANNELS * 2 ** (index - 2)}
+    if resnets.DEPTH < 50:
+        return options
+    deformation = None
+    if resnets.DEFORM_ON_PER_STAGE[index - 2]:
+        deformation = Deformation(resnets.DEFORM_MODULATED, resnets.DEFORM_NUM_GROUPS)
+    width = resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP
+    return options | {
+        "bottleneck_channels": width * 2 ** (index - 2),
+        "stride_in_1x1": resnets.STRIDE_IN_1X1,
+        "groups": resnets.NUM_GROUPS,
+        "deformation": deformation,
+    }
 
 
 @BACKBONES.register()
@@ -125,22 +149,22 @@ def build_resnet_backbone(cfg: CfgNode) -> ResNet:
     shapes = {"stem": (channels, stride)}
     stages = []
     for index in range(2, last_stage + 1):
+        options = stage_options(cfg, index)
         dilation = resnets.RES5_DILATION if index == 5 else 1
         # A dilated res5 keeps the resolution of res4.
         first_stride = 1 if index == 2 or dilation == 2 else 2
         frozen_stage = freeze_at >= index
         with untrainable(frozen_stage):
             blocks = make_stage(
-                cfg,
-                index,
                 _BLOCKS_PER_STAGE[resnets.DEPTH][index - 2],
                 in_channels=channels,
                 stride=first_stride,
                 dilation=dilation,
                 norm=frozen(norm) if frozen_stage else norm,
+                **options,
             )
         stages.append(blocks)
-        channels = stage_channels(cfg, index)
+        channels = options["out_channels"]
         stride *= first_stride
         shapes[f"res{index}"] = (channels, stride)
     with untrainable(freeze_at >= 1):

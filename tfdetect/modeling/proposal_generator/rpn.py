@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -144,15 +144,56 @@ def _least_size(cfg: CfgNode) -> float:
 
 @PROPOSAL_GENERATORS.register()
 class RPN(tf.Module):
-    """Proposals from the features that MODEL.RPN.IN_FEATURES names.
+    """Proposals from features of equal channels.
 
     Args:
-        cfg: the whole configuration.
-        shapes: (channels, stride) of the backbone's features by name.
+        in_features: the features' names.
+        head: gives logits and deltas of every cell.
+        anchor_generator: of these features.
+        box_weights: of the deltas, see `apply_deltas`.
+        selection: options of `select_proposals` at inference.
+        training_selection: in training.
+        sampling: options of `label_and_sample_anchors`.
+        box_loss: of the foreground's deltas.
+        loss_weights: factors of `loss_rpn_cls` and `loss_rpn_loc`.
+        conventions: of the model, see `Conventions`; only detectron2's are trained with.
     """
 
-    def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
+    def __init__(
+        self,
+        in_features: Sequence[str],
+        head: RPNHead,
+        anchor_generator: AnchorGenerator,
+        *,
+        box_weights: Sequence[float],
+        selection: Mapping[str, Any],
+        training_selection: Mapping[str, Any],
+        sampling: Mapping[str, Any],
+        box_loss: BoxRegressionLoss,
+        loss_weights: Mapping[str, float],
+        conventions: str = "detectron2",
+    ):
         super().__init__()
+        self._in_features = list(in_features)
+        self._strides = anchor_generator.strides
+        self._anchors = anchor_generator
+        self._weights = box_weights
+        self._selection = dict(selection)
+        self._training_selection = dict(training_selection)
+        self._sampling = dict(sampling)
+        self._box_loss = box_loss
+        self._loss_weights = dict(loss_weights)
+        self._conventions = conventions
+        self.rpn_head = head
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> RPN:
+        """From MODEL.RPN and MODEL.ANCHOR_GENERATOR.
+
+        Args:
+            cfg: the whole configuration.
+            shapes: (channels, stride) of the backbone's features by name.
+        """
         rpn = cfg.MODEL.RPN
         missing = [name for name in rpn.IN_FEATURES if name not in shapes]
         if missing:
@@ -169,38 +210,45 @@ class RPN(tf.Module):
             )
         if rpn.HEAD_NAME != "StandardRPNHead":
             raise InputError(f"MODEL.RPN.HEAD_NAME: {rpn.HEAD_NAME!r} is not supported")
-        self._in_features = list(rpn.IN_FEATURES)
-        self._strides = [shapes[name][1] for name in self._in_features]
-        self._anchors = AnchorGenerator(cfg, self._strides)
-        self._weights = list(rpn.BBOX_REG_WEIGHTS)
-        self._selection = {
+        anchors = AnchorGenerator.from_config(cfg, [shapes[name][1] for name in rpn.IN_FEATURES])
+        weights = list(rpn.BBOX_REG_WEIGHTS)
+        selection = {
             "nms_threshold": rpn.NMS_THRESH,
             "pre_nms_topk": rpn.PRE_NMS_TOPK_TEST,
             "post_nms_topk": rpn.POST_NMS_TOPK_TEST,
             "min_box_size": _least_size(cfg),
             "inclusive_boxes": conventions(cfg).inclusive_boxes,
         }
-        self._conventions = cfg.MODEL.CONVENTIONS
-        self._training_selection = self._selection | {
+        training_selection = selection | {
             "pre_nms_topk": rpn.PRE_NMS_TOPK_TRAIN,
             "post_nms_topk": rpn.POST_NMS_TOPK_TRAIN,
         }
-        self._sampling: dict[str, Any] = {
+        sampling = {
             "thresholds": list(rpn.IOU_THRESHOLDS),
             "labels": list(rpn.IOU_LABELS),
             "batch_size_per_image": rpn.BATCH_SIZE_PER_IMAGE,
             "positive_fraction": rpn.POSITIVE_FRACTION,
             "boundary_threshold": rpn.BOUNDARY_THRESH,
         }
-        self._box_loss = BoxRegressionLoss(
-            "MODEL.RPN", rpn.BBOX_REG_LOSS_TYPE, rpn.SMOOTH_L1_BETA, self._weights
+        box_loss = BoxRegressionLoss(
+            "MODEL.RPN", rpn.BBOX_REG_LOSS_TYPE, rpn.SMOOTH_L1_BETA, weights
         )
-        self._loss_weights = {
+        loss_weights = {
             "loss_rpn_cls": rpn.LOSS_WEIGHT,
             "loss_rpn_loc": rpn.LOSS_WEIGHT * rpn.BBOX_REG_LOSS_WEIGHT,
         }
-        self.rpn_head = RPNHead(
-            shapes[self._in_features[0]][0], self._anchors.anchors_per_cell, rpn.CONV_DIMS
+        channels = shapes[rpn.IN_FEATURES[0]][0]
+        return cls(
+            rpn.IN_FEATURES,
+            RPNHead(channels, anchors.anchors_per_cell, rpn.CONV_DIMS),
+            anchors,
+            box_weights=weights,
+            selection=selection,
+            training_selection=training_selection,
+            sampling=sampling,
+            box_loss=box_loss,
+            loss_weights=loss_weights,
+            conventions=cfg.MODEL.CONVENTIONS,
         )
 
     def __call__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -13,29 +15,59 @@ from tfdetect.modeling.registries import BOX_HEADS
 
 @BOX_HEADS.register()
 class FastRCNNConvFCHead(tf.Module):
-    """Convolutions `conv1` .. and fully connected layers `fc1` .. with ReLU."""
+    """Convolutions `conv1` .. and fully connected layers `fc1` .. with ReLU.
 
-    def __init__(self, cfg: CfgNode, in_channels: int):
+    Attributes:
+        out_features: length of the vectors that it gives.
+        out_shape: (height, width, channels) if they are a flattened map, else None.
+
+    Args:
+        in_channels: of the pooled regions.
+        side: they are `side` x `side`.
+        conv_dims: the channels of each convolution.
+        fc_dims: the features of each fully connected layer.
+        norm: of the convolutions, as Detectron2 names it; "" or None for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        side: int,
+        conv_dims: Sequence[int],
+        fc_dims: Sequence[int],
+        norm: str | None = "",
+    ):
         super().__init__()
+        self._convs, self._fcs = [], []
+        channels = in_channels
+        for index, dim in enumerate(conv_dims, start=1):
+            conv = Conv2d(channels, dim, 3, padding=1, bias=not norm, norm=norm)
+            setattr(self, f"conv{index}", conv)
+            self._convs.append(conv)
+            channels = dim
+        shape: tuple[int, int, int] | None = (side, side, channels)
+        self.out_features = side * side * channels
+        for index, dim in enumerate(fc_dims, start=1):
+            fc = Linear(self.out_features, dim, flattened=shape)
+            setattr(self, f"fc{index}", fc)
+            self._fcs.append(fc)
+            self.out_features, shape = dim, None
+        self.out_shape = shape
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: int) -> FastRCNNConvFCHead:
+        """From MODEL.ROI_BOX_HEAD."""
         head = cfg.MODEL.ROI_BOX_HEAD
         if head.NUM_CONV + head.NUM_FC == 0:
             raise InputError("MODEL.ROI_BOX_HEAD: NUM_CONV and NUM_FC are both 0; set one")
-        side = head.POOLER_RESOLUTION
-        self._convs, self._fcs = [], []
-        channels = in_channels
-        for index in range(1, head.NUM_CONV + 1):
-            conv = Conv2d(channels, head.CONV_DIM, 3, padding=1, bias=not head.NORM, norm=head.NORM)
-            setattr(self, f"conv{index}", conv)
-            self._convs.append(conv)
-            channels = head.CONV_DIM
-        shape: tuple[int, int, int] | None = (side, side, channels)
-        self.out_features = side * side * channels
-        for index in range(1, head.NUM_FC + 1):
-            fc = Linear(self.out_features, head.FC_DIM, flattened=shape)
-            setattr(self, f"fc{index}", fc)
-            self._fcs.append(fc)
-            self.out_features, shape = head.FC_DIM, None
-        self.out_shape = shape
+        return cls(
+            in_channels,
+            side=head.POOLER_RESOLUTION,
+            conv_dims=[head.CONV_DIM] * head.NUM_CONV,
+            fc_dims=[head.FC_DIM] * head.NUM_FC,
+            norm=head.NORM,
+        )
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> [R, out_features]."""
@@ -51,28 +83,51 @@ class FastRCNNOutputLayers(tf.Module):
     """Class logits (background last) and box deltas.
 
     Attributes:
-        fed_loss_cls_weights: float32 [K], how likely the federated loss draws each class; with
-            MODEL.ROI_BOX_HEAD.USE_FED_LOSS, else None. Zeros: not known yet.
+        fed_loss_cls_weights: float32 [K], how likely the federated loss draws each class; None
+            without `use_fed_loss`. Zeros: not known yet.
 
     Args:
-        cfg: the whole configuration.
         in_features: length of the head's vectors.
         in_shape: (height, width, channels) if these vectors are a flattened map.
+        num_classes: K, without the background.
+        cls_agnostic_bbox_reg: whether the deltas do not depend on the class.
+        use_sigmoid_ce: whether each class has a probability of its own, or all of them one sum.
+        use_fed_loss: see above.
     """
 
     def __init__(
-        self, cfg: CfgNode, in_features: int, in_shape: tuple[int, int, int] | None = None
+        self,
+        in_features: int,
+        in_shape: tuple[int, int, int] | None = None,
+        *,
+        num_classes: int,
+        cls_agnostic_bbox_reg: bool = False,
+        use_sigmoid_ce: bool = False,
+        use_fed_loss: bool = False,
     ):
         super().__init__()
-        classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        head = cfg.MODEL.ROI_BOX_HEAD
-        self._sigmoid = head.USE_SIGMOID_CE
-        self.cls_score = Linear(in_features, classes + 1, flattened=in_shape)
-        box_classes = 1 if head.CLS_AGNOSTIC_BBOX_REG else classes
+        self._sigmoid = use_sigmoid_ce
+        self.cls_score = Linear(in_features, num_classes + 1, flattened=in_shape)
+        box_classes = 1 if cls_agnostic_bbox_reg else num_classes
         self.bbox_pred = Linear(in_features, box_classes * 4, flattened=in_shape)
         self.fed_loss_cls_weights = None
-        if head.USE_FED_LOSS:
-            self.fed_loss_cls_weights = tf.Variable(tf.zeros([classes]), trainable=False)
+        if use_fed_loss:
+            self.fed_loss_cls_weights = tf.Variable(tf.zeros([num_classes]), trainable=False)
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, in_features: int, in_shape: tuple[int, int, int] | None = None
+    ) -> FastRCNNOutputLayers:
+        """From MODEL.ROI_HEADS and MODEL.ROI_BOX_HEAD."""
+        head = cfg.MODEL.ROI_BOX_HEAD
+        return cls(
+            in_features,
+            in_shape,
+            num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            cls_agnostic_bbox_reg=head.CLS_AGNOSTIC_BBOX_REG,
+            use_sigmoid_ce=head.USE_SIGMOID_CE,
+            use_fed_loss=head.USE_FED_LOSS,
+        )
 
     def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """[R, in_features] -> logits [R, K + 1] and deltas [R, K * 4 or 4], both float32."""

@@ -18,21 +18,49 @@ class FastRCNNLosses:
     """The losses of a box predictor (Detectron2: `FastRCNNOutputLayers.losses`).
 
     Args:
-        cfg: the whole configuration.
+        num_classes: K, without the background.
         weights: of the box deltas, see `apply_deltas`.
+        box_loss: of the foreground's deltas.
+        box_loss_weight: a factor of it.
+        use_sigmoid_ce: whether each class has a cross-entropy of its own, or all of them one.
+        use_fed_loss: whether only some classes count, see `federated_classes`.
+        fed_loss_num_classes: how many.
     """
 
-    def __init__(self, cfg: CfgNode, weights: Sequence[float]):
-        head = cfg.MODEL.ROI_BOX_HEAD
-        self._classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        weights: Sequence[float],
+        box_loss: BoxRegressionLoss,
+        box_loss_weight: float = 1.0,
+        use_sigmoid_ce: bool = False,
+        use_fed_loss: bool = False,
+        fed_loss_num_classes: int = 50,
+    ):
+        self._classes = num_classes
         self._weights = weights
-        self._box_loss = BoxRegressionLoss(
-            "MODEL.ROI_BOX_HEAD", head.BBOX_REG_LOSS_TYPE, head.SMOOTH_L1_BETA, weights
+        self._box_loss = box_loss
+        self._box_loss_weight = box_loss_weight
+        self._sigmoid = use_sigmoid_ce
+        self._federated = use_fed_loss
+        self._federated_classes = fed_loss_num_classes
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, weights: Sequence[float]) -> FastRCNNLosses:
+        """From MODEL.ROI_HEADS and MODEL.ROI_BOX_HEAD."""
+        head = cfg.MODEL.ROI_BOX_HEAD
+        return cls(
+            num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            weights=weights,
+            box_loss=BoxRegressionLoss(
+                "MODEL.ROI_BOX_HEAD", head.BBOX_REG_LOSS_TYPE, head.SMOOTH_L1_BETA, weights
+            ),
+            box_loss_weight=head.BBOX_REG_LOSS_WEIGHT,
+            use_sigmoid_ce=head.USE_SIGMOID_CE,
+            use_fed_loss=head.USE_FED_LOSS,
+            fed_loss_num_classes=head.FED_LOSS_NUM_CLASSES,
         )
-        self._box_loss_weight = head.BBOX_REG_LOSS_WEIGHT
-        self._sigmoid = head.USE_SIGMOID_CE
-        self._federated = head.USE_FED_LOSS
-        self._federated_classes = head.FED_LOSS_NUM_CLASSES
 
     def __call__(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -23,39 +26,49 @@ from tfdetect.ops.boxes import apply_deltas, clip_boxes, nonempty
 class CascadeROIHeads(StandardROIHeads):
     """Box heads one after the other, each on the boxes of the one before.
 
-    `box_head` and `box_predictor` are lists, a member for every entry of
-    MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS. The boxes are the last one's, the scores the mean
-    of all.
+    `box_head`, `box_predictor`, `box_losses` and `box_weights` are lists, a member for every stage.
+    The boxes are the last one's, the scores the mean of all.
+
+    Args:
+        ious: from which overlap on a region is foreground, of every stage.
+        options: of `StandardROIHeads`; deltas do not depend on the class.
     """
 
-    def _make_box_heads(self, cfg: CfgNode, channels: int) -> None:
-        if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+    def __init__(self, in_features: Sequence[str], *, ious: Sequence[float], **options: Any):
+        super().__init__(in_features, **options)
+        self._ious = list(ious)
+
+    @classmethod
+    def _box_options(cls, cfg: CfgNode, channels: int) -> dict[str, Any]:
+        box, cascade = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_BOX_CASCADE_HEAD
+        if not box.CLS_AGNOSTIC_BBOX_REG:
             raise InputError(
                 "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG: CascadeROIHeads hands one box of each "
                 "region from stage to stage; set it to True"
             )
-        self._stage_weights = [
-            list(weights) for weights in cfg.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS
-        ]
-        if len(self._stage_weights) != len(cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS):
+        weights = [list(stage_weights) for stage_weights in cascade.BBOX_REG_WEIGHTS]
+        if len(weights) != len(cascade.IOUS):
             raise InputError(
                 "MODEL.ROI_BOX_CASCADE_HEAD: BBOX_REG_WEIGHTS and IOUS need an entry for each stage"
             )
-        self._stage_losses = [FastRCNNLosses(cfg, weights) for weights in self._stage_weights]
-        self._stage_ious = list(cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS)
-        if self._stage_ious[:1] != list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS):
+        if list(cascade.IOUS)[:1] != list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS):
             raise InputError(
                 "MODEL.ROI_BOX_CASCADE_HEAD.IOUS: its first entry must be the one of "
                 "MODEL.ROI_HEADS.IOU_THRESHOLDS"
             )
-        name = cfg.MODEL.ROI_BOX_HEAD.NAME
-        self.box_head = [
-            BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", name, cfg, channels)
-            for _ in self._stage_weights
+        heads = [
+            BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", box.NAME, cfg, channels) for _ in weights
         ]
-        self.box_predictor = [
-            FastRCNNOutputLayers(cfg, head.out_features, head.out_shape) for head in self.box_head
-        ]
+        return {
+            "box_head": heads,
+            "box_predictor": [
+                FastRCNNOutputLayers.from_config(cfg, head.out_features, head.out_shape)
+                for head in heads
+            ],
+            "box_losses": [FastRCNNLosses.from_config(cfg, numbers) for numbers in weights],
+            "box_weights": weights,
+            "ious": cascade.IOUS,
+        }
 
     @stage("box_head")
     def _predict_boxes(
@@ -66,7 +79,7 @@ class CascadeROIHeads(StandardROIHeads):
         extents: Extents,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         scores = []
-        for index, weights in enumerate(self._stage_weights):
+        for index, weights in enumerate(self._box_weights):
             if index > 0:
                 # Empty boxes stay: the scores of all stages must belong to the same regions.
                 boxes = clip_boxes(boxes, image_sizes)
@@ -89,17 +102,17 @@ class CascadeROIHeads(StandardROIHeads):
     ) -> tuple[dict[str, tf.Tensor], Regions]:
         losses: dict[str, tf.Tensor] = {}
         objects = regions.where(regions.gt_classes < self._num_classes)
-        seeds = tf.random.experimental.stateless_split(seed, len(self._stage_weights))
-        for index, weights in enumerate(self._stage_weights):
+        seeds = tf.random.experimental.stateless_split(seed, len(self._box_weights))
+        for index, weights in enumerate(self._box_weights):
             pooled = self.box_pooler(inputs, regions.boxes, regions.image_indices)
-            pooled = _scale_gradient(pooled, 1.0 / len(self._stage_weights))
+            pooled = _scale_gradient(pooled, 1.0 / len(self._box_weights))
             predictor = self.box_predictor[index]
             logits, deltas = predictor(self.box_head[index](pooled))
-            found = self._stage_losses[index](
+            found = self._box_losses[index](
                 logits, deltas, regions, predictor.fed_loss_cls_weights, seeds[index]
             )
             losses |= {f"{name}_stage{index}": loss for name, loss in found.items()}
-            if index + 1 < len(self._stage_weights):
+            if index + 1 < len(self._box_weights):
                 boxes = apply_deltas(tf.stop_gradient(deltas), regions.boxes, weights)
                 sizes = tf.gather(image_sizes, regions.image_indices)
                 boxes = clip_boxes(boxes, sizes)
@@ -108,7 +121,7 @@ class CascadeROIHeads(StandardROIHeads):
                     tf.boolean_mask(boxes, usable),
                     tf.boolean_mask(regions.image_indices, usable),
                     targets,
-                    self._stage_ious[index + 1],
+                    self._ious[index + 1],
                     self._num_classes,
                 )
         return losses, objects

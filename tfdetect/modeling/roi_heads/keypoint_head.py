@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -11,18 +13,29 @@ from tfdetect.modeling.registries import KEYPOINT_HEADS
 
 @KEYPOINT_HEADS.register()
 class KRCNNConvDeconvUpsampleHead(tf.Module):
-    """Convolutions `conv_fcn1` .., a transposed convolution, and bilinear doubling."""
+    """Convolutions `conv_fcn1` .., a transposed convolution, and bilinear doubling.
 
-    def __init__(self, cfg: CfgNode, in_channels: int):
+    Args:
+        in_channels: of the pooled regions.
+        num_keypoints: K.
+        conv_dims: the channels of each convolution.
+    """
+
+    def __init__(self, in_channels: int, *, num_keypoints: int, conv_dims: Sequence[int]):
         super().__init__()
-        head = cfg.MODEL.ROI_KEYPOINT_HEAD
         self._convs = []
-        for index, dim in enumerate(head.CONV_DIMS, start=1):
+        for index, dim in enumerate(conv_dims, start=1):
             conv = Conv2d(in_channels, dim, 3, padding=1)
             setattr(self, f"conv_fcn{index}", conv)
             self._convs.append(conv)
             in_channels = dim
-        self.score_lowres = ConvTranspose2d(in_channels, head.NUM_KEYPOINTS, 4)
+        self.score_lowres = ConvTranspose2d(in_channels, num_keypoints, 4)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: int) -> KRCNNConvDeconvUpsampleHead:
+        """From MODEL.ROI_KEYPOINT_HEAD."""
+        head = cfg.MODEL.ROI_KEYPOINT_HEAD
+        return cls(in_channels, num_keypoints=head.NUM_KEYPOINTS, conv_dims=head.CONV_DIMS)
 
     def output_size(self, side: int) -> int:
         """The side of the heatmaps of regions that are pooled to `side` x `side`."""

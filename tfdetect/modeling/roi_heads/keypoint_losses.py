@@ -12,22 +12,39 @@ from tfdetect.modeling.replicas import mean_count
 class KeypointRCNNLoss:
     """Cross-entropy over a heatmap's pixels, summed over the keypoints that a region has to find.
 
-    It is divided by their number (NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS), or by how many there would
-    be at most (Detectron2: `keypoint_rcnn_loss`).
+    Detectron2: `keypoint_rcnn_loss`.
 
     Args:
-        cfg: the whole configuration.
         heatmap_size: S, the side of a heatmap.
+        num_keypoints: K.
+        loss_weight: a factor.
+        max_per_image: the loss is divided by this times the number of images; None for the number
+            of keypoints to find (NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS).
     """
 
-    def __init__(self, cfg: CfgNode, heatmap_size: int):
-        head, heads = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
+    def __init__(
+        self,
+        heatmap_size: int,
+        *,
+        num_keypoints: int,
+        loss_weight: float = 1.0,
+        max_per_image: float | None = None,
+    ):
         self._heatmap_size = heatmap_size
-        self._keypoints = head.NUM_KEYPOINTS
-        self._weight = head.LOSS_WEIGHT
-        self._by_visible = head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS
-        self._most_per_image = (
-            head.NUM_KEYPOINTS * heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION
+        self._keypoints = num_keypoints
+        self._weight = loss_weight
+        self._max_per_image = max_per_image
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, heatmap_size: int) -> KeypointRCNNLoss:
+        """From MODEL.ROI_KEYPOINT_HEAD and MODEL.ROI_HEADS."""
+        head, heads = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
+        most = head.NUM_KEYPOINTS * heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION
+        return cls(
+            heatmap_size,
+            num_keypoints=head.NUM_KEYPOINTS,
+            loss_weight=head.LOSS_WEIGHT,
+            max_per_image=None if head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS else most,
         )
 
     def __call__(
@@ -47,9 +64,9 @@ class KeypointRCNNLoss:
         )
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
         loss = tf.reduce_sum(tf.where(valid, losses, 0.0)) * self._weight
-        if self._by_visible:
+        if self._max_per_image is None:
             return loss / mean_count(tf.math.count_nonzero(valid))
-        return loss / (self._most_per_image * tf.cast(num_images, tf.float32))
+        return loss / (self._max_per_image * tf.cast(num_images, tf.float32))
 
 
 def has_visible_keypoints(keypoints: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:

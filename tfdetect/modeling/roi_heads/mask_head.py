@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -42,22 +44,43 @@ class MaskHead(tf.Module):
 
 @MASK_HEADS.register()
 class MaskRCNNConvUpsampleHead(MaskHead):
-    """Convolutions `mask_fcn1` .., a doubling transposed convolution and a 1 x 1 predictor."""
+    """Convolutions `mask_fcn1` .., a doubling transposed convolution and a 1 x 1 predictor.
 
-    def __init__(self, cfg: CfgNode, in_channels: int):
+    Args:
+        in_channels: of the pooled regions.
+        num_classes: K; 1 for masks that do not depend on the class.
+        conv_dims: the channels of each convolution, the transposed one last.
+        norm: of the convolutions before that, as Detectron2 names it; "" or None for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_classes: int,
+        conv_dims: Sequence[int],
+        norm: str | None = "",
+    ):
         super().__init__()
-        head = cfg.MODEL.ROI_MASK_HEAD
         self._convs = []
-        for index in range(1, head.NUM_CONV + 1):
-            conv = Conv2d(
-                in_channels, head.CONV_DIM, 3, padding=1, bias=not head.NORM, norm=head.NORM
-            )
+        for index, dim in enumerate(conv_dims[:-1], start=1):
+            conv = Conv2d(in_channels, dim, 3, padding=1, bias=not norm, norm=norm)
             setattr(self, f"mask_fcn{index}", conv)
             self._convs.append(conv)
-            in_channels = head.CONV_DIM
-        self.deconv = ConvTranspose2d(in_channels, head.CONV_DIM, 2)
-        classes = 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        self.predictor = Conv2d(head.CONV_DIM, classes, 1)
+            in_channels = dim
+        self.deconv = ConvTranspose2d(in_channels, conv_dims[-1], 2)
+        self.predictor = Conv2d(conv_dims[-1], num_classes, 1)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNConvUpsampleHead:
+        """From MODEL.ROI_HEADS and MODEL.ROI_MASK_HEAD."""
+        head = cfg.MODEL.ROI_MASK_HEAD
+        return cls(
+            in_channels,
+            num_classes=1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            conv_dims=[head.CONV_DIM] * (head.NUM_CONV + 1),
+            norm=head.NORM,
+        )
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> mask logits float32 [R, 2 side, 2 side, K or 1]."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -9,11 +12,13 @@ from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
-from tfdetect.modeling.backbone.resnet import make_stage, stage_channels
+from tfdetect.modeling.backbone.resnet import make_stage, stage_options
 from tfdetect.modeling.registries import MASK_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
+from tfdetect.modeling.roi_heads.mask_head import MaskHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
+from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, sampling_options
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
@@ -36,12 +41,49 @@ class Res5ROIHeads(tf.Module):
     """Boxes and masks from the same pooled features, which `res5` works on.
 
     Args:
-        cfg: the whole configuration.
-        shapes: (channels, stride) of the backbone's features by name.
+        in_feature: the name of the feature that regions are pooled from.
+        num_classes: K, without the background.
+        selection, sampling, box_losses, box_weights: as of `StandardROIHeads`.
+        pooler: of all heads.
+        res5: the blocks of the stage.
+        box_predictor: of its mean.
+        mask_head: None for a model without masks.
     """
 
-    def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
+    def __init__(
+        self,
+        in_feature: str,
+        *,
+        num_classes: int,
+        selection: Mapping[str, Any],
+        sampling: Mapping[str, Any],
+        pooler: RoIPooler,
+        res5: list[tf.Module],
+        box_predictor: FastRCNNOutputLayers,
+        box_losses: FastRCNNLosses,
+        box_weights: Sequence[float],
+        mask_head: MaskHead | None = None,
+    ):
         super().__init__()
+        self._in_feature = in_feature
+        self.pooler = pooler
+        self.res5 = res5
+        self.box_predictor = box_predictor
+        self._box_weights = box_weights
+        self._selection = dict(selection)
+        self._sampling = dict(sampling)
+        self._num_classes = num_classes
+        self._box_losses = box_losses
+        self.mask_head = mask_head
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> Res5ROIHeads:
+        """From MODEL.ROI_HEADS, MODEL.RESNETS and the sections of the heads.
+
+        Args:
+            cfg: the whole configuration.
+            shapes: (channels, stride) of the backbone's features by name.
+        """
         names = input_features(cfg, shapes)
         if len(names) != 1:
             raise InputError(
@@ -60,25 +102,32 @@ class Res5ROIHeads(tf.Module):
                 "MODEL.RESNETS.DEFORM_ON_PER_STAGE: the res5 of Res5ROIHeads cannot be deformable; "
                 "set the last entry False"
             )
-        self._in_feature = names[0]
-        channels, stride = shapes[self._in_feature]
-        self.pooler = make_pooler(cfg, "ROI_BOX_HEAD", [stride])
+        channels, stride = shapes[names[0]]
+        pooler = make_pooler(cfg, "ROI_BOX_HEAD", [stride])
         # MODEL.BACKBONE.FREEZE_AT counts the backbone's stages only.
-        self.res5 = make_stage(
-            cfg, 5, _BLOCKS, in_channels=channels, stride=2, dilation=1, norm=resnets.NORM or ""
+        stage_5 = stage_options(cfg, 5)
+        res5 = make_stage(
+            _BLOCKS, in_channels=channels, stride=2, norm=resnets.NORM or "", **stage_5
         )
-        self.box_predictor = FastRCNNOutputLayers(cfg, stage_channels(cfg, 5))
-        self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
-        self._selection = selection_options(cfg)
-        self._sampling = sampling_options(cfg)
-        self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        self._box_losses = FastRCNNLosses(cfg, self._box_weights)
-        self.mask_head = None
+        weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
+        mask_head = None
         if cfg.MODEL.MASK_ON:
             name = cfg.MODEL.ROI_MASK_HEAD.NAME
-            self.mask_head = MASK_HEADS.build(
-                "MODEL.ROI_MASK_HEAD.NAME", name, cfg, stage_channels(cfg, 5)
+            mask_head = MASK_HEADS.build(
+                "MODEL.ROI_MASK_HEAD.NAME", name, cfg, stage_5["out_channels"]
             )
+        return cls(
+            names[0],
+            num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            selection=selection_options(cfg),
+            sampling=sampling_options(cfg),
+            pooler=pooler,
+            res5=res5,
+            box_predictor=FastRCNNOutputLayers.from_config(cfg, stage_5["out_channels"]),
+            box_losses=FastRCNNLosses.from_config(cfg, weights),
+            box_weights=weights,
+            mask_head=mask_head,
+        )
 
     def __call__(
         self,

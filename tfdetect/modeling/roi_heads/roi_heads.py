@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,12 +11,14 @@ from yacs.config import CfgNode
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
-from tfdetect.modeling.conventions import conventions, last_pixels
+from tfdetect.modeling.conventions import DETECTRON2, Conventions, conventions, last_pixels
 from tfdetect.modeling.registries import BOX_HEADS, KEYPOINT_HEADS, MASK_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.keypoint_losses import KeypointRCNNLoss, has_visible_keypoints
+from tfdetect.modeling.roi_heads.mask_head import MaskHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
+from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.roi_heads.sampling import (
     Regions,
     label_and_sample_proposals,
@@ -40,49 +43,109 @@ class StandardROIHeads(tf.Module):
     """Box head on the proposals, mask and keypoint heads on the detections.
 
     Args:
-        cfg: the whole configuration.
-        shapes: (channels, stride) of the backbone's features by name.
+        in_features: the names of the features that regions are pooled from.
+        num_classes: K, without the background.
+        selection: options of `select_detections`.
+        sampling: options of `label_and_sample_proposals`.
+        box_pooler, box_head, box_predictor: predict the boxes.
+        box_losses: of what they predict.
+        box_weights: of the box deltas, see `apply_deltas`.
+        train_on_pred_boxes: whether masks and keypoints are trained on predicted boxes.
+        mask_pooler, mask_head: predict masks; None for a model without.
+        keypoint_pooler, keypoint_head, keypoint_loss: the same of keypoints.
+        conventions: of the model.
     """
 
     # Modules; in a cascade, lists of them.
     box_head: Any
     box_predictor: Any
 
-    def __init__(self, cfg: CfgNode, shapes: dict[str, tuple[int, int]]):
+    def __init__(
+        self,
+        in_features: Sequence[str],
+        *,
+        num_classes: int,
+        selection: Mapping[str, Any],
+        sampling: Mapping[str, Any],
+        box_pooler: RoIPooler,
+        box_head: Any,
+        box_predictor: Any,
+        box_losses: Any,
+        box_weights: Any,
+        train_on_pred_boxes: bool = False,
+        mask_pooler: RoIPooler | None = None,
+        mask_head: MaskHead | None = None,
+        keypoint_pooler: RoIPooler | None = None,
+        keypoint_head: tf.Module | None = None,
+        keypoint_loss: KeypointRCNNLoss | None = None,
+        conventions: Conventions = DETECTRON2,
+    ):
         super().__init__()
-        self._conventions = conventions(cfg)
-        self._in_features = input_features(cfg, shapes)
-        channels = shapes[self._in_features[0]][0]
-        strides = [shapes[name][1] for name in self._in_features]
-        self.box_pooler = make_pooler(cfg, "ROI_BOX_HEAD", strides)
-        self._selection = selection_options(cfg)
-        self._sampling = sampling_options(cfg)
-        self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        self._make_box_heads(cfg, channels)
-        self.mask_head = None
+        self._in_features = list(in_features)
+        self._num_classes = num_classes
+        self._selection = dict(selection)
+        self._sampling = dict(sampling)
+        self._conventions = conventions
+        self.box_pooler = box_pooler
+        self.box_head = box_head
+        self.box_predictor = box_predictor
+        self._box_losses = box_losses
+        self._box_weights = box_weights
+        self._train_on_pred_boxes = train_on_pred_boxes
+        self.mask_pooler: Any = mask_pooler
+        self.mask_head = mask_head
+        self.keypoint_pooler: Any = keypoint_pooler
+        self.keypoint_head: Any = keypoint_head
+        self._keypoint_loss: Any = keypoint_loss
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> StandardROIHeads:
+        """From MODEL.ROI_HEADS and the sections of the heads that are switched on.
+
+        Args:
+            cfg: the whole configuration.
+            shapes: (channels, stride) of the backbone's features by name.
+        """
+        names = input_features(cfg, shapes)
+        channels = shapes[names[0]][0]
+        strides = [shapes[name][1] for name in names]
+        options: dict[str, Any] = {"box_pooler": make_pooler(cfg, "ROI_BOX_HEAD", strides)}
+        options |= cls._box_options(cfg, channels)
         if cfg.MODEL.MASK_ON:
             name = cfg.MODEL.ROI_MASK_HEAD.NAME
-            self.mask_pooler = make_pooler(cfg, "ROI_MASK_HEAD", strides)
-            self.mask_head = MASK_HEADS.build("MODEL.ROI_MASK_HEAD.NAME", name, cfg, channels)
-        self.keypoint_head = None
+            options["mask_pooler"] = make_pooler(cfg, "ROI_MASK_HEAD", strides)
+            options["mask_head"] = MASK_HEADS.build("MODEL.ROI_MASK_HEAD.NAME", name, cfg, channels)
         if cfg.MODEL.KEYPOINT_ON:
             name = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
-            self.keypoint_pooler = make_pooler(cfg, "ROI_KEYPOINT_HEAD", strides)
-            self.keypoint_head = KEYPOINT_HEADS.build(
-                "MODEL.ROI_KEYPOINT_HEAD.NAME", name, cfg, channels
-            )
-            heatmap_size = self.keypoint_head.output_size(self.keypoint_pooler.resolution)
-            self._keypoint_loss = KeypointRCNNLoss(cfg, heatmap_size)
-
-    def _make_box_heads(self, cfg: CfgNode, channels: int) -> None:
-        name = cfg.MODEL.ROI_BOX_HEAD.NAME
-        self.box_head = BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", name, cfg, channels)
-        self.box_predictor = FastRCNNOutputLayers(
-            cfg, self.box_head.out_features, self.box_head.out_shape
+            pooler = make_pooler(cfg, "ROI_KEYPOINT_HEAD", strides)
+            head = KEYPOINT_HEADS.build("MODEL.ROI_KEYPOINT_HEAD.NAME", name, cfg, channels)
+            heatmap_size = head.output_size(pooler.resolution)
+            options |= {"keypoint_pooler": pooler, "keypoint_head": head}
+            options["keypoint_loss"] = KeypointRCNNLoss.from_config(cfg, heatmap_size)
+        return cls(
+            names,
+            num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            selection=selection_options(cfg),
+            sampling=sampling_options(cfg),
+            conventions=conventions(cfg),
+            **options,
         )
-        self._box_weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
-        self._box_losses = FastRCNNLosses(cfg, self._box_weights)
-        self._train_on_pred_boxes = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
+
+    @classmethod
+    def _box_options(cls, cfg: CfgNode, channels: int) -> dict[str, Any]:
+        """The constructor's arguments that predict boxes."""
+        name = cfg.MODEL.ROI_BOX_HEAD.NAME
+        head = BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", name, cfg, channels)
+        weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
+        return {
+            "box_head": head,
+            "box_predictor": FastRCNNOutputLayers.from_config(
+                cfg, head.out_features, head.out_shape
+            ),
+            "box_losses": FastRCNNLosses.from_config(cfg, weights),
+            "box_weights": weights,
+            "train_on_pred_boxes": cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES,
+        }
 
     def __call__(
         self,

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.checkpoint.model_dir import CONFIG, load_weights, save_model
+from tfdetect.checkpoint.description import CONFIG
+from tfdetect.checkpoint.model_dir import load_weights, save_model
 from tfdetect.cli.interrupts import hold_interrupts
 from tfdetect.config import load_config
 from tfdetect.errors import InputError

@@ -32,7 +32,7 @@ def test_images_of_two_sizes(implementation):
     sizes = np.array([[60, 50], [30, 90]], np.int32)
     for order in ("BGR", "RGB"):
         cfg.INPUT.FORMAT = order
-        images, resized = Preprocessor(cfg, 32)(tf.constant(batch), tf.constant(sizes))
+        images, resized = Preprocessor.from_config(cfg, 32)(tf.constant(batch), tf.constant(sizes))
         np.testing.assert_array_equal(resized, [[48, 40], [23, 70]])
         assert images.shape == (2, 64, 96, 3)
         for index, (height, width) in enumerate(resized.numpy()):
@@ -58,7 +58,7 @@ def test_pixels_of_images_one_after_the_other(implementation):
     for slot, image in zip(canvas, images, strict=True):
         slot[: image.shape[0], : image.shape[1]] = image
     pixels = np.concatenate([image.reshape(-1, 3) for image in images])
-    preprocess = Preprocessor(cfg, 32)
+    preprocess = Preprocessor.from_config(cfg, 32)
     expected = preprocess(tf.constant(canvas), tf.constant(sizes))
     for found, same in zip(preprocess.of_pixels(pixels, tf.constant(sizes)), expected, strict=True):
         np.testing.assert_array_equal(found, same)
@@ -68,7 +68,7 @@ def test_images_that_are_too_large_for_the_network():
     """Where nothing else limits them; one of 1 x 9000 makes one of 9000 x 1 as large as both."""
     cfg = get_cfg()
     cfg.INPUT.MIN_SIZE_TEST = 0
-    preprocess = Preprocessor(cfg, 32)
+    preprocess = Preprocessor.from_config(cfg, 32)
     sizes = np.array([[1, 9000], [9000, 1]], np.int32)
     preprocess.check(sizes[:1])
     with pytest.raises(InputError, match=r"image 0: 1 x 9000 pixels are 9024 x 9024"):
@@ -76,4 +76,4 @@ def test_images_that_are_too_large_for_the_network():
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67108864 pixels"):
         preprocess.of_pixels(tf.zeros([18000, 3], tf.uint8), tf.constant(sizes))
     cfg.INPUT.MIN_SIZE_TEST = 800
-    Preprocessor(cfg, 32).check(sizes)
+    Preprocessor.from_config(cfg, 32).check(sizes)

@@ -91,7 +91,7 @@ def check(library, name):
 
 
 def check_features(cfg, model, image, recorded):
-    preprocess = Preprocessor(cfg, model.size_divisibility)
+    preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
     batch, _ = preprocess(tf.constant(image)[None], tf.constant([image.shape[:2]]))
     padded = recorded["padded_hw"] if "padded_hw" in recorded else recorded["batched_hw"]
     assert batch.shape[1:3] == tuple(padded)

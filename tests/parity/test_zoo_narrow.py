@@ -125,7 +125,9 @@ def images():
 def run(cfg, model, which=slice(None), dtype=tf.float32):
     """What the model gives for these of the images, and its intermediates; features in `dtype`."""
     batch, sizes = (values[which] for values in images())
-    inputs, resized = Preprocessor(cfg, model.size_divisibility)(batch, tf.constant(sizes))
+    inputs, resized = Preprocessor.from_config(cfg, model.size_divisibility)(
+        batch, tf.constant(sizes)
+    )
     extents = Extents(padded_sizes(resized, model.size_divisibility))
     count = len(sizes)
     given = []

@@ -65,7 +65,7 @@ def two_images():
 
 def network(cfg, model, dtype=tf.float32):
     """A function of images and sizes: what the model gives, and its intermediates."""
-    preprocess = Preprocessor(cfg, model.size_divisibility)
+    preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
 
     @tf.function(autograph=False)
     def call(images, sizes):

@@ -56,8 +56,8 @@ def run_full_size(config: str) -> FullSizeResult:
     pack_convolutions(model)
     image = read_image(DATA / "full" / "coffee.png")
     size = tf.constant([image.shape[:2]])
-    preprocess = Preprocessor(cfg, model.size_divisibility)
-    postprocess = Postprocessor(cfg)
+    preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
+    postprocess = Postprocessor.from_config(cfg)
 
     @tf.function(autograph=False)
     def run() -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:

@@ -46,8 +46,8 @@ class FixedSizePipeline(tf.Module):
                 "image size; export it as a SavedModel"
             )
         self.model = model
-        self._preprocess = Preprocessor(cfg, model.size_divisibility)
-        self._postprocess = Postprocessor(cfg)
+        self._preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
+        self._postprocess = Postprocessor.from_config(cfg)
         self._sizes = [[height, width]] * batch
         signature = [tf.TensorSpec([batch, height, width, 3], tf.uint8, name="images")]
         self.detect = tf.function(self._detect, signature, autograph=False)

@@ -68,8 +68,8 @@ class Pipeline(tf.Module):
             raise InputError(f"padding {padding!r}: it is {' or '.join(PADDINGS)}")
         self._own_padding = padding == "own"
         self.model = model
-        self._preprocess = Preprocessor(cfg, model.size_divisibility)
-        self._postprocess = Postprocessor(cfg)
+        self._preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
+        self._postprocess = Postprocessor.from_config(cfg)
         self._proposal_options = {
             "topk": cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
             "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),

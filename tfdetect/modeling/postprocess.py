@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -17,20 +20,39 @@ class Postprocessor:
     """Results in the original images, whatever the model gives.
 
     Args:
-        cfg: the whole configuration.
+        inclusive_boxes: see `rescale_detections`.
+        logits_stride: pixels of the network's input to a cell of the semantic logits.
+        combination: options of `combine_semantic_and_instance_outputs`; None for a model that is
+            not panoptic.
     """
 
-    def __init__(self, cfg: CfgNode):
+    def __init__(
+        self,
+        *,
+        inclusive_boxes: bool = False,
+        logits_stride: int = 4,
+        combination: Mapping[str, Any] | None = None,
+    ):
+        self._inclusive_boxes = inclusive_boxes
+        self._logits_stride = logits_stride
+        self._combination = combination
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> Postprocessor:
+        """From MODEL.CONVENTIONS, MODEL.SEM_SEG_HEAD and MODEL.PANOPTIC_FPN."""
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
-        self._inclusive_boxes = conventions(cfg).inclusive_boxes
-        self._logits_stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
-        self._panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
-        self._combination = {
+        combination = {
             "num_stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "overlap_threshold": combine.OVERLAP_THRESH,
             "stuff_area_limit": combine.STUFF_AREA_LIMIT,
             "instances_confidence_threshold": combine.INSTANCES_CONFIDENCE_THRESH,
         }
+        is_panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+        return cls(
+            inclusive_boxes=conventions(cfg).inclusive_boxes,
+            logits_stride=cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE,
+            combination=combination if is_panoptic else None,
+        )
 
     @stage("postprocess")
     def __call__(
@@ -75,7 +97,7 @@ class Postprocessor:
             enlarged = enlarge_logits(image_logits, padded_size, from_size)
             labels = semantic_labels(enlarged, to_size)
             result = {"sem_seg": tf.pad(labels, padding)}
-            if self._panoptic:
+            if self._combination is not None:
                 result |= combine_semantic_and_instance_outputs(
                     Instances(**found), labels, **self._combination
                 )
@@ -84,7 +106,7 @@ class Postprocessor:
 
         arguments = (outputs.sem_seg_logits, padded_sizes, from_sizes, to_sizes, detections)
         signature = {"sem_seg": tf.TensorSpec([None, None], tf.int32)}
-        if self._panoptic:
+        if self._combination is not None:
             slots = detections["scores"].shape[1]
             stuff = self._combination["num_stuff_classes"]
             signature |= _segments_signature(None if slots is None else slots + stuff)

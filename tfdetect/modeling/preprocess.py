@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,24 +26,51 @@ class Preprocessor:
     MODEL.CONVENTIONS their sizes, and torchvision's filter.
 
     Args:
-        cfg: the whole configuration.
+        min_size: of the shorter edge, in pixels; 0 for the image's own size.
+        max_size: of the longer edge, at the shorter one's expense.
+        pixel_mean, pixel_std: of each channel, in the order of `image_format`.
         size_divisibility: height and width of the batch become multiples of this.
+        image_format: the order of the network's channels, "BGR" or "RGB".
+        resize: whose size rule and filter, see `Conventions`.
+
+    Raises:
+        InputError: there is no such format.
     """
 
-    def __init__(self, cfg: CfgNode, size_divisibility: int):
-        if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
-            raise InputError(f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} is not supported; use BGR or RGB")
-        self._reverse_channels = cfg.INPUT.FORMAT == "RGB"
-        resize = conventions(cfg).resize
+    def __init__(
+        self,
+        min_size: int,
+        max_size: int,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        size_divisibility: int,
+        image_format: str = "BGR",
+        resize: str = "detectron2",
+    ):
+        if image_format not in ("BGR", "RGB"):
+            raise InputError(f"INPUT.FORMAT: {image_format!r} is not supported; use BGR or RGB")
+        self._reverse_channels = image_format == "RGB"
         self._resized_type = tf.float32 if resize in ("torchvision", "tensorpack") else tf.uint8
-        self._size = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, resize)
-        # Where the configuration itself keeps images small nobody need look at their sizes.
-        self._bounded = cfg.INPUT.MIN_SIZE_TEST > 0 and (
-            (cfg.INPUT.MAX_SIZE_TEST + size_divisibility) ** 2 <= MOST_PIXELS
-        )
-        self._mean = list(cfg.MODEL.PIXEL_MEAN)
-        self._std = list(cfg.MODEL.PIXEL_STD)
+        self._size = (min_size, max_size, resize)
+        # Where the sizes themselves keep images small nobody need look at those of the images.
+        self._bounded = min_size > 0 and (max_size + size_divisibility) ** 2 <= MOST_PIXELS
+        self._mean = list(pixel_mean)
+        self._std = list(pixel_std)
         self._divisibility = size_divisibility
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, size_divisibility: int) -> Preprocessor:
+        """From INPUT, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and MODEL.CONVENTIONS."""
+        return cls(
+            cfg.INPUT.MIN_SIZE_TEST,
+            cfg.INPUT.MAX_SIZE_TEST,
+            pixel_mean=cfg.MODEL.PIXEL_MEAN,
+            pixel_std=cfg.MODEL.PIXEL_STD,
+            size_divisibility=size_divisibility,
+            image_format=cfg.INPUT.FORMAT,
+            resize=conventions(cfg).resize,
+        )
 
     @stage("preprocess")
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

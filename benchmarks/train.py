@@ -69,8 +69,8 @@ def _ours(name: str) -> Side:
     from tfdetect.config import load_config
     from tfdetect.data.registry import register_coco
     from tfdetect.data.training.input import training_dataset
-    from tfdetect.modeling.trainable import trainable_variables
     from tfdetect.training.devices import set_up_devices
+    from tfdetect.training.trainable import trainable_variables
     from tfdetect.training.trainer import Trainer
 
     cfg = load_config(ROOT / CONFIGS[name], _options(name))

@@ -17,15 +17,15 @@ from tfdetect.cli.evaluate import evaluate
 from tfdetect.cli.interrupts import hold_interrupts
 from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.records import Records
 from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.checks import check_model, takes_proposals
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
-from tfdetect.data.images import describe_passed_over, find_images, read_image
+from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
 from tfdetect.data.proposal_files import image_names
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.records import Records
 from tfdetect.files import check_writable, check_writable_file
 from tfdetect.visualize.fonts import load_font, missing_characters
 from tfdetect.visualize.pictures import (
@@ -33,7 +33,6 @@ from tfdetect.visualize.pictures import (
     draw_panoptic,
     draw_semantic,
     label_name,
-    write_image,
 )
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from tfdetect.inference.pack import pack_convolutions
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
+from tfdetect.modeling.postprocess import empty_unused_slots
 from tfdetect.ops.paste_masks import paste_masks
 
 _IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -154,23 +155,6 @@ def build(
         return Servable(cfg, BFloat16Model(model), max_batch)
     pack_convolutions(model)
     return Servable(cfg, model, max_batch)
-
-
-def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What `Pipeline.detect` gives, with zeros in every slot beyond the number of detections."""
-    if "num_detections" not in found:
-        return found
-    result = dict(found)
-    used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
-    for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
-        if key in found:
-            values = found[key]
-            where = used
-            while len(where.shape) < len(values.shape):
-                where = where[..., None]
-            emptied = tf.where(where, values, tf.zeros([], values.dtype))
-            result[key] = tf.ensure_shape(emptied, values.shape)
-    return result
 
 
 def _signature(function: Callable, *specs: tf.TensorSpec) -> Any:

@@ -8,9 +8,8 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.export.servable import empty_unused_slots
 from tfdetect.modeling.build import takes_proposals
-from tfdetect.modeling.postprocess import Postprocessor
+from tfdetect.modeling.postprocess import Postprocessor, empty_unused_slots
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.ops import kernels
 from tfdetect.ops.fixed import fixed_shapes

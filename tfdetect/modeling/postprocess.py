@@ -142,3 +142,20 @@ def rescale_detections(
     order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
     result = {key: tf.gather(value, order, batch_dims=1) for key, value in result.items()}
     return result | {"num_detections": tf.reduce_sum(tf.cast(kept, tf.int32), 1)}
+
+
+def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What `Pipeline.detect` gives, with zeros in every slot beyond the number of detections."""
+    if "num_detections" not in found:
+        return found
+    result = dict(found)
+    used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
+    for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
+        if key in found:
+            values = found[key]
+            where = used
+            while len(where.shape) < len(values.shape):
+                where = where[..., None]
+            emptied = tf.where(where, values, tf.zeros([], values.dtype))
+            result[key] = tf.ensure_shape(emptied, values.shape)
+    return result

@@ -18,7 +18,6 @@ from tfdetect.data.training.input import input_errors, training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.checkpoints import (
     FINAL,
     Checkpoints,
@@ -33,6 +32,7 @@ from tfdetect.training.pictures import Pictures
 from tfdetect.training.precise_bn import PreciseStatistics
 from tfdetect.training.schedule import learning_rate
 from tfdetect.training.test_data import EvaluationData
+from tfdetect.training.trainable import trainable_variables
 from tfdetect.training.trainer import Trainer
 from tfdetect.training.weights import load_initial_weights
 

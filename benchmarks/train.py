@@ -59,9 +59,11 @@ def _options(name: str) -> list[Any]:
 
 def _ours(name: str) -> Side:
     """What train.py's loop does, without its files."""
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
+    keep_freed_memory()
     import tensorflow as tf
     from seeded_models import versions
 

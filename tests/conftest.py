@@ -10,12 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from convert_d2.libraries import importer
 from tests.support.native import require_native
 from tests.support.paths import DATA, DEMO
-
-# As train.py does: an installation may be older than the entry point.
-importer.register()
 
 # A shell has what it starts in the background ignore Ctrl-C, and processes inherit that; the ones
 # that tests start are to be as at a terminal.

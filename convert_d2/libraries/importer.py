@@ -7,13 +7,8 @@ from convert_d2.libraries.recognition import describe_place, not_converted, reco
 from convert_d2.libraries.sources import lineage_of, to_detectron2
 from convert_d2.libraries.torchvision import is_torchvision_backbone, rename_torchvision_backbone
 from tfdetect.checkpoint.formats.reader import Checkpoint
-from tfdetect.checkpoint.libraries import StateDict, register_importer
+from tfdetect.checkpoint.libraries import StateDict
 from tfdetect.errors import InputError
-
-
-def register() -> None:
-    """Register for a process whose installation does not name the entry point."""
-    register_importer("convert_d2", to_state_dict)
 
 
 def to_state_dict(checkpoint: Checkpoint, source: str) -> StateDict | None:

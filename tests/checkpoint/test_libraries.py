@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
-
 import numpy as np
 import pytest
 
 from convert_d2.libraries.importer import to_state_dict
-from tests.support.paths import ROOT
 from tfdetect.checkpoint import libraries
 from tfdetect.checkpoint.formats.reader import Checkpoint
 from tfdetect.checkpoint.libraries import StateDict, import_state_dict, register_importer
+from tfdetect.plugins import plugins
 
 OURS = Checkpoint({"mine": np.zeros(2, np.float32)}, "x.pkl", "", None, "pkl")
 
@@ -19,7 +17,7 @@ OURS = Checkpoint({"mine": np.zeros(2, np.float32)}, "x.pkl", "", None, "pkl")
 @pytest.fixture(autouse=True)
 def nobody_registered(monkeypatch):
     monkeypatch.setattr(libraries, "_importers", {})
-    monkeypatch.setattr(libraries, "entry_points", lambda group: [])
+    monkeypatch.setattr(libraries, "plugins", lambda group: {})
 
 
 def test_unknown_arrays_keep_their_names():
@@ -40,12 +38,8 @@ def test_first_importer_that_knows_it():
 
 
 def test_entry_point(monkeypatch):
-    """What pyproject.toml declares is read by an installation, and is convert_d2's importer."""
-    tomllib = pytest.importorskip("tomllib")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = project["entry-points"][libraries.GROUP]
-    points = [EntryPoint(name, value, libraries.GROUP) for name, value in declared.items()]
-    monkeypatch.setattr(libraries, "entry_points", lambda group: points)
+    """What entry_points.txt declares is convert_d2's importer."""
+    monkeypatch.setattr(libraries, "plugins", plugins)
     backbone = Checkpoint({"conv1_w": np.zeros(2, np.float32)}, "x.pkl", "", None, "pkl")
     assert list(import_state_dict(backbone, "x").arrays) == ["stem.conv1.weight"]
     assert libraries._importers == {"convert_d2": to_state_dict}

@@ -1,18 +1,18 @@
 """Checkpoint files of other libraries: packages that read them register here.
 
 A package names its importer in the entry-point group `tfdetect.libraries`, as convert_d2 does in
-this project's pyproject.toml, or calls `register_importer`. Nothing here knows any of them.
+this project's entry_points.txt, or calls `register_importer`. Nothing here knows any of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
 import numpy as np
 
 from tfdetect.checkpoint.formats.reader import Checkpoint
+from tfdetect.plugins import plugins
 
 GROUP = "tfdetect.libraries"
 
@@ -59,9 +59,9 @@ def import_state_dict(checkpoint: Checkpoint, source: str) -> StateDict:
     Raises:
         InputError: an importer knows the checkpoint and cannot use it.
     """
-    for point in entry_points(group=GROUP):
-        if point.name not in _importers:
-            register_importer(point.name, point.load())
+    for name, point in plugins(GROUP).items():
+        if name not in _importers:
+            register_importer(name, point.load())
     for importer in _importers.values():
         found = importer(checkpoint, source)
         if found is not None:

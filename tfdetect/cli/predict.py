@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfdetect.cli.evaluate import evaluate
-from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.loop import find_proposals, predict_files
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.cli.records import Records
 from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.checks import check_model, takes_proposals
@@ -27,6 +27,7 @@ from tfdetect.data.proposal_files import image_names
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable, check_writable_file
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.visualize.fonts import load_font, missing_characters
 from tfdetect.visualize.pictures import (
     draw_detections,
@@ -157,10 +158,11 @@ def _load(args: argparse.Namespace, float32_precision: str) -> Predictor:
     if args.json is not None:
         check_writable_file(args.json)
     import_tensorflow(float32_precision)
-    with without_startup_remarks():
-        from tfdetect.inference.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
-        return Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+    predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+    keep_freed_memory()
+    return predictor
 
 
 def _record_names(files: Sequence[Path]) -> list[str]:

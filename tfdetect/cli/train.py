@@ -13,7 +13,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.heap import keep_freed_memory
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config, load_config
 from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.checks import check_model, check_output, check_training, takes_proposals
@@ -47,12 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     metadata = _metadata(cfg, args)
     test_data = open_test_data(cfg, metadata)
     import_tensorflow(cfg.FLOAT32_PRECISION)
-    with without_startup_remarks():
-        from tfdetect.training.devices import set_up_devices
-        from tfdetect.training.events import logging_to
-        from tfdetect.training.run import evaluate, train
+    from tfdetect.training.devices import set_up_devices
+    from tfdetect.training.events import logging_to
+    from tfdetect.training.run import evaluate, train
 
-        workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
+    keep_freed_memory()
+    # Its remarks on how processes start and end are for somebody who uses it directly.
+    logging.getLogger("tensorpack").setLevel(logging.ERROR)
+    workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
     replicas = workers.count * workers.replicas
     cfg = _scale_to_replicas(cfg, replicas)
     if not args.eval_only:

@@ -12,7 +12,6 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import load_model
-from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.inference import forks
@@ -129,7 +128,6 @@ class Predictor:
         forks.tensorflow_runs()
         self._device = device
         warn_of_tf32(cfg, device)
-        keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
         segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")
         self._may_part = segments and padding == "own"

@@ -58,7 +58,7 @@ for found in pkgutil.walk_packages(tfdetect.__path__, "tfdetect."):
 after = state()
 changed = [name for name in before if before[name] != after[name]]
 assert not changed, (changed, [before[n] for n in changed], [after[n] for n in changed])
-loaded = [name for name in sys.modules if name.startswith("tfdetect.cli")]
+loaded = [name for name in sys.modules if name.startswith("tfdetect.cli.")]
 assert not loaded, loaded
 """
 

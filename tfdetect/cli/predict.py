@@ -19,7 +19,8 @@ from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.cli.records import Records
 from tfdetect.config.arguments import parse_with_opts
-from tfdetect.config.checks import check_model, takes_proposals
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
@@ -138,15 +139,16 @@ def _check_configuration(args: argparse.Namespace) -> str:
         return ""  # `Predictor` says what is missing
     cfg = load_prediction_config(path, args.opts, "--opts")
     check_model(cfg)
-    if takes_proposals(cfg) and args.proposals is None:
+    takes_proposals = capabilities(cfg).takes_proposals
+    if takes_proposals and args.proposals is None:
         raise InputError(
             f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
             "of the images with --proposals"
         )
-    if args.proposals is not None and not takes_proposals(cfg):
+    if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
     for line in ignored_in_prediction(cfg):
-        if not (takes_proposals(cfg) and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
+        if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)
     return cfg.FLOAT32_PRECISION
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
@@ -23,7 +24,7 @@ class Postprocessor:
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         self._inclusive_boxes = conventions(cfg).inclusive_boxes
         self._logits_stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
-        self._panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+        self._panoptic = capabilities(cfg).has_panoptic
         self._combination = {
             "num_stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "overlap_threshold": combine.OVERLAP_THRESH,

@@ -14,6 +14,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import named_variables
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data.training.input import input_errors, training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
@@ -84,7 +85,7 @@ def train(
     with workers.strategy.scope():
         model = build_model(cfg)
         parameters = [named.variable for named in trainable_variables(model, cfg)]
-    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
+    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and capabilities(cfg).parts.roi_heads:
         set_federated_weights(cfg, model)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])

@@ -66,7 +66,7 @@ def test_an_architecture_of_ones_own(monkeypatch):
 def test_nothing_else_asks_for_a_name():
     """Names are compared in capabilities.py; build.py looks the class up."""
     name = r"(META_ARCHITECTURE|ROI_HEADS\.NAME|\barchitecture)"
-    asks = re.compile(name + r"[\"\])]* *(==|!=|in\b|not in\b)")
+    asks = re.compile(name + r"(?:\"\]|\))? *(==|!=|in\b|not in\b)")
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for package in ("tfdetect", "convert_d2")

@@ -27,6 +27,7 @@ from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
 from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data import catalog
@@ -212,10 +213,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMetadata:
     """The names of classes and keypoints: of the zoo's data set, of the file, or numbers."""
-    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+    able = capabilities(cfg)
+    if able.proposes:
         return dataclasses.replace(catalog.numbered(1), thing_classes=["object"])
-    key, classes, stuff = _class_numbers(cfg)
-    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+    classes, stuff, keypoints = able.num_classes, able.num_stuff_classes, able.num_keypoints
     stuff_classes = [f"stuff {index}" for index in range(stuff)] or None
     numbered = dataclasses.replace(
         catalog.numbered(classes, keypoints), stuff_classes=stuff_classes
@@ -242,7 +243,7 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     if len(given.thing_classes) != (classes or stuff):
         raise InputError(
             f"{metadata_file}: has {len(given.thing_classes)} categories, but "
-            f"{key} is {classes or stuff}; give the annotations of the training"
+            f"{able.classes_key} is {classes or stuff}; give the annotations of the training"
         )
     if keypoints and len(given.keypoint_names or []) != keypoints:
         raise InputError(
@@ -253,18 +254,6 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     if classes == 0:
         return dataclasses.replace(numbered, stuff_classes=given.thing_classes)
     return dataclasses.replace(given, stuff_classes=stuff_classes)
-
-
-def _class_numbers(cfg: CfgNode) -> tuple[str, int, int]:
-    """The key of the number of classes, that of detections (0 without any) and that of stuff."""
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    stuff = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    if architecture == "SemanticSegmentor":
-        return "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 0, stuff
-    if architecture == "RetinaNet":
-        return "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES, 0
-    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return "MODEL.ROI_HEADS.NUM_CLASSES", classes, stuff if architecture == "PanopticFPN" else 0
 
 
 def _count_classes(names: catalog.DatasetMetadata) -> str:

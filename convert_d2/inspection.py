@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 from convert_d2.libraries.architecture import architecture, fits
 from convert_d2.libraries.recognition import Recognition, describe_place, recognize
 from convert_d2.libraries.sources import (
-    CONFIGS,
     DETECTRON2,
     Lineage,
     lineage_of,
@@ -23,6 +22,7 @@ from convert_d2.libraries.sources import (
 )
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.config import load_config
+from tfdetect.config.zoo import CONFIGS, zoo_models
 from tfdetect.errors import InputError
 
 
@@ -58,7 +58,7 @@ def describe(path: str | Path) -> str:
         lines["configs"] = (
             f"{', '.join(names)} (have these layers; converting compares every array)"
             if names
-            else "none of configs/ fits; give that of its training"
+            else "none of the zoo fits; give that of its training"
         )
     elif lineage is not DETECTRON2:
         lines["configs"] = _made_config(lineage, arrays, checkpoint.source)
@@ -84,8 +84,8 @@ def _made_config(lineage: Lineage, arrays: Mapping[str, np.ndarray], source: str
 
 
 def fitting_configs(found: Mapping[str, Any]) -> list[str]:
-    """The configurations in configs/, such as "COCO-Detection/retinanet_R_50_FPN_1x", whose models
-    have the layers that `architecture` found."""
+    """The models of the zoo, such as "COCO-Detection/retinanet_R_50_FPN_1x", that have the layers
+    that `architecture` found."""
     if not _knows_backbone(found):
         return []
     return [name for name, cfg in _configs().items() if fits(cfg, found)]
@@ -93,12 +93,8 @@ def fitting_configs(found: Mapping[str, Any]) -> list[str]:
 
 @functools.cache
 def _configs() -> dict[str, CfgNode]:
-    """The configurations in configs/ that are of a model; they may not be changed."""
-    return {
-        path.relative_to(CONFIGS).with_suffix("").as_posix(): load_config(path)
-        for path in sorted(CONFIGS.glob("*/*.yaml"))
-        if not path.name.startswith("Base-")
-    }
+    """The configurations of the zoo; they may not be changed."""
+    return {name: load_config(CONFIGS / f"{name}.yaml") for name in zoo_models()}
 
 
 def _knows_backbone(found: Mapping[str, Any]) -> bool:

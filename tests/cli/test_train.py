@@ -13,10 +13,11 @@ import pytest
 import tfdetect.cli.train
 from tests.support.paths import DATA, DEMO
 from tests.support.train_runs import CONFIG, SMALL, command, lines, losses, train, training, words
+from tfdetect.cli.command import run_command
 from tfdetect.cli.train import _check_shares, _parse, _scale_to_replicas
 from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
 
 
 @pytest.mark.parametrize(

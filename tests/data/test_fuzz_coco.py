@@ -27,7 +27,7 @@ from tfdetect.data.training.sampler import TrainingSampler
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.formats import open_for_model
-from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.predict import missing_images
 
 MUTATIONS = 500
 LONGEST = 5.0

@@ -9,8 +9,8 @@ from tests.support.paths import ROOT
 from tfdetect.config import load_config
 from tfdetect.masks.polygon_rows import encode_polygons
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.initialization import initialize
+from tfdetect.training.trainable import trainable_variables
 
 CLASSES = 5
 HEIGHT, WIDTH = 64, 96

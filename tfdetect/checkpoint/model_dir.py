@@ -14,10 +14,10 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
-from tfdetect.cli.interrupts import hold_interrupts
 from tfdetect.config import dump_config
 from tfdetect.errors import InputError
 from tfdetect.files import check_utf8, check_writable
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.modeling.build import build_model
 
 _PREFIX = "model"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
-from tfdetect.cli.interrupts import hold_interrupts
-from tfdetect.cli.loop import find_proposals, predict_dataset
+from tfdetect.cli.loop import find_proposals
+from tfdetect.cli.records import Records
 from tfdetect.errors import InputError
 from tfdetect.evaluation.formats import open_for_model
-from tfdetect.evaluation.images import missing_images
-from tfdetect.evaluation.records import Records
+from tfdetect.evaluation.predict import missing_images, predict_dataset
 from tfdetect.evaluation.report import METRICS, write_and_measure
 from tfdetect.files import check_writable_file
+from tfdetect.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor

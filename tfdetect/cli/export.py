@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.files import check_utf8, check_writable
 
 
@@ -18,18 +18,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_utf8(args.output)
     import_tensorflow()
     if args.format != "saved_model":
-        with without_startup_remarks():
-            from tfdetect.export.fixed_export import export_fixed
+        from tfdetect.export.fixed_export import export_fixed
 
-            path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
+        path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
         print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
         return
-    with without_startup_remarks():
-        from tfdetect.export.saved_model import export
+    from tfdetect.export.saved_model import export
 
-        exported = export(
-            args.model, args.output, ops=args.ops, dtype=args.dtype, max_batch=args.max_batch
-        )
+    exported = export(
+        args.model, args.output, ops=args.ops, dtype=args.dtype, max_batch=args.max_batch
+    )
     print(f"{exported.path}: {exported.size / 1e6:.1f} MB ({exported.weights / 1e6:.1f} weights)")
     print(f"signatures: {', '.join(exported.signatures)}")
     if exported.library is not None:

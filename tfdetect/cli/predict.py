@@ -14,26 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfdetect.cli.evaluate import evaluate
-from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.loop import find_proposals, predict_files
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.quiet import import_tensorflow
+from tfdetect.cli.records import Records
 from tfdetect.config.arguments import parse_with_opts
-from tfdetect.config.checks import check_model, takes_proposals
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
-from tfdetect.data.images import describe_passed_over, find_images, read_image
+from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
 from tfdetect.data.proposal_files import image_names
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.records import Records
 from tfdetect.files import check_writable, check_writable_file
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.visualize.fonts import load_font, missing_characters
 from tfdetect.visualize.pictures import (
     draw_detections,
     draw_panoptic,
     draw_semantic,
     label_name,
-    write_image,
 )
 
 if TYPE_CHECKING:
@@ -138,15 +139,16 @@ def _check_configuration(args: argparse.Namespace) -> str:
         return ""  # `Predictor` says what is missing
     cfg = load_prediction_config(path, args.opts, "--opts")
     check_model(cfg)
-    if takes_proposals(cfg) and args.proposals is None:
+    takes_proposals = capabilities(cfg).takes_proposals
+    if takes_proposals and args.proposals is None:
         raise InputError(
             f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
             "of the images with --proposals"
         )
-    if args.proposals is not None and not takes_proposals(cfg):
+    if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
     for line in ignored_in_prediction(cfg):
-        if not (takes_proposals(cfg) and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
+        if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)
     return cfg.FLOAT32_PRECISION
 
@@ -158,10 +160,11 @@ def _load(args: argparse.Namespace, float32_precision: str) -> Predictor:
     if args.json is not None:
         check_writable_file(args.json)
     import_tensorflow(float32_precision)
-    with without_startup_remarks():
-        from tfdetect.inference.predictor import Predictor
+    from tfdetect.inference.predictor import Predictor
 
-        return Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+    predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+    keep_freed_memory()
+    return predictor
 
 
 def _record_names(files: Sequence[Path]) -> list[str]:

@@ -13,10 +13,12 @@ from typing import Any
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.heap import keep_freed_memory
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config, load_config
 from tfdetect.config.arguments import parse_with_opts
-from tfdetect.config.checks import check_model, check_output, check_training, takes_proposals
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.checks import check_model, check_output, check_training
 from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata, register_coco
@@ -47,12 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     metadata = _metadata(cfg, args)
     test_data = open_test_data(cfg, metadata)
     import_tensorflow(cfg.FLOAT32_PRECISION)
-    with without_startup_remarks():
-        from tfdetect.training.devices import set_up_devices
-        from tfdetect.training.events import logging_to
-        from tfdetect.training.run import evaluate, train
+    from tfdetect.training.devices import set_up_devices
+    from tfdetect.training.events import logging_to
+    from tfdetect.training.run import evaluate, train
 
-        workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
+    keep_freed_memory()
+    # Its remarks on how processes start and end are for somebody who uses it directly.
+    logging.getLogger("tensorpack").setLevel(logging.ERROR)
+    workers = set_up_devices(args.num_gpus, cfg.MODEL.DEVICE)
     replicas = workers.count * workers.replicas
     cfg = _scale_to_replicas(cfg, replicas)
     if not args.eval_only:
@@ -115,10 +119,11 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
         names = dataset_metadata(dataset_files(cfg.DATASETS.TEST[0], "DATASETS.TEST"))
     else:
         names = training_metadata(cfg)
-    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+    able = capabilities(cfg)
+    if able.proposes:
         return replace(names, thing_classes=["object"], category_ids=None)
     known = names.thing_classes
-    beyond = range(len(known), cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    beyond = range(len(known), able.num_classes)
     return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
 
 
@@ -131,7 +136,7 @@ def _check(cfg: CfgNode, args: argparse.Namespace) -> None:
         check_training(cfg)
         learning_rate(cfg, 0)
         build_augmentation(cfg)
-    elif takes_proposals(cfg):
+    elif capabilities(cfg).takes_proposals:
         raise InputError(
             "MODEL.PROPOSAL_GENERATOR.NAME: train.py gives PrecomputedProposals nothing; convert "
             "the model, and use predict.py --evaluate with --proposals"

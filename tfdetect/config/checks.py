@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities, trainable_architectures
 from tfdetect.errors import InputError
 
 
@@ -209,7 +210,6 @@ _NORMALIZED = {
     "SEM_SEG_HEAD": "CONVS_DIM",
 }
 _GROUPS = 32
-_TRAINABLE = ("GeneralizedRCNN", "ProposalNetwork")
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -231,10 +231,10 @@ def check_model(cfg: CfgNode) -> None:
             )
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
+    if capabilities(cfg).parts.dense_head and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
         raise InputError(
-            f"TEST.DETECTIONS_PER_IMAGE: is {cfg.TEST.DETECTIONS_PER_IMAGE}, which RetinaNet has "
-            "no meaning for; give 0 or more"
+            f"TEST.DETECTIONS_PER_IMAGE: is {cfg.TEST.DETECTIONS_PER_IMAGE}, which "
+            f"{cfg.MODEL.META_ARCHITECTURE} has no meaning for; give 0 or more"
         )
 
 
@@ -291,54 +291,45 @@ def _check_combinations(cfg: CfgNode) -> None:
 
 def require_trainable(cfg: CfgNode) -> None:
     """Raise InputError if the model that `cfg` describes has no training here."""
-    model = cfg.MODEL
-    if model.META_ARCHITECTURE not in _TRAINABLE:
+    able = capabilities(cfg)
+    if not able.parts.trainable:
         raise InputError(
-            f"MODEL.META_ARCHITECTURE: {model.META_ARCHITECTURE} cannot be trained here, "
-            f"only run; use {' or '.join(_TRAINABLE)}"
+            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} cannot be trained here, "
+            f"only run; use {' or '.join(trainable_architectures())}"
         )
-    if takes_proposals(cfg):
+    if not able.trainable:
         raise InputError(
             "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals cannot be trained here, "
             "only run; use RPN"
         )
 
 
-def takes_proposals(cfg: CfgNode) -> bool:
-    """Whether the model is given its proposals with the images (Detectron2's Fast R-CNN)."""
-    model = cfg.MODEL
-    return (
-        model.META_ARCHITECTURE == "GeneralizedRCNN"
-        and model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals"
-    )
-
-
 def model_sections(cfg: CfgNode) -> Iterator[str]:
     """The sections of MODEL that the configured model has parts of."""
     model = cfg.MODEL
-    architecture, backbone = model.META_ARCHITECTURE, str(model.BACKBONE.NAME)
+    able, backbone = capabilities(cfg), str(model.BACKBONE.NAME)
     yield "BACKBONE"
     yield "REGNETS" if "regnet" in backbone else "RESNETS"
     if "fpn" in backbone:
         yield "FPN"
-    if architecture == "RetinaNet":
+    if able.parts.dense_head:
         yield from ("ANCHOR_GENERATOR", "RETINANET")
-    if architecture in ("SemanticSegmentor", "PanopticFPN"):
+    if able.has_semantic:
         yield "SEM_SEG_HEAD"
-    if architecture == "PanopticFPN":
+    if able.has_panoptic:
         yield "PANOPTIC_FPN"
-    if architecture in ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork"):
+    if able.parts.proposal_generator:
         yield "PROPOSAL_GENERATOR"
-        if not takes_proposals(cfg):
+        if not able.takes_proposals:
             yield from ("ANCHOR_GENERATOR", "RPN")
-    if architecture not in ("GeneralizedRCNN", "PanopticFPN"):
+    if not able.parts.roi_heads:
         return
     yield from ("ROI_HEADS", "ROI_BOX_HEAD")
-    if model.ROI_HEADS.NAME == "CascadeROIHeads":
+    if able.cascade:
         yield "ROI_BOX_CASCADE_HEAD"
-    if model.MASK_ON:
+    if able.has_masks:
         yield "ROI_MASK_HEAD"
-    if model.KEYPOINT_ON:
+    if able.has_keypoints:
         yield "ROI_KEYPOINT_HEAD"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.lvis import LvisDataset, read_lvis
@@ -41,7 +42,7 @@ def open_for_model(
         metadata["class_names"],
         cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
         stuff_names=metadata.get("stuff_class_names") or (),
-        num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else None,
+        num_keypoints=capabilities(cfg).num_keypoints or None,
         report=report,
     )
 

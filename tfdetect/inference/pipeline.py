@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
@@ -74,7 +74,7 @@ class Pipeline(tf.Module):
             "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         }
         self.check_sizes = self._preprocess.check
-        rest = [_SIZES, *(_PROPOSALS if takes_proposals(cfg) else ())]
+        rest = [_SIZES, *(_PROPOSALS if capabilities(cfg).takes_proposals else ())]
         self.detect = _function(self._detect, _IMAGES, *rest)
         self.detect_pixels = _function(self._detect_pixels, _PIXELS, *rest)
         self._network = _function(self._run_network, _BATCH, _SIZES, *rest)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import load_model
-from tfdetect.cli.heap import keep_freed_memory
+from tfdetect.config.capabilities import capabilities
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.inference import forks
@@ -23,7 +23,6 @@ from tfdetect.inference.pack import pack_convolutions
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
 from tfdetect.layers.stage import stage
-from tfdetect.modeling.build import takes_proposals
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.paste_masks import paste_masks
 
@@ -59,6 +58,7 @@ class Predictor:
 
     Attributes:
         cfg: the model's configuration.
+        capabilities: what the model takes and gives.
         class_names: the name of each class of the detections.
         stuff_class_names: the name of each class of the semantic segmentation; empty without one.
         stuff_colors: (red, green, blue) of each of them, or None where no data set gives them.
@@ -129,10 +129,9 @@ class Predictor:
         forks.tensorflow_runs()
         self._device = device
         warn_of_tf32(cfg, device)
-        keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
-        segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")
-        self._may_part = segments and padding == "own"
+        self.capabilities = capabilities(cfg)
+        self._may_part = self.capabilities.has_semantic and padding == "own"
         self.class_names: list[str] = self._metadata["class_names"]
         self.stuff_class_names: list[str] = self._metadata.get("stuff_class_names") or []
         self.stuff_colors: list[tuple[int, int, int]] | None = self._metadata.get("stuff_colors")
@@ -224,7 +223,7 @@ class Predictor:
     def _check_proposals(
         self, count: int, proposals: Sequence[np.ndarray] | None
     ) -> list[np.ndarray] | None:
-        if not takes_proposals(self.cfg):
+        if not self.capabilities.takes_proposals:
             if proposals is not None:
                 raise InputError("proposals: this model makes its own; leave them out")
             return None

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import check_model, model_sections, takes_proposals
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.checks import check_model, model_sections
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import NORMS
 from tfdetect.modeling.backbone.fpn import (
@@ -63,7 +64,7 @@ def build_model(cfg: CfgNode) -> tf.Module:
 
 def _build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:
     backbone = _build_backbone(cfg)
-    if takes_proposals(cfg):
+    if capabilities(cfg).takes_proposals:
         return FastRCNN(backbone, _build_roi_heads(cfg, backbone))
     return GeneralizedRCNN(
         backbone, _build_proposal_generator(cfg, backbone), _build_roi_heads(cfg, backbone)

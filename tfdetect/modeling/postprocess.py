@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
@@ -23,7 +24,7 @@ class Postprocessor:
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         self._inclusive_boxes = conventions(cfg).inclusive_boxes
         self._logits_stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
-        self._panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+        self._panoptic = capabilities(cfg).has_panoptic
         self._combination = {
             "num_stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "overlap_threshold": combine.OVERLAP_THRESH,
@@ -142,3 +143,20 @@ def rescale_detections(
     order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
     result = {key: tf.gather(value, order, batch_dims=1) for key, value in result.items()}
     return result | {"num_detections": tf.reduce_sum(tf.cast(kept, tf.int32), 1)}
+
+
+def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What `Pipeline.detect` gives, with zeros in every slot beyond the number of detections."""
+    if "num_detections" not in found:
+        return found
+    result = dict(found)
+    used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
+    for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
+        if key in found:
+            values = found[key]
+            where = used
+            while len(where.shape) < len(values.shape):
+                where = where[..., None]
+            emptied = tf.where(where, values, tf.zeros([], values.dtype))
+            result[key] = tf.ensure_shape(emptied, values.shape)
+    return result

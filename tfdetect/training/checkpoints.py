@@ -17,10 +17,10 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import CONFIG, load_weights, save_model
-from tfdetect.cli.interrupts import hold_interrupts
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.files import write_json
+from tfdetect.interrupts import hold_interrupts
 
 FINAL = "model_final"
 _PROGRESS = "training.json"

@@ -15,9 +15,9 @@ import tensorflow as tf
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from tfdetect.cli.loop import predict_dataset
 from tfdetect.data.training.records import BrokenData
 from tfdetect.errors import InputError
+from tfdetect.evaluation.predict import predict_dataset
 from tfdetect.evaluation.report import write_and_measure
 from tfdetect.inference.predictor import Predictor
 from tfdetect.training.devices import Workers

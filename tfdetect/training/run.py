@@ -14,11 +14,11 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import named_variables
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data.training.input import input_errors, training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.checkpoints import (
     FINAL,
     Checkpoints,
@@ -33,6 +33,7 @@ from tfdetect.training.pictures import Pictures
 from tfdetect.training.precise_bn import PreciseStatistics
 from tfdetect.training.schedule import learning_rate
 from tfdetect.training.test_data import EvaluationData
+from tfdetect.training.trainable import trainable_variables
 from tfdetect.training.trainer import Trainer
 from tfdetect.training.weights import load_initial_weights
 
@@ -84,7 +85,7 @@ def train(
     with workers.strategy.scope():
         model = build_model(cfg)
         parameters = [named.variable for named in trainable_variables(model, cfg)]
-    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
+    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and capabilities(cfg).parts.roi_heads:
         set_federated_weights(cfg, model)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])

@@ -14,7 +14,7 @@ from tfdetect.data.training.records import BrokenData
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset
 from tfdetect.evaluation.formats import open_for_model
-from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.predict import missing_images
 
 
 @dataclass(frozen=True)

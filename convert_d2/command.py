@@ -1,4 +1,4 @@
-"""The command `convert_d2.py`."""
+"""Convert a checkpoint of Detectron2 or another library."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     check_output(output)
     model = build_model(cfg)
-    Pipeline(cfg, model)  # what predict.py will refuse is refused here
+    Pipeline(cfg, model)  # what `tfdetect predict` will refuse is refused here
     variables = assign_state_dict(
         model,
         checkpoint.arrays,
@@ -135,7 +135,7 @@ def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
     if found.description != "unknown":
         return (
             f"is no detector: {found.description}; give the file of a whole model (a backbone is "
-            "for train.py, as MODEL.WEIGHTS)"
+            "for tfdetect train, as MODEL.WEIGHTS)"
         )
     return (
         f"has the names of no library that is known (such as {', '.join(list(names)[:3])[:120]}); "
@@ -145,9 +145,9 @@ def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="convert_d2.py",
+        prog="tfdetect convert",
         description="Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark, "
-        "Detectron or tensorpack to a model directory for predict.py.",
+        "Detectron or tensorpack to a model directory for tfdetect predict.",
     )
     parser.add_argument(
         "--inspect",
@@ -164,8 +164,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file",
         metavar="YAML",
-        help="Detectron2's YAML of the model, or the config.yaml that its training wrote; not "
-        "wanted for checkpoints of other libraries",
+        help="Detectron2's YAML of the model, the name of a model of the zoo, or the config.yaml "
+        "that its training wrote; not wanted for checkpoints of other libraries",
     )
     parser.add_argument(
         "--weights",

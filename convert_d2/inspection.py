@@ -1,9 +1,10 @@
-"""What a checkpoint file is: `convert_d2.py --inspect FILE`."""
+"""Say what a checkpoint file is."""
 
 from __future__ import annotations
 
+import argparse
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,18 @@ from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.config import load_config
 from tfdetect.config.zoo import CONFIGS, zoo_models
 from tfdetect.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what `describe` says."""
+    parser = argparse.ArgumentParser(
+        prog="tfdetect inspect",
+        description="Say what a checkpoint is: its library, architecture, classes, parameters, and "
+        "which models of the zoo fit it.",
+    )
+    parser.add_argument("file", metavar="FILE", help="the checkpoint")
+    print(describe(parser.parse_args(arguments).file))
+    return 0
 
 
 def describe(path: str | Path) -> str:
@@ -80,7 +93,7 @@ def _made_config(lineage: Lineage, arrays: Mapping[str, np.ndarray], source: str
         make_config(lineage, arrays, [], source)
     except InputError as error:
         return f"none can be made: {error}"
-    return "none is needed: convert_d2.py makes it from the file, and compares every array"
+    return "none is needed: tfdetect convert makes it from the file, and compares every array"
 
 
 def fitting_configs(found: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ from tfdetect.errors import InputError
         (
             ("--eval-only",),
             ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
-            "predict.py --evaluate with --proposals",
+            "tfdetect evaluate with --proposals",
         ),
     ],
 )

@@ -24,7 +24,7 @@ def read_description(
     """The configuration and the metadata of a model directory.
 
     Args:
-        directory: what convert_d2.py wrote.
+        directory: what `tfdetect convert` wrote.
         opts: changes of the configuration, see `load_prediction_config`.
         source: what messages call the place that `opts` are from.
 
@@ -33,10 +33,10 @@ def read_description(
     """
     path = Path(directory)
     if not path.is_dir():
-        raise InputError(f"{path}: is not a model directory; make one with convert_d2.py")
+        raise InputError(f"{path}: is not a model directory; make one with tfdetect convert")
     for name in (CONFIG, METADATA):
         if not (path / name).is_file():
-            raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
+            raise InputError(f"{path}: has no {name}; make the directory with tfdetect convert")
     cfg, metadata = load_prediction_config(path / CONFIG, opts, source), read_metadata(path)
     check_names(path / METADATA, cfg, metadata)
     return cfg, metadata

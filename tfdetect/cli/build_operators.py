@@ -1,4 +1,4 @@
-"""The command `tfdetect build-operators`."""
+"""Compile the native operators ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `predict.py` goes through: image files, and the proposals that belong to them."""
+"""What `tfdetect predict` goes through: image files, and the proposals that belong to them."""
 
 from __future__ import annotations
 

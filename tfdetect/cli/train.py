@@ -1,4 +1,4 @@
-"""The command `train.py`."""
+"""Train a detector."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def _check(cfg: CfgNode, args: argparse.Namespace) -> None:
         build_augmentation(cfg)
     elif capabilities(cfg).takes_proposals:
         raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: train.py gives PrecomputedProposals nothing; convert "
-            "the model, and use predict.py --evaluate with --proposals"
+            "MODEL.PROPOSAL_GENERATOR.NAME: training gives PrecomputedProposals nothing; convert "
+            "the model, and use tfdetect evaluate with --proposals"
         )
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not args.resume and not Path(weights).exists():
@@ -190,13 +190,17 @@ def _scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="train.py",
+        prog="tfdetect train",
         description="Train a detector, step for step as Detectron2 does.",
         epilog="Several machines: set TF_CONFIG as for tf.distribute's MultiWorkerMirroredStrategy,"
         " with one OUTPUT_DIR that all of them see.",
     )
     parser.add_argument(
-        "--config-file", required=True, metavar="YAML", help="the model and its training"
+        "--config-file",
+        required=True,
+        metavar="YAML",
+        help="the model and its training: a file, or a model of the zoo such as "
+        "COCO-Detection/faster_rcnn_R_50_FPN_1x",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR"

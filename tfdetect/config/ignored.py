@@ -61,7 +61,10 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 does not read it any more either"
     if able.takes_proposals:
         if cfg.DATASETS.PROPOSAL_FILES_TEST:
-            yield "DATASETS.PROPOSAL_FILES_TEST", "predict.py is given the file by --proposals"
+            yield (
+                "DATASETS.PROPOSAL_FILES_TEST",
+                "tfdetect predict takes the file by --proposals",
+            )
     else:
         for key in ("MODEL.LOAD_PROPOSALS", "DATASETS.PROPOSAL_FILES_TEST"):
             if _is_set(cfg, key):

@@ -41,7 +41,7 @@ def find_config(path: str | os.PathLike[str]) -> Path:
     known = CONFIGS / f"{name}{_SUFFIX}"
     if not given.is_absolute() and ".." not in given.parts and known.is_file():
         return known
-    raise InputError(f"{path}: there is no such file, and no such model in the zoo{_near(name)}")
+    raise InputError(f"{path}: No such file, and no such model in the zoo{_near(name)}")
 
 
 def _near(name: str) -> str:

@@ -49,7 +49,7 @@ class Predictor:
     `detections.panoptic` too.
 
     Args:
-        directory: what convert_d2.py wrote.
+        directory: what `tfdetect convert` wrote.
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
         padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
         dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
@@ -230,7 +230,7 @@ class Predictor:
         if proposals is None:
             raise InputError(
                 "MODEL.PROPOSAL_GENERATOR.NAME: this model needs PrecomputedProposals; "
-                "give those of each image (predict.py: --proposals FILE)"
+                "give those of each image (tfdetect predict: --proposals FILE)"
             )
         try:
             given = list(proposals)

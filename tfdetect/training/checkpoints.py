@@ -48,7 +48,7 @@ class Checkpoints:
     """The checkpoints in OUTPUT_DIR.
 
     Each is a folder `model_0004999`, named by the last iteration in it as Detectron2 names its
-    files, or `model_final`: a model directory, which predict.py takes, with two things more:
+    files, or `model_final`: a model directory (for `tfdetect predict`) with two more things:
     `training.json`, the `Progress`, and a TensorFlow checkpoint `training` of the optimizer. It is
     written beside its place and renamed when all of it is on disk, so that a folder of this name is
     whole, whenever the process was killed.

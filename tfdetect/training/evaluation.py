@@ -61,7 +61,7 @@ class Outcome:
 
 
 class Evaluation:
-    """Measures a model as `predict.py --evaluate` does, each worker on a part of the images."""
+    """Measures a model as `tfdetect evaluate` does, each worker on a part of the images."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ def load_initial_weights(
 ) -> None:
     """Initialise a model, and give it what MODEL.WEIGHTS has for it.
 
-    MODEL.WEIGHTS is empty, a model directory (convert_d2.py's or of another training), or a
+    MODEL.WEIGHTS is empty, a model directory (`tfdetect convert`'s or of another training), or a
     checkpoint file of a detector or a backbone that an importer knows (`import_state_dict`;
     convert_d2 knows Detectron2's, ImageNet backbones of Caffe2 and torchvision, and detectors of
     other libraries). An array goes to the variable whose name it has, or

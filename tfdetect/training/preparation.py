@@ -81,23 +81,20 @@ def import_writer(name: str) -> ModuleType:
 
 
 def check_metric(key: str, metric: str | None, test_data: Sequence[EvaluationData]) -> None:
-    """Raise InputError unless evaluations may give a metric; none is always right.
+    """Raise InputError unless evaluations give a metric; none is always right.
 
-    Which metrics of single classes there are is known after an evaluation alone.
+    Those of single classes ("bbox/AP-cat") are known after an evaluation alone.
     """
     if not metric:
         return
-    tasks = [
-        f"{data.name}/{task}" if len(test_data) > 1 else task
-        for data in test_data
-        for task in data.dataset.tasks
-    ]
-    task, slash, name = metric.rpartition("/")
-    if not slash or not name or task not in tasks:
-        raise InputError(
-            f"{key}: {metric!r} is not measured; give the metric of one of {', '.join(tasks)}, such"
-            f" as {tasks[0]}/AP"
-        )
+    known = []
+    for data in test_data:
+        prefix = f"{data.name}/" if len(test_data) > 1 else ""
+        # Of no image the metrics are NaN, but they have their names.
+        for task, values in data.dataset.evaluate([], []).items():
+            known += [f"{prefix}{task}/{name}" for name in values if "-" not in name]
+    if metric.partition("-")[0] not in known:
+        raise InputError(f"{key}: {metric!r} is not measured; give one of {', '.join(known)}")
 
 
 def _make_hook(name: str, cfg: CfgNode) -> Hook:

@@ -36,17 +36,19 @@ class _Best:
         return better
 
     def find(self, outcome: Outcome, key: str) -> float:
-        """The metric of an evaluation.
+        """The metric of an evaluation; NaN if there was nothing to compute its task's from.
 
         Raises:
             InputError: it has no such metric.
         """
-        if self.metric not in outcome.metrics:
+        task = self.metric.rpartition("/")[0]
+        values = [v for name, v in outcome.metrics.items() if name.rpartition("/")[0] == task]
+        if self.metric not in outcome.metrics and not all(map(math.isnan, values)):
             raise InputError(
                 f"{key}: the evaluation gives no {self.metric!r}; give one of "
                 f"{', '.join(outcome.metrics)}"
             )
-        return outcome.metrics[self.metric]
+        return outcome.metrics.get(self.metric, math.nan)
 
 
 class BestCheckpointer(Hook):

@@ -119,3 +119,32 @@ def test_said_before_the_training(tmp_path, capfd, content, hook, expected):
     (line,) = capfd.readouterr().err.splitlines()
     assert expected in line
     assert not (tmp_path / "run").exists()
+
+
+def test_hooks_of_a_file_are_given_to_the_training(tmp_path, monkeypatch):
+    """The training itself is in tests/training/test_hooks_by_train.py."""
+    content = """
+from tfdetect.training import HOOKS, Hook
+
+@HOOKS.register("mine_3")
+class Mine(Hook):
+    def __init__(self, period):
+        self.period = period
+
+    @classmethod
+    def from_config(cls, cfg):
+        return cls(cfg.SOLVER.LOG_PERIOD)
+"""
+    path = write(tmp_path / "my_module.py", content)
+    given = []
+
+    def train(cfg, *, resume, workers, preparation):
+        given.extend(preparation.hooks)
+        return True
+
+    monkeypatch.setattr(tfdetect.cli.train, "train", train)
+    opts = ("TRAIN.HOOKS", "['mine_3']")
+    words = command(tmp_path / "run", DEMO, "--import", path, opts=opts)
+    assert tfdetect.cli.train.main(["--config-file", str(CONFIG), *words]) == 0
+    (hook,) = given
+    assert (type(hook).__name__, hook.period) == ("Mine", 1)

@@ -8,7 +8,7 @@ comments. Only keys of the parts that a model has are looked at, as there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
@@ -42,6 +42,10 @@ def _numbers(count: int, rule: Rule | None = None) -> Rule:
 
 def _each(rule: Rule) -> Rule:
     return Rule(lambda value: all(map(rule.holds, value)), f"only {rule.expected}")
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    return len({repr(value) for value in values}) == len(values)
 
 
 def _is_number(value: Any) -> bool:
@@ -144,6 +148,11 @@ _SAMPLED = {
     "BATCH_SIZE_PER_IMAGE": _at_least(1),
     "POSITIVE_FRACTION": _between(0, 1),
 }
+_MODE = Rule(lambda value: value in ("max", "min"), "max or min: which value of METRIC is better")
+_NAMES = Rule(
+    lambda value: all(isinstance(name, str) and name for name in value) and _differ(value),
+    "names of hooks, each once",
+)
 # Of training alone.
 _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "RPN": _SAMPLED
@@ -190,8 +199,20 @@ _TRAINING: dict[str, Rule] = {
     "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
     "DATALOADER.NUM_WORKERS": _at_least(0),
     "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
+    "TRAIN.HOOKS": _NAMES,
+    "TRAIN.WRITERS": Rule(
+        lambda value: all(name in ("wandb", "mlflow") for name in value) and _differ(value),
+        "names of wandb and mlflow, each once",
+    ),
     # EVAL_PERIOD and VIS_PERIOD, 0 or less: never. SEED, negative: another in every run.
 }
+# Of hooks, where they are asked for. METRIC may be null: no such hook.
+_EVALUATED_HOOKS: dict[str, dict[str, Rule]] = {
+    "TRAIN.BEST": {"MODE": _MODE},
+    "TRAIN.EARLY_STOP": {"MODE": _MODE, "PATIENCE": _at_least(1)},
+}
+# 0: the average is the weights. 1 would never leave the initial ones.
+_EMA = {"TRAIN.EMA.DECAY": Rule(lambda value: 0 <= value < 1, "a number from 0 on and below 1")}
 # None is a value of these: WEIGHT_DECAY's and a factor of 1, no file, COCO's sigmas. (And of NORM:
 # none.)
 _NULLABLE = (
@@ -259,6 +280,7 @@ def check_training(cfg: CfgNode) -> None:
                 f"IOU_THRESHOLDS {len(node.IOU_THRESHOLDS)}; give one label more than thresholds"
             )
     _check_combinations(cfg)
+    _check_hooks(cfg)
 
 
 def check_output(cfg: CfgNode) -> None:
@@ -287,6 +309,25 @@ def _check_combinations(cfg: CfgNode) -> None:
             "TEST.EXPECTED_RESULTS: nothing is measured without DATASETS.TEST; name a data set "
             "there, or expect nothing"
         )
+
+
+def _check_hooks(cfg: CfgNode) -> None:
+    _require_value("TRAIN.EMA.ENABLED", cfg.TRAIN.EMA.ENABLED)
+    if cfg.TRAIN.EMA.ENABLED:
+        _check(cfg, _EMA)
+    for section, rules in _EVALUATED_HOOKS.items():
+        if not cfg.TRAIN[section.rpartition(".")[2]].METRIC:
+            continue
+        _check(cfg, {f"{section}.{name}": rule for name, rule in rules.items()})
+        if not cfg.DATASETS.TEST:
+            raise InputError(
+                f"{section}.METRIC: nothing is measured without DATASETS.TEST; name a data set "
+                "there, or set it to ''"
+            )
+        if cfg.TEST.EVAL_PERIOD <= 0:
+            raise InputError(
+                f"{section}.METRIC: needs evaluations on the way; set TEST.EVAL_PERIOD"
+            )
 
 
 def require_trainable(cfg: CfgNode) -> None:

@@ -54,10 +54,12 @@ class Outcome:
     Attributes:
         metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
         errors: what could not be predicted, measured or written.
+        iteration: the last one before it; None where that is not known.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
+    iteration: int | None = None
 
 
 class Evaluation:

@@ -10,7 +10,8 @@ import tfdetect.cli.train
 from tests.support.paths import DEMO
 from tests.support.train_runs import CONFIG, command
 from tfdetect.cli.imports import import_user_module
-from tfdetect.errors import InputError, run_command
+from tfdetect.cli.command import run_command
+from tfdetect.errors import InputError
 
 
 @pytest.fixture(autouse=True)

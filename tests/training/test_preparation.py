@@ -46,7 +46,7 @@ def test_of_one_data_set(coco):
 def test_of_two(coco, lvis):
     check_metric("KEY", "val/bbox/AP", [coco, lvis])
     check_metric("KEY", "lvis/bbox/APr", [coco, lvis])
-    with pytest.raises(InputError, match="val/segm/APm, .*lvis/bbox/APf"):
+    with pytest.raises(InputError, match=r"val/segm/APm, .*lvis/bbox/APf"):
         check_metric("KEY", "bbox/AP", [coco, lvis])
 
 

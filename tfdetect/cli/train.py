@@ -77,7 +77,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         " with one OUTPUT_DIR that all of them see.",
     )
     parser.add_argument(
-        "--config-file", required=True, metavar="YAML", help="the model and its training"
+        "--config-file",
+        required=True,
+        metavar="YAML",
+        help="the model and its training: a file, or a model of the zoo such as "
+        "COCO-Detection/faster_rcnn_R_50_FPN_1x",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR"

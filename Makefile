@@ -22,7 +22,7 @@ install: .venv/.installed
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "Python %d.%d will not do: TensorFlow 2.21 needs 3.10 to 3.13; run make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -m tfdetect.ops.kernels.build --optional
+	$(BIN)/tfdetect build-operators --optional
 	@touch $@
 
 demo: install

@@ -1,14 +1,6 @@
-"""Detect objects in images: see `python predict.py --help`."""
+"""Detect objects in images: `tfdetect predict` from a checkout; see `python predict.py --help`."""
 
-from tfdetect.errors import run_command
-
-
-def main() -> int:
-    """Import the command and run it."""
-    from tfdetect.cli.predict import main
-
-    return main()
-
+from tfdetect.cli.main import main
 
 if __name__ == "__main__":
-    run_command(main)
+    main("predict")

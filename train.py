@@ -1,14 +1,6 @@
-"""Train a detector: see `python train.py --help`."""
+"""Train a detector: `tfdetect train` from a checkout; see `python train.py --help`."""
 
-from tfdetect.errors import run_command
-
-
-def main() -> int:
-    """Import the command and run it."""
-    from tfdetect.cli.train import main
-
-    return main()
-
+from tfdetect.cli.main import main
 
 if __name__ == "__main__":
-    run_command(main)
+    main("train")

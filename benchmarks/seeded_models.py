@@ -47,7 +47,8 @@ def _save(config: str, folder: str) -> None:
 
 
 def predictor(config: str, dtype: str = "float32") -> Predictor:
-    """What a user has of a model that was converted: `tfdetect.Predictor` of its directory."""
+    """What `tfdetect predict` has of a model that was converted."""
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
@@ -55,11 +56,14 @@ def predictor(config: str, dtype: str = "float32") -> Predictor:
 
     with tempfile.TemporaryDirectory() as folder:
         save(config, Path(folder) / "model")
-        return Predictor(Path(folder) / "model", dtype=dtype)
+        predict = Predictor(Path(folder) / "model", dtype=dtype)
+    keep_freed_memory()
+    return predict
 
 
 def demo_predictor() -> Predictor:
     """The small trained model of boxes, masks and keypoints."""
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
@@ -72,7 +76,9 @@ def demo_predictor() -> Predictor:
         command = ["--config-file", str(demo / "joint_rcnn" / "config.yaml"), "--output", model]
         command += ["--weights", str(demo / "joint_rcnn" / "model_final.pkl")]
         convert_d2.command.main([*command, "--metadata", str(demo / "annotations.json")])
-        return Predictor(model)
+        predict = Predictor(model)
+    keep_freed_memory()
+    return predict
 
 
 def versions() -> dict[str, str]:

@@ -180,11 +180,13 @@ def _load_servable(path: str, ops: str) -> Callable[[Path], np.ndarray]:
 
 
 def _load_predictor(path: str, ops: str) -> Callable[[Path], np.ndarray]:
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.data.images import read_image
     from tfdetect.inference.predictor import Predictor
     from tfdetect.ops import kernels
 
     predictor = Predictor(path)
+    keep_freed_memory()
 
     def detect(file: Path) -> np.ndarray:
         with kernels.implementation(ops):

@@ -47,7 +47,8 @@ def _ours() -> Side:
 
 
 def _predict(model: str) -> None:
-    """In a fresh process: what a user's does."""
+    """In a fresh process: what `tfdetect predict` does."""
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
@@ -56,6 +57,7 @@ def _predict(model: str) -> None:
 
     times = {"imported": time.time()}
     predict = Predictor(model)
+    keep_freed_memory()
     times["loaded"] = time.time()
     image = read_image(IMAGE)
     predict(image)

@@ -97,9 +97,11 @@ def _options(name: str) -> list[Any]:
 
 def _ours(name: str) -> Side:
     """What train.py's loop does, without its files."""
+    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
+    keep_freed_memory()
     import tensorflow as tf
     from seeded_models import versions
     from seeded_weights import seeded_model
@@ -107,8 +109,8 @@ def _ours(name: str) -> Side:
     from tfdetect.config import load_config
     from tfdetect.data.registry import register_coco_dataset
     from tfdetect.data.training.input import training_dataset
-    from tfdetect.modeling.trainable import trainable_variables
     from tfdetect.training.devices import set_up_devices
+    from tfdetect.training.trainable import trainable_variables
     from tfdetect.training.trainer import Trainer
 
     regnet = {"NORM": "FrozenBN", "OUT_FEATURES": REGNET_OUT, **REGNET}

@@ -118,7 +118,7 @@ def _measure(config: str) -> dict:
     from seeded_weights import seeded_model
 
     from tfdetect.cli.heap import keep_freed_memory
-    from tfdetect.config.checks import takes_proposals
+    from tfdetect.config.capabilities import capabilities
     from tfdetect.data.images import read_image
     from tfdetect.inference.fold import fold_norms
     from tfdetect.inference.pack import pack_convolutions
@@ -134,7 +134,7 @@ def _measure(config: str) -> dict:
     image = read_image(ROOT / "tests" / "arrays" / "full" / "coffee.png")
     arguments = [tf.constant(image[None]), tf.constant([image.shape[:2]])]
     detect = pipeline.detect
-    if takes_proposals(cfg):
+    if capabilities(cfg).takes_proposals:
         corners = np.random.default_rng(0).uniform(0, 300, [1, 1000, 2])
         boxes = np.concatenate([corners, corners + 90], -1).astype(np.float32)
         arguments += [tf.constant(boxes), tf.constant([1000])]

@@ -1,4 +1,4 @@
-"""The command `convert_d2.py`."""
+"""Convert a checkpoint of Detectron2 or another library."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
 from tfdetect.config.arguments import parse_with_opts
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data import catalog
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     check_output(output)
     model = build_model(cfg)
-    Pipeline(cfg, model)  # what predict.py will refuse is refused here
+    Pipeline(cfg, model)  # what `tfdetect predict` will refuse is refused here
     variables = assign_state_dict(
         model,
         checkpoint.arrays,
@@ -134,7 +135,7 @@ def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
     if found.description != "unknown":
         return (
             f"is no detector: {found.description}; give the file of a whole model (a backbone is "
-            "for train.py, as MODEL.WEIGHTS)"
+            "for tfdetect train, as MODEL.WEIGHTS)"
         )
     return (
         f"has the names of no library that is known (such as {', '.join(list(names)[:3])[:120]}); "
@@ -144,9 +145,9 @@ def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="convert_d2.py",
+        prog="tfdetect convert",
         description="Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark, "
-        "Detectron or tensorpack to a model directory for predict.py.",
+        "Detectron or tensorpack to a model directory for tfdetect predict.",
     )
     parser.add_argument(
         "--inspect",
@@ -163,8 +164,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file",
         metavar="YAML",
-        help="Detectron2's YAML of the model, or the config.yaml that its training wrote; not "
-        "wanted for checkpoints of other libraries",
+        help="Detectron2's YAML of the model, the name of a model of the zoo, or the config.yaml "
+        "that its training wrote; not wanted for checkpoints of other libraries",
     )
     parser.add_argument(
         "--weights",
@@ -212,10 +213,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMetadata:
     """The names of classes and keypoints: of the zoo's data set, of the file, or numbers."""
-    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+    able = capabilities(cfg)
+    if able.proposes:
         return dataclasses.replace(catalog.numbered(1), thing_classes=["object"])
-    key, classes, stuff = _class_numbers(cfg)
-    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+    classes, stuff, keypoints = able.num_classes, able.num_stuff_classes, able.num_keypoints
     stuff_classes = [f"stuff {index}" for index in range(stuff)] or None
     numbered = dataclasses.replace(
         catalog.numbered(classes, keypoints), stuff_classes=stuff_classes
@@ -242,7 +243,7 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     if len(given.thing_classes) != (classes or stuff):
         raise InputError(
             f"{metadata_file}: has {len(given.thing_classes)} categories, but "
-            f"{key} is {classes or stuff}; give the annotations of the training"
+            f"{able.classes_key} is {classes or stuff}; give the annotations of the training"
         )
     if keypoints and len(given.keypoint_names or []) != keypoints:
         raise InputError(
@@ -253,18 +254,6 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     if classes == 0:
         return dataclasses.replace(numbered, stuff_classes=given.thing_classes)
     return dataclasses.replace(given, stuff_classes=stuff_classes)
-
-
-def _class_numbers(cfg: CfgNode) -> tuple[str, int, int]:
-    """The key of the number of classes, that of detections (0 without any) and that of stuff."""
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    stuff = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    if architecture == "SemanticSegmentor":
-        return "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 0, stuff
-    if architecture == "RetinaNet":
-        return "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES, 0
-    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return "MODEL.ROI_HEADS.NUM_CLASSES", classes, stuff if architecture == "PanopticFPN" else 0
 
 
 def _count_classes(names: catalog.DatasetMetadata) -> str:

@@ -13,10 +13,11 @@ import yaml
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
+from tfdetect.cli.command import run_command
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config
 from tfdetect.config.defaults import OWN_KEYS
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
 from tfdetect.files import check_writable, write_bytes_atomically, write_text_atomically
 
 if TYPE_CHECKING:

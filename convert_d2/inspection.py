@@ -1,9 +1,10 @@
-"""What a checkpoint file is: `convert_d2.py --inspect FILE`."""
+"""Say what a checkpoint file is."""
 
 from __future__ import annotations
 
+import argparse
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from yacs.config import CfgNode
 from convert_d2.libraries.architecture import architecture, fits
 from convert_d2.libraries.recognition import Recognition, describe_place, recognize
 from convert_d2.libraries.sources import (
-    CONFIGS,
     DETECTRON2,
     Lineage,
     lineage_of,
@@ -23,7 +23,20 @@ from convert_d2.libraries.sources import (
 )
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.config import load_config
+from tfdetect.config.zoo import CONFIGS, zoo_models
 from tfdetect.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what `describe` says."""
+    parser = argparse.ArgumentParser(
+        prog="tfdetect inspect",
+        description="Say what a checkpoint is: its library, architecture, classes, parameters, and "
+        "which models of the zoo fit it.",
+    )
+    parser.add_argument("file", metavar="FILE", help="the checkpoint")
+    print(describe(parser.parse_args(arguments).file))
+    return 0
 
 
 def describe(path: str | Path) -> str:
@@ -58,7 +71,7 @@ def describe(path: str | Path) -> str:
         lines["configs"] = (
             f"{', '.join(names)} (have these layers; converting compares every array)"
             if names
-            else "none of configs/ fits; give that of its training"
+            else "none of the zoo fits; give that of its training"
         )
     elif lineage is not DETECTRON2:
         lines["configs"] = _made_config(lineage, arrays, checkpoint.source)
@@ -80,12 +93,12 @@ def _made_config(lineage: Lineage, arrays: Mapping[str, np.ndarray], source: str
         make_config(lineage, arrays, [], source)
     except InputError as error:
         return f"none can be made: {error}"
-    return "none is needed: convert_d2.py makes it from the file, and compares every array"
+    return "none is needed: tfdetect convert makes it from the file, and compares every array"
 
 
 def fitting_configs(found: Mapping[str, Any]) -> list[str]:
-    """The configurations in configs/, such as "COCO-Detection/retinanet_R_50_FPN_1x", whose models
-    have the layers that `architecture` found."""
+    """The models of the zoo, such as "COCO-Detection/retinanet_R_50_FPN_1x", that have the layers
+    that `architecture` found."""
     if not _knows_backbone(found):
         return []
     return [name for name, cfg in _configs().items() if fits(cfg, found)]
@@ -93,12 +106,8 @@ def fitting_configs(found: Mapping[str, Any]) -> list[str]:
 
 @functools.cache
 def _configs() -> dict[str, CfgNode]:
-    """The configurations in configs/ that are of a model; they may not be changed."""
-    return {
-        path.relative_to(CONFIGS).with_suffix("").as_posix(): load_config(path)
-        for path in sorted(CONFIGS.glob("*/*.yaml"))
-        if not path.name.startswith("Base-")
-    }
+    """The configurations of the zoo; they may not be changed."""
+    return {name: load_config(CONFIGS / f"{name}.yaml") for name in zoo_models()}
 
 
 def _knows_backbone(found: Mapping[str, Any]) -> bool:

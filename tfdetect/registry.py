@@ -87,8 +87,9 @@ class Registry(Generic[Entry]):
         if name in self._entries:
             return self._entries[name]
         near = difflib.get_close_matches(str(name), self._entries) or list(self._entries)
+        choice = f"use {' or '.join(near)}" if near else f"no {self._kind} is registered"
         advice = "" if self._advice is None else f" ({self._advice(str(name))})"
-        raise InputError(f"{key}: {name!r} is not supported; use {' or '.join(near)}{advice}")
+        raise InputError(f"{key}: {name!r} is not supported; {choice}{advice}")
 
     def build(self, key: str, name: str, *args: Any) -> Any:
         """What the entry `name` makes of `args`: by its `from_config`, if it has one.

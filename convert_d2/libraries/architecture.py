@@ -37,7 +37,7 @@ def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         result["MODEL.FPN.OUT_CHANNELS"] = shapes["backbone.fpn_lateral5.weight"][0]
         result["MODEL.FPN.NORM"] = _norm(names, "backbone.fpn_lateral5")
     result["MODEL.BACKBONE.NAME"] = _backbone(names, fpn)
-    if result["MODEL.META_ARCHITECTURE"] == "RetinaNet":
+    if _has(names, "head.cls_score"):
         result |= _retinanet(shapes)
     if "proposal_generator.rpn_head.objectness_logits.weight" in names:
         convs = _count(names, "proposal_generator.rpn_head.conv.conv{}.weight")

@@ -25,11 +25,9 @@ from convert_d2.libraries.tensorpack import (
 )
 from convert_d2.libraries.torchvision import from_torchvision, torchvision_options
 from tfdetect.config import load_config
+from tfdetect.config.zoo import CONFIGS
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
-
-# This project's YAMLs.
-CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -15,6 +15,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from convert_d2.libraries.architecture import pooler_options
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 
 # Names that a model of tensorpack has, and no other library's.
@@ -57,7 +58,7 @@ def tensorpack_config(cfg: CfgNode) -> list[tuple[str, Any]]:
     _require("KEYPOINT_ON", model.KEYPOINT_ON, (False,))
     options: list[tuple[str, Any]] = [("MODE_MASK", model.MASK_ON), ("MODE_FPN", fpn)]
     if fpn:
-        cascade = model.ROI_HEADS.NAME == "CascadeROIHeads"
+        cascade = capabilities(cfg).cascade
         options.append(("FPN.CASCADE", cascade))
         if cascade:
             _require("ROI_BOX_CASCADE_HEAD.IOUS", len(model.ROI_BOX_CASCADE_HEAD.IOUS), (3,))
@@ -239,7 +240,7 @@ def _layers(cfg: CfgNode) -> Iterator[tuple[str, str, str]]:
 
 def _box_layers(cfg: CfgNode) -> Iterator[tuple[str, str, str]]:
     head = cfg.MODEL.ROI_BOX_HEAD
-    if cfg.MODEL.ROI_HEADS.NAME == "CascadeROIHeads":
+    if capabilities(cfg).cascade:
         places = [
             (f".{k}", f"cascade_rcnn_stage{k + 1}/head", f"cascade_rcnn_stage{k + 1}/outputs")
             for k in range(3)

@@ -15,7 +15,7 @@ import pytest
 import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.paths import DEMO, ROOT
-from tfdetect.errors import run_command
+from tfdetect.cli.command import run_command
 
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 WEIGHTS = DEMO / "joint_rcnn" / "model_final.pkl"

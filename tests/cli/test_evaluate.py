@@ -91,7 +91,7 @@ def test_said_before_tensorflow_is_loaded(model_dir, tmp_path, data, monkeypatch
     def too_late():
         raise AssertionError("TensorFlow is loaded before the error is found")
 
-    monkeypatch.setattr(tfdetect.cli.predict, "import_tensorflow", too_late)
+    monkeypatch.setattr(tfdetect.cli.model, "import_tensorflow", too_late)
     more = []
     if case == "area":
         data["annotations"][-1]["area"] = None
@@ -115,7 +115,7 @@ def test_json_that_cannot_be_written_is_said_first(model_dir, tmp_path, monkeypa
     def too_late():
         raise AssertionError("TensorFlow is loaded before the error is found")
 
-    monkeypatch.setattr(tfdetect.cli.predict, "import_tensorflow", too_late)
+    monkeypatch.setattr(tfdetect.cli.model, "import_tensorflow", too_late)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     arguments = ["--model", model_dir, "--input", DEMO / "images" / "000000.jpg"]

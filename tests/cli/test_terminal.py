@@ -17,14 +17,15 @@ import convert_d2.command
 import tfdetect.cli.export
 import tfdetect.cli.train
 from tests.support.paths import DEMO, ROOT
-from tfdetect.errors import run_command
+from tfdetect.cli.command import run_command
 
+IMPORTS = "from tfdetect.cli.command import run_command\nfrom tfdetect.errors import InputError\n"
 NOT_UTF8 = os.fsdecode(b"b\xffd")
 
 
 def script(body, **options):
     """A process that runs `body` as a command's main."""
-    code = f"import os, sys, time\nfrom tfdetect.errors import *\n{body}\nrun_command(main)\n"
+    code = f"import os, sys, time\n{IMPORTS}{body}\nrun_command(main)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
@@ -102,7 +103,9 @@ def main():
         file.write("content")
 """
     command = f'exec {sys.executable} -c "$0" <&- >&- 2>&-'
-    code = f"import os, sys\nfrom tfdetect.errors import run_command\n{body}\nrun_command(main)"
+    code = (
+        f"import os, sys\nfrom tfdetect.cli.command import run_command\n{body}\nrun_command(main)"
+    )
     done = subprocess.run(["bash", "-c", command, code], cwd=ROOT, check=False)
     assert done.returncode == 0
     assert (tmp_path / "file").read_text() == "content"
@@ -176,7 +179,7 @@ def test_a_signal_that_the_parent_has_ignored_stays_ignored():
 
 def test_what_is_held_is_done_whole(tmp_path):
     body = f"""
-from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.interrupts import hold_interrupts
 def main():
     with hold_interrupts():
         print('ready', flush=True)
@@ -197,7 +200,7 @@ COMMANDS = {
     "convert_d2.py": ["convert_d2.py"],
     "export": ["-m", "tfdetect.export"],
     "to Detectron2": ["-m", "convert_d2.export"],
-    "build": ["-m", "tfdetect.ops.kernels.build"],
+    "build": ["-m", "tfdetect", "build-operators"],
     "shapes": ["-m", "tfdetect.data.shapes"],
 }
 

@@ -13,10 +13,12 @@ import pytest
 import tfdetect.cli.train
 from tests.support.paths import DATA, DEMO
 from tests.support.train_runs import CONFIG, SMALL, command, lines, losses, train, training, words
-from tfdetect.cli.train import _check_shares, _parse, _scale_to_replicas
+from tfdetect.cli.command import run_command
+from tfdetect.cli.train import _parse
 from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
+from tfdetect.training.preparation import check_shares, scale_to_replicas
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ from tfdetect.errors import InputError, run_command
         (
             ("--eval-only",),
             ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
-            "predict.py --evaluate with --proposals",
+            "tfdetect evaluate with --proposals",
         ),
     ],
 )
@@ -54,9 +56,9 @@ def test_bad_input(tmp_path, capfd, arguments, opts, message):
 
 def test_batch_that_devices_cannot_share():
     cfg = load_config(CONFIG, ["SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATION_STEPS", 2])
-    _check_shares(cfg, 2)
+    check_shares(cfg, 2)
     with pytest.raises(InputError, match=r"^SOLVER\.IMS_PER_BATCH: 4 .* 3 devices .* of 6$"):
-        _check_shares(cfg, 3)
+        check_shares(cfg, 3)
 
 
 def test_options_after_keys():
@@ -135,12 +137,12 @@ def test_the_schedule_for_more_replicas():
     }
     opts = [word for key, (value, _) in keys.items() for word in (key, value)]
     before = load_config(CONFIG, opts)
-    assert _scale_to_replicas(before, 8) is before
-    after = _scale_to_replicas(before, 16)
+    assert scale_to_replicas(before, 8) is before
+    after = scale_to_replicas(before, 16)
     for key, (_, value) in keys.items():
         section, _, name = key.partition(".")
         assert after[section][name] == value, key
-    assert _scale_to_replicas(after, 8) == before
+    assert scale_to_replicas(after, 8) == before
 
 
 def test_first_steps_are_detectron2s(tmp_path):

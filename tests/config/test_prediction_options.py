@@ -7,11 +7,12 @@ import pytest
 
 from tests.support.paths import DEMO
 from tfdetect import Predictor
+from tfdetect.cli.command import run_command
 from tfdetect.cli.predict import main
 from tfdetect.config import load_config
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.images import read_image
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
 
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 IMAGE = sorted((DEMO / "images").iterdir())[0]

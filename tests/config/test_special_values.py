@@ -27,6 +27,10 @@ PANOPTIC = ROOT / "configs" / "COCO-PanopticSegmentation" / "panoptic_fpn_R_50_1
 FAST = ROOT / "configs" / "COCO-Detection" / "fast_rcnn_R_50_FPN_1x.yaml"
 
 
+EVALUATED = {"DATASETS.TEST": "('val',)", "TEST.EVAL_PERIOD": 5}
+STOPS = {"TRAIN.EARLY_STOP.METRIC": "bbox/AP"}
+
+
 def check_all(cfg):
     """What train.py asks of a configuration before TensorFlow is loaded."""
     check_model(cfg)
@@ -123,6 +127,11 @@ TRAINING_REFUSED = [
     ("MODEL.ROI_HEADS.IOU_LABELS", []),
     ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", -1),
     ("MODEL.ROI_HEADS.POSITIVE_FRACTION", -0.5),
+    ("TRAIN.HOOKS", ["Mine", "Mine"]),
+    ("TRAIN.HOOKS", [3]),
+    ("TRAIN.HOOKS", [["Mine"]]),
+    ("TRAIN.WRITERS", ["tensorboard"]),
+    ("TRAIN.WRITERS", ["wandb", "wandb"]),
 ]
 # Each has a meaning in Detectron2: see the comments in tfdetect/config/checks.py.
 ACCEPTED = [
@@ -201,6 +210,7 @@ IGNORED_IN_TRAINING = [
     {"DATASETS.PROPOSAL_FILES_TRAIN": ("x.pkl",)},
     {"TEST.EVAL_PERIOD": 5},
     {"TEST.PRECISE_BN.NUM_ITER": 5},
+    {"TRAIN.EMA.DECAY": 0.5},
     {"MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 5},
 ]
 
@@ -238,6 +248,15 @@ def test_refused_for_training(key, value):
             {"TEST.EXPECTED_RESULTS": [["bbox", "AP", 1, 1]], "DATASETS.TEST": ()},
             "TEST.EXPECTED_RESULTS",
         ),
+        ({"TRAIN.EMA.ENABLED": True, "TRAIN.EMA.DECAY": 1.0}, "TRAIN.EMA.DECAY"),
+        ({"TRAIN.EMA.ENABLED": True, "TRAIN.EMA.DECAY": -0.1}, "TRAIN.EMA.DECAY"),
+        ({"TRAIN.EMA.ENABLED": True, "TRAIN.EMA.DECAY": math.nan}, "TRAIN.EMA.DECAY"),
+        ({"TRAIN.EMA.ENABLED": True, "TRAIN.EMA.DECAY": None}, "TRAIN.EMA.DECAY"),
+        ({**EVALUATED, "TRAIN.BEST.METRIC": "a/b", "TRAIN.BEST.MODE": "up"}, "TRAIN.BEST.MODE"),
+        ({**EVALUATED, "DATASETS.TEST": (), "TRAIN.BEST.METRIC": "a/b"}, "TRAIN.BEST.METRIC"),
+        ({**EVALUATED, **STOPS, "TEST.EVAL_PERIOD": 0}, "TRAIN.EARLY_STOP.METRIC"),
+        ({**EVALUATED, **STOPS, "TRAIN.EARLY_STOP.PATIENCE": 0}, "TRAIN.EARLY_STOP.PATIENCE"),
+        ({**EVALUATED, **STOPS, "TRAIN.EARLY_STOP.MODE": None}, "TRAIN.EARLY_STOP.MODE"),
         ({"INPUT.CROP.ENABLED": True, "INPUT.CROP.SIZE": []}, "INPUT.CROP.SIZE"),
         ({"INPUT.CROP.ENABLED": True, "INPUT.CROP.SIZE": None}, "INPUT.CROP.SIZE"),
         (

@@ -26,7 +26,7 @@ from tfdetect.data.training.records import flip_indices, training_metadata, trai
 from tfdetect.data.training.sampler import TrainingSampler
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.predict import missing_images
 from tfdetect.evaluation.registry import open_for_model
 
 MUTATIONS = 500

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.support.paths import DATA, DEMO
-from tfdetect.data.images import find_images, read_image
+from tfdetect.data.images import find_images, read_image, write_image
 from tfdetect.errors import InputError
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -232,3 +232,29 @@ def test_find_images(tree, inputs, expected):
         assert "\n" not in str(info.value)
     else:
         assert [str(path) for path in find_images(inputs)] == expected
+
+
+def test_write_image(tmp_path, capfd):
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    write_image(tmp_path / "new" / "x.png", image)
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "x.png"), image)
+    write_image(tmp_path / "x.JPG", image)
+    reference = io.BytesIO()
+    Image.fromarray(image).save(reference, "JPEG", quality=95)
+    # The quality is in a JPEG's quantisation tables, of which both libraries make libjpeg's.
+    with Image.open(tmp_path / "x.JPG") as written, Image.open(reference) as expected:
+        assert written.quantization == expected.quantization
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "x.JPG"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_write_image_errors(tmp_path):
+    image = np.zeros((2, 2, 3), np.uint8)
+    with pytest.raises(InputError, match=r"x\.gif"):
+        write_image(tmp_path / "x.gif", image)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"x\.png"):
+        write_image(tmp_path / "file" / "x.png", image)
+    with pytest.raises(InputError, match="65500"):
+        write_image(tmp_path / "x.jpg", np.zeros((1, 65501, 3), np.uint8))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -12,6 +12,7 @@ import pytest
 from pycocotools import mask as mask_codec
 
 from tests.support.paths import DATA, DEMO
+from tests.support.records import detections_of
 from tfdetect.data.coco import ground_truth, read_coco
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
@@ -19,31 +20,11 @@ from tfdetect.evaluation.coco import (
     check_oks_sigmas,
     evaluate,
     format_table,
-    prediction_record,
     to_results,
 )
 
 TINY = DATA / "tiny"
 EXPECTED = json.loads((TINY / "detectron2_coco_ap.json").read_text())
-
-
-def _from_record(record):
-    masks = keypoints = None
-    if "pred_masks" in record:
-        masks = np.zeros((len(record["scores"]), record["height"], record["width"]), bool)
-        for mask, rle in zip(masks, record["pred_masks"], strict=True):
-            mask[:] = mask_codec.decode(rle)
-    if "pred_keypoints" in record:
-        keypoints = np.array(record["pred_keypoints"], np.float32).reshape(-1, 17, 3)
-    return Detections(
-        height=record["height"],
-        width=record["width"],
-        boxes=np.array(record["pred_boxes"], np.float32).reshape(-1, 4),
-        scores=np.array(record["scores"], np.float32),
-        classes=np.array(record["pred_classes"], np.int64),
-        masks=masks,
-        keypoints=keypoints,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +39,7 @@ def joint(dataset):
 
 
 def _results(record, dataset):
-    return to_results(_from_record(record), record["image_id"], dataset.category_ids)
+    return to_results(detections_of(record), record["image_id"], dataset.category_ids)
 
 
 @pytest.mark.parametrize("model", EXPECTED)
@@ -76,15 +57,6 @@ def test_detectron2s_scores_from_detectron2s_detections(model, dataset, capfd):
         )
     assert results == before
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("model", EXPECTED)
-def test_prediction_record_is_detectron2s(model):
-    for expected in json.loads((TINY / f"{model}.json").read_text()):
-        record = prediction_record(expected["file_name"], _from_record(expected))
-        del expected["image_id"]
-        assert record == expected
-        assert list(record) == list(expected)
 
 
 def test_result_record():

@@ -20,8 +20,8 @@ from tests.support.comparison import compare
 from tests.support.paths import DATA
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.data.images import read_image
-from tfdetect.evaluation.coco import encode_mask
 from tfdetect.inference.predictor import Predictor
+from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor
 

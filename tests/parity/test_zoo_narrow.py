@@ -19,7 +19,7 @@ from tests.support.paths import ROOT
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data.images import read_image
 from tfdetect.layers.extents import Extents
 from tfdetect.modeling.build import build_model
@@ -131,7 +131,7 @@ def run(cfg, model, which=slice(None), dtype=tf.float32):
     extents = Extents(padded_sizes(resized, model.size_divisibility))
     count = len(sizes)
     given = []
-    if takes_proposals(cfg):
+    if capabilities(cfg).takes_proposals:
         grid = np.arange(0, 150, 30, np.float32)
         corners = np.stack(np.meshgrid(grid, grid), -1).reshape(1, -1, 2)
         sides = np.array([60, 45])

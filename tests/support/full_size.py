@@ -15,9 +15,9 @@ from tests.support.paths import DATA, ROOT
 from tests.support.saturated_scores import select_in_recorded_order
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
-from tfdetect.evaluation.coco import encode_mask
 from tfdetect.inference.fold import fold_norms
 from tfdetect.inference.pack import pack_convolutions
+from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.modeling.retinanet import RetinaNet

@@ -17,9 +17,9 @@ from tfdetect.data.training.batching import collate
 from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import flip_indices, training_metadata, training_records
 from tfdetect.modeling.structures import Targets
-from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
 from tfdetect.training.sgd import SGD
+from tfdetect.training.trainable import trainable_variables
 from tfdetect.training.trainer import normalize
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.paths import DEMO
-from tfdetect.evaluation.coco import encode_mask
 from tfdetect.export.saved_model import Exported, export_savedmodel
 from tfdetect.inference.predictor import Predictor
+from tfdetect.masks.rle import encode_mask
 from tfdetect.ops import kernels
 
 _FOLDER = tempfile.TemporaryDirectory()

@@ -10,8 +10,8 @@ from tfdetect.config import load_config
 from tfdetect.masks.polygon_rows import encode_polygons
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.structures import Targets
-from tfdetect.modeling.trainable import trainable_variables
 from tfdetect.training.initialization import initialize
+from tfdetect.training.trainable import trainable_variables
 
 CLASSES = 5
 HEIGHT, WIDTH = 64, 96

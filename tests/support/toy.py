@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.config import get_cfg
-from tfdetect.layers.norm import GroupNorm
+from tfdetect.layers.norm import BatchNorm, GroupNorm, batch_statistics
 from tfdetect.training.trainer import Trainer
 
 
@@ -37,6 +37,21 @@ class Toy(tf.Module):
             "loss_a": tf.reduce_mean(tf.square(x - wanted)),
             "loss_b": tf.reduce_mean(x * (1 + noise)),
         }
+
+
+class WithBatchNorms(Toy):
+    """The toy with a batch norm that sees the pixels, one that is frozen and one of no region."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = BatchNorm(3, "BN")
+        self.frozen = BatchNorm(3)
+        self.no_region = BatchNorm(3, "BN")
+
+    def losses(self, images, image_sizes, targets, seed):
+        with batch_statistics():
+            images = self.frozen(self.seen(images)) + tf.reduce_sum(self.no_region(images[:0]))
+        return super().losses(images, image_sizes, targets, seed)
 
 
 def config(**solver):

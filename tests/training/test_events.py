@@ -11,17 +11,24 @@ import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.training.events import Events, logging_to
+from tfdetect.training.writers import JSONWriter, TensorBoardWriter
 
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
 
 
+def events_in(folder, start, **options):
+    return Events([JSONWriter(folder, start), TensorBoardWriter(folder)], start=start, **options)
+
+
 def run(folder, start, stop, period=2, max_iter=6):
-    events = Events(folder, start=start, max_iter=max_iter, period=period)
+    events = events_in(folder, start, max_iter=max_iter, period=period)
     for iteration in range(start, stop):
         losses = {"loss_cls": float(iteration), "loss_box_reg": 1.0}
-        events.add(iteration, losses, rate=0.1 * iteration, seconds=0.5, data_seconds=0.1)
+        times = {"time": 0.5, "data_time": 0.1}
+        total = {"total_loss": sum(losses.values())}
+        events.add(iteration, {**total, **losses, **times, "lr": 0.1 * iteration})
     events.close()
 
 
@@ -55,7 +62,7 @@ def test_resumed_lines_take_the_place_of_earlier_ones(tmp_path):
 
 
 def test_metrics_and_pictures(tmp_path):
-    events = Events(tmp_path, start=0, max_iter=4, period=2)
+    events = events_in(tmp_path, 0, max_iter=4, period=2)
     events.write(3, {"bbox/AP": 12.5, "bbox/APl": float("nan")})
     events.add_image(3, "image", np.zeros([4, 5, 3], np.uint8))
     events.close()
@@ -74,7 +81,7 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match=r"metrics\.json"):
         run(tmp_path, 0, 2)
     with pytest.raises(InputError, match="LOG_PERIOD"):
-        run(tmp_path, 0, 2, period=0)
+        Events([], start=0, max_iter=2, period=0)
 
 
 def test_a_bar_on_a_terminal(tmp_path, monkeypatch):

@@ -8,24 +8,8 @@ import tensorflow as tf
 
 from tests.support import toy
 from tfdetect.errors import InputError
-from tfdetect.layers.norm import BatchNorm, batch_statistics
 from tfdetect.training.precise_bn import PreciseStatistics
 from tfdetect.training.trainer import normalize
-
-
-class WithBatchNorms(toy.Toy):
-    """The toy with a batch norm that sees the pixels, one that is frozen and one of no region."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = BatchNorm(3, "BN")
-        self.frozen = BatchNorm(3)
-        self.no_region = BatchNorm(3, "BN")
-
-    def losses(self, images, image_sizes, targets, seed):
-        with batch_statistics():
-            images = self.frozen(self.seen(images)) + tf.reduce_sum(self.no_region(images[:0]))
-        return super().losses(images, image_sizes, targets, seed)
 
 
 def dataset(first):
@@ -47,7 +31,7 @@ def test_population_of_what_training_would_see(parts):
     """All pixels of all batches together, whether they come by four, two, or one image."""
     cfg = toy.config(ACCUMULATION_STEPS=parts)
     cfg.TEST.PRECISE_BN.NUM_ITER = 3
-    model = WithBatchNorms()
+    model = toy.WithBatchNorms()
     for layer in (model.seen, model.frozen, model.no_region):
         layer.running_mean.assign([5.0, 6.0, 7.0])
     trainer, _ = toy.trainer(cfg, model)
@@ -78,7 +62,7 @@ def test_batches_of_one_image_that_are_apart():
     """By the recurrence of fvcore's estimator, which corrects each variance for its batch."""
     cfg = toy.config(ACCUMULATION_STEPS=4)
     cfg.TEST.PRECISE_BN.NUM_ITER = 2
-    model = WithBatchNorms()
+    model = toy.WithBatchNorms()
     trainer, _ = toy.trainer(cfg, model)
 
     def uniform_images(first):

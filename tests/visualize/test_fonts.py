@@ -12,8 +12,9 @@ import pytest
 
 import tfdetect.cli.predict
 from tests.support.paths import DEMO
+from tfdetect.cli.command import run_command
 from tfdetect.detections import Detections
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
 from tfdetect.visualize.fonts import load_font, missing_characters
 from tfdetect.visualize.pictures import draw_detections, label_name
 

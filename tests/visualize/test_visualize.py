@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as mask_codec
 
 from tests.support.paths import DATA, DEMO
 from tfdetect.data.images import read_image
 from tfdetect.detections import Detections
-from tfdetect.errors import InputError
-from tfdetect.visualize.pictures import PALETTE, draw_detections, write_image
+from tfdetect.visualize.pictures import PALETTE, draw_detections
 
 GREY = np.full((600, 800, 3), 120, np.uint8)
 NAMES = ["cat", "dog"]
@@ -209,29 +206,3 @@ def test_recorded_detections_look_the_same_every_time():
     assert drawn.shape == (702, 708, 3)
     for index in range(10):
         assert _is(drawn, PALETTE.by_idx(index)).sum() > 200
-
-
-def test_write_image(tmp_path, capfd):
-    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    write_image(tmp_path / "new" / "x.png", image)
-    np.testing.assert_array_equal(read_image(tmp_path / "new" / "x.png"), image)
-    write_image(tmp_path / "x.JPG", image)
-    reference = io.BytesIO()
-    Image.fromarray(image).save(reference, "JPEG", quality=95)
-    # The quality is in a JPEG's quantisation tables, of which both libraries make libjpeg's.
-    with Image.open(tmp_path / "x.JPG") as written, Image.open(reference) as expected:
-        assert written.quantization == expected.quantization
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "x.JPG"]
-    assert capfd.readouterr() == ("", "")
-
-
-def test_write_image_errors(tmp_path):
-    image = np.zeros((2, 2, 3), np.uint8)
-    with pytest.raises(InputError, match=r"x\.gif"):
-        write_image(tmp_path / "x.gif", image)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"x\.png"):
-        write_image(tmp_path / "file" / "x.png", image)
-    with pytest.raises(InputError, match="65500"):
-        write_image(tmp_path / "x.jpg", np.zeros((1, 65501, 3), np.uint8))
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.errors import InputError
 
@@ -23,7 +24,7 @@ def read_description(
     """The configuration and the metadata of a model directory.
 
     Args:
-        directory: what convert_d2.py wrote.
+        directory: what `tfdetect convert` wrote.
         opts: changes of the configuration, see `load_prediction_config`.
         source: what messages call the place that `opts` are from.
 
@@ -32,10 +33,10 @@ def read_description(
     """
     path = Path(directory)
     if not path.is_dir():
-        raise InputError(f"{path}: is not a model directory; make one with convert_d2.py")
+        raise InputError(f"{path}: is not a model directory; make one with tfdetect convert")
     for name in (CONFIG, METADATA):
         if not (path / name).is_file():
-            raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
+            raise InputError(f"{path}: has no {name}; make the directory with tfdetect convert")
     cfg, metadata = load_prediction_config(path / CONFIG, opts, source), read_metadata(path)
     check_names(path / METADATA, cfg, metadata)
     return cfg, metadata
@@ -49,18 +50,13 @@ def check_names(path: Path, cfg: CfgNode, metadata: dict[str, Any]) -> None:
         cfg: the model's configuration.
         metadata: the file's content.
     """
-    model = cfg.MODEL
-    classes, stuff = model.ROI_HEADS.NUM_CLASSES, 0
-    if model.META_ARCHITECTURE == "RetinaNet":
-        classes = model.RETINANET.NUM_CLASSES
-    elif model.META_ARCHITECTURE == "ProposalNetwork":
-        classes = 1
-    if model.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN"):
-        stuff = model.SEM_SEG_HEAD.NUM_CLASSES
-    if model.META_ARCHITECTURE == "SemanticSegmentor":
-        classes = 0
-    keypoints = model.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if model.KEYPOINT_ON else 0
-    wanted = {"class_names": classes, "stuff_class_names": stuff, "keypoint_names": keypoints}
+    able = capabilities(cfg)
+    keypoints = able.num_keypoints
+    wanted = {
+        "class_names": able.num_classes,
+        "stuff_class_names": able.num_stuff_classes,
+        "keypoint_names": keypoints,
+    }
     for key, count in wanted.items():
         names = metadata.get(key)
         if names is None and key != "class_names":

@@ -14,10 +14,10 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
-from tfdetect.cli.interrupts import hold_interrupts
 from tfdetect.config import dump_config
 from tfdetect.errors import InputError
 from tfdetect.files import check_utf8, check_writable
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.modeling.build import build_model
 
 _PREFIX = "model"
@@ -82,7 +82,7 @@ def load_model(
     """Read a model directory: its configuration, the model with its weights, and the metadata.
 
     Args:
-        directory: what convert_d2.py wrote.
+        directory: what `tfdetect convert` wrote.
         opts: changes of the configuration, see `load_prediction_config`.
 
     Raises:
@@ -93,7 +93,7 @@ def load_model(
     cfg, metadata = read_description(path, opts)
     for name in sorted(_OWN_FILES):
         if not (path / name).is_file():
-            raise InputError(f"{path}: has no {name}; make the directory with convert_d2.py")
+            raise InputError(f"{path}: has no {name}; make the directory with tfdetect convert")
     model = build_model(cfg)
     load_weights(path, model, some=len(opts) > 0)
     return cfg, model, metadata

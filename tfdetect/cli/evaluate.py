@@ -1,33 +1,60 @@
-"""`predict.py --evaluate`: predict the images of a data set, and measure."""
+"""Predict the images of a data set and measure."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
-from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
+from tfdetect.cli.records import Records
+from tfdetect.config.arguments import parse_with_opts
 from tfdetect.errors import InputError
 from tfdetect.evaluation.evaluate import EvaluationRun
-from tfdetect.evaluation.records import Records
 from tfdetect.evaluation.report import METRICS
 from tfdetect.files import check_writable_file
-
-if TYPE_CHECKING:
-    from tfdetect.inference.predictor import Predictor
+from tfdetect.interrupts import hold_interrupts
 
 
-def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Predictor]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate. Returns 1 if some of the images could not be used, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="tfdetect evaluate",
+        description="Predict the images of a data set with a converted model, write the results, "
+        "and measure average precision.",
+    )
+    add_model_arguments(parser)
+    add_evaluation_arguments(parser, "--annotations", required=True)
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    args = parse_with_opts(parser, arguments)
+    return evaluate(args, check_configuration(args))
+
+
+def add_evaluation_arguments(
+    parser: argparse.ArgumentParser, option: str, *, required: bool = False
+) -> None:
+    """The options that say what to measure against; `option` names the annotations, `evaluate`."""
+    parser.add_argument(
+        option,
+        dest="evaluate",
+        required=required,
+        metavar="PATH",
+        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
+        "Pascal VOC",
+    )
+    parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
+
+
+def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
     """Write the results, then measure them.
 
     Args:
-        args: of predict.py.
-        load: the model.
+        args: with the options of `add_model_arguments`, `add_evaluation_arguments` and output.
+        float32_precision: of `check_configuration`.
 
     Returns:
         1 if some of the images could not be used, else 0.
@@ -48,7 +75,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
         source="--images",
     )
     dataset, total = run.dataset, len(run.dataset.file_names)
-    predictor = load(args)
+    predictor = load_predictor(args, float32_precision)
     for note in dataset.notes:
         print(f"note: {note}", flush=True)
     if run.missing:

@@ -1,4 +1,4 @@
-"""The command `python -m tfdetect.export`."""
+"""Write a SavedModel, LiteRT or ONNX file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.model import positive
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.files import check_utf8, check_writable
 
 
@@ -18,18 +19,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_utf8(args.output)
     import_tensorflow()
     if args.format != "saved_model":
-        with without_startup_remarks():
-            from tfdetect.export.fixed_export import export_fixed
+        from tfdetect.export.fixed_export import export_fixed
 
-            path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
+        path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
         print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
         return
-    with without_startup_remarks():
-        from tfdetect.export.saved_model import export_savedmodel
+    from tfdetect.export.saved_model import export_savedmodel
 
-        exported = export_savedmodel(
-            args.model, args.output, ops=args.ops, dtype=args.dtype, max_batch=args.max_batch
-        )
+    exported = export_savedmodel(
+        args.model, args.output, ops=args.ops, dtype=args.dtype, max_batch=args.max_batch
+    )
     print(f"{exported.path}: {exported.size / 1e6:.1f} MB ({exported.weights / 1e6:.1f} weights)")
     print(f"signatures: {', '.join(exported.signatures)}")
     if exported.library is not None:
@@ -38,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tfdetect.export",
+        prog="tfdetect export",
         description="Write a converted model as a SavedModel, or for images of one size as XLA, "
         "LiteRT or ONNX take it.",
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR", help="the directory that convert_d2.py wrote"
+        "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
     parser.add_argument(
         "--output",
@@ -63,13 +62,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=_positive,
+        type=positive,
         metavar=("HEIGHT", "WIDTH"),
         help="of the images, in pixels before the model resizes them; not for saved_model",
     )
     parser.add_argument(
         "--batch",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="with --size: images to a batch (default 1)",
@@ -89,7 +88,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--max-batch",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="refuse batches of more images (default: no limit)",
     )
@@ -102,10 +101,3 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     elif (args.ops, args.dtype, args.max_batch) != ("portable", "float32", None):
         parser.error("--ops, --dtype and --max-batch are for --format saved_model")
     return args
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value

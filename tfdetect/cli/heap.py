@@ -22,7 +22,7 @@ _prepared = False
 
 
 def prepare_heap() -> None:
-    """Let this process, which is the project's own, call for `keep_freed_memory` later.
+    """Let a command, whose process is the project's own, call `keep_freed_memory` later.
 
     Until then large blocks have mappings of their own: what a model is loaded from goes back to
     the system as a whole, and leaves no gaps between the weights. Call it before TensorFlow is
@@ -46,7 +46,7 @@ def keep_freed_memory() -> None:
     is first touched: half of the time of a training step. TensorFlow's own pool (BFC) is better
     than that, but takes more memory, and what goes around it has new pages still. The process then
     has the most memory that it needed at any time. Call it when the model is loaded; nothing
-    happens without `prepare_heap`, as in a user's own program, whose memory is not ours to manage.
+    happens without `prepare_heap`. The library leaves a user's own program as it is.
     """
     if not _prepared:
         return

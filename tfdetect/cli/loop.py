@@ -1,20 +1,19 @@
-"""The loop that predicts images, one batch after the other."""
+"""What `tfdetect predict` goes through: image files, and the proposals that belong to them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdetect.data.image_files import image_path
 from tfdetect.data.images import read_image
 from tfdetect.data.proposal_files import read_proposals
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.dataset import EvaluationDataset
+from tfdetect.inference.batches import predict_in_batches
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -48,67 +47,13 @@ def predict_files(
         if len(files) > 1:
             print(f"error: {error}", file=sys.stderr)
 
-    yield from _predict(
+    yield from predict_in_batches(
         predictor,
         range(len(files)),
         lambda index: read_image(files[index]),
-        proposals,
-        batch_size,
         skip,
+        batch_size=batch_size,
+        proposals=proposals,
     )
     if files and len(unread) == len(files):
         raise errors[0] if len(files) == 1 else InputError(f"none of {len(files)} files is usable")
-
-
-def predict_dataset(
-    predictor: Predictor,
-    dataset: EvaluationDataset,
-    folder: Path,
-    indices: Sequence[int],
-    skip: Callable[[int, InputError], None],
-    *,
-    batch_size: int = 1,
-    proposals: Sequence[np.ndarray] | None = None,
-) -> Iterator[tuple[int, Detections]]:
-    """Yield (index into the data set's images, detections).
-
-    Args:
-        predictor: the model.
-        dataset: names the images.
-        folder: where they are.
-        indices: of the images to predict.
-        skip: gets the index and the error of an image that cannot be read, or is not as large as
-            the annotations say; it may raise it.
-        batch_size: images that go through the network together.
-        proposals: of every image of the data set, for a model that needs them.
-    """
-
-    def read(index: int) -> np.ndarray:
-        image = read_image(image_path(folder, dataset.file_names[index]))
-        dataset.check_size(index, *image.shape[:2])
-        return image
-
-    for index, _, detections in _predict(predictor, indices, read, proposals, batch_size, skip):
-        yield index, detections
-
-
-def _predict(
-    predictor: Predictor,
-    indices: Sequence[int],
-    read: Callable[[int], np.ndarray],
-    proposals: Sequence[np.ndarray] | None,
-    batch_size: int,
-    skip: Callable[[int, InputError], None],
-) -> Iterator[tuple[int, np.ndarray, Detections]]:
-    batch: list[tuple[int, np.ndarray]] = []
-    for number, index in enumerate(indices, start=1):
-        try:
-            batch.append((index, read(index)))
-        except InputError as error:
-            skip(index, error)
-        if batch and (len(batch) == batch_size or number == len(indices)):
-            given = None if proposals is None else [proposals[position] for position, _ in batch]
-            found = predictor.predict_batch([image for _, image in batch], given)
-            for (position, image), detections in zip(batch, found, strict=True):
-                yield position, image, detections
-            batch = []

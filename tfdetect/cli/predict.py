@@ -1,39 +1,34 @@
-"""The command `predict.py`."""
+"""Detect objects in images."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdetect.cli.evaluate import evaluate
-from tfdetect.cli.interrupts import hold_interrupts
+from tfdetect.cli.evaluate import add_evaluation_arguments, evaluate
 from tfdetect.cli.loop import find_proposals, predict_files
-from tfdetect.cli.quiet import import_tensorflow, without_startup_remarks
+from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
+from tfdetect.cli.records import Records
 from tfdetect.config.arguments import parse_with_opts
-from tfdetect.config.checks import check_model, takes_proposals
-from tfdetect.config.ignored import ignored_in_prediction
-from tfdetect.config.prediction import load_prediction_config
-from tfdetect.data.images import describe_passed_over, find_images, read_image
+from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
 from tfdetect.data.proposal_files import image_names
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.records import Records
 from tfdetect.files import check_writable, check_writable_file
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.visualize.fonts import load_font, missing_characters
 from tfdetect.visualize.pictures import (
     draw_detections,
     draw_panoptic,
     draw_semantic,
     label_name,
-    write_image,
 )
 
 if TYPE_CHECKING:
@@ -45,13 +40,13 @@ _PROFILED_BATCHES = 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
     args = _parse(arguments)
-    load = functools.partial(_load, float32_precision=_check_configuration(args))
+    precision = check_configuration(args)
     if args.evaluate is not None:
-        return evaluate(args, load)
-    return _predict(args, load)
+        return evaluate(args, precision)
+    return _predict(args, precision)
 
 
-def _predict(args: argparse.Namespace, load: Callable[[argparse.Namespace], Predictor]) -> int:
+def _predict(args: argparse.Namespace, float32_precision: str) -> int:
     passed_over: list[Path] = []
     files = find_images(args.input, passed_over)
     if passed_over:
@@ -60,7 +55,12 @@ def _predict(args: argparse.Namespace, load: Callable[[argparse.Namespace], Pred
     if args.font is not None:
         load_font(args.font, 20)
     proposals = find_proposals(args.proposals, [image_names(path) for path in files])
-    predictor = load(args)
+    for folder in (args.output, args.profile):
+        if folder is not None:
+            check_writable(folder)
+    if args.json is not None:
+        check_writable_file(args.json)
+    predictor = load_predictor(args, float32_precision)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
     if pictures is not None:
         _check_font(predictor, args.font)
@@ -125,43 +125,6 @@ def _profile(
     times = profile(Path(args.profile), run, _PROFILED_BATCHES)
     print(format_table(times, size))
     print(f"trace: tensorboard --logdir {args.profile}")
-
-
-def _check_configuration(args: argparse.Namespace) -> str:
-    """What the model's configuration alone tells, before TensorFlow is loaded.
-
-    Returns:
-        FLOAT32_PRECISION.
-    """
-    path = Path(args.model) / "config.yaml"
-    if not path.is_file():
-        return ""  # `Predictor` says what is missing
-    cfg = load_prediction_config(path, args.opts, "--opts")
-    check_model(cfg)
-    if takes_proposals(cfg) and args.proposals is None:
-        raise InputError(
-            f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
-            "of the images with --proposals"
-        )
-    if args.proposals is not None and not takes_proposals(cfg):
-        raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
-    for line in ignored_in_prediction(cfg):
-        if not (takes_proposals(cfg) and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
-            print(f"note: {line}", file=sys.stderr)
-    return cfg.FLOAT32_PRECISION
-
-
-def _load(args: argparse.Namespace, float32_precision: str) -> Predictor:
-    for folder in (args.output, args.profile):
-        if folder is not None:
-            check_writable(folder)
-    if args.json is not None:
-        check_writable_file(args.json)
-    import_tensorflow(float32_precision)
-    with without_startup_remarks():
-        from tfdetect.inference.predictor import Predictor
-
-        return Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
 
 
 def _record_names(files: Sequence[Path]) -> list[str]:
@@ -263,20 +226,13 @@ def _summary(detections: Detections, predictor: Predictor, threshold: float) -> 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="predict.py", description="Detect objects in images with a converted model."
+        prog="tfdetect predict", description="Detect objects in images with a converted model."
     )
-    parser.add_argument(
-        "--model", required=True, metavar="DIR", help="the directory that convert_d2.py wrote"
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--input", nargs="+", metavar="PATH", help="images, folders of images or glob patterns"
     )
     parser.add_argument("--output", metavar="DIR", help="folder for the pictures or the results")
-    parser.add_argument(
-        "--json",
-        metavar="FILE",
-        help="write everything that the model finds to this file (panoptic maps beside it)",
-    )
     parser.add_argument(
         "--confidence-threshold",
         type=_unit_interval,
@@ -291,57 +247,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "
         "does not have",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="images that go through the network together (default 1)",
-    )
-    parser.add_argument(
-        "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
-    )
-    parser.add_argument(
-        "--padding",
-        choices=("own", "detectron2"),
-        default="own",
-        help="own: an image's results do not depend on the others of its batch (default); "
-        "detectron2: every image sees the padding of all, as in a batch of Detectron2's",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
-        "fast where the processor multiplies it, and slow elsewhere",
-    )
-    parser.add_argument(
-        "--evaluate",
-        metavar="PATH",
-        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
-        "Pascal VOC",
-    )
-    parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
-    parser.add_argument(
-        "--proposals",
-        metavar="FILE",
-        help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
-        "found in it by their id in the annotations, else by file name",
-    )
+    add_evaluation_arguments(parser, "--evaluate")
     parser.add_argument(
         "--profile",
         metavar="DIR",
         help="afterwards run the first batches again, ten in all, print the time of each stage, "
         "and write TensorFlow's trace of them to this folder for TensorBoard",
-    )
-    parser.add_argument(
-        "--opts",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY VALUE",
-        help="keys of the model's configuration to change, of those that affect prediction only, "
-        "such as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
     )
     args = parse_with_opts(parser, arguments)
     if args.evaluate is not None:
@@ -362,11 +273,4 @@ def _unit_interval(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value

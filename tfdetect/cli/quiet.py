@@ -1,48 +1,65 @@
-"""Importing TensorFlow without its remarks about GPUs that are not there."""
+"""Importing TensorFlow in a command: without its remarks about GPUs that are not there."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import importlib.util
 import os
-import re
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
 
 from tfdetect.cli.heap import prepare_heap
 
-# What TensorFlow 2.21 says at import on a machine without an NVIDIA driver, and nothing else.
-_REMARKS = re.compile(
-    rb"All log messages before absl::InitializeLog|cudart_stub|cuda_platform\.cc|cuda_dnn\.cc"
-    rb"|oneDNN custom operations are on|To enable the following instructions|cpu_feature_guard"
+# What TensorFlow 2.16 to 2.21 says at import on a machine without an NVIDIA driver, no more.
+_REMARKS = (
+    r"All log messages before absl::InitializeLog|cudart_stub|cuda_platform\.cc|cuda_dnn\.cc"
+    r"|oneDNN custom operations are on|To enable the following instructions|cpu_feature_guard"
 )
+_FILTER = f"""
+import re, sys
+for line in sys.stdin.buffer:
+    if not re.search({_REMARKS.encode()!r}, line):
+        try:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+        except OSError:
+            pass
+"""
+_SECONDS = 5.0
+
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
 
-@contextmanager
-def without_startup_remarks() -> Iterator[None]:
-    """Hold stderr back while TensorFlow starts, then pass on all but the usual remarks."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Have a process of its own leave the usual remarks out of what goes to stderr.
+
+    TensorFlow's library prints them while it is loaded, before anything can set its log level:
+    TF_CPP_MIN_LOG_LEVEL holds only for what comes later, absl has no other setting, and there are
+    no hooks in between. So for the time of the import descriptor 2 leads to a pipe. Whoever reads
+    it outlives this process: a crash prints what it printed, at once.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _FILTER]
+    try:
+        # Ctrl-C is not for it: it ends with the pipe.
+        reader = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    except OSError:  # no process or memory to be had: the remarks are no reason to stop
+        yield
+        return
+    assert reader.stdin is not None
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(original, 2)
-            os.close(original)
-            held.seek(0)
-            for line in held:
-                if not _REMARKS.search(line):
-                    os.write(2, line)
-
-
-def allows_tf32(float32_precision: str) -> bool:
-    """What FLOAT32_PRECISION means, by the names of PyTorch's `set_float32_matmul_precision`."""
-    return float32_precision in ("high", "medium")
+    os.dup2(reader.stdin.fileno(), 2)
+    reader.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(original, 2)
+        os.close(original)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            reader.wait(_SECONDS)
 
 
 def import_tensorflow(float32_precision: str = "") -> None:
@@ -56,28 +73,29 @@ def import_tensorflow(float32_precision: str = "") -> None:
         float32_precision: FLOAT32_PRECISION, "high" or "medium" for TF32.
     """
     prepare_heap()
-    with without_startup_remarks(), _without_keras():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    loaded = "tensorflow" in sys.modules
+    with contextlib.nullcontext() if loaded else _without_remarks(), _without_keras():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-        tf.config.experimental.enable_tensor_float_32_execution(allows_tf32(float32_precision))
+    from tfdetect.inference.tf32 import allows_tf32
+
+    tf.config.experimental.enable_tensor_float_32_execution(allows_tf32(float32_precision))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
     """Keep TensorFlow from importing Keras with it: a second and 60 MB for what nobody uses here.
 
-    TensorFlow goes on without Keras where there is none.
+    It imports Keras 2 instead where the environment asks for that, and goes on without where there
+    is none. `tf.keras` looks at the environment again when it is first used.
     """
-    import_module = importlib.import_module
-
-    def import_all_but_keras(name: str, package: str | None = None) -> ModuleType:
-        if name.startswith("keras."):
-            raise ImportError(f"{name} is left for later")
-        return import_module(name, package)
-
-    importlib.import_module = import_all_but_keras
+    if _LEGACY_KERAS in os.environ or importlib.util.find_spec("tf_keras") is not None:
+        yield
+        return
+    os.environ[_LEGACY_KERAS] = "1"
     try:
         yield
     finally:
-        importlib.import_module = import_module
+        os.environ.pop(_LEGACY_KERAS, None)

@@ -16,17 +16,17 @@ class _Output(io.FileIO):
     """A descriptor; what cannot be written to it goes nowhere, and so does all after it."""
 
     failure: OSError | None = None
+    gone = False
 
     def write(self, data) -> int | None:  # type: ignore[no-untyped-def, override]
+        if self.gone:
+            return len(data)
         try:
             return super().write(data)
         except OSError as error:
             if error.errno not in _GONE:
                 self.failure = error
-            # Also for what TensorFlow and child processes write.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            self.gone = True
             return len(data)
 
 

@@ -8,11 +8,12 @@ comments. Only keys of the parts that a model has are looked at, as there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities, trainable_architectures
 from tfdetect.errors import InputError
 
 
@@ -41,6 +42,10 @@ def _numbers(count: int, rule: Rule | None = None) -> Rule:
 
 def _each(rule: Rule) -> Rule:
     return Rule(lambda value: all(map(rule.holds, value)), f"only {rule.expected}")
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    return len({repr(value) for value in values}) == len(values)
 
 
 def _is_number(value: Any) -> bool:
@@ -143,6 +148,11 @@ _SAMPLED = {
     "BATCH_SIZE_PER_IMAGE": _at_least(1),
     "POSITIVE_FRACTION": _between(0, 1),
 }
+_MODE = Rule(lambda value: value in ("max", "min"), "max or min: which value of METRIC is better")
+_NAMES = Rule(
+    lambda value: all(isinstance(name, str) and name for name in value) and _differ(value),
+    "names of hooks, each once",
+)
 # Of training alone.
 _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "RPN": _SAMPLED
@@ -189,8 +199,20 @@ _TRAINING: dict[str, Rule] = {
     "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
     "DATALOADER.NUM_WORKERS": _at_least(0),
     "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
+    "TRAIN.HOOKS": _NAMES,
+    "TRAIN.WRITERS": Rule(
+        lambda value: all(name in ("wandb", "mlflow") for name in value) and _differ(value),
+        "names of wandb and mlflow, each once",
+    ),
     # EVAL_PERIOD and VIS_PERIOD, 0 or less: never. SEED, negative: another in every run.
 }
+# Of hooks, where they are asked for. METRIC may be null: no such hook.
+_EVALUATED_HOOKS: dict[str, dict[str, Rule]] = {
+    "TRAIN.BEST": {"MODE": _MODE},
+    "TRAIN.EARLY_STOP": {"MODE": _MODE, "PATIENCE": _at_least(1)},
+}
+# 0: the average is the weights. 1 would never leave the initial ones.
+_EMA = {"TRAIN.EMA.DECAY": Rule(lambda value: 0 <= value < 1, "a number from 0 on and below 1")}
 # None is a value of these: WEIGHT_DECAY's and a factor of 1, no file, COCO's sigmas. (And of NORM:
 # none.)
 _NULLABLE = (
@@ -209,7 +231,6 @@ _NORMALIZED = {
     "SEM_SEG_HEAD": "CONVS_DIM",
 }
 _GROUPS = 32
-_TRAINABLE = ("GeneralizedRCNN", "ProposalNetwork")
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -231,10 +252,10 @@ def check_model(cfg: CfgNode) -> None:
             )
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
+    if capabilities(cfg).parts.dense_head and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
         raise InputError(
-            f"TEST.DETECTIONS_PER_IMAGE: is {cfg.TEST.DETECTIONS_PER_IMAGE}, which RetinaNet has "
-            "no meaning for; give 0 or more"
+            f"TEST.DETECTIONS_PER_IMAGE: is {cfg.TEST.DETECTIONS_PER_IMAGE}, which "
+            f"{cfg.MODEL.META_ARCHITECTURE} has no meaning for; give 0 or more"
         )
 
 
@@ -259,6 +280,7 @@ def check_training(cfg: CfgNode) -> None:
                 f"IOU_THRESHOLDS {len(node.IOU_THRESHOLDS)}; give one label more than thresholds"
             )
     _check_combinations(cfg)
+    _check_hooks(cfg)
 
 
 def check_output(cfg: CfgNode) -> None:
@@ -289,56 +311,66 @@ def _check_combinations(cfg: CfgNode) -> None:
         )
 
 
+def _check_hooks(cfg: CfgNode) -> None:
+    _require_value("TRAIN.EMA.ENABLED", cfg.TRAIN.EMA.ENABLED)
+    if cfg.TRAIN.EMA.ENABLED:
+        _check(cfg, _EMA)
+    for section, rules in _EVALUATED_HOOKS.items():
+        if not cfg.TRAIN[section.rpartition(".")[2]].METRIC:
+            continue
+        _check(cfg, {f"{section}.{name}": rule for name, rule in rules.items()})
+        if not cfg.DATASETS.TEST:
+            raise InputError(
+                f"{section}.METRIC: nothing is measured without DATASETS.TEST; name a data set "
+                "there, or set it to ''"
+            )
+        if cfg.TEST.EVAL_PERIOD <= 0:
+            raise InputError(
+                f"{section}.METRIC: needs evaluations on the way; set TEST.EVAL_PERIOD"
+            )
+
+
 def require_trainable(cfg: CfgNode) -> None:
     """Raise InputError if the model that `cfg` describes has no training here."""
-    model = cfg.MODEL
-    if model.META_ARCHITECTURE not in _TRAINABLE:
+    able = capabilities(cfg)
+    if not able.parts.trainable:
         raise InputError(
-            f"MODEL.META_ARCHITECTURE: {model.META_ARCHITECTURE} cannot be trained here, "
-            f"only run; use {' or '.join(_TRAINABLE)}"
+            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} cannot be trained here, "
+            f"only run; use {' or '.join(trainable_architectures())}"
         )
-    if takes_proposals(cfg):
+    if not able.trainable:
         raise InputError(
             "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals cannot be trained here, "
             "only run; use RPN"
         )
 
 
-def takes_proposals(cfg: CfgNode) -> bool:
-    """Whether the model is given its proposals with the images (Detectron2's Fast R-CNN)."""
-    model = cfg.MODEL
-    return (
-        model.META_ARCHITECTURE == "GeneralizedRCNN"
-        and model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals"
-    )
-
-
 def model_sections(cfg: CfgNode) -> Iterator[str]:
     """The sections of MODEL that the configured model has parts of."""
     model = cfg.MODEL
-    architecture, backbone = model.META_ARCHITECTURE, str(model.BACKBONE.NAME)
+    able, backbone = capabilities(cfg), str(model.BACKBONE.NAME)
     yield "BACKBONE"
     yield "REGNETS" if "regnet" in backbone else "RESNETS"
     if "fpn" in backbone:
         yield "FPN"
-    if architecture == "RetinaNet":
+    if able.parts.dense_head:
         yield from ("ANCHOR_GENERATOR", "RETINANET")
-    if architecture in ("SemanticSegmentor", "PanopticFPN"):
+    if able.has_semantic:
         yield "SEM_SEG_HEAD"
-    if architecture == "PanopticFPN":
+    if able.has_panoptic:
         yield "PANOPTIC_FPN"
-    if architecture in ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork"):
+    if able.parts.proposal_generator:
         yield "PROPOSAL_GENERATOR"
-        if not takes_proposals(cfg):
+        if not able.takes_proposals:
             yield from ("ANCHOR_GENERATOR", "RPN")
-    if architecture not in ("GeneralizedRCNN", "PanopticFPN"):
+    if not able.parts.roi_heads:
         return
     yield from ("ROI_HEADS", "ROI_BOX_HEAD")
-    if model.ROI_HEADS.NAME == "CascadeROIHeads":
+    if able.cascade:
         yield "ROI_BOX_CASCADE_HEAD"
-    if model.MASK_ON:
+    if able.has_masks:
         yield "ROI_MASK_HEAD"
-    if model.KEYPOINT_ON:
+    if able.has_keypoints:
         yield "ROI_KEYPOINT_HEAD"
 
 

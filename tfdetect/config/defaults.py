@@ -317,6 +317,29 @@ DEFAULTS: dict[str, Any] = {
             "NUM_ITER": 200,
         },
     },
+    # This project's own: hooks of the training loop.
+    "TRAIN": {
+        # Names of registered hooks of the user's (`tfdetect.training.HOOKS`), in order.
+        "HOOKS": [],
+        # Where metrics go beside metrics.json and TensorBoard: wandb, mlflow.
+        "WRITERS": [],
+        # Keep the model of the best evaluation by a metric such as bbox/AP; '' keeps none.
+        "BEST": {
+            "METRIC": "",
+            "MODE": "max",
+        },
+        # End after PATIENCE evaluations in which METRIC was no better; '' never does.
+        "EARLY_STOP": {
+            "METRIC": "",
+            "MODE": "max",
+            "PATIENCE": 5,
+        },
+        # Average the weights over the iterations; evaluate and save the averages.
+        "EMA": {
+            "ENABLED": False,
+            "DECAY": 0.999,
+        },
+    },
     "GLOBAL": {
         "HACK": 1.0,
     },
@@ -333,6 +356,7 @@ OWN_KEYS = (
     "SOLVER.LOG_PERIOD",
     "SOLVER.ACCUMULATION_STEPS",
     "SOLVER.AMP.DTYPE",
+    "TRAIN",
 )
 
 # Keys of version 1 and what Detectron2 calls them since (its `compat.ConverterV1` and `V2`).

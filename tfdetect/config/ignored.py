@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.defaults import DEFAULTS
 
 # Keys that nothing reads, here or in Detectron2's own models.
@@ -30,10 +30,10 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
     "INPUT.LARGE_SCALE_JITTER.SCALE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
     "INPUT.LARGE_SCALE_JITTER.SIZE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
     "TEST.PRECISE_BN.NUM_ITER": ("TEST.PRECISE_BN.ENABLED", True),
+    "TRAIN.EMA.DECAY": ("TRAIN.EMA.ENABLED", True),
     "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
     "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
 }
-_HEADLESS = ("RetinaNet", "ProposalNetwork", "SemanticSegmentor")
 
 
 def ignored_in_prediction(cfg: CfgNode) -> list[str]:
@@ -48,21 +48,24 @@ def ignored_in_training(cfg: CfgNode) -> list[str]:
 
 
 def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
-    model = cfg.MODEL
+    model, able = cfg.MODEL, capabilities(cfg)
     for key, why in _NEVER.items():
         if _is_set(cfg, key):
             yield key, why
     if cfg.TEST.AUG.ENABLED:
         yield "TEST.AUG.ENABLED", "there is no test-time augmentation here"
-    if model.META_ARCHITECTURE in _HEADLESS:
+    if not able.parts.roi_heads:
         for key in ("MASK_ON", "KEYPOINT_ON"):
             if model[key]:
                 yield f"MODEL.{key}", f"{model.META_ARCHITECTURE} has no such head"
-    if model.META_ARCHITECTURE == "PanopticFPN" and not model.PANOPTIC_FPN.COMBINE.ENABLED:
+    if able.has_panoptic and not model.PANOPTIC_FPN.COMBINE.ENABLED:
         yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 does not read it any more either"
-    if takes_proposals(cfg):
+    if able.takes_proposals:
         if cfg.DATASETS.PROPOSAL_FILES_TEST:
-            yield "DATASETS.PROPOSAL_FILES_TEST", "predict.py is given the file by --proposals"
+            yield (
+                "DATASETS.PROPOSAL_FILES_TEST",
+                "tfdetect predict takes the file by --proposals",
+            )
     else:
         for key in ("MODEL.LOAD_PROPOSALS", "DATASETS.PROPOSAL_FILES_TEST"):
             if _is_set(cfg, key):

@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from tfdetect.config.defaults import DEFAULTS, RENAMED
 from tfdetect.config.suggest import is_below_schema, is_key, nearest_keys
 from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode
+from tfdetect.config.zoo import find_config
 from tfdetect.errors import InputError
 
 _BASE = "_BASE_"
@@ -36,8 +37,9 @@ def load_config(
     """Read one of Detectron2's YAML files on top of the defaults.
 
     Args:
-        path: the file. Its `_BASE_`, a path or a list of paths relative to the file (or absolute,
-            or from `~`), is read first and so on.
+        path: the file, or the name of a model of the zoo (`find_config`). The file's `_BASE_`, a
+            path or a list of paths relative to the file (or absolute, or from `~`), is read first
+            and so on.
         opts: KEY VALUE KEY VALUE ..., with dotted keys, which go before everything else. Text
             that spells a Python literal is that literal.
         opts_source: what messages call the place that `opts` are from.
@@ -50,7 +52,7 @@ def load_config(
             a value of the wrong type; the message is one line with the file and the key.
     """
     cfg = get_cfg()
-    for source, mapping in _with_bases(Path(path).expanduser(), ()):
+    for source, mapping in _with_bases(find_config(path), ()):
         _merge(cfg, mapping, DEFAULTS, "", source)
     for key, value in _pairs(opts, opts_source):
         if not is_below_schema(key):

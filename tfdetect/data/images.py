@@ -1,4 +1,4 @@
-"""Finding and reading images: the pixels that Detectron2's `read_image` gives."""
+"""Finding, reading and writing images: the pixels that Detectron2's `read_image` gives."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tfdetect.errors import InputError
+from tfdetect.files import write_bytes_atomically
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
@@ -82,6 +83,22 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
         # SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
         raise InputError(f"{path}: damaged or cut short ({error}), replace the image") from error
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
+
+    Raises:
+        InputError: the suffix is none of .png, .jpg and .jpeg, or the place cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"{path}: pictures are written as .png, .jpg or .jpeg, choose one")
+    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    if suffix != ".png" and max(image.shape) > 65500:
+        raise InputError(f"{path}: JPEG holds at most 65500 pixels a side, write .png instead")
+    _, encoded = cv2.imencode(suffix, image, options)
+    write_bytes_atomically(path, encoded.tobytes())
 
 
 def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> list[Path]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -18,6 +17,7 @@ from tfdetect.data.coco import CocoDataset, ground_truth
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics, percent
+from tfdetect.masks.rle import encode_mask
 
 METRICS = {
     "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -75,35 +75,6 @@ def to_results(
         for result, keypoints in zip(results, detections.keypoints, strict=True):
             result["keypoints"] = (keypoints - shift).ravel().tolist()
     return [result for result in results if result["category_id"] is not None]
-
-
-def prediction_record(file_name: str, detections: Detections) -> dict[str, Any]:
-    """One image's detections for JSON.
-
-    Returns:
-        file_name, height, width, pred_boxes [[x1, y1, x2, y2]], scores, pred_classes, and where
-        the detections have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
-        the original image in continuous coordinates, nothing rounded.
-    """
-    record = {
-        "file_name": file_name,
-        "height": detections.height,
-        "width": detections.width,
-        "pred_boxes": detections.boxes.tolist(),
-        "scores": detections.scores.tolist(),
-        "pred_classes": detections.classes.tolist(),
-    }
-    if detections.masks is not None:
-        record["pred_masks"] = [encode_mask(mask) for mask in detections.masks]
-    if detections.keypoints is not None:
-        record["pred_keypoints"] = detections.keypoints.tolist()
-    return record
-
-
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed RLE of a bool [height, width] mask: size, and counts as a string."""
-    rle = mask_codec.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
 
 
 def evaluate(

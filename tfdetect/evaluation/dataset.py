@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 
@@ -122,13 +123,13 @@ class EvaluationDataset(ABC):
 
 def model_tasks(cfg: CfgNode) -> list[str]:
     """What a model of this configuration gives, by the names of Detectron2's evaluators."""
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture == "SemanticSegmentor":
-        return ["sem_seg"]
-    if architecture == "ProposalNetwork":
-        return ["box_proposals"]
-    tasks = ["bbox"]
-    tasks += ["segm"] if cfg.MODEL.MASK_ON else []
-    tasks += ["keypoints"] if cfg.MODEL.KEYPOINT_ON else []
-    tasks += ["panoptic_seg", "sem_seg"] if architecture == "PanopticFPN" else []
-    return tasks
+    able = capabilities(cfg)
+    tasks = {
+        "box_proposals": able.proposes,
+        "bbox": able.has_boxes,
+        "segm": able.has_masks,
+        "keypoints": able.has_keypoints,
+        "panoptic_seg": able.has_panoptic,
+        "sem_seg": able.has_semantic,
+    }
+    return [task for task, given in tasks.items() if given]

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
-from tfdetect.cli.loop import predict_dataset
 from tfdetect.data.proposal_files import read_proposals
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.predict import missing_images, predict_dataset
 from tfdetect.evaluation.registry import open_for_model
 from tfdetect.evaluation.report import METRICS, Evaluated, write_and_measure
 from tfdetect.files import check_writable_file

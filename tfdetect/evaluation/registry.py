@@ -9,6 +9,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset, model_tasks
 from tfdetect.registry import Registry
@@ -63,7 +64,7 @@ def open_for_model(
         metadata["class_names"],
         cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
         stuff_names=metadata.get("stuff_class_names") or (),
-        num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else None,
+        num_keypoints=capabilities(cfg).num_keypoints or None,
         report=report,
     )
 

@@ -1,4 +1,4 @@
-"""What predict.py and train.py do with the results of a data set: write them, then measure."""
+"""What evaluation and training do with the results of a data set: write, then measure."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from pycocotools import mask as mask_codec
 from tfdetect.data.class_names import distinct_names
 from tfdetect.data.panoptic import PanopticDataset, read_segment_ids, semantic_labels
 from tfdetect.errors import InputError
-from tfdetect.evaluation.coco import encode_mask
 from tfdetect.evaluation.table import format_metrics
+from tfdetect.masks.rle import encode_mask
 
 METRICS = ("mIoU", "fwIoU", "mACC", "pACC")
 """Mean IoU, IoU weighted by how frequent a class is, mean accuracy of classes, of pixels."""

@@ -1,9 +1,6 @@
-"""Write a SavedModel: see `python -m tfdetect.export --help`."""
+"""`python -m tfdetect.export`, which is the command `tfdetect export`."""
 
-from __future__ import annotations
-
-from tfdetect.cli.export import main
-from tfdetect.errors import run_command
+from tfdetect.cli.main import main
 
 if __name__ == "__main__":
-    run_command(main)
+    main("export")

@@ -26,7 +26,7 @@ def export_fixed(
     """Write a model directory's model for batches of images of one size.
 
     Args:
-        model_dir: what convert_d2.py wrote.
+        model_dir: what `tfdetect convert` wrote.
         output: with "xla" the folder of versions, as `export` takes it; else the file.
         form: "xla", "litert" or "onnx".
         batch, height, width: of the uint8 [batch, height, width, 3] RGB images.

@@ -59,7 +59,7 @@ def export_savedmodel(
     """Write the SavedModel of a model directory to `output`/1, or the next number.
 
     Args:
-        model_dir: what convert_d2.py wrote.
+        model_dir: what `tfdetect convert` wrote.
         output: folder of the versions, which TensorFlow Serving calls the base path; made where it
             is missing.
         ops: "portable" or "native", the operators in the graph.

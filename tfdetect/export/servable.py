@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.export.decode import decode_images
 from tfdetect.export.od_api import to_od_api
 from tfdetect.inference.bfloat16 import BFloat16Model
@@ -17,6 +17,7 @@ from tfdetect.inference.fold import fold_norms
 from tfdetect.inference.pack import pack_convolutions
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.modeling.conventions import conventions
+from tfdetect.modeling.postprocess import empty_unused_slots
 from tfdetect.ops.paste_masks import paste_masks
 
 _IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -48,18 +49,17 @@ class Servable:
         self.pipeline = Pipeline(cfg, model)
         self._max_batch = max_batch
         self._paste = functools.partial(paste_masks, as_images=conventions(cfg).masks_as_images)
-        proposals = _PROPOSALS if takes_proposals(cfg) else ()
+        able = capabilities(cfg)
+        proposals = _PROPOSALS if able.takes_proposals else ()
         self.signatures: dict[str, Any] = {
             "serving_default": _signature(self._serving_default, _IMAGE_BYTES, *proposals),
             "image_tensor": _signature(self._image_tensor, _IMAGES, _SIZES, *proposals),
         }
-        architecture = cfg.MODEL.META_ARCHITECTURE
-        self._segments = architecture in ("SemanticSegmentor", "PanopticFPN")
-        if cfg.MODEL.MASK_ON and architecture in ("GeneralizedRCNN", "PanopticFPN"):
+        self._segments = able.has_semantic
+        if able.has_masks:
             self.signatures["full_masks"] = _signature(self._full_masks, _IMAGE_BYTES, *proposals)
-        # A ProposalNetwork's scores are no probabilities, and the API has no proposals to give.
-        without_detections = ("ProposalNetwork", "SemanticSegmentor")
-        if architecture not in without_detections and not proposals:
+        # The API wants probabilities, which proposals have not, and has no proposals to give.
+        if able.has_boxes and not proposals:
             self.signatures["od_api"] = _signature(self._od_api, _INPUT_TENSOR)
 
     def root(self) -> tf.Module:
@@ -154,23 +154,6 @@ def build(
         return Servable(cfg, BFloat16Model(model), max_batch)
     pack_convolutions(model)
     return Servable(cfg, model, max_batch)
-
-
-def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What `Pipeline.detect` gives, with zeros in every slot beyond the number of detections."""
-    if "num_detections" not in found:
-        return found
-    result = dict(found)
-    used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
-    for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
-        if key in found:
-            values = found[key]
-            where = used
-            while len(where.shape) < len(values.shape):
-                where = where[..., None]
-            emptied = tf.where(where, values, tf.zeros([], values.dtype))
-            result[key] = tf.ensure_shape(emptied, values.shape)
-    return result
 
 
 def _signature(function: Callable, *specs: tf.TensorSpec) -> Any:

@@ -7,15 +7,13 @@ import logging
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
-from tfdetect.export.servable import empty_unused_slots
-from tfdetect.modeling.postprocess import Postprocessor
+from tfdetect.modeling.postprocess import Postprocessor, empty_unused_slots
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.ops import kernels
 from tfdetect.ops.fixed import fixed_shapes
 
-_ARCHITECTURES = ("GeneralizedRCNN", "RetinaNet", "ProposalNetwork")
 _OPSET = 18
 
 
@@ -38,11 +36,11 @@ class FixedSizePipeline(tf.Module):
 
     def __init__(self, cfg: CfgNode, model: tf.Module, batch: int, height: int, width: int):
         super().__init__()
-        architecture = cfg.MODEL.META_ARCHITECTURE
-        if architecture not in _ARCHITECTURES or takes_proposals(cfg):
+        able = capabilities(cfg)
+        if able.has_semantic or able.takes_proposals:
             raise InputError(
-                f"MODEL.META_ARCHITECTURE: {architecture} "
-                f"{'with given proposals ' if takes_proposals(cfg) else ''}has no form of one "
+                f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} "
+                f"{'with given proposals ' if able.takes_proposals else ''}has no form of one "
                 "image size; export it as a SavedModel"
             )
         self.model = model

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.postprocess import Postprocessor
@@ -75,7 +75,7 @@ class Pipeline(tf.Module):
             "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         }
         self.check_sizes = self._preprocess.check
-        rest = [_SIZES, *(_PROPOSALS if takes_proposals(cfg) else ())]
+        rest = [_SIZES, *(_PROPOSALS if capabilities(cfg).takes_proposals else ())]
         self.detect = _function(self._detect, _IMAGES, *rest)
         self.detect_pixels = _function(self._detect_pixels, _PIXELS, *rest)
         self._network = _function(self._run_network, _BATCH, _SIZES, *rest)

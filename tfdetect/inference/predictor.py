@@ -12,8 +12,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import load_model
-from tfdetect.cli.heap import keep_freed_memory
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.inference import forks
@@ -50,7 +49,7 @@ class Predictor:
     `detections.panoptic` too.
 
     Args:
-        directory: what convert_d2.py wrote.
+        directory: what `tfdetect convert` wrote.
         device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
         padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
         dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
@@ -60,6 +59,7 @@ class Predictor:
     Attributes:
         cfg: the model's configuration.
         metadata: of the model's directory.
+        capabilities: what the model takes and gives.
         class_names: the name of each class of the detections.
         stuff_class_names: the name of each class of the semantic segmentation; empty without one.
         stuff_colors: (red, green, blue) of each of them, or None where no data set gives them.
@@ -130,10 +130,9 @@ class Predictor:
         forks.tensorflow_runs()
         self._device = device
         warn_of_tf32(cfg, device)
-        keep_freed_memory()
         self._pipeline = Pipeline(cfg, model, padding)
-        segments = cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN")
-        self._may_part = segments and padding == "own"
+        self.capabilities = capabilities(cfg)
+        self._may_part = self.capabilities.has_semantic and padding == "own"
         self.class_names: list[str] = self.metadata["class_names"]
         self.stuff_class_names: list[str] = self.metadata.get("stuff_class_names") or []
         self.stuff_colors: list[tuple[int, int, int]] | None = self.metadata.get("stuff_colors")
@@ -225,14 +224,14 @@ class Predictor:
     def _check_proposals(
         self, count: int, proposals: Sequence[np.ndarray] | None
     ) -> list[np.ndarray] | None:
-        if not takes_proposals(self.cfg):
+        if not self.capabilities.takes_proposals:
             if proposals is not None:
                 raise InputError("proposals: this model makes its own; leave them out")
             return None
         if proposals is None:
             raise InputError(
                 "MODEL.PROPOSAL_GENERATOR.NAME: this model needs PrecomputedProposals; "
-                "give those of each image (predict.py: --proposals FILE)"
+                "give those of each image (tfdetect predict: --proposals FILE)"
             )
         try:
             given = list(proposals)

@@ -86,7 +86,7 @@ def profile(folder: Path, run: Callable[[int], None], count: int) -> dict[str, l
 
 
 def format_table(times: dict[str, list[float]], images: int) -> str:
-    """The table of stages that `predict.py --profile` prints.
+    """The table of stages that `tfdetect predict --profile` prints.
 
     Args:
         times: of `profile`.

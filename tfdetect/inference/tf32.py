@@ -7,7 +7,10 @@ import warnings
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.cli.quiet import allows_tf32
+
+def allows_tf32(float32_precision: str) -> bool:
+    """What FLOAT32_PRECISION means, by the names of PyTorch's `set_float32_matmul_precision`."""
+    return float32_precision in ("high", "medium")
 
 
 def warn_of_tf32(cfg: CfgNode, device: str | None) -> None:

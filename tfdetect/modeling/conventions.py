@@ -17,6 +17,7 @@ from typing import Literal
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 
 
@@ -77,12 +78,7 @@ _BY_NAME = {
 }
 
 
-_PLAIN = ("StandardROIHeads", "Res5ROIHeads")
-_HEADS = {
-    "torchvision": _PLAIN,
-    "maskrcnn_benchmark": _PLAIN,
-    "tensorpack": (*_PLAIN, "CascadeROIHeads"),
-}
+_WITH_CASCADE = ("tensorpack",)
 
 
 def conventions(cfg: CfgNode) -> Conventions:
@@ -94,11 +90,12 @@ def conventions(cfg: CfgNode) -> Conventions:
     name = cfg.MODEL.CONVENTIONS
     if name not in _BY_NAME:
         raise InputError(f"MODEL.CONVENTIONS: {name!r} is none of {', '.join(_BY_NAME)}")
-    kind = (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME)
-    heads = cfg.MODEL.ROI_HEADS.NAME
-    if name != "detectron2" and (kind != ("GeneralizedRCNN", "RPN") or heads not in _HEADS[name]):
+    able, model = capabilities(cfg), cfg.MODEL
+    plain = able.parts.roi_heads and not able.has_semantic and not able.takes_proposals
+    if name != "detectron2" and (not plain or (able.cascade and name not in _WITH_CASCADE)):
+        kind = f"{model.META_ARCHITECTURE}/{model.PROPOSAL_GENERATOR.NAME}"
         raise InputError(
-            f"MODEL.CONVENTIONS: {name} has no {'/'.join(kind)} with {heads}; use detectron2"
+            f"MODEL.CONVENTIONS: {name} has no {kind} with {model.ROI_HEADS.NAME}; use detectron2"
         )
     return _BY_NAME[name]
 

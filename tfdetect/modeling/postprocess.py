@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
@@ -47,7 +48,7 @@ class Postprocessor:
             "stuff_area_limit": combine.STUFF_AREA_LIMIT,
             "instances_confidence_threshold": combine.INSTANCES_CONFIDENCE_THRESH,
         }
-        is_panoptic = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+        is_panoptic = capabilities(cfg).has_panoptic
         return cls(
             inclusive_boxes=conventions(cfg).inclusive_boxes,
             logits_stride=cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE,
@@ -175,3 +176,20 @@ def rescale_detections(
         pred_masks=reorder(detections.pred_masks),
         pred_keypoints=reorder(keypoints),
     )
+
+
+def empty_unused_slots(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What `Pipeline.detect` gives, with zeros in every slot beyond the number of detections."""
+    if "num_detections" not in found:
+        return found
+    result = dict(found)
+    used = tf.range(tf.shape(found["scores"])[1]) < found["num_detections"][:, None]
+    for key in ("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"):
+        if key in found:
+            values = found[key]
+            where = used
+            while len(where.shape) < len(values.shape):
+                where = where[..., None]
+            emptied = tf.where(where, values, tf.zeros([], values.dtype))
+            result[key] = tf.ensure_shape(emptied, values.shape)
+    return result

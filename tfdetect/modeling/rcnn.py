@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import takes_proposals
+from tfdetect.config.capabilities import capabilities
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
@@ -138,7 +138,7 @@ class FastRCNN(tf.Module):
 @META_ARCHITECTURES.register("GeneralizedRCNN")
 def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:
     """With an RPN, or with PrecomputedProposals: Detectron2 has one class for both."""
-    return (FastRCNN if takes_proposals(cfg) else GeneralizedRCNN).from_config(cfg)
+    return (FastRCNN if capabilities(cfg).takes_proposals else GeneralizedRCNN).from_config(cfg)
 
 
 @META_ARCHITECTURES.register()

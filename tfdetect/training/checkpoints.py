@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import CONFIG
 from tfdetect.checkpoint.model_dir import load_weights, save_model
-from tfdetect.cli.interrupts import hold_interrupts
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.files import write_json
+from tfdetect.interrupts import hold_interrupts
 
 FINAL = "model_final"
+BEST = "model_best"
+BEST_RECORD = "best.json"
 _PROGRESS = "training.json"
 _STATE = "training"
 _UNFINISHED = ".unfinished-"
@@ -39,17 +41,19 @@ class Progress:
     Attributes:
         iteration: how many are done, and so the number of the next.
         seed: of everything random in it.
+        hooks: by its class's name, what a hook's `state_dict` gave.
     """
 
     iteration: int
     seed: int
+    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Checkpoints:
     """The checkpoints in OUTPUT_DIR.
 
     Each is a folder `model_0004999`, named by the last iteration in it as Detectron2 names its
-    files, or `model_final`: a model directory, which predict.py takes, with two things more:
+    files, or `model_final`: a model directory (for `tfdetect predict`) with two more things:
     `training.json`, the `Progress`, and a TensorFlow checkpoint `training` of the optimizer. It is
     written beside its place and renamed when all of it is on disk, so that a folder of this name is
     whole, whenever the process was killed.
@@ -81,6 +85,7 @@ class Checkpoints:
         self._metadata = metadata
         self._state = state
         self._writes = writes
+        self._final = -1  # the iterations in model_final
 
     def save(self, progress: Progress, final: bool = False) -> Path:
         """Write a checkpoint, and remove what SOLVER.CHECKPOINTS_KEPT no longer wants.
@@ -90,13 +95,40 @@ class Checkpoints:
                 checkpoints are then as they were.
         """
         target = self._folder / (FINAL if final else f"model_{progress.iteration - 1:07d}")
+        content = {"iteration": progress.iteration, "seed": progress.seed}
+        hooks = {"hooks": progress.hooks} if progress.hooks else {}
+        self._write(target, progress.iteration - 1, {_PROGRESS: {**content, **hooks}}, state=True)
+        if final:
+            self._final = progress.iteration
+        if self._writes:
+            self._remove_old()
+        return target
+
+    def save_best(self, record: Mapping[str, Any]) -> Path:
+        """Write the model alone to `model_best`, with `record` as `best.json`.
+
+        Raises:
+            InputError: as of `save`.
+        """
+        self._write(self._folder / BEST, None, {BEST_RECORD: record}, state=False)
+        return self._folder / BEST
+
+    def _write(
+        self,
+        target: Path,
+        iteration: int | None,
+        records: Mapping[str, Mapping[str, Any]],
+        *,
+        state: bool,
+    ) -> None:
         if not self._writes:
-            return target
+            return
+        after = "" if iteration is None else f" after iteration {iteration}"
         for variable in self._model.variables:
             if not np.isfinite(variable.numpy()).all():
                 raise InputError(
-                    f"{target}: is not written, the model has values that are not finite after "
-                    f"iteration {progress.iteration - 1}; {self.advice()}"
+                    f"{target}: is not written, the model has values that are not finite{after};"
+                    f" {self.advice()}"
                 )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -106,8 +138,10 @@ class Checkpoints:
         try:
             written = beside / target.name
             save_model(written, self._cfg, self._model, self._metadata)
-            self._state.write(str(written / _STATE))
-            write_json(written / _PROGRESS, vars(progress))
+            if state:
+                self._state.write(str(written / _STATE))
+            for name, record in records.items():
+                write_json(written / name, record)
             _flush(written)
             with hold_interrupts():
                 if target.exists():
@@ -121,8 +155,10 @@ class Checkpoints:
             ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        self._remove_old()
-        return target
+
+    def has_final(self, iteration: int) -> bool:
+        """Whether `restore` found a `model_final` of so many iterations, or `save` wrote one."""
+        return self._final == iteration
 
     def latest(self) -> Path | None:
         """The checkpoint with the most iterations."""
@@ -135,14 +171,20 @@ class Checkpoints:
         What a killed process left half written is removed.
 
         Raises:
-            InputError: the checkpoint is damaged, or of another model.
+            InputError: the checkpoint is damaged, or of another model, or one of both has averaged
+                weights.
         """
         if self._writes:
+            for replaced in self._folder.glob(f"{_UNFINISHED}*/replaced/{BEST_RECORD}"):
+                # Killed between two renames: the one before is still the best.
+                if not (self._folder / BEST).exists():
+                    replaced.parent.rename(self._folder / BEST)
             for unfinished in self._folder.glob(f"{_UNFINISHED}*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
         path = self.latest()
         if path is None:
             return None
+        _check_averages(path, self._cfg)
         load_trained(path, self._cfg, self._model)
         try:
             self._state.read(str(path / _STATE)).assert_consumed()
@@ -155,7 +197,10 @@ class Checkpoints:
                 f"{path / _STATE}.index: is damaged ({reason}); remove the folder to go on from "
                 "the checkpoint before it"
             ) from error
-        return _read_progress(path / _PROGRESS)
+        progress = _read_progress(path / _PROGRESS)
+        if path.name == FINAL:
+            self._final = progress.iteration
+        return progress
 
     def advice(self) -> str:
         """What to do when training has failed."""
@@ -171,6 +216,20 @@ class Checkpoints:
             unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
             path.rename(unfinished)
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_averages(path: Path, cfg: CfgNode) -> None:
+    """Raise InputError if the checkpoint has averaged weights and the training not, or opposite."""
+    try:
+        before = load_config(path / CONFIG).TRAIN.EMA.ENABLED
+    except InputError:
+        return  # said by who reads the rest
+    if before != cfg.TRAIN.EMA.ENABLED:
+        raise InputError(
+            f"--resume: {path} is of a training with TRAIN.EMA.ENABLED {before} instead of "
+            f"{cfg.TRAIN.EMA.ENABLED}; set the same to go on with it, or another OUTPUT_DIR with "
+            "its folder as MODEL.WEIGHTS"
+        )
 
 
 def load_trained(path: Path, cfg: CfgNode, model: tf.Module) -> None:
@@ -251,9 +310,12 @@ def saved(folder: Path) -> list[tuple[Progress, Path]]:
 def _read_progress(path: Path) -> Progress:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        progress = Progress(content["iteration"], content["seed"])
-        if not all(type(value) is int and value >= 0 for value in vars(progress).values()):
+        progress = Progress(content["iteration"], content["seed"], content.get("hooks", {}))
+        numbers = progress.iteration, progress.seed
+        if not all(type(value) is int and value >= 0 for value in numbers):
             raise ValueError("iteration and seed are not numbers from 0 on")
+        if not isinstance(progress.hooks, dict):
+            raise ValueError("hooks is no object")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: is not a training's progress ({error}); remove its folder to go on from the "

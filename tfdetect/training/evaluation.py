@@ -15,9 +15,9 @@ import tensorflow as tf
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from tfdetect.cli.loop import predict_dataset
 from tfdetect.data.training.records import BrokenData
 from tfdetect.errors import InputError
+from tfdetect.evaluation.predict import predict_dataset
 from tfdetect.evaluation.report import write_and_measure
 from tfdetect.inference.predictor import Predictor
 from tfdetect.training.devices import Workers
@@ -54,14 +54,16 @@ class Outcome:
     Attributes:
         metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
         errors: what could not be predicted, measured or written.
+        iteration: the last one before it; None where that is not known.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
+    iteration: int | None = None
 
 
 class Evaluation:
-    """Measures a model as `predict.py --evaluate` does, each worker on a part of the images."""
+    """Measures a model as `tfdetect evaluate` does, each worker on a part of the images."""
 
     def __init__(
         self,

@@ -1,138 +1,114 @@
-"""What a training says of itself: metrics.json, TensorBoard, the log, a bar on a terminal."""
+"""What a training says of itself: to its writers, to the log, and on a terminal with a bar."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import logging
-import math
 import resource
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tfdetect.errors import InputError
-from tfdetect.files import write_text_atomically
+from tfdetect.training.writers import Scalars, Writer, naming
 
-METRICS = "metrics.json"
 LOG = "log.txt"
 
-Summary = tf.compat.v1.Summary
-
 _logger = logging.getLogger("tfdetect.train")
-
-Scalars = Mapping[str, float]
 
 
 class Events:
     """Collects the numbers of each iteration and writes them every SOLVER.LOG_PERIOD iterations.
 
     Losses and times are then the medians over these iterations, as Detectron2's writers have them;
-    the learning rate is the last one. In OUTPUT_DIR: `metrics.json` with a JSON object on each
-    line, and TensorBoard's event files.
+    the learning rate is the last one.
     """
 
-    def __init__(self, folder: Path, *, start: int, max_iter: int, period: int):
-        """Open the files. Lines of metrics.json from iteration `start` on are removed.
+    def __init__(
+        self,
+        writers: Sequence[Writer],
+        *,
+        start: int,
+        max_iter: int,
+        period: int,
+        shows: bool = True,
+    ):
+        """Show the bar if stderr is a terminal.
 
         Args:
-            folder: OUTPUT_DIR.
+            writers: that get numbers and pictures; closed with this.
             start: the first iteration of this run; not 0 for one that is resumed.
             max_iter: SOLVER.MAX_ITER.
             period: SOLVER.LOG_PERIOD.
+            shows: log and bar; not for one of several workers that is not the first.
 
         Raises:
-            InputError: the folder cannot be written, or the period is not positive.
+            InputError: the period is not positive.
         """
         if period < 1:
             raise InputError(f"SOLVER.LOG_PERIOD: is {period}; give at least 1")
-        self._path = folder / METRICS
+        self._writers = list(writers)
         self._max_iter = max_iter
         self._period = period
+        self._shows = shows
         self._values: dict[str, list[float]] = defaultdict(list)
         self._rate = 0.0
         self._step_times: list[float] = []
-        _keep_lines_before(self._path, start)
-        with _named(folder):
-            self._summaries = tf.summary.create_file_writer(str(folder))
         self._bar = tqdm(
             total=max_iter,
             initial=start,
             unit="it",
-            disable=not sys.stderr.isatty(),
+            disable=not (shows and sys.stderr.isatty()),
             desc="Training",
         )
 
-    def add(
-        self, iteration: int, losses: Scalars, *, rate: float, seconds: float, data_seconds: float
-    ) -> None:
+    def add(self, iteration: int, metrics: Scalars) -> None:
         """Take note of an iteration, and write if it is the last of a period.
 
         Args:
             iteration: from 0.
-            losses: by name.
-            rate: the learning rate.
-            seconds: of the whole iteration.
-            data_seconds: of these, waiting for data.
+            metrics: `total_loss` and the losses by name; `lr`; `time` and `data_time`, the seconds
+                of the whole iteration and, of these, waiting for data.
         """
-        times = {"time": seconds, "data_time": data_seconds}
-        numbers = {"total_loss": sum(losses.values()), **losses, **times}
-        for name, value in numbers.items():
-            self._values[name].append(value)
-        self._rate = rate
-        self._step_times.append(seconds)
+        for name, value in metrics.items():
+            if name != "lr":
+                self._values[name].append(value)
+        self._rate = metrics["lr"]
+        self._step_times.append(metrics["time"])
         self._bar.update()
         if (iteration + 1) % self._period == 0 or iteration + 1 == self._max_iter:
-            self.write(iteration)
+            self._write_medians(iteration)
 
-    def write(self, iteration: int, more: Scalars | None = None) -> None:
-        """Write a line: of the iterations noted since the last, or of `more` alone."""
-        if more is None:
-            medians = {name: statistics.median(v) for name, v in self._values.items()}
-            self._log(iteration, medians)
-            line = {**medians, "lr": self._rate, "eta_seconds": self._eta(iteration)}
-            self._values.clear()
-        else:
-            line = dict(more)
-        known = {name: None if math.isnan(value) else value for name, value in line.items()}
-        with _named(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": iteration, **known}) + "\n")
-        self._summarize(
-            iteration,
-            {name: {"simple_value": v} for name, v in known.items() if v is not None},
-        )
+    def write(self, iteration: int, scalars: Scalars) -> None:
+        """Write numbers by name, apart from those of iterations."""
+        for writer in self._writers:
+            writer.write(iteration, scalars)
 
     def add_image(self, iteration: int, name: str, image: np.ndarray) -> None:
-        """Show a picture, uint8 [H, W, 3] BGR, in TensorBoard."""
-        height, width, _ = image.shape
-        _, encoded = cv2.imencode(".png", image)
-        picture = Summary.Image(
-            height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes()
-        )
-        self._summarize(iteration, {name: {"image": picture}})
-
-    def _summarize(self, iteration: int, contents: Mapping[str, Mapping[str, Any]]) -> None:
-        # tf.summary.scalar and image need the package tensorboard; these protocol buffers do not.
-        values = [Summary.Value(tag=name, **fields) for name, fields in contents.items()]
-        content = Summary(value=values).SerializeToString()
-        with _named(self._path.parent), self._summaries.as_default():
-            tf.summary.experimental.write_raw_pb(content, step=iteration)
-            self._summaries.flush()
+        """Show a picture, uint8 [H, W, 3] BGR."""
+        for writer in self._writers:
+            writer.add_image(iteration, name, image)
 
     def close(self) -> None:
         self._bar.close()
-        with _named(self._path.parent):
-            self._summaries.close()
+        for writer in self._writers:
+            writer.close()
+
+    def _write_medians(self, iteration: int) -> None:
+        medians = {name: statistics.median(v) for name, v in self._values.items()}
+        if self._shows:
+            self._log(iteration, medians)
+        line = {**medians, "lr": self._rate, "eta_seconds": self._eta(iteration)}
+        self._values.clear()
+        self.write(iteration, line)
 
     def _eta(self, iteration: int) -> float:
         """Seconds to go. The first step, which builds the graph, says nothing of the others."""
@@ -157,7 +133,7 @@ def logging_to(folder: Path | None) -> Iterator[None]:
     logger = logging.getLogger("tfdetect")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if folder is not None:
-        with _named(folder):
+        with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             handlers.append(logging.FileHandler(folder / LOG, encoding="utf-8"))
     level, propagate = logger.level, logger.propagate
@@ -175,35 +151,6 @@ def logging_to(folder: Path | None) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
-
-
-def _keep_lines_before(path: Path, start: int) -> None:
-    """Drop the lines of iterations that are about to be done again, and one cut off in the middle.
-
-    Raises:
-        InputError: the file cannot be read or written.
-    """
-    if not path.exists():
-        return
-    kept = []
-    with _named(path):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                if json.loads(line)["iteration"] < start:
-                    kept.append(line + "\n")
-    write_text_atomically(path, "".join(kept))
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """A full disk, or a folder that cannot be written, as an InputError that names it."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
-        raise InputError(
-            f"{path}: cannot be written ({reason}); make room and go on with --resume"
-        ) from error
 
 
 def _peak_memory() -> float:

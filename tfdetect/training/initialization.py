@@ -11,8 +11,8 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.config.checks import require_trainable
 from tfdetect.layers.norm import BatchNorm, GroupNorm
-from tfdetect.modeling.trainable import require_trainable
 
 # What BatchNorm adds to a variance: Detectron2 lets FrozenBN begin as the identity exactly.
 _EPSILON = 1e-5

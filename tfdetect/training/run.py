@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,36 +12,44 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import named_variables
-from tfdetect.data.training.input import input_errors, training_dataset
+from tfdetect.config.capabilities import capabilities
+from tfdetect.data.training.input import training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.trainable import trainable_variables
-from tfdetect.training.checkpoints import (
-    FINAL,
-    Checkpoints,
-    Progress,
-    load_trained,
-    saved,
-)
+from tfdetect.training.checkpoints import BEST, FINAL, Checkpoints, load_trained, saved
 from tfdetect.training.devices import Workers
-from tfdetect.training.evaluation import Evaluation, Outcome
+from tfdetect.training.evaluation import Evaluation
 from tfdetect.training.events import Events
+from tfdetect.training.hooks.base import Hook, TrainingState
+from tfdetect.training.hooks.builtin import (
+    EvalHook,
+    PeriodicCheckpointer,
+    PeriodicWriter,
+    PicturesHook,
+    PreciseBN,
+)
+from tfdetect.training.hooks.ema import EMAHook
+from tfdetect.training.hooks.selection import BestCheckpointer, EarlyStopping
+from tfdetect.training.loop import Loop
 from tfdetect.training.pictures import Pictures
 from tfdetect.training.precise_bn import PreciseStatistics
-from tfdetect.training.schedule import learning_rate
+from tfdetect.training.services import open_services
 from tfdetect.training.test_data import EvaluationData
+from tfdetect.training.trainable import trainable_variables
 from tfdetect.training.trainer import Trainer
 from tfdetect.training.weights import load_initial_weights
+from tfdetect.training.writers import JSONWriter, TensorBoardWriter, Writer
 
 _logger = logging.getLogger("tfdetect.train")
 
 
-def train(
+def run_training(
     cfg: CfgNode,
     metadata: dict[str, Any],
     workers: Workers,
     test_data: Sequence[EvaluationData],
+    user_hooks: Sequence[Hook] = (),
     *,
     seed: int,
     resume: bool,
@@ -58,6 +64,7 @@ def train(
         metadata: of the model directories.
         workers: of this training; every one calls this.
         test_data: of `open_test_data`.
+        user_hooks: called after the built-in ones.
         seed: of everything random in a training that starts; one that resumes goes on with its own.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
 
@@ -66,15 +73,16 @@ def train(
 
     Raises:
         InputError: data, configuration or checkpoint cannot be used; the disk is full; a loss is
-            not finite; the evaluation in the end failed. What is on disk then is whole. (One on the
-            way that fails is logged.)
+            not finite; a hook of the user's or the evaluation in the end failed. What is on disk
+            then is whole. (An evaluation on the way that fails is logged.)
     """
     folder = Path(cfg.OUTPUT_DIR)
     writes = workers.index == 0
     previous = saved(folder)
-    if previous and not resume:
+    earlier = [path for _, path in previous] + [p for p in [folder / BEST] if p.exists()]
+    if earlier and not resume:
         raise InputError(
-            f"OUTPUT_DIR: {folder} has checkpoints of another training, such as {previous[-1][1]};"
+            f"OUTPUT_DIR: {folder} has checkpoints of another training, such as {earlier[-1]};"
             " add --resume to go on with it, or set another OUTPUT_DIR"
         )
     # Kept for later: what is wrong with the data is said before the model is built.
@@ -84,7 +92,7 @@ def train(
     with workers.strategy.scope():
         model = build_model(cfg)
         parameters = [named.variable for named in trainable_variables(model, cfg)]
-    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS:
+    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and capabilities(cfg).parts.roi_heads:
         set_federated_weights(cfg, model)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
@@ -106,34 +114,99 @@ def train(
         strategy=workers.strategy,
         local_replicas=workers.replicas,
     )
+    ema = None
+    if cfg.TRAIN.EMA.ENABLED:
+        with workers.strategy.scope():
+            ema = EMAHook(model, parameters, cfg.TRAIN.EMA.DECAY)
+        trainer.state.averages = ema.averages
     checkpoints = Checkpoints(folder, cfg, model, metadata, trainer.state, writes=writes)
     restored = checkpoints.restore()
+    if restored is not None and ema is not None:
+        ema.swap()  # a checkpoint's model is the average
     start = 0 if restored is None else restored.iteration
     evaluation = Evaluation(cfg, model, metadata, workers, test_data)
-    events = None
-    if writes:
-        events = Events(
-            folder, start=start, max_iter=cfg.SOLVER.MAX_ITER, period=cfg.SOLVER.LOG_PERIOD
-        )
+    statistics = None
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        statistics = PreciseStatistics(cfg, model, trainer, batches)
+    _restore_hooks(user_hooks, {} if restored is None else restored.hooks)
+    checkpointer = PeriodicCheckpointer(checkpoints, seed, lambda: _state_dicts(user_hooks))
+    selects = bool(cfg.TRAIN.BEST.METRIC or cfg.TRAIN.EARLY_STOP.METRIC)
+    eval_hook = EvalHook(evaluation, catches_up=selects)
+    hooks: list[Hook] = [] if ema is None else [ema]
+    hooks.append(PeriodicWriter())
+    if cfg.VIS_PERIOD > 0 and writes:
+        hooks.append(PicturesHook(Pictures(cfg, model, metadata), cfg.VIS_PERIOD))
+    if statistics is not None:
+        hooks.append(PreciseBN(statistics, checkpoints))
+    hooks += [checkpointer, eval_hook]
+    if cfg.TRAIN.BEST.METRIC:
+        hooks.append(BestCheckpointer(cfg, checkpoints))
+    if cfg.TRAIN.EARLY_STOP.METRIC:
+        hooks.append(EarlyStopping(cfg))
+    events = _open_events(cfg, folder, start, writes=writes, resumed=restored is not None)
     _logger.info(
         "%d parameters in %d variables are trained, from iteration %d, seed %d",
         *(sum(v.shape.num_elements() for v in parameters), len(parameters), start, seed),
     )
-    loop = _Loop(cfg, trainer, checkpoints, evaluation, events)
-    if cfg.VIS_PERIOD > 0 and writes:
-        loop.pictures = Pictures(cfg, model, metadata)
-    if cfg.TEST.PRECISE_BN.ENABLED:
-        loop.precise_statistics = PreciseStatistics(cfg, model, trainer, batches)
+    state = TrainingState(
+        cfg=cfg,
+        model=model,
+        workers=workers,
+        folder=folder,
+        events=events,
+        start=start,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        iteration=start,
+    )
+    if ema is not None:
+        state.evaluated_weights = ema.applied
+    loop = Loop(
+        state, trainer, hooks, user_hooks, save=checkpointer.save, advice=checkpoints.advice
+    )
     try:
-        outcome = loop.run(dataset, start, seed)
+        loop.run(dataset)
         # Who ends while another still writes would be missed.
         workers.wait()
-        if outcome.errors:
-            raise InputError(f"{outcome.errors[0]}; the model is in {folder / FINAL}")
-        return evaluation.holds(outcome.metrics) and not loop.failed
     finally:
-        if events is not None:
-            events.close()
+        events.close()
+    outcome = state.evaluation
+    if outcome is None:
+        return not eval_hook.failed
+    if outcome.errors:
+        raise InputError(f"{outcome.errors[0]}; the model is in {folder / FINAL}")
+    return evaluation.holds(outcome.metrics) and not eval_hook.failed
+
+
+def _open_events(cfg: CfgNode, folder: Path, start: int, *, writes: bool, resumed: bool) -> Events:
+    writers: list[Writer] = []
+    if writes:
+        writers = [JSONWriter(folder, start), TensorBoardWriter(folder)]
+        writers += open_services(cfg, folder, resumed=resumed)
+    return Events(
+        writers,
+        start=start,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        period=cfg.SOLVER.LOG_PERIOD,
+        shows=writes,
+    )
+
+
+def _state_dicts(hooks: Sequence[Hook]) -> dict[str, dict[str, Any]]:
+    """What hooks have to save, by class; of two of a class the first one's."""
+    found: dict[str, dict[str, Any]] = {}
+    for hook in hooks:
+        content = hook.state_dict()
+        if content:
+            found.setdefault(type(hook).__qualname__, content)
+    return found
+
+
+def _restore_hooks(hooks: Sequence[Hook], saved_states: Mapping[str, dict[str, Any]]) -> None:
+    left = dict(saved_states)
+    for hook in hooks:
+        content = left.pop(type(hook).__qualname__, None)
+        if content is not None:
+            hook.load_state_dict(content)
 
 
 def evaluate(
@@ -166,92 +239,6 @@ def evaluate(
     if outcome.errors:
         raise outcome.errors[0]
     return evaluation.holds(outcome.metrics)
-
-
-class _Loop:
-    """Iterations, and what is done after some of them."""
-
-    def __init__(
-        self,
-        cfg: CfgNode,
-        trainer: Trainer,
-        checkpoints: Checkpoints,
-        evaluation: Evaluation,
-        events: Events | None,
-    ):
-        self._cfg = cfg
-        self._trainer = trainer
-        self._checkpoints = checkpoints
-        self._evaluation = evaluation
-        self._events = events
-        self.failed = False  # an evaluation on the way
-        self.pictures: Pictures | None = None
-        self.precise_statistics: PreciseStatistics | None = None
-
-    def run(self, dataset: tf.data.Dataset, start: int, seed: int) -> Outcome:
-        """Go to SOLVER.MAX_ITER; how the evaluation in the end went."""
-        max_iter = self._cfg.SOLVER.MAX_ITER
-        batches = iter(dataset)
-        for iteration in range(start, max_iter):
-            began = time.perf_counter()
-            with input_errors():
-                batch = next(batches)
-            data_seconds = time.perf_counter() - began
-            losses = self._trainer(batch, iteration)
-            self._check(iteration, losses, batch)
-            done = iteration + 1
-            if self._events is not None:
-                self._events.add(
-                    iteration,
-                    losses,
-                    rate=learning_rate(self._cfg, iteration),
-                    seconds=time.perf_counter() - began,
-                    data_seconds=data_seconds,
-                )
-                if self.pictures is not None and done % self._cfg.VIS_PERIOD == 0:
-                    drawn = self.pictures(batch)
-                    self._events.add_image(iteration, "ground truth | predictions", drawn)
-            evaluates = done == max_iter or _is_due(done, self._cfg.TEST.EVAL_PERIOD)
-            if evaluates and self.precise_statistics is not None:
-                self.precise_statistics(done)
-            if done == max_iter or _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD):
-                path = self._checkpoints.save(Progress(done, seed), final=done == max_iter)
-                if self._events is not None:
-                    _logger.info("saved %s", path)
-            if evaluates and done < max_iter:
-                # Its errors must not cost what was trained since the last checkpoint.
-                self.failed |= bool(self._evaluate(iteration).errors)
-        return self._evaluate(max_iter - 1)
-
-    def _evaluate(self, iteration: int) -> Outcome:
-        try:
-            outcome = self._evaluation()
-        except Exception as error:  # as the network needs more memory than there is
-            reason = str(getattr(error, "message", error)).strip().partition("\n")[0]
-            failure = InputError(f"evaluation failed ({type(error).__name__}: {reason})")
-            _logger.error("%s", failure)
-            return Outcome(errors=[failure])
-        if outcome.metrics and self._events is not None:
-            self._events.write(iteration, outcome.metrics)
-        return outcome
-
-    def _check(
-        self, iteration: int, losses: Mapping[str, float], batch: Mapping[str, tf.Tensor]
-    ) -> None:
-        """Raise InputError if a loss is not finite."""
-        if all(math.isfinite(loss) for loss in losses.values()):
-            return
-        records = training_records(self._cfg)
-        files = [records[index].file_name for index in batch["record"].numpy()]
-        values = ", ".join(f"{name}={loss:.4g}" for name, loss in losses.items())
-        raise InputError(
-            f"iteration {iteration}: a loss is not finite ({values}) on the images "
-            f"{', '.join(files)}; {self._checkpoints.advice()}"
-        )
-
-
-def _is_due(done: int, period: int) -> bool:
-    return period > 0 and done % period == 0
 
 
 def set_federated_weights(cfg: CfgNode, model: tf.Module) -> None:

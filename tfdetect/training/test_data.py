@@ -13,7 +13,7 @@ from tfdetect.data.registry import dataset_files
 from tfdetect.data.training.records import BrokenData
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset
-from tfdetect.evaluation.images import missing_images
+from tfdetect.evaluation.predict import missing_images
 from tfdetect.evaluation.registry import open_for_model
 
 

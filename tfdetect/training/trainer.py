@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import batch_norms_that_train, collected_moments
 from tfdetect.modeling.structures import Targets
@@ -84,7 +83,6 @@ class Trainer:
         self.state = tf.train.Checkpoint(
             momentum_buffers=self.optimizer.momentum_buffers, loss_scale=self._loss_scale
         )
-        keep_freed_memory()
         scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
         self._step = tf.function(
             self._all_replicas, input_signature=[dict(element_spec), *scalars], autograph=False

@@ -10,11 +10,8 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from convert_d2.libraries.caffe2_names import is_caffe2, rename_caffe2
-from convert_d2.libraries.recognition import describe_place, not_converted, recognize
-from convert_d2.libraries.sources import lineage_of, to_detectron2
-from convert_d2.libraries.torchvision import is_torchvision_backbone, rename_torchvision_backbone
 from tfdetect.checkpoint.formats.reader import read_checkpoint
+from tfdetect.checkpoint.libraries import import_state_dict
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.data.class_names import reorder
@@ -32,10 +29,10 @@ def load_initial_weights(
 ) -> None:
     """Initialise a model, and give it what MODEL.WEIGHTS has for it.
 
-    MODEL.WEIGHTS is empty, a model directory (convert_d2.py's or of another training), or a
-    checkpoint file that `convert_d2.py` reads, be it of a detector or a backbone: Detectron2's, an
-    ImageNet backbone of Caffe2 or torchvision, or a detector of another library. What wrappers put
-    before all names ("module.") is left out. An array goes to the variable whose name it has, or
+    MODEL.WEIGHTS is empty, a model directory (`tfdetect convert`'s or of another training), or a
+    checkpoint file of a detector or a backbone that an importer knows (`import_state_dict`;
+    convert_d2 knows Detectron2's, ImageNet backbones of Caffe2 and torchvision, and detectors of
+    other libraries). An array goes to the variable whose name it has, or
     ends with, after a dot; the longest such name wins (Detectron2:
     `align_and_update_state_dicts`). Variables that there is no array of the right shape for keep
     their initial values, and the log names them.
@@ -85,33 +82,13 @@ def load_initial_weights(
 
 
 def _read(weights: str) -> dict[str, np.ndarray]:
-    """The arrays of a file, by Detectron2's names; the log says what is not plain."""
-    checkpoint = read_checkpoint(weights)
-    found = recognize(checkpoint.arrays)
-    if not found.converted:
-        raise InputError(f"MODEL.WEIGHTS: {weights}: {not_converted(found)}")
-    for remark in describe_place(checkpoint.container, checkpoint.others, found):
-        _logger.info("%s: %s", weights, remark)
-    arrays = found.select(checkpoint.arrays)
-    if found.library not in (None, "Detectron2"):
-        _logger.warning(
-            "%s: is a detector of %s, whose images, anchors and boxes follow other rules "
-            "(docs/lineages.md): its weights are a start, not the same model",
-            weights,
-            found.library,
-        )
-        return to_detectron2(lineage_of(found.library), arrays, weights)
-    if is_caffe2(arrays):
-        return rename_caffe2(arrays)
-    if is_torchvision_backbone(arrays):
-        _logger.warning(
-            "%s: is torchvision's: it was trained on RGB images of 0 to 1, with the stride in the "
-            "3 x 3 convolution (INPUT.FORMAT, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, "
-            "MODEL.RESNETS.STRIDE_IN_1X1)",
-            weights,
-        )
-        return rename_torchvision_backbone(arrays)
-    return arrays
+    """The arrays of a file, by Detectron2's names; the log says what is not obvious."""
+    found = import_state_dict(read_checkpoint(weights), f"MODEL.WEIGHTS: {weights}")
+    for note in found.notes:
+        _logger.info("%s: %s", weights, note)
+    for warning in found.warnings:
+        _logger.warning("%s: %s", weights, warning)
+    return found.arrays
 
 
 def _match(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:

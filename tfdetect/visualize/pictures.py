@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image, ImageDraw
 
 from tfdetect.detections import Detections, PanopticSegmentation
 from tfdetect.errors import InputError
-from tfdetect.files import write_bytes_atomically
 from tfdetect.visualize.fonts import load_font
 
 KEYPOINT_THRESHOLD = 0.05
@@ -172,22 +170,6 @@ def draw_panoptic(
             colors.append(_class_color(stuff_colors, segment.category_id))
     masks = [panoptic.ids == segment.id for segment in segments]
     return _draw_regions(image, masks, texts, colors, font)
-
-
-def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
-
-    Raises:
-        InputError: the suffix is none of .png, .jpg and .jpeg, or the place cannot be written.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"{path}: pictures are written as .png, .jpg or .jpeg, choose one")
-    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
-    if suffix != ".png" and max(image.shape) > 65500:
-        raise InputError(f"{path}: JPEG holds at most 65500 pixels a side, write .png instead")
-    _, encoded = cv2.imencode(suffix, image, options)
-    write_bytes_atomically(path, encoded.tobytes())
 
 
 def label_name(names: Sequence[str], index: int) -> str:

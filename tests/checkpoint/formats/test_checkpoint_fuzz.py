@@ -18,8 +18,8 @@ from convert_d2.inspection import fitting_configs
 from tests.support.checkpoint_mutations import bases, mutate
 from tests.support.paths import DATA, DEMO
 from tfdetect.checkpoint.formats.reader import read_checkpoint
+from tfdetect.cli.command import run_command
 from tfdetect.config import load_config
-from tfdetect.errors import run_command
 from tfdetect.modeling.build import build_model
 from tfdetect.training.weights import load_initial_weights
 

@@ -134,7 +134,7 @@ def test_files_that_only_their_name_tells(tmp_path, name, expected):
 
 
 def test_folders(tmp_path, model_dir):
-    assert "predict.py --model" in line_of(model_dir)
+    assert "tfdetect predict --model" in line_of(model_dir)
     (tmp_path / "x.pth").write_bytes(b"1")
     assert "is a folder; give the checkpoint file in it (x.pth)" in line_of(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"1")

@@ -15,7 +15,7 @@ from tfdetect.errors import InputError
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels import build
 
-BUILD = [sys.executable, "-m", "tfdetect.ops.kernels.build"]
+BUILD = [sys.executable, "-m", "tfdetect", "build-operators"]
 ASK = [sys.executable, "-c", "from tfdetect.ops import kernels; print(kernels.use_native())"]
 
 

@@ -29,7 +29,7 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 _TABLE = bytes.fromhex("57fb808b247547db")
 _TENSORFLOW = (
     "is a part of a checkpoint of TensorFlow, which is not read; give a model directory of this "
-    "project to predict.py, or tensorpack's model as .npz"
+    "project to tfdetect predict, or tensorpack's model as .npz"
 )
 _NAMES: tuple[tuple[str, str], ...] = (
     (r".*\.(data-\d+-of-\d+|meta|index)", _TENSORFLOW),
@@ -113,7 +113,7 @@ def describe_zip(names: Iterable[str]) -> str | None:
 def describe_folder(path: Path) -> str:
     """Say what to give instead of a folder."""
     if (path / "config.yaml").is_file() and (path / "metadata.json").is_file():
-        return "is a model directory, converted already; give it to predict.py --model"
+        return "is a model directory, converted already; give it to tfdetect predict --model"
     if (path / "saved_model.pb").is_file():
         return f"is a SavedModel of TensorFlow; {_GIVE}"
     kinds = ("*.pth", "*.pkl", "*.pt", "*.safetensors", "*.npz", "*.index.json")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
@@ -136,11 +137,11 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
             raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different classes")
         if cfg.MODEL.KEYPOINT_ON and other.keypoint_names != first.keypoint_names:
             raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different keypoints")
-    head = "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
-    num_classes = cfg.MODEL[head].NUM_CLASSES
-    if len(first.thing_classes) > num_classes:
+    able = capabilities(cfg)
+    # What only proposes boxes does not tell their classes apart.
+    if able.has_boxes and len(first.thing_classes) > able.num_classes:
         raise InputError(
-            f"MODEL.{head}.NUM_CLASSES: is {num_classes}, but {names[0]} has"
+            f"{able.classes_key}: is {able.num_classes}, but {names[0]} has"
             f" {len(first.thing_classes)} classes; set it to that"
         )
     num_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS

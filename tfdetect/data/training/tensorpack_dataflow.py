@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import sys
 
@@ -33,8 +32,5 @@ finally:
     for name in set(os.environ) - set(_environment):
         del os.environ[name]
     os.environ.update(_environment)
-
-# Its remarks on how processes start and end are for somebody who uses it directly.
-logging.getLogger("tensorpack").setLevel(logging.ERROR)
 
 __all__ = ["DataFlow", "ImageAugmentor", "MultiProcessRunner", "imgaug"]

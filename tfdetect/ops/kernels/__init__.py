@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from tfdetect.errors import InputError
+from tfdetect.ops.kernels import build
 from tfdetect.ops.kernels.instruction_set import InstructionSets, of_library
 
 __all__ = [
@@ -141,9 +142,6 @@ def _require() -> None:
 
 
 def _load() -> ModuleType:
-    # Here, not above: `python -m tfdetect.ops.kernels.build` must not find it imported already.
-    from tfdetect.ops.kernels import build
-
     path = build.find_library()
     if path is None:
         if build.find_toolchain() is not None:

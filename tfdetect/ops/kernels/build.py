@@ -7,13 +7,12 @@ are added when nvcc is found. A library runs on any x86-64 CPU, and is as fast w
 made it: hot loops are compiled for several instruction sets, one of which is chosen when the
 library is loaded (`instruction_set.h`).
 
-`python -m tfdetect.ops.kernels.build` builds ahead, as for an image that will have no compiler.
+`tfdetect build-operators` builds ahead, as for an image that will have no compiler.
 This module does not import TensorFlow.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -33,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
 from tfdetect.ops.kernels import instruction_set
 
 SOURCES = Path(__file__).resolve().parent
@@ -345,7 +344,7 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr if done.returncode == 0 else ""
 
 
-def _describe_convolutions(library: Path) -> str:
+def describe_convolutions(library: Path) -> str:
     """Whose convolutions a CPU uses with a library, in a line.
 
     In a process of its own, since TensorFlow's library, with which ours is linked, logs to stderr
@@ -368,30 +367,3 @@ def _describe_convolutions(library: Path) -> str:
         reason = next(reversed(done.stderr.splitlines()), f"status {done.returncode}")
         raise InputError(f"{library} does not load: delete it and try again ({reason})")
     return done.stdout.strip()
-
-
-def main() -> int:
-    """Build (or find) the library and print where it is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tfdetect.ops.kernels.build",
-        description="Compile the native operators into the cache (TFDETECT_CACHE).",
-    )
-    parser.add_argument(
-        "--optional",
-        action="store_true",
-        help="exit with status 0 where they cannot be built: the portable ones are used then",
-    )
-    arguments = parser.parse_args()
-    try:
-        library = build()
-        print(f"native operators: {library}")
-        print(_describe_convolutions(library))
-    except InputError as error:
-        if not arguments.optional:
-            raise
-        print(f"native operators: none, the portable ones will be used ({error})", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    run_command(main)

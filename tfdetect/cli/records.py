@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from tfdetect.data.images import write_image
 from tfdetect.data.panoptic import segment_colors
 from tfdetect.detections import Detections
-from tfdetect.evaluation.coco import encode_mask, prediction_record
 from tfdetect.files import write_json
-from tfdetect.visualize.pictures import write_image
+from tfdetect.masks.rle import encode_mask
 
 
 class Records:
@@ -78,3 +78,26 @@ class Records:
             name = f"{stem}_{number}"
         self._names.add(name)
         return name
+
+
+def prediction_record(file_name: str, detections: Detections) -> dict[str, Any]:
+    """One image's detections for JSON.
+
+    Returns:
+        file_name, height, width, pred_boxes [[x1, y1, x2, y2]], scores, pred_classes, and where
+        the detections have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
+        the original image in continuous coordinates, nothing rounded.
+    """
+    record = {
+        "file_name": file_name,
+        "height": detections.height,
+        "width": detections.width,
+        "pred_boxes": detections.boxes.tolist(),
+        "scores": detections.scores.tolist(),
+        "pred_classes": detections.classes.tolist(),
+    }
+    if detections.masks is not None:
+        record["pred_masks"] = [encode_mask(mask) for mask in detections.masks]
+    if detections.keypoints is not None:
+        record["pred_keypoints"] = detections.keypoints.tolist()
+    return record

@@ -10,9 +10,6 @@ random draws is part of that.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ import cv2
 import numpy as np
 
 from tfdetect.data.catalog import metadata
-from tfdetect.errors import InputError, run_command
+from tfdetect.errors import InputError
 from tfdetect.files import write_bytes_atomically, write_json
 
 CLASSES = ("person", "circle", "square", "triangle")
@@ -241,18 +238,3 @@ def write_shapes(folder: Path, count: int, seed: int) -> None:
             "categories": categories,
         },
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tfdetect.data.shapes")
-    parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("n", type=int, help="number of images")
-    parser.add_argument("seed", type=int, help="other seeds draw other images")
-    options = parser.parse_args(arguments)
-    write_shapes(options.out, options.n, options.seed)
-    return 0
-
-
-if __name__ == "__main__":
-    run_command(lambda: main(sys.argv[1:]))

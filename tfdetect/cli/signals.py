@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from tfdetect.interrupts import postpone
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -41,8 +42,6 @@ class _Interrupts:
         self._process = 0
         self._terminal = 2
         self._last = -_SAME_SECONDS
-        self._held = 0
-        self._waiting: int | None = None
 
     def catch(self) -> None:
         if self._process or threading.current_thread() is not threading.main_thread():
@@ -59,17 +58,6 @@ class _Interrupts:
         # Functions registered here run in the opposite order: this one after all of a library's.
         atexit.register(self._end)
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
-            if not self._held and self._waiting is not None:
-                number, self._waiting = self._waiting, None
-                raise Interrupted(number)
-
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a worker that was forked
             os._exit(128 + number)
@@ -77,9 +65,10 @@ class _Interrupts:
         if now - self._last < _SAME_SECONDS:
             return
         self._last = now
-        if self._held:
-            self._waiting = number
-        elif not threading.main_thread().is_alive():  # the interpreter is ending
+        interrupt = Interrupted(number)
+        if postpone(interrupt):
+            return
+        if not threading.main_thread().is_alive():  # the interpreter is ending
             os._exit(128 + number)
         elif _imports(frame):
             # Libraries meet an exception during an import in ways of their own: some go on without
@@ -88,7 +77,7 @@ class _Interrupts:
                 os.write(self._terminal, b"interrupted\n")
             os._exit(128 + number)
         else:
-            raise Interrupted(number)
+            raise interrupt
 
     def _end(self) -> None:
         # The interpreter's end gives signals their default action: the repeated one would kill the
@@ -132,11 +121,3 @@ def catch_interrupts() -> None:
     During an import, when nothing is at stake, they end the process at once.
     """
     _interrupts.catch()
-
-
-def hold_interrupts() -> contextlib.AbstractContextManager[None]:
-    """What is done within it is done whole: a signal waits for its end.
-
-    Only in a command; a library's caller has the signals' own behaviour.
-    """
-    return _interrupts.hold()

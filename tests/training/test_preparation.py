@@ -1,0 +1,60 @@
+"""A metric that is asked for is one that the data sets' formats have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support import random_lvis, random_voc
+from tests.support.paths import DEMO
+from tfdetect.errors import InputError
+from tfdetect.evaluation.formats import open_dataset
+from tfdetect.training.preparation import check_metric
+from tfdetect.training.test_data import EvaluationData
+
+
+def opened(name, path, tasks, class_names=("a", "b")):
+    dataset = open_dataset(path, tasks, class_names)
+    return EvaluationData(name, dataset, Path(), frozenset())
+
+
+@pytest.fixture
+def coco():
+    content = json.loads((DEMO / "annotations.json").read_text())
+    names = [category["name"] for category in content["categories"]]
+    return opened("val", DEMO / "annotations.json", ["bbox", "segm"], names)
+
+
+@pytest.fixture
+def lvis(tmp_path):
+    content, _ = random_lvis.make(1)
+    path = tmp_path / "lvis.json"
+    path.write_text(json.dumps(content))
+    return opened("lvis", path, ["bbox"], [category["name"] for category in content["categories"]])
+
+
+def test_of_one_data_set(coco):
+    for metric in ("", None, "bbox/AP", "segm/APl", "bbox/AP-person"):
+        check_metric("KEY", metric, [coco])
+    for metric in ("AP", "bbox", "bbox/", "bbox/APr", "keypoints/AP", "val/bbox/AP", "-"):
+        with pytest.raises(InputError, match=r"^KEY: .* is not measured; give one of bbox/AP, "):
+            check_metric("KEY", metric, [coco])
+
+
+def test_of_two(coco, lvis):
+    check_metric("KEY", "val/bbox/AP", [coco, lvis])
+    check_metric("KEY", "lvis/bbox/APr", [coco, lvis])
+    with pytest.raises(InputError, match=r"val/segm/APm, .*lvis/bbox/APf"):
+        check_metric("KEY", "bbox/AP", [coco, lvis])
+
+
+def test_of_other_formats(tmp_path):
+    random_voc.make(tmp_path / "VOC2007", 1, 2007)
+    path = tmp_path / "VOC2007" / "ImageSets" / "Main" / "test.txt"
+    voc = opened("voc", path, ["bbox"], random_voc.CLASSES)
+    check_metric("KEY", "bbox/AP50", [voc])
+    check_metric("KEY", "bbox/AP50-boat", [voc])
+    proposals = opened("val", DEMO / "annotations.json", ["box_proposals"], ["object"])
+    check_metric("KEY", "box_proposals/AR@1000", [proposals])

@@ -1,0 +1,34 @@
+"""Compile the native operators ahead."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tfdetect.errors import InputError
+from tfdetect.ops.kernels.build import build, describe_convolutions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build (or find) the library of native operators and print where it is."""
+    parser = argparse.ArgumentParser(
+        prog="tfdetect build-operators",
+        description="Compile the native operators into the cache (TFDETECT_CACHE), as for an image "
+        "that will have no compiler. Otherwise the first command that needs them does.",
+    )
+    parser.add_argument(
+        "--optional",
+        action="store_true",
+        help="exit with status 0 where they cannot be built: the portable ones are used then",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        library = build()
+        print(f"native operators: {library}")
+        print(describe_convolutions(library))
+    except InputError as error:
+        if not options.optional:
+            raise
+        print(f"native operators: none, the portable ones will be used ({error})", file=sys.stderr)
+    return 0

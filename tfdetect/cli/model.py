@@ -1,0 +1,118 @@
+"""The model of a command: its options, what is checked before it is loaded, and loading it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfdetect.cli.heap import keep_freed_memory
+from tfdetect.cli.quiet import import_tensorflow
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.checks import check_model
+from tfdetect.config.ignored import ignored_in_prediction
+from tfdetect.config.prediction import load_prediction_config
+from tfdetect.errors import InputError
+
+if TYPE_CHECKING:
+    from tfdetect.inference.predictor import Predictor
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `tfdetect predict` and `tfdetect evaluate` that say which model, and how."""
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write everything that the model finds to this file (panoptic maps beside it)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="images that go through the network together (default 1)",
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
+    )
+    parser.add_argument(
+        "--padding",
+        choices=("own", "detectron2"),
+        default="own",
+        help="own: an image's results do not depend on the others of its batch (default); "
+        "detectron2: every image sees the padding of all, as in a batch of Detectron2's",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
+        "fast where the processor multiplies it, and slow elsewhere",
+    )
+    parser.add_argument(
+        "--proposals",
+        metavar="FILE",
+        help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
+        "found in it by their id in the annotations, else by file name",
+    )
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY VALUE",
+        help="keys of the model's configuration to change, of those that affect prediction only, "
+        "such as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
+    )
+
+
+def check_configuration(args: argparse.Namespace) -> str:
+    """What the model's configuration alone tells, before TensorFlow is loaded.
+
+    Returns:
+        FLOAT32_PRECISION.
+    """
+    path = Path(args.model) / "config.yaml"
+    if not path.is_file():
+        return ""  # `Predictor` says what is missing
+    cfg = load_prediction_config(path, args.opts, "--opts")
+    check_model(cfg)
+    takes_proposals = capabilities(cfg).takes_proposals
+    if takes_proposals and args.proposals is None:
+        raise InputError(
+            f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
+            "of the images with --proposals"
+        )
+    if args.proposals is not None and not takes_proposals:
+        raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
+    for line in ignored_in_prediction(cfg):
+        if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
+            print(f"note: {line}", file=sys.stderr)
+    return cfg.FLOAT32_PRECISION
+
+
+def load_predictor(args: argparse.Namespace, float32_precision: str) -> Predictor:
+    """Import TensorFlow and load the model.
+
+    Args:
+        args: with the options of `add_model_arguments`.
+        float32_precision: of `check_configuration`.
+    """
+    import_tensorflow(float32_precision)
+    from tfdetect.inference.predictor import Predictor
+
+    predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+    keep_freed_memory()
+    return predictor
+
+
+def positive(text: str) -> int:
+    """An option's value that is a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

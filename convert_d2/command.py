@@ -24,6 +24,7 @@ from convert_d2.libraries.sources import (
 )
 from convert_d2.libraries.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
+from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
 from tfdetect.config.arguments import parse_with_opts
@@ -38,6 +39,7 @@ from tfdetect.files import write_bytes_atomically
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written. `arguments` are those of the command line."""
     args = _parse(arguments)
+    import_user_modules(args.imports)
     if args.inspect:
         print(describe(args.inspect))
         return 0
@@ -204,6 +206,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY VALUE",
         help="configuration keys to change",
     )
+    add_import_option(parser)
     args = parse_with_opts(parser, arguments)
     missing = [name for name in ("weights", "output") if getattr(args, name) is None]
     if missing and not args.inspect:

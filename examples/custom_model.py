@@ -5,11 +5,12 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect import BACKBONES, MASK_HEADS, add_config
+from tfdetect import BACKBONES, HOOKS, MASK_HEADS, Hook, add_config
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from tfdetect.modeling.roi_heads.mask_head import MaskHead
+from tfdetect.training import TrainingState
 
 add_config("MODEL.PLAIN_NET", {"WIDTH": 16, "NORM": "GN"})
 
@@ -57,4 +58,14 @@ class OneConvMaskHead(MaskHead):
         return cls(in_channels)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.predictor(tf.nn.relu(self.deconv(x))), tf.float32)
+        x = tf.nn.depth_to_space(self.deconv.blocks(x, relu=True), 2)
+        return tf.cast(self.predictor(x), tf.float32)
+
+
+@HOOKS.register()
+class WeightNorm(Hook):
+    """A number for metrics.json and TensorBoard: the length of all that is trained."""
+
+    def after_step(self, state: TrainingState) -> None:
+        norm = tf.linalg.global_norm(state.model.trainable_variables)
+        state.events.write(state.iteration, {"weight_norm": float(norm)})

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ROI_HEADS,
         SEM_SEG_HEADS,
     )
+    from tfdetect.training import HOOKS, Hook, train
 
 _MODULES = {
     "tfdetect.checkpoint.model_dir": ("load_model",),
@@ -58,6 +59,7 @@ _MODULES = {
         "ROI_HEADS",
         "SEM_SEG_HEADS",
     ),
+    "tfdetect.training": ("HOOKS", "Hook", "train"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -68,6 +70,7 @@ __all__ = [
     "BOX_LOSSES",
     "DATASETS",
     "EVALUATORS",
+    "HOOKS",
     "KEYPOINT_HEADS",
     "MASK_HEADS",
     "META_ARCHITECTURES",
@@ -75,6 +78,7 @@ __all__ = [
     "ROI_HEADS",
     "SEM_SEG_HEADS",
     "Detections",
+    "Hook",
     "InputError",
     "Predictor",
     "add_config",
@@ -84,6 +88,7 @@ __all__ = [
     "load_config",
     "load_model",
     "register_coco_dataset",
+    "train",
 ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
+from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.records import Records
 from tfdetect.config.arguments import parse_with_opts
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_evaluation_arguments(parser, "--annotations", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     args = parse_with_opts(parser, arguments)
+    import_user_modules(args.imports)
     return evaluate(args, check_configuration(args))
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.model import positive
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.files import check_utf8, check_writable
@@ -14,6 +15,7 @@ from tfdetect.files import check_utf8, check_writable
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and say what was written."""
     args = _parse(arguments)
+    import_user_modules(args.imports)
     check_writable(args.output.parent if args.format in ("litert", "onnx") else args.output)
     if args.format not in ("litert", "onnx"):
         check_utf8(args.output)
@@ -92,6 +94,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="refuse batches of more images (default: no limit)",
     )
+    add_import_option(parser)
     args = parser.parse_args(arguments)
     if args.format == "saved_model":
         if args.size is not None or args.batch != 1:

@@ -6,12 +6,40 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.errors import InputError
 
 _PREFIX = "tfdetect_user_"
+
+
+def add_import_option(parser: ArgumentParser) -> None:
+    """Give a command the option --import, for `import_user_modules(args.imports)`."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a Python file, or a module, that is run first: it registers parts of models, "
+        "augmentations, data sets or hooks (docs/extending.md); may be repeated",
+    )
+
+
+def import_user_modules(names: Sequence[str]) -> None:
+    """Run what --import names, before the configuration is read: it may add keys.
+
+    Raises:
+        InputError: see `import_user_module`.
+    """
+    if names:
+        import_tensorflow()  # most of them do
+    for name in names:
+        import_user_module(name)
 
 
 def import_user_module(name: str) -> ModuleType:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfdetect.cli.heap import keep_freed_memory
+from tfdetect.cli.imports import add_import_option
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
@@ -59,6 +60,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
         "found in it by their id in the annotations, else by file name",
     )
+    add_import_option(parser)
     parser.add_argument(
         "--opts",
         nargs="*",

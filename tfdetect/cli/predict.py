@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfdetect.cli.evaluate import add_evaluation_arguments, evaluate
+from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.records import Records
@@ -40,6 +41,7 @@ _PROFILED_BATCHES = 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
     args = _parse(arguments)
+    import_user_modules(args.imports)
     precision = check_configuration(args)
     if args.evaluate is not None:
         return evaluate(args, precision)

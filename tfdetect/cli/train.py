@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfdetect.cli.heap import keep_freed_memory
-from tfdetect.cli.imports import import_user_module
+from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
 from tfdetect.config.arguments import parse_with_opts
@@ -27,12 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
     """
     args = _parse(arguments)
+    import_user_modules(args.imports)
     cfg = load_config(args.config_file, args.opts, "command line")
-    if args.imports:
-        # Most of them import it.
-        import_tensorflow(cfg.FLOAT32_PRECISION)
-        for module in args.imports:
-            import_user_module(module)
     for registered in args.register:
         register_coco_dataset(*registered)
     preparation = prepare(cfg, resume=args.resume, eval_only=args.eval_only)
@@ -105,15 +101,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar=("NAME", "ANNOTATIONS", "IMAGES_DIR"),
         help="make a COCO data set known under NAME, for DATASETS.TRAIN and DATASETS.TEST",
     )
-    parser.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a Python file, or the dotted name of a module, that registers hooks and the like;"
-        " it is run first, and may be repeated",
-    )
+    add_import_option(parser)
     parser.add_argument(
         "opts",
         nargs="*",

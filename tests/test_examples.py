@@ -1,0 +1,44 @@
+"""examples/: a user's file, from a training step to a prediction."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.support.paths import DEMO, ROOT
+from tests.support.train_runs import SMALL, lines, train, words
+
+EXAMPLE = ROOT / "examples" / "custom_model.py"
+OPTIONS = {
+    **SMALL,
+    "MODEL.BACKBONE.NAME": "build_plain_fpn_backbone",
+    "MODEL.PLAIN_NET.WIDTH": 32,
+    "MODEL.ROI_MASK_HEAD.NAME": "OneConvMaskHead",
+    "SOLVER.MAX_ITER": 1,
+    "TRAIN.HOOKS": "['WeightNorm']",
+}
+
+
+def predict(folder, *arguments):
+    command = [sys.executable, "predict.py", "--model", str(folder / "model_final")]
+    command += ["--input", str(DEMO / "images" / "000001.jpg"), *arguments]
+    command += ["--json", str(folder / "found.json"), "--device", "cpu"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_custom_model(tmp_path):
+    """Its keys, backbone, mask head and hook; without the file the model is refused by its key."""
+    folder = tmp_path / "trained"
+    train(folder, DEMO, "--import", str(EXAMPLE), opts=words(OPTIONS))
+    assert any(line.get("weight_norm", 0) > 0 for line in lines(folder))
+    done = predict(
+        folder, "--import", str(EXAMPLE), "--opts", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0"
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads((folder / "found.json").read_text())
+    assert len(record["pred_masks"]) == len(record["scores"]) > 0
+    refused = predict(folder)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "config.yaml: unknown key MODEL.PLAIN_NET" in line

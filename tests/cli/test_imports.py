@@ -9,8 +9,8 @@ import pytest
 import tfdetect.cli.train
 from tests.support.paths import DEMO
 from tests.support.train_runs import CONFIG, command
-from tfdetect.cli.imports import import_user_module
 from tfdetect.cli.command import run_command
+from tfdetect.cli.imports import import_user_module
 from tfdetect.errors import InputError
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support import random_lvis, random_voc
 from tests.support.paths import DEMO
 from tfdetect.errors import InputError
-from tfdetect.evaluation.formats import open_dataset
+from tfdetect.evaluation.registry import open_dataset
 from tfdetect.training.preparation import check_metric
 from tfdetect.training.test_data import EvaluationData
 

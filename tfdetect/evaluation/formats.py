@@ -344,8 +344,8 @@ class _Panoptic(EvaluationDataset):
         if "panoptic_seg" in self.tasks:
             paths.append(panoptic.write_results(folder, of_segments))
         if "sem_seg" in self.tasks:
-            write_json(folder / "sem_seg_model.json", of_classes)
-            paths.append(folder / "sem_seg_model.json")
+            write_json(folder / "sem_seg_predictions.json", of_classes)
+            paths.append(folder / "sem_seg_predictions.json")
         return paths
 
 

@@ -14,7 +14,6 @@ from tests.support.paths import ROOT
 from tfdetect.errors import InputError
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale
-from tfdetect.training.trainer import normalize
 
 
 def test_losses_fall():
@@ -142,18 +141,6 @@ def test_null_is_the_optimizers_default():
     expected = dict.fromkeys(("weight", "bias", "norm.weight", "norm.bias"), 0.1)
     found = step_of(toy.config(WEIGHT_DECAY=0.1, **nothing))
     assert found == pytest.approx(expected, abs=1e-6)  # float32's rounding in 1 - x
-
-
-def test_normalize_is_zero_beyond_the_images():
-    cfg = toy.config()
-    cfg.MODEL.PIXEL_STD = [2.0, 1.0, 1.0]
-    images = np.full([2, 5, 6, 3], 200, np.uint8)
-    result = normalize(images, np.array([[5, 4], [3, 6]], np.int32), cfg, 4).numpy()
-    assert result.shape == (2, 8, 8, 3)
-    assert not result[0, :, 4:].any()
-    assert not result[1, 3:].any()
-    # One subtraction and one division.
-    np.testing.assert_allclose(result[0, 4, 3], [(200 - 103.53) / 2, 83.72, 76.325], rtol=1e-6)
 
 
 TWO_DEVICES = """

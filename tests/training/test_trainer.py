@@ -151,11 +151,19 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 sys.path.insert(0, {folder!r})
 import numpy as np
 from tests.support import toy
+from tfdetect.training.hooks.ema import EMAHook
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     model = toy.Toy()
 losses, weights = toy.train(toy.config(), model=model, strategy=strategy, local_replicas=2)
-np.savez({out!r}, *weights, losses=[list(step.values()) for step in losses])
+with strategy.scope():
+    ema = EMAHook(model, model.trainable_variables, 0.75)
+model.bias.assign_add(tf.ones([32]))
+ema.after_step(None)
+with ema.applied():
+    averages = [value.numpy() for value in strategy.experimental_local_results(model.bias)]
+losses = [list(step.values()) for step in losses]
+np.savez({out!r}, *weights, losses=losses, averages=averages, trained=model.bias.numpy())
 """
 
 
@@ -171,3 +179,6 @@ def test_two_replicas_are_one_device(tmp_path):
         )
         for index, weight in enumerate(weights):
             np.testing.assert_allclose(two[f"arr_{index}"], weight, rtol=1e-5, atol=1e-6)
+        # Of 32 biases to which 1 was added, on either replica.
+        for average in two["averages"]:
+            np.testing.assert_allclose(average, two["trained"] - 0.75, rtol=1e-5, atol=1e-6)

@@ -10,10 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
+from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.records import Records
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.errors import InputError
 from tfdetect.evaluation.evaluate import EvaluationRun
 from tfdetect.evaluation.report import METRICS

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data.registry import register_coco_dataset
 from tfdetect.training import train

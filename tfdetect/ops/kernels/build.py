@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -345,18 +346,18 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr if done.returncode == 0 else ""
 
 
-def _describe_convolutions(library: Path) -> str:
-    """Whose convolutions a CPU uses with a library, in a line.
+def _instruction_sets(library: Path) -> instruction_set.InstructionSets:
+    """Those of a library.
 
     In a process of its own, since TensorFlow's library, with which ours is linked, logs to stderr
     as soon as it is loaded; and without importing TensorFlow, which takes seconds.
     """
-    instruction_set.check_variable()
     code = (
-        "import ctypes, sys; from pathlib import Path;"
+        "import ctypes, dataclasses, json, sys; from pathlib import Path;"
         "from tfdetect.ops.kernels import instruction_set;"
         "ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL);"
-        "print(instruction_set.of_library(Path(sys.argv[2])).describe())"
+        "sets = instruction_set.of_library(Path(sys.argv[2]));"
+        "print(json.dumps(dataclasses.asdict(sets)))"
     )
     framework = _tensorflow_directory() / "libtensorflow_framework.so.2"
     command = [sys.executable, "-c", code, str(framework), str(library)]
@@ -367,7 +368,7 @@ def _describe_convolutions(library: Path) -> str:
     if done.returncode != 0:
         reason = next(reversed(done.stderr.splitlines()), f"status {done.returncode}")
         raise InputError(f"{library} does not load: delete it and try again ({reason})")
-    return done.stdout.strip()
+    return instruction_set.InstructionSets(**json.loads(done.stdout))
 
 
 def main() -> int:
@@ -382,14 +383,18 @@ def main() -> int:
         help="exit with status 0 where they cannot be built: the portable ones are used then",
     )
     arguments = parser.parse_args()
+    instruction_set.check_variable()
     try:
         library = build()
-        print(f"native operators: {library}")
-        print(_describe_convolutions(library))
+        sets = _instruction_sets(library)
     except InputError as error:
         if not arguments.optional:
             raise
         print(f"native operators: none, the portable ones will be used ({error})", file=sys.stderr)
+        return 0
+    print(f"native operators: {library}")
+    sets.check_wanted()
+    print(sets.describe())
     return 0
 
 

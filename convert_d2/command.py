@@ -24,9 +24,9 @@ from convert_d2.libraries.sources import (
 )
 from convert_d2.libraries.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
+from tfdetect.cli.arguments import add_opts, parse_with_opts
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
@@ -196,14 +196,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATTERN",
         help="arrays (shell pattern) of the checkpoint that may be left over; may be repeated",
     )
-    parser.add_argument(
-        "--opts",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY VALUE",
-        help="configuration keys to change",
-    )
+    add_opts(parser, "configuration keys to change")
     args = parse_with_opts(parser, arguments)
     missing = [name for name in ("weights", "output") if getattr(args, name) is None]
     if missing and not args.inspect:

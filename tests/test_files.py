@@ -78,3 +78,23 @@ def test_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch):
         files.write_bytes_atomically(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "a" / "model"
+    for content in ("old", "new"):
+        with files.new_folder(target) as folder:
+            (folder / "x").write_text(content)
+            assert not target.exists() or (target / "x").read_text() == "old"
+    assert (target / "x").read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(target.parent.stat().st_mode)
+
+    def fail():
+        with files.new_folder(target) as folder:
+            (folder / "x").write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (target / "x").read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]

@@ -72,11 +72,11 @@ def installed(wheel, tmp_path_factory):
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / "bin" / "python"
     (packages,) = site.getsitepackages([str(folder / "env")])
-    # Packages, and not what their .pth files name: the checkout is one of these.
-    others = [path for path in site.getsitepackages() if Path(path).is_dir()]
+    # Folders of packages, and not what else their .pth files name: the checkout is one of these.
+    others = [path for path in sys.path if path.endswith("-packages")]
     Path(packages, "others.pth").write_text("".join(f"{path}\n" for path in others))
-    options = ("--no-deps", "--no-index", "--ignore-installed", "--prefix", folder / "env")
-    run(sys.executable, "-m", "pip", "install", *options, wheel, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--python", python, "install")
+    run(*pip, "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=folder)
     place = folder / "place"
     place.mkdir()
     where = "import convert_d2, tfdetect; print(convert_d2.__file__, tfdetect.__file__)"

@@ -1,16 +1,19 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files and folders so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tfdetect.errors import InputError
+from tfdetect.interrupts import hold_interrupts
 
 # Of a file, in bytes: of Linux's and most other file systems.
 _LONGEST_NAME = 255
@@ -47,6 +50,34 @@ def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be written ({reason}), choose another place") from error
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
+    """A folder to write to that becomes `target` at the end; after an error nothing has changed.
+
+    It is made within a temporary one beside `target`, whose folder is made where it is missing. An
+    earlier folder `target` is replaced.
+
+    Args:
+        target: no symbolic link.
+        prefix: of the temporary folder's name; a process that is killed leaves it behind.
+
+    Raises:
+        OSError: something cannot be made or renamed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        made = temporary / target.name
+        made.mkdir()  # with the permissions of any new folder, which the temporary one has not
+        yield made
+        with hold_interrupts():
+            if target.exists():
+                target.rename(temporary / ".replaced")
+            made.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -56,7 +56,7 @@ def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
         ("def f():\n    raise ValueError('one\\ntwo')\nf()\n", "line 2: ValueError: one two"),
         ("import not_there\n", "line 1: ModuleNotFoundError: "),
         ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
-        ("from tfdetect.training import HOOKS\nHOOKS.get('x')\n", "line 2: InputError: "),
+        ("from tfdetect.training import HOOKS\nHOOKS.get('K', 'x')\n", "line 2: InputError: K"),
         ("a = '\0'\n", "null bytes"),
         ("a = '\udcff'\n", ""),
     ],
@@ -94,7 +94,7 @@ def test_a_folder_is_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "hook", "expected"),
     [
-        ("", "Mine", "TRAIN.HOOKS: no hook 'Mine' is registered; known: "),
+        ("", "Mine", "TRAIN.HOOKS: no hook 'Mine' is registered ("),
         ("b = unknown\n", "Mine", "line 1: NameError"),
         (
             "from tfdetect.training import *\n@HOOKS.register('mine_1')\nclass Mine(Hook):\n"
@@ -120,6 +120,15 @@ def test_said_before_the_training(tmp_path, capfd, content, hook, expected):
     (line,) = capfd.readouterr().err.splitlines()
     assert expected in line
     assert not (tmp_path / "run").exists()
+
+
+def test_before_the_configuration_is_read(tmp_path, capfd):
+    """Which may have keys of the file's."""
+    path = write(tmp_path / "my_module.py", "b = unknown\n")
+    words = command(tmp_path / "run", DEMO, "--import", path)
+    with pytest.raises(SystemExit):
+        run_command(lambda: tfdetect.cli.train.main(["--config-file", "not_there.yaml", *words]))
+    assert "NameError" in capfd.readouterr().err
 
 
 def test_hooks_of_a_file_are_given_to_the_training(tmp_path, monkeypatch):

@@ -70,14 +70,16 @@ def test_options_after_keys():
     assert args.resume
 
 
-def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd):
-    place = tmp_path / "run" / "model_0000009"
+@pytest.mark.parametrize("name", ["model_0000009", "model_best"])
+def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd, name):
+    place = tmp_path / "run" / name
     place.mkdir(parents=True)
-    (place / "training.json").write_text('{"iteration": 10, "seed": 1}')
+    if name != "model_best":
+        (place / "training.json").write_text('{"iteration": 10, "seed": 1}')
     arguments = ["--config-file", str(CONFIG), *command(tmp_path / "run", DEMO)]
     with pytest.raises(SystemExit):
         run_command(lambda: tfdetect.cli.train.main(arguments))
-    assert "add --resume" in capfd.readouterr().err
+    assert f"such as {place}; add --resume" in capfd.readouterr().err
 
 
 def test_a_training_does_not_go_on_with_other_classes(tmp_path, capfd):

@@ -7,8 +7,8 @@ import argparse
 import pytest
 
 from tests.support.paths import DEMO
+from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.config import dump_config, get_cfg, load_config
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, RENAMED
 from tfdetect.errors import InputError
 

@@ -29,6 +29,8 @@ from tests.support.pages import PAGES, Block, blocks, inline_commands
 from tests.support.paths import DATA, DEMO, ROOT
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.formats.reader import read_checkpoint
+from tfdetect.cli.main import GROUP
+from tfdetect.plugins import plugins
 
 BLOCKS = list(blocks())
 RUN = [block for block in BLOCKS if block.language in ("", "python") and not block.needs]
@@ -38,14 +40,14 @@ MAINS = {
     "predict.py": "tfdetect.cli.predict",
     "train.py": "tfdetect.cli.train",
     "convert_d2.py": "convert_d2.command",
-    "tfdetect.export": "tfdetect.cli.export",
     "convert_d2.export": "convert_d2.export",
-    "tfdetect.data.shapes": "tfdetect.data.shapes",
-    "tfdetect.ops.kernels.build": "tfdetect.ops.kernels.build",
-}
+    "tfdetect.data.shapes": "tfdetect.data.shapes.__main__",
+} | {f"tfdetect {name}": point.module for name, point in plugins(GROUP).items()}
 
-TRAINED = "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
+# The file that the scripts are given, and two names in the zoo, before which a file goes.
 CONVERTED = "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+BY_NAME = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
+TRAINED = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
 WEIGHTS = DEMO / "joint_rcnn" / "model_final.pkl"
 
 # A training of hours is one step; images that are drawn are few.
@@ -67,7 +69,7 @@ height, width = image.shape[:2]
 
 # By the name of the block's page and its first word that tells it apart: takes too long for
 # `make test`.
-LONG = ("train.py", "tfdetect.export", "tf.saved_model", "tf.load_op_library", "torchvision")
+LONG = ("tfdetect train", "tfdetect export", "tf.saved_model", "tf.load_op_library", "torchvision")
 
 
 def images(path: Path) -> None:
@@ -153,6 +155,7 @@ MADE: dict[str, Callable] = {
     "fasterrcnn_resnet50_fpn_coco.pth": torchvision_checkpoint,
     TRAINED: small_configuration,
     CONVERTED: small_configuration,
+    BY_NAME: small_configuration,
     "models/mask_rcnn": model,
     "models/mine": model,
     "output/demo/model": model,
@@ -196,11 +199,13 @@ def place(tmp_path, model_dir, monkeypatch):
 
 
 def arguments_of(words: list[str]) -> tuple[str, list[str]]:
-    """The script or module of a command `python ...`, and its arguments."""
+    """The script, module or command of `python ...` and `tfdetect ...`, and its arguments."""
     while "=" in words[0]:
         words = words[1:]
     words = words[1:] if words[0] == "python" else words
     words = words[1:] if words[0] == "-m" else words
+    if words[0] == "tfdetect" and len(words) > 1 and not words[1].startswith("-"):
+        words = [f"tfdetect {words[1]}", *words[2:]]
     return words[0], words[1:]
 
 
@@ -229,10 +234,10 @@ def test_run(block, place):
         program, arguments = arguments_of(words)
         if program == "tfdetect.data.shapes":
             arguments = [FEWER.get(word, word) for word in arguments]
-        if program == "train.py":
+        if program == "tfdetect train":
             arguments = [*arguments, *ONE_STEP]
         assert importlib.import_module(MAINS[program]).main(arguments) in (0, None)
-    if "--inspect" not in block.text:
+    if "inspect" not in block.text:
         assert {path for path in folder.rglob("*") if path.is_file()} > before
 
 
@@ -271,7 +276,7 @@ def test_options_of_blocks(block, parse):
     for words in block.commands():
         program, arguments = arguments_of(words)
         if program in MAINS:
-            # "python train.py ..." stands for any options.
+            # "tfdetect train ..." stands for any options.
             assert arguments == ["..."] or parse(program, arguments)[0], words
         else:
             check_other_program(program, arguments)
@@ -301,6 +306,8 @@ def check_other_program(program: str, arguments: list[str]) -> None:
     elif program == "pip":
         for extra in re.findall(r"tfdetect\[(\w+)\]", " ".join(arguments)):
             assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.M)
+    elif program == "tfdetect":
+        assert set(arguments) <= {"--help", "--version"}
     elif program == "tensorboard":
         assert arguments[0] == "--logdir"
     else:

@@ -9,7 +9,12 @@ from PIL import Image
 
 from tfdetect.config import get_cfg
 from tfdetect.errors import InputError
-from tfdetect.modeling.preprocess import Preprocessor, pad_bottom_right, padded_size
+from tfdetect.modeling.preprocess import (
+    Preprocessor,
+    normalize_batch,
+    pad_bottom_right,
+    padded_size,
+)
 
 
 def test_recorded_image_list(oracle):
@@ -77,3 +82,15 @@ def test_images_that_are_too_large_for_the_network():
         preprocess.of_pixels(tf.zeros([18000, 3], tf.uint8), tf.constant(sizes))
     cfg.INPUT.MIN_SIZE_TEST = 800
     Preprocessor(cfg, 32).check(sizes)
+
+
+def test_normalize_is_zero_beyond_the_images():
+    cfg = get_cfg()
+    cfg.MODEL.PIXEL_STD = [2.0, 1.0, 1.0]
+    images = np.full([2, 5, 6, 3], 200, np.uint8)
+    result = normalize_batch(images, np.array([[5, 4], [3, 6]], np.int32), cfg, 4).numpy()
+    assert result.shape == (2, 8, 8, 3)
+    assert not result[0, :, 4:].any()
+    assert not result[1, 3:].any()
+    # One subtraction and one division.
+    np.testing.assert_allclose(result[0, 4, 3], [(200 - 103.53) / 2, 83.72, 76.325], rtol=1e-6)

@@ -16,7 +16,8 @@ _FENCE = re.compile(
     r"^(?:<!-- needs: (?P<needs>[^>\n]+) -->\n)?```(?P<language>.*)\n(?P<text>(?:.*\n)*?)```$", re.M
 )
 _COMMAND = re.compile(
-    r"(?:\w+=\S* )*(?:python|make|pip|docker|tensorboard|(?:predict|train|convert_d2)\.py)(?: |$)"
+    r"(?:\w+=\S* )*(?:python|make|pip|docker|tensorboard|tfdetect|(?:predict|train|convert_d2)\.py)"
+    r"(?: |$)"
 )
 
 

@@ -16,10 +16,10 @@ from tfdetect.data.training.augmentation import build_augmentation, draw_transfo
 from tfdetect.data.training.batching import collate
 from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import flip_indices, training_metadata, training_records
+from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
 from tfdetect.training.sgd import SGD
 from tfdetect.training.trainable import trainable_variables
-from tfdetect.training.trainer import normalize
 
 
 def load_recorded_config(path, record, options=()):
@@ -45,7 +45,7 @@ def batch_of(cfg, model, names):
         examples.append(mapper(records[name], transforms))
     sizes = np.array([example.image.shape[:2] for example in examples], np.int32)
     batch = collate(examples, [0, 1], sizes.max(0), 0)
-    images = normalize(tf.constant(batch["image"]), sizes, cfg, model.size_divisibility)
+    images = normalize_batch(tf.constant(batch["image"]), sizes, cfg, model.size_divisibility)
     targets = {name: tf.constant(a) for name, a in batch.items() if name.startswith("gt_")}
     return images, tf.constant(sizes), targets
 

@@ -61,6 +61,18 @@ def test_resumed_lines_take_the_place_of_earlier_ones(tmp_path):
     assert [line["iteration"] for line in lines(tmp_path)] == [1, 3, 5]
 
 
+def test_a_period_that_is_cut_short(tmp_path):
+    events = events_in(tmp_path, 0, max_iter=9, period=3)
+    times = {"time": 0.5, "data_time": 0.1, "lr": 0.1}
+    for iteration in range(5):
+        events.add(iteration, {"total_loss": 1.0 * iteration, **times})
+    events.flush(4)
+    events.flush(4)
+    events.close()
+    assert [line["iteration"] for line in lines(tmp_path)] == [2, 4]
+    assert lines(tmp_path)[1]["total_loss"] == 3.5
+
+
 def test_metrics_and_pictures(tmp_path):
     events = events_in(tmp_path, 0, max_iter=4, period=2)
     events.write(3, {"bbox/AP": 12.5, "bbox/APl": float("nan")})

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tests.support import toy
 from tfdetect.errors import InputError
+from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.training.precise_bn import PreciseStatistics
-from tfdetect.training.trainer import normalize
 
 
 def dataset(first):
@@ -40,7 +40,9 @@ def test_population_of_what_training_would_see(parts):
     pixels, variances = [], []
     for number in (4, 5, 6):
         batch = toy.batch(number)
-        images = normalize(batch["image"], batch["image_size"], cfg, 4).numpy().astype(np.float64)
+        images = (
+            normalize_batch(batch["image"], batch["image_size"], cfg, 4).numpy().astype(np.float64)
+        )
         columns = [part.reshape(-1, 3) for part in np.split(images, parts)]
         pixels += columns
         variances += [part.var(0, ddof=1) for part in columns]
@@ -77,7 +79,9 @@ def test_batches_of_one_image_that_are_apart():
     PreciseStatistics(cfg, model, trainer, uniform_images)(iteration=0)
     total, pop_mean, pop_square = 0, np.zeros(3), np.zeros(3)
     for batch in uniform_images(0):
-        images = normalize(batch["image"], batch["image_size"], cfg, 4).numpy().astype(np.float64)
+        images = (
+            normalize_batch(batch["image"], batch["image_size"], cfg, 4).numpy().astype(np.float64)
+        )
         for image in images.reshape(4, -1, 3):
             size = len(image)
             total += size

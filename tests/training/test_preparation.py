@@ -1,4 +1,4 @@
-"""A metric that is asked for is one that the data sets' formats have."""
+"""A metric that is asked for is one that the data sets' formats have; hooks are hooks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from tests.support import random_lvis, random_voc
 from tests.support.paths import DEMO
+from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.evaluation.formats import open_dataset
+from tfdetect.training import Hook, train
 from tfdetect.training.preparation import check_metric
 from tfdetect.training.test_data import EvaluationData
 
@@ -58,3 +60,10 @@ def test_of_other_formats(tmp_path):
     check_metric("KEY", "bbox/AP50-boat", [voc])
     proposals = opened("val", DEMO / "annotations.json", ["box_proposals"], ["object"])
     check_metric("KEY", "box_proposals/AR@1000", [proposals])
+
+
+@pytest.mark.parametrize("hook", [Hook, object(), None])
+def test_what_is_no_hook(hook):
+    cfg = load_config(DEMO / "joint_rcnn" / "config.yaml")
+    with pytest.raises(InputError, match=r"^hooks: is .*, no tfdetect\.training\.Hook$"):
+        train(cfg, [Hook(), hook])

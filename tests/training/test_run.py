@@ -69,7 +69,11 @@ class Recorder(Hook):
 
     def add(self, iteration, metrics):
         self.calls.append(f"add {iteration}")
+        self.last_added = iteration
         assert metrics["total_loss"] == metrics["loss_a"] + metrics["loss_b"]
+
+    def flush(self, iteration):
+        assert iteration == self.last_added
 
     def write(self, iteration, scalars):
         self.calls.append(f"write {iteration} {scalars}")
@@ -212,6 +216,7 @@ def test_a_hook_ends_the_training(tmp_path):
 def test_a_training_that_has_ended_is_only_evaluated(tmp_path):
     recorder = Recorder()
     recorder.final = 6
+    recorder.last_added = 5
     loop_of(config(), recorder, tmp_path, start=6)[0].run([])
     assert recorder.calls == ["evaluate", "write 5 {'AP': 1.0}"]
 

@@ -14,7 +14,6 @@ from tests.support.paths import ROOT
 from tfdetect.errors import InputError
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale
-from tfdetect.training.trainer import normalize
 
 
 def test_losses_fall():
@@ -144,18 +143,6 @@ def test_null_is_the_optimizers_default():
     assert found == pytest.approx(expected, abs=1e-6)  # float32's rounding in 1 - x
 
 
-def test_normalize_is_zero_beyond_the_images():
-    cfg = toy.config()
-    cfg.MODEL.PIXEL_STD = [2.0, 1.0, 1.0]
-    images = np.full([2, 5, 6, 3], 200, np.uint8)
-    result = normalize(images, np.array([[5, 4], [3, 6]], np.int32), cfg, 4).numpy()
-    assert result.shape == (2, 8, 8, 3)
-    assert not result[0, :, 4:].any()
-    assert not result[1, 3:].any()
-    # One subtraction and one division.
-    np.testing.assert_allclose(result[0, 4, 3], [(200 - 103.53) / 2, 83.72, 76.325], rtol=1e-6)
-
-
 TWO_DEVICES = """
 import pickle, sys
 import tensorflow as tf
@@ -164,11 +151,19 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 sys.path.insert(0, {folder!r})
 import numpy as np
 from tests.support import toy
+from tfdetect.training.hooks.ema import EMAHook
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     model = toy.Toy()
 losses, weights = toy.train(toy.config(), model=model, strategy=strategy, local_replicas=2)
-np.savez({out!r}, *weights, losses=[list(step.values()) for step in losses])
+with strategy.scope():
+    ema = EMAHook(model, model.trainable_variables, 0.75)
+model.bias.assign_add(tf.ones([32]))
+ema.after_step(None)
+with ema.applied():
+    averages = [value.numpy() for value in strategy.experimental_local_results(model.bias)]
+losses = [list(step.values()) for step in losses]
+np.savez({out!r}, *weights, losses=losses, averages=averages, trained=model.bias.numpy())
 """
 
 
@@ -184,3 +179,6 @@ def test_two_replicas_are_one_device(tmp_path):
         )
         for index, weight in enumerate(weights):
             np.testing.assert_allclose(two[f"arr_{index}"], weight, rtol=1e-5, atol=1e-6)
+        # Of 32 biases to which 1 was added, on either replica.
+        for average in two["averages"]:
+            np.testing.assert_allclose(average, two["trained"] - 0.75, rtol=1e-5, atol=1e-6)

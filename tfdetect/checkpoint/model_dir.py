@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
 from tfdetect.config import dump_config
 from tfdetect.errors import InputError
-from tfdetect.files import check_utf8, check_writable
-from tfdetect.interrupts import hold_interrupts
+from tfdetect.files import check_utf8, check_writable, new_folder
 from tfdetect.modeling.build import build_model
 
 _PREFIX = "model"
@@ -44,36 +41,14 @@ def save_model(directory: Path, cfg: CfgNode, model: tf.Module, metadata: dict[s
         InputError: the place cannot be written, or holds other files.
     """
     check_output(directory)
-    target = directory.resolve()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error.strerror})") from error
-    try:
-        beside.chmod(0o777 & ~_umask())
-        (beside / CONFIG).write_text(dump_config(cfg), encoding="utf-8")
-        (beside / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-        tf.train.Checkpoint(model=model).write(str(beside / _PREFIX))
-        if target.exists():
-            retired = beside.with_name(beside.name + "-replaced")
-            with hold_interrupts():
-                target.rename(retired)
-                beside.rename(target)
-            shutil.rmtree(retired)
-        else:
-            beside.rename(target)
+        with new_folder(directory.resolve()) as folder:
+            (folder / CONFIG).write_text(dump_config(cfg), encoding="utf-8")
+            (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+            tf.train.Checkpoint(model=model).write(str(folder / _PREFIX))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
         raise InputError(f"{directory}: cannot be written ({reason})") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def load_model(

@@ -11,10 +11,10 @@ from typing import Any
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
+from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.cli.loop import find_proposals
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.records import Records
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.errors import InputError
 from tfdetect.evaluation.formats import open_for_model
 from tfdetect.evaluation.predict import missing_images, predict_dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import_tensorflow()
     if args.format != "saved_model":
         from tfdetect.export.fixed_export import export_fixed
+
+        # It warns of every shape in a loop that it does not know, and does not need to.
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 
         path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
         print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")

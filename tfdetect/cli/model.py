@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfdetect.cli.arguments import add_opts
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config.capabilities import capabilities
@@ -59,14 +60,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
         "found in it by their id in the annotations, else by file name",
     )
-    parser.add_argument(
-        "--opts",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY VALUE",
-        help="keys of the model's configuration to change, of those that affect prediction only, "
-        "such as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
+    add_opts(
+        parser,
+        "keys of the model's configuration to change, of those that affect prediction only, such "
+        "as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
     )
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.cli.evaluate import add_evaluation_arguments, evaluate
 from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.records import Records
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
 from tfdetect.data.proposal_files import image_names
 from tfdetect.detections import Detections

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import import_user_module
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
-from tfdetect.config.arguments import parse_with_opts
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data.registry import register_coco
 from tfdetect.training import train
@@ -27,12 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
     """
     args = _parse(arguments)
-    cfg = load_config(args.config_file, args.opts, "command line")
     if args.imports:
-        # Most of them import it.
-        import_tensorflow(cfg.FLOAT32_PRECISION)
+        import_tensorflow()  # which most of them import
         for module in args.imports:
             import_user_module(module)
+    cfg = load_config(args.config_file, args.opts, "command line")
     for registered in args.register:
         register_coco(*registered)
     preparation = prepare(cfg, resume=args.resume, eval_only=args.eval_only)

@@ -18,6 +18,7 @@ from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.errors import InputError
 from tfdetect.export.servable import build
 from tfdetect.export.warmup import write_warmup_requests
+from tfdetect.files import new_folder
 from tfdetect.layers.freeze import untrainable
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels.build import find_library
@@ -143,18 +144,16 @@ def new_version(output: Path) -> Iterator[tuple[Path, Path]]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         for left in output.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
+        versions = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
+        version = output / str(max(versions, default=0) + 1)
         try:
-            unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=output))
-        except OSError as error:
-            raise _cannot_write(output, error) from error
-        try:
-            versions = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
-            version = output / str(max(versions, default=0) + 1)
-            yield unfinished, version
-            unfinished.chmod(0o755)  # mkdtemp's is nobody's but the owner's
-            unfinished.rename(version)
+            with contextlib.ExitStack() as stack:
+                try:
+                    folder = stack.enter_context(new_folder(version, _UNFINISHED))
+                except OSError as error:
+                    raise _cannot_write(output, error) from error
+                yield folder, version
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
             with contextlib.suppress(OSError):  # what has a version in it stays
                 for made in missing:
                     made.rmdir()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -91,8 +89,6 @@ def to_onnx(pipeline: FixedSizePipeline) -> bytes:
         raise InputError(
             f"--format onnx: needs tf2onnx ({error}); install it with pip install 'tfdetect[onnx]'"
         ) from error
-    # It warns of every shape in a loop that it does not know, and does not need to.
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     try:
         model, _ = tf2onnx.convert.from_function(
             pipeline.detect, pipeline.detect.input_signature, opset=_OPSET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -41,8 +41,8 @@ class Preprocessor:
         self._bounded = cfg.INPUT.MIN_SIZE_TEST > 0 and (
             (cfg.INPUT.MAX_SIZE_TEST + size_divisibility) ** 2 <= MOST_PIXELS
         )
-        self._mean = list(cfg.MODEL.PIXEL_MEAN)
-        self._std = list(cfg.MODEL.PIXEL_STD)
+        self._mean = cfg.MODEL.PIXEL_MEAN
+        self._std = cfg.MODEL.PIXEL_STD
         self._divisibility = size_divisibility
 
     @stage("preprocess")
@@ -133,7 +133,8 @@ class Preprocessor:
             fn_output_signature=tf.TensorSpec([None, None, 3], self._resized_type),
         )
         # Last, because float32 pixels are four times as large: one copy of them, in all.
-        return Extents(resized_sizes).keep(self._normalize(batch)), resized_sizes
+        batch = normalize_pixels(batch, self._mean, self._std)
+        return Extents(resized_sizes).keep(batch), resized_sizes
 
     @stage("preprocess")
     def of_one_size(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -145,10 +146,11 @@ class Preprocessor:
             sizes = tf.constant([[height, width]] * batch)
             resized_sizes = shortest_edge_size(sizes, *self._size).numpy()
             padded = padded_size(resized_sizes, self._divisibility).numpy()
-        prepared = [
-            pad_bottom_right(self._normalize(self._resize(image, resized_sizes[0])), padded)
-            for image in tf.unstack(images)
-        ]
+        prepared = []
+        for image in tf.unstack(images):
+            resized = self._resize(image, resized_sizes[0])
+            normalized = normalize_pixels(resized, self._mean, self._std)
+            prepared.append(pad_bottom_right(normalized, padded))
         return tf.stack(prepared), tf.constant(resized_sizes)
 
     def _resize(self, image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -158,8 +160,31 @@ class Preprocessor:
         # Of float pixels, between their centres, also where the image becomes smaller.
         return tf.image.resize(tf.cast(image, tf.float32), size, "bilinear")
 
-    def _normalize(self, pixels: tf.Tensor) -> tf.Tensor:
-        return (tf.cast(pixels, tf.float32) - self._mean) / self._std
+
+def normalize_pixels(pixels: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
+    """(x - mean) / std in float32, of pixels [..., 3] of any type; both of each channel."""
+    return (tf.cast(pixels, tf.float32) - list(mean)) / list(std)
+
+
+def normalize_batch(
+    images: tf.Tensor, sizes: tf.Tensor, cfg: CfgNode, size_divisibility: int
+) -> tf.Tensor:
+    """The network's input in training: Detectron2's `GeneralizedRCNN.preprocess_image`.
+
+    Args:
+        images: uint8 [B, H, W, 3] in INPUT.FORMAT's order, each in the top left corner.
+        sizes: int32 [B, 2], (height, width) of each.
+        cfg: MODEL.PIXEL_MEAN and PIXEL_STD.
+        size_divisibility: the model's.
+
+    Returns:
+        float32 [B, H', W', 3], (x - mean) / std and zero beyond each image; H' and W' are H and W
+        rounded up to multiples.
+    """
+    values = normalize_pixels(images, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+    height, width = tf.unstack(tf.shape(images)[1:3])
+    below, right = -height % size_divisibility, -width % size_divisibility
+    return tf.pad(Extents(sizes).fill(values, 0.0), [[0, 0], [0, below], [0, right], [0, 0]])
 
 
 def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.model_dir import CONFIG, load_weights, save_model
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
-from tfdetect.files import write_json
-from tfdetect.interrupts import hold_interrupts
+from tfdetect.files import new_folder, write_json
 
 FINAL = "model_final"
 BEST = "model_best"
@@ -130,30 +128,19 @@ class Checkpoints:
                     f" {self.advice()}"
                 )
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._folder))
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written ({error.strerror})") from error
-        try:
-            written = beside / target.name
-            save_model(written, self._cfg, self._model, self._metadata)
-            if state:
-                self._state.write(str(written / _STATE))
-            for name, record in records.items():
-                write_json(written / name, record)
-            _flush(written)
-            with hold_interrupts():
-                if target.exists():
-                    target.rename(beside / "replaced")
-                written.rename(target)
+            with new_folder(target, _UNFINISHED) as folder:
+                save_model(folder, self._cfg, self._model, self._metadata)
+                if state:
+                    self._state.write(str(folder / _STATE))
+                for name, record in records.items():
+                    write_json(folder / name, record)
+                _flush(folder)
             _flush(self._folder)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
             raise InputError(
                 f"{target}: cannot be written ({reason}); make room and go on with --resume"
             ) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
 
     def has_final(self, iteration: int) -> bool:
         """Whether `restore` found a `model_final` of so many iterations, or `save` wrote one."""

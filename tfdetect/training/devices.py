@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -73,9 +74,17 @@ def set_up_devices(num_gpus: int | None, device: str) -> Workers:
     if device == "cuda" and num_gpus is not None and count > max(len(gpus), 1):
         raise InputError(f"--num-gpus {count}: TensorFlow sees {len(gpus)} GPUs; give no more")
     if tf.config.get_visible_devices("GPU") != gpus[:count]:
-        tf.config.set_visible_devices(gpus[:count], "GPU")
+        try:
+            tf.config.set_visible_devices(gpus[:count], "GPU")
+        except RuntimeError as error:
+            raise InputError(
+                f"MODEL.DEVICE: {device} with {len(gpus[:count])} GPUs cannot be had after"
+                " TensorFlow has started; train in a new process"
+            ) from error
     for gpu in gpus[:count]:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        # In a program that has used the GPU before, its choice stays.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
     cluster = _read_cluster()
     if not gpus and count > 1:
         if cluster is not None:

@@ -87,6 +87,11 @@ class Events:
         if (iteration + 1) % self._period == 0 or iteration + 1 == self._max_iter:
             self._write_medians(iteration)
 
+    def flush(self, iteration: int) -> None:
+        """Write what was noted since the last line, if anything was."""
+        if self._values:
+            self._write_medians(iteration)
+
     def write(self, iteration: int, scalars: Scalars) -> None:
         """Write numbers by name, apart from those of iterations."""
         for writer in self._writers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -16,7 +17,6 @@ from tfdetect.errors import InputError
 from tfdetect.training.events import LOG
 from tfdetect.training.hooks.base import Hook, TrainingState
 from tfdetect.training.schedule import learning_rate
-from tfdetect.training.writers import naming
 
 _logger = logging.getLogger("tfdetect.train")
 
@@ -136,7 +136,7 @@ class Loop:
         state = self.state
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         if state.workers.index == 0:
-            with naming(state.folder / LOG), (state.folder / LOG).open("a") as file:
+            with contextlib.suppress(OSError), (state.folder / LOG).open("a") as file:
                 file.write(lines)
         reason = " ".join(str(getattr(error, "message", error)).split())
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "

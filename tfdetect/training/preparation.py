@@ -99,12 +99,14 @@ def check_metric(key: str, metric: str | None, test_data: Sequence[EvaluationDat
 
 
 def _make_hook(name: str, cfg: CfgNode) -> Hook:
+    if name not in HOOKS:
+        known = ", ".join(HOOKS) or "none"
+        raise InputError(
+            f"TRAIN.HOOKS: no hook {name!r} is registered ({known}); --import the file that"
+            " registers it"
+        )
     try:
-        kind = HOOKS.get(name)
-    except InputError as error:
-        raise InputError(f"TRAIN.HOOKS: {error}; --import the file that registers it") from error
-    try:
-        hook = kind.from_config(cfg)
+        hook = HOOKS.build("TRAIN.HOOKS", name, cfg)
     except InputError:
         raise
     except Exception as error:

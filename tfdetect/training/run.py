@@ -130,8 +130,8 @@ def run_training(
         statistics = PreciseStatistics(cfg, model, trainer, batches)
     _restore_hooks(user_hooks, {} if restored is None else restored.hooks)
     checkpointer = PeriodicCheckpointer(checkpoints, seed, lambda: _state_dicts(user_hooks))
-    selects = bool(cfg.TRAIN.BEST.METRIC or cfg.TRAIN.EARLY_STOP.METRIC)
-    eval_hook = EvalHook(evaluation, catches_up=selects)
+    needed = [name for name in (cfg.TRAIN.BEST.METRIC, cfg.TRAIN.EARLY_STOP.METRIC) if name]
+    eval_hook = EvalHook(evaluation, needed=needed)
     hooks: list[Hook] = [] if ema is None else [ema]
     hooks.append(PeriodicWriter())
     if cfg.VIS_PERIOD > 0 and writes:

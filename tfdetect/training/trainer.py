@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import batch_norms_that_train, collected_moments
+from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.training.optimizer import Gradients, build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale, compute_dtype
 from tfdetect.training.schedule import learning_rate
@@ -170,7 +171,7 @@ class Trainer:
         return images, tf.stack([self._seed, number])
 
     def _losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = normalize(
+        images = normalize_batch(
             batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
         )
         targets = {name: value for name, value in batch.items() if name.startswith("gt_")}
@@ -204,31 +205,6 @@ class Trainer:
         self.optimizer.apply_gradients(self._clip(gradients), rate, usable)
         if self._scales_loss:
             self._loss_scale.update(usable)
-
-
-def normalize(
-    images: tf.Tensor, sizes: tf.Tensor, cfg: CfgNode, size_divisibility: int
-) -> tf.Tensor:
-    """The network's input: Detectron2's `GeneralizedRCNN.preprocess_image`.
-
-    Args:
-        images: uint8 [B, H, W, 3] in INPUT.FORMAT's order, each in the top left corner.
-        sizes: int32 [B, 2], (height, width) of each.
-        cfg: MODEL.PIXEL_MEAN and PIXEL_STD.
-        size_divisibility: the model's.
-
-    Returns:
-        float32 [B, H', W', 3], (x - mean) / std and zero beyond each image; H' and W' are H and W
-        rounded up to multiples.
-    """
-    height, width = tf.unstack(tf.shape(images)[1:3])
-    values = (tf.cast(images, tf.float32) - list(cfg.MODEL.PIXEL_MEAN)) / list(cfg.MODEL.PIXEL_STD)
-    inside = (
-        tf.sequence_mask(sizes[:, 0], height)[:, :, None, None]
-        & tf.sequence_mask(sizes[:, 1], width)[:, None, :, None]
-    )
-    below, right = -height % size_divisibility, -width % size_divisibility
-    return tf.pad(tf.where(inside, values, 0.0), [[0, 0], [0, below], [0, right], [0, 0]])
 
 
 def _mean(values: Sequence[tf.Tensor | None]) -> tf.Tensor | None:

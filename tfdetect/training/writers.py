@@ -98,26 +98,30 @@ class TensorBoardWriter:
             self._summaries.flush()
 
 
-def read_evaluations(folder: Path, start: int) -> dict[int, dict[str, float]]:
-    """By iteration in rising order, the numbers of all but losses that metrics.json has.
+def read_metric(folder: Path, start: int, metric: str) -> dict[int, float]:
+    """By iteration, in rising order, a metric of the evaluations that metrics.json has.
+
+    NaN where an evaluation of the metric's task has no such number.
 
     Args:
         folder: OUTPUT_DIR.
         start: the iteration before which lines count.
+        metric: such as "bbox/AP".
     """
     path = folder / METRICS
-    found: dict[int, dict[str, float]] = {}
+    found: dict[int, float] = {}
     if not path.exists():
         return found
+    task = metric.rpartition("/")[0]
     with naming(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             content = json.loads(line)
-            iteration = int(content.pop("iteration"))
-            if iteration < start and "total_loss" not in content:
-                values = {name: math.nan if v is None else float(v) for name, v in content.items()}
-                found[iteration] = {**found.get(iteration, {}), **values}
+            iteration = int(content["iteration"])
+            if iteration < start and any(name.rpartition("/")[0] == task for name in content):
+                value = content.get(metric)
+                found[iteration] = math.nan if value is None else float(value)
     return dict(sorted(found.items()))
 
 

@@ -55,6 +55,8 @@ def run(folder, cfg, start=0, aps=APS, killed_in=None, killed_after=None):
     def step(batch, iteration):
         if killed_after == iteration - 1:
             raise Killed
+        # What a user's hook writes is no evaluation.
+        state.events.write(iteration, {"mine": 1.0, "other/AP": 90.0})
         return {"loss": 1.0}
 
     state = TrainingState(
@@ -67,7 +69,7 @@ def run(folder, cfg, start=0, aps=APS, killed_in=None, killed_after=None):
         max_iter=ITERATIONS,
         iteration=start,
     )
-    hooks = [EvalHook(evaluate, catches_up=True), BestCheckpointer(cfg, checkpoints)]
+    hooks = [EvalHook(evaluate, needed=["bbox/AP"]), BestCheckpointer(cfg, checkpoints)]
     hooks.append(EarlyStopping(cfg))
     loop = Loop(state, step, hooks, [], save=None, advice=lambda: "")
     batches = [{"record": tf.constant([0])}] * ITERATIONS

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tfdetect.training.evaluation import Outcome
     from tfdetect.training.events import Events
 
-HOOKS = Registry("hook")
-"""Subclasses of `Hook` that TRAIN.HOOKS may name; `@HOOKS.register()` adds one."""
+HOOKS: Registry[Callable[..., Hook]] = Registry("hook")
+"""What TRAIN.HOOKS may name: subclasses of `Hook`, or functions that make a hook of a
+configuration; `@HOOKS.register()` adds one."""
 
 
 @dataclass

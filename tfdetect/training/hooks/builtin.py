@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tfdetect.errors import InputError
 from tfdetect.training.checkpoints import Checkpoints, Progress
@@ -11,7 +11,7 @@ from tfdetect.training.evaluation import Outcome
 from tfdetect.training.hooks.base import Hook, TrainingState
 from tfdetect.training.pictures import Pictures
 from tfdetect.training.precise_bn import PreciseStatistics
-from tfdetect.training.writers import read_evaluations
+from tfdetect.training.writers import read_metric
 
 _logger = logging.getLogger("tfdetect.train")
 
@@ -21,6 +21,10 @@ class PeriodicWriter(Hook):
 
     def after_step(self, state: TrainingState) -> None:
         state.events.add(state.iteration, state.metrics)
+
+    def after_train(self, state: TrainingState) -> None:
+        if state.finished:  # not at SOLVER.MAX_ITER where a hook ended it
+            state.events.flush(state.iteration - 1)
 
 
 class PicturesHook(Hook):
@@ -114,34 +118,31 @@ class EvalHook(Hook):
         failed: whether an evaluation on the way did; the training goes on all the same.
     """
 
-    def __init__(self, evaluation: Callable[[], Outcome], *, catches_up: bool = False):
+    def __init__(self, evaluation: Callable[[], Outcome], *, needed: Sequence[str] = ()):
         """Nothing is evaluated yet.
 
         Args:
             evaluation: an `Evaluation`.
-            catches_up: in a training that resumes, make up for the evaluation after its checkpoint
-                if it was due and is not in metrics.json.
+            needed: metrics that later hooks compare: a training that resumes makes up for the
+                evaluation after its checkpoint if it was due and they are not in metrics.json.
         """
         self._evaluation = evaluation
-        self._catches_up = catches_up
+        self._needed = tuple(needed)
         self.failed = False
 
     def before_train(self, state: TrainingState) -> None:
         start = state.start
-        if not self._catches_up or not 0 < start < state.max_iter:
+        if not 0 < start < state.max_iter or not _is_due(start, state.cfg.TEST.EVAL_PERIOD):
             return
-        if _is_due(start, state.cfg.TEST.EVAL_PERIOD):
-            known = start - 1 in read_evaluations(state.folder, start)
-            # The first worker's file tells all of them.
-            if state.workers.gather([str(known)])[0] != str(True):
-                self._evaluate(state, start - 1)
+        known = [start - 1 in read_metric(state.folder, start, name) for name in self._needed]
+        # The first worker's file tells all of them.
+        if state.workers.gather([str(all(known))])[0] != str(True):
+            self._evaluate_on_the_way(state, start - 1)
 
     def after_step(self, state: TrainingState) -> None:
         done = state.iteration + 1
         if done < state.max_iter and _is_due(done, state.cfg.TEST.EVAL_PERIOD):
-            self._evaluate(state, state.iteration)
-            # Its errors must not cost what was trained since the last checkpoint.
-            self.failed |= bool(state.evaluation and state.evaluation.errors)
+            self._evaluate_on_the_way(state, state.iteration)
 
     def after_train(self, state: TrainingState) -> None:
         last, before = state.iteration - 1, state.evaluation
@@ -149,7 +150,11 @@ class EvalHook(Hook):
         if state.finished and not known:
             self._evaluate(state, last)
 
-    def _evaluate(self, state: TrainingState, iteration: int) -> None:
+    def _evaluate_on_the_way(self, state: TrainingState, iteration: int) -> None:
+        # Its errors must not cost what was trained since the last checkpoint.
+        self.failed |= bool(self._evaluate(state, iteration).errors)
+
+    def _evaluate(self, state: TrainingState, iteration: int) -> Outcome:
         try:
             with state.evaluated_weights():
                 outcome = self._evaluation()
@@ -162,6 +167,7 @@ class EvalHook(Hook):
         state.evaluation = outcome
         if outcome.metrics:
             state.events.write(iteration, outcome.metrics)
+        return outcome
 
 
 def _is_due(done: int, period: int) -> bool:

@@ -13,7 +13,7 @@ from tfdetect.errors import InputError
 from tfdetect.training.checkpoints import BEST, BEST_RECORD, Checkpoints
 from tfdetect.training.evaluation import Outcome
 from tfdetect.training.hooks.base import Hook, TrainingState
-from tfdetect.training.writers import read_evaluations
+from tfdetect.training.writers import read_metric
 
 _logger = logging.getLogger("tfdetect.train")
 
@@ -107,9 +107,8 @@ class EarlyStopping(Hook):
         self._seen: Outcome | None = None
 
     def before_train(self, state: TrainingState) -> None:
-        for metrics in read_evaluations(state.folder, state.start).values():
-            if self._best.metric in metrics:
-                self._count(metrics[self._best.metric])
+        for value in read_metric(state.folder, state.start, self._best.metric).values():
+            self._count(value)
         self._seen = state.evaluation
         self._decide(state)
 

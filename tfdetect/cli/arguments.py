@@ -7,6 +7,13 @@ import sys
 from collections.abc import Sequence
 
 
+def add_opts(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option --opts, which may be repeated; `purpose` is its help."""
+    parser.add_argument(
+        "--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help=purpose
+    )
+
+
 def parse_with_opts(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> argparse.Namespace:

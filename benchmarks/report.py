@@ -31,20 +31,21 @@ SCRIPTS = (
     "roi_align_cuda",
 )
 
-PAGE = """# Speed, beside Detectron2, torchvision and Pillow
+PAGE = """# Speed compared with Detectron2, torchvision and Pillow
 
 Written by `python benchmarks/report.py docs/performance.md`; do not edit.
 
-To repeat it: `TFDETECT_REFERENCE=PYTHON make bench`, where PYTHON is that of an environment which
-has PyTorch, torchvision and Detectron2 (install them by their own instructions; without them the
-comparisons are skipped). One row: its command below, after `python`, with `--reference PYTHON`.
+To reproduce it: `TFDETECT_REFERENCE=PYTHON make bench`, where PYTHON is the interpreter of an
+environment with PyTorch, torchvision and Detectron2 (install them by their own instructions; without
+them the comparisons are skipped). To run a single row, run its command below with `python` and
+`--reference PYTHON`.
 
-Medians of runs of the two libraries in turns, after a warm-up, each in a process of its own with
-all processor cores. Both have the same seeded random weights, which give as many proposals and
-detections as a trained model. "Goal" is the most that the ratio may be, or the value itself where
-nothing is compared. Where the time of a prediction goes: [profiling.md](profiling.md).
+The numbers are medians of alternating runs of the two libraries, after a warm-up, each in its own
+process with all CPU cores. Both use the same seeded random weights, which produce as many proposals
+and detections as a trained model. "Goal" is the upper limit for the ratio, or for the value itself if
+there is nothing to compare with. To see where inference time goes, see [profiling.md](profiling.md).
 
-| what | this project | compared with | ratio | goal | met | command |
+| benchmark | tfdetect | compared with | ratio | goal | met | command |
 |---|---|---|---|---|---|---|
 {rows}
 
@@ -63,7 +64,7 @@ def main() -> int:
     failed = [] if args.saved else [name for name in SCRIPTS if not _run(name, args.reference)]
     page = format_page(list(_results()))
     args.output.write_text(page, encoding="utf-8")
-    print(page[page.index("| what") :])
+    print(page[page.index("| benchmark") :])
     if failed:
         print(f"failed, so that their rows are older or missing: {', '.join(failed)}")
     return 1 if failed else 0
@@ -103,7 +104,7 @@ def format_page(results: Sequence[Result]) -> str:
         libraries = ", ".join(f"{name} {version}" for name, version in versions[machine].items())
         lines.append(f"- {machine}, {' to '.join(dates[:1] + dates[1:][-1:])}{names}: {libraries}.")
     missed = [f"- {result.title}: {result.limit}." for result in results if result.limit]
-    limits = "\n".join(["", "What limits the rows that miss their goal:", "", *missed, ""])
+    limits = "\n".join(["", "What limits the rows that miss their goals:", "", *missed, ""])
     return PAGE.format(
         rows="\n".join(map(_format_row, results)),
         machines="\n".join(lines),

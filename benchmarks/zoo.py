@@ -25,19 +25,19 @@ from tfdetect.files import write_text_atomically
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "output" / "zoo.json"
 
-HEADER = """# The models of Detectron2's zoo
+HEADER = """# Detectron2's model zoo
 
 Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
-"Published" and the model id are Detectron2's, as of its model zoo: AP on the data set of the
-configuration. The checkpoint is at
+"Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set. The
+checkpoint is at
 `https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
 
-"Difference" is measured here, at full size with seeded weights against Detectron2's recorded
-outputs ([parity.md](parity.md)): the largest of any stage as a share of its scale, and the
-detections matched; models without one share their parts with those that have it. The time is of one
-image of 400 x 600 after a warm-up, in processor seconds (of all cores together), which other work
-on the machine disturbs less than wall time; it is measured once per architecture ({machine}).
+"Difference" is measured here, at full size with seeded weights, against Detectron2's recorded outputs
+([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its scale, and
+the number of matched detections. Models without a value share their parts with models that have one.
+"Time" is for one 400 x 600 image after a warm-up, in CPU seconds (summed over all cores), which are
+less sensitive to other load than wall time; it is measured once per architecture ({machine}).
 
 | configuration | published | model id | file | parameters | difference | time (s) |
 |---|---|---|---|---|---|---|

@@ -15,6 +15,7 @@ from typing import Any
 from tfdetect.errors import InputError
 from tfdetect.interrupts import hold_interrupts
 
+REPLACED = ".replaced"
 # Of a file, in bytes: of Linux's and most other file systems.
 _LONGEST_NAME = 255
 
@@ -61,7 +62,8 @@ def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
 
     Args:
         target: no symbolic link.
-        prefix: of the temporary folder's name; a process that is killed leaves it behind.
+        prefix: of the temporary folder's name; a process that is killed leaves it behind, with the
+            earlier folder in it as `REPLACED` if it was killed between the two renames.
 
     Raises:
         OSError: something cannot be made or renamed.
@@ -74,7 +76,7 @@ def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
         yield made
         with hold_interrupts():
             if target.exists():
-                target.rename(temporary / ".replaced")
+                target.rename(temporary / REPLACED)
             made.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -19,7 +19,7 @@ from tfdetect.checkpoint.description import CONFIG
 from tfdetect.checkpoint.model_dir import load_weights, save_model
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
-from tfdetect.files import new_folder, write_json
+from tfdetect.files import REPLACED, new_folder, write_json
 
 FINAL = "model_final"
 BEST = "model_best"
@@ -162,7 +162,7 @@ class Checkpoints:
                 weights.
         """
         if self._writes:
-            for replaced in self._folder.glob(f"{_UNFINISHED}*/replaced/{BEST_RECORD}"):
+            for replaced in self._folder.glob(f"{_UNFINISHED}*/{REPLACED}/{BEST_RECORD}"):
                 # Killed between two renames: the one before is still the best.
                 if not (self._folder / BEST).exists():
                     replaced.parent.rename(self._folder / BEST)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests.support import toy
 from tfdetect.errors import InputError
+from tfdetect.files import REPLACED
 from tfdetect.training.checkpoints import Checkpoints
 from tfdetect.training.devices import Workers
 from tfdetect.training.evaluation import Outcome
@@ -147,7 +148,7 @@ def test_of_two_renames_one_was_done(tmp_path):
     """Killed when the best one was to be replaced: it is put back."""
     run(tmp_path, config())
     (tmp_path / ".unfinished-x").mkdir()
-    (tmp_path / "model_best").rename(tmp_path / ".unfinished-x" / "replaced")
+    (tmp_path / "model_best").rename(tmp_path / ".unfinished-x" / REPLACED)
     cfg = config()
     Checkpoints(tmp_path, cfg, toy.Toy(), {}, tf.train.Checkpoint()).restore()
     assert (tmp_path / "model_best" / "best.json").is_file()

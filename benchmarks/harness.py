@@ -150,8 +150,8 @@ class Result:
         return f"{self.goal:.2f}" if self.library else self.amount(self.goal)
 
 
-def main(rows: Sequence[Row]) -> None:
-    """The command line of a script of rows: run them, print and save what they give."""
+def main(rows: Sequence[Row]) -> list[Result]:
+    """The command line of a script of rows: run them, print, save and return what they give."""
     names = [row.name for row in rows]
     parser = argparse.ArgumentParser(description=f"Time {', '.join(row.title for row in rows)}.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)} (all)")
@@ -165,11 +165,14 @@ def main(rows: Sequence[Row]) -> None:
     chosen = [row for row in rows if not args.rows or row.name in args.rows]
     if args.child:
         _serve(chosen[0], args.child)
-        return
+        return []
+    results = []
     for row in chosen:
         result = compare(row, Path(sys.argv[0]), args.reference, args.runs or row.runs)
         print(describe(result), flush=True)
         save(result)
+        results.append(result)
+    return results
 
 
 def add_reference(parser: argparse.ArgumentParser) -> None:

@@ -10,10 +10,12 @@ from tfdetect.inference.pack import pack_convolutions
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.ops import kernels
+from tfdetect.ops.kernels.instruction_set import InstructionSets
 from tfdetect.ops.packed_conv import (
     can_use_winograd,
     pack_weight,
     packed_conv,
+    packing_pays,
     trainable_winograd_conv,
     winograd_conv,
 )
@@ -188,6 +190,45 @@ def test_which_are_for_winograd():
     assert not can_use_winograd(tf.TensorShape([3, 3, 3, 64]), stride=1, padding=1, groups=1)
 
 
+PAYS = {
+    # kernel, inputs of a group, outputs, stride, groups: with AVX2, with AVX-512
+    "stem": ((7, 3, 64, 2, 1), (True, False)),
+    "3 x 3, 64 to 64": ((3, 64, 64, 1, 1), (True, True)),
+    "3 x 3, stride 2": ((3, 256, 256, 2, 1), (True, True)),
+    "1 x 1": ((1, 256, 64, 1, 1), (True, True)),
+    "X101, res2": ((3, 8, 256, 1, 32), (True, False)),
+    "X101, res4": ((3, 32, 1024, 1, 32), (True, True)),
+    "X101, res5": ((3, 64, 2048, 1, 32), (True, False)),
+}
+
+
+@pytest.mark.parametrize("name", PAYS)
+def test_where_packing_pays(name):
+    (size, inputs, outputs, stride, groups), expected = PAYS[name]
+    shape = tf.TensorShape([size, size, inputs, outputs])
+    found = tuple(packing_pays(shape, stride, groups, used) for used in ("avx2", "avx512"))
+    assert found == expected
+    assert not packing_pays(shape, stride, groups, "baseline")
+
+
+def test_layer_that_does_not_pay_stays_tensorflows(monkeypatch):
+    """A grouped one with its folded norm behind it, in an optimized graph too."""
+    sets = InstructionSets("avx512", "avx512", "avx512")
+    monkeypatch.setattr(kernels, "_sets", sets)
+    layer = Conv2d(64, 64, 3, padding=1, groups=8, bias=False, norm="FrozenBN")
+    rng = np.random.default_rng(12)
+    for variable in layer.variables:
+        variable.assign(rng.uniform(0.1, 1, variable.shape))
+    (x,) = arrays(13, (1, 6, 7, 64))
+    expected = layer(x, relu=True).numpy()
+    fold_norms(layer)
+    with kernels.implementation("native"):
+        pack_convolutions(layer)
+    assert hasattr(layer, "weight")
+    found = tf.function(layer, autograph=False)(tf.constant(x), relu=True)
+    assert_close(found, expected)
+
+
 LAYERS = {
     "folded": {"norm": "FrozenBN", "bias": False},
     "bias": {},
@@ -199,8 +240,9 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
-def test_layer(name, kernel_size):
+def test_layer(monkeypatch, name, kernel_size):
     """A packed layer in a graph of open sizes is the layer that it was."""
+    monkeypatch.setattr("tfdetect.layers.conv.packing_pays", lambda *_: True)
     layer = Conv2d(16, 32, kernel_size, padding=kernel_size // 2, **LAYERS[name])
     rng = np.random.default_rng(7)
     for variable in layer.variables:

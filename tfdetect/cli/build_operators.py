@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from tfdetect.errors import InputError
-from tfdetect.ops.kernels.build import build, describe_convolutions
+from tfdetect.ops.kernels.build import build, instruction_sets
+from tfdetect.ops.kernels.instruction_set import check_variable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,12 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="exit with status 0 where they cannot be built: the portable ones are used then",
     )
     options = parser.parse_args(arguments)
+    check_variable()
     try:
         library = build()
-        print(f"native operators: {library}")
-        print(describe_convolutions(library))
+        sets = instruction_sets(library)
     except InputError as error:
         if not options.optional:
             raise
         print(f"native operators: none, the portable ones will be used ({error})", file=sys.stderr)
+        return 0
+    print(f"native operators: {library}")
+    sets.check_wanted()
+    print(sets.describe())
     return 0

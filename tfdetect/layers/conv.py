@@ -15,6 +15,7 @@ from tfdetect.ops.packed_conv import (
     can_use_winograd,
     pack_weight,
     packed_conv,
+    packing_pays,
     trainable_winograd_conv,
     winograd_conv,
 )
@@ -133,11 +134,14 @@ class Conv2d(tf.Module):
         return can_use_winograd(self.weight.shape, stride, padding, self.groups)
 
     def pack(self) -> None:
-        """Use the native kernels of `tfdetect.ops.packed_conv` from now on, where they have one.
+        """Use the native kernels of `tfdetect.ops.packed_conv` from now on, where these pay.
 
         They replace `weight`; no norm of stored statistics may be left (see `fold_norms`).
         """
         if self._dilation != 1 or not can_pack(self.weight.shape, self.groups):
+            return
+        used = kernels.instruction_sets().used
+        if not packing_pays(self.weight.shape, self._stride, self.groups, used):
             return
         if isinstance(self.norm, BatchNorm):
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model, model_sections
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import NORMS
+from tfdetect.modeling.features import Shapes
 from tfdetect.modeling.registries import (
     BACKBONES,
     META_ARCHITECTURES,
@@ -15,12 +17,9 @@ from tfdetect.modeling.registries import (
     ROI_HEADS,
 )
 
-Shapes = dict[str, tuple[int, int]]
-"""(channels, stride) of a backbone's features by name."""
-
 
 def build_model(cfg: CfgNode) -> tf.Module:
-    """The model of MODEL.META_ARCHITECTURE.
+    """The model of MODEL.META_ARCHITECTURE; what it can do is its attribute `capabilities`.
 
     Raises:
         InputError: for a part that is not supported, naming the configuration key.
@@ -34,7 +33,9 @@ def build_model(cfg: CfgNode) -> tf.Module:
                 f"MODEL.{section}.NORM: {norm!r} is not supported; use {', '.join(NORMS[1:])} or ''"
             )
     name = cfg.MODEL.META_ARCHITECTURE
-    return META_ARCHITECTURES.build("MODEL.META_ARCHITECTURE", name, cfg)
+    model = META_ARCHITECTURES.build("MODEL.META_ARCHITECTURE", name, cfg)
+    model.capabilities = capabilities(cfg)
+    return model
 
 
 def build_backbone(cfg: CfgNode) -> tf.Module:

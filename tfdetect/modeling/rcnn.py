@@ -9,20 +9,17 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
+from tfdetect.modeling.detector import Detector
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.replicas import image_seeds
 from tfdetect.modeling.structures import Instances, Predictions, Proposals, Targets
 
 
-class GeneralizedRCNN(tf.Module):
-    """Backbone, proposal generator and RoI heads.
-
-    The path of every variable is its key in Detectron2's state dict.
-    """
+class GeneralizedRCNN(Detector):
+    """Backbone, proposal generator and RoI heads."""
 
     def __init__(self, backbone: tf.Module, proposal_generator: tf.Module, roi_heads: tf.Module):
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
 
@@ -32,11 +29,6 @@ class GeneralizedRCNN(tf.Module):
         backbone = build_backbone(cfg)
         shapes = backbone.output_shapes
         return cls(backbone, build_proposal_generator(cfg, shapes), build_roi_heads(cfg, shapes))
-
-    @property
-    def size_divisibility(self) -> int:
-        """Height and width of the padded image batch are multiples of this."""
-        return self.backbone.size_divisibility
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
@@ -96,12 +88,11 @@ class GeneralizedRCNN(tf.Module):
             return losses | self.roi_heads.losses(features, proposals, image_sizes, targets, seeds)
 
 
-class FastRCNN(tf.Module):
+class FastRCNN(Detector):
     """Backbone and RoI heads: Detectron2's GeneralizedRCNN with precomputed proposals."""
 
     def __init__(self, backbone: tf.Module, roi_heads: tf.Module):
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.roi_heads = roi_heads
 
     @classmethod
@@ -109,11 +100,6 @@ class FastRCNN(tf.Module):
         """From MODEL.BACKBONE and MODEL.ROI_HEADS."""
         backbone = build_backbone(cfg)
         return cls(backbone, build_roi_heads(cfg, backbone.output_shapes))
-
-    @property
-    def size_divisibility(self) -> int:
-        """Height and width of the padded image batch are multiples of this."""
-        return self.backbone.size_divisibility
 
     def __call__(
         self,
@@ -142,12 +128,11 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:
 
 
 @META_ARCHITECTURES.register()
-class ProposalNetwork(tf.Module):
+class ProposalNetwork(Detector):
     """Backbone and proposal generator alone: Detectron2's ProposalNetwork (an RPN)."""
 
     def __init__(self, backbone: tf.Module, proposal_generator: tf.Module):
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.proposal_generator = proposal_generator
 
     @classmethod
@@ -155,11 +140,6 @@ class ProposalNetwork(tf.Module):
         """From MODEL.BACKBONE and MODEL.PROPOSAL_GENERATOR."""
         backbone = build_backbone(cfg)
         return cls(backbone, build_proposal_generator(cfg, backbone.output_shapes))
-
-    @property
-    def size_divisibility(self) -> int:
-        """Height and width of the padded image batch are multiples of this."""
-        return self.backbone.size_divisibility
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE

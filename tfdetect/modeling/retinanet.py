@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
@@ -17,6 +16,8 @@ from tfdetect.layers.norm import make_norm, normalize
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.build import build_backbone
+from tfdetect.modeling.detector import Detector
+from tfdetect.modeling.features import input_features
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.structures import Instances, Predictions
 from tfdetect.ops.boxes import apply_deltas
@@ -120,7 +121,7 @@ class RetinaNetHead(tf.Module):
 
 
 @META_ARCHITECTURES.register()
-class RetinaNet(tf.Module):
+class RetinaNet(Detector):
     """Detectron2's RetinaNet.
 
     Args:
@@ -140,8 +141,7 @@ class RetinaNet(tf.Module):
         in_features: Sequence[str],
         selection: Mapping[str, Any],
     ):
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self._in_features = list(in_features)
         self._strides = anchor_generator.strides
         self.anchor_generator = anchor_generator
@@ -153,25 +153,15 @@ class RetinaNet(tf.Module):
         """From MODEL.BACKBONE, MODEL.ANCHOR_GENERATOR and MODEL.RETINANET."""
         backbone = build_backbone(cfg)
         retinanet, shapes = cfg.MODEL.RETINANET, backbone.output_shapes
-        missing = [name for name in retinanet.IN_FEATURES if name not in shapes]
-        if missing or not retinanet.IN_FEATURES:
-            raise InputError(
-                f"MODEL.RETINANET.IN_FEATURES: {missing[0] if missing else None!r} is not a "
-                f"feature of the backbone ({', '.join(shapes)})"
-            )
-        if len({shapes[name][0] for name in retinanet.IN_FEATURES}) > 1:
-            raise InputError(
-                f"MODEL.RETINANET.IN_FEATURES: {list(retinanet.IN_FEATURES)} differ in their "
-                "channels; name features of an FPN"
-            )
-        strides = [shapes[name][1] for name in retinanet.IN_FEATURES]
+        names = input_features("MODEL.RETINANET.IN_FEATURES", retinanet.IN_FEATURES, shapes)
+        strides = [shapes[name][1] for name in names]
         anchors = AnchorGenerator.from_config(cfg, strides)
-        channels = shapes[retinanet.IN_FEATURES[0]][0]
+        channels = shapes[names[0]][0]
         return cls(
             backbone,
             RetinaNetHead.from_config(cfg, channels, anchors.anchors_per_cell, len(strides)),
             anchors,
-            in_features=retinanet.IN_FEATURES,
+            in_features=names,
             selection={
                 "weights": list(retinanet.BBOX_REG_WEIGHTS),
                 "score_threshold": retinanet.SCORE_THRESH_TEST,
@@ -180,11 +170,6 @@ class RetinaNet(tf.Module):
                 "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
             },
         )
-
-    @property
-    def size_divisibility(self) -> int:
-        """Height and width of the padded image batch are multiples of this."""
-        return self.backbone.size_divisibility
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE

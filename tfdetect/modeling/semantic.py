@@ -12,6 +12,8 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.build import build_backbone
+from tfdetect.modeling.detector import Detector
+from tfdetect.modeling.features import Shapes, input_features
 from tfdetect.modeling.registries import META_ARCHITECTURES, SEM_SEG_HEADS
 from tfdetect.modeling.structures import Predictions
 from tfdetect.ops.interpolate import bilinear_rows
@@ -80,7 +82,7 @@ class SemSegFPNHead(tf.Module):
 
     def __init__(
         self,
-        shapes: dict[str, tuple[int, int]],
+        shapes: Shapes,
         *,
         common_stride: int,
         conv_dim: int,
@@ -109,7 +111,7 @@ class SemSegFPNHead(tf.Module):
         self.predictor = Conv2d(conv_dim, num_classes, 1)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> SemSegFPNHead:
+    def from_config(cls, cfg: CfgNode, shapes: Shapes) -> SemSegFPNHead:
         """From MODEL.SEM_SEG_HEAD.
 
         Args:
@@ -117,15 +119,11 @@ class SemSegFPNHead(tf.Module):
             shapes: (channels, stride) of the backbone's features by name.
         """
         head = cfg.MODEL.SEM_SEG_HEAD
-        missing = [name for name in head.IN_FEATURES if name not in shapes]
-        if missing or not head.IN_FEATURES:
-            raise InputError(
-                f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {missing[0] if missing else None!r} is not a "
-                f"feature of the backbone ({', '.join(shapes)})"
-            )
+        key = "MODEL.SEM_SEG_HEAD.IN_FEATURES"
+        names = input_features(key, head.IN_FEATURES, shapes, equal_channels=False)
         return cls(
             # Once each, in whatever order they are named.
-            {name: shapes[name] for name in head.IN_FEATURES},
+            {name: shapes[name] for name in names},
             common_stride=head.COMMON_STRIDE,
             conv_dim=head.CONVS_DIM,
             num_classes=head.NUM_CLASSES,
@@ -143,19 +141,18 @@ class SemSegFPNHead(tf.Module):
         return tf.cast(self.predictor(x), tf.float32)
 
 
-def build_sem_seg_head(cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> tf.Module:
+def build_sem_seg_head(cfg: CfgNode, shapes: Shapes) -> tf.Module:
     """The head of MODEL.SEM_SEG_HEAD.NAME, for features of these (channels, stride) by name."""
     name = cfg.MODEL.SEM_SEG_HEAD.NAME
     return SEM_SEG_HEADS.build("MODEL.SEM_SEG_HEAD.NAME", name, cfg, shapes)
 
 
 @META_ARCHITECTURES.register()
-class SemanticSegmentor(tf.Module):
+class SemanticSegmentor(Detector):
     """Backbone and semantic head: Detectron2's meta architecture of this name."""
 
     def __init__(self, backbone: tf.Module, sem_seg_head: tf.Module):
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.sem_seg_head = sem_seg_head
 
     @classmethod
@@ -163,11 +160,6 @@ class SemanticSegmentor(tf.Module):
         """From MODEL.BACKBONE and MODEL.SEM_SEG_HEAD."""
         backbone = build_backbone(cfg)
         return cls(backbone, build_sem_seg_head(cfg, backbone.output_shapes))
-
-    @property
-    def size_divisibility(self) -> int:
-        """Height and width of the padded image batch are multiples of this."""
-        return self.backbone.size_divisibility
 
     def __call__(
         self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE

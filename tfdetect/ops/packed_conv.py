@@ -28,6 +28,34 @@ def can_use_winograd(weight_shape: tf.TensorShape, stride: int, padding: int, gr
     return plain and inputs % 8 == 0 and outputs % 16 == 0
 
 
+def packing_pays(
+    weight_shape: tf.TensorShape, stride: int, groups: int, instruction_set: str
+) -> bool:
+    """Whether the native kernel of a convolution is faster than TensorFlow's.
+
+    Measured for every shape of the zoo (docs/convolutions.md; `benchmarks/convolutions.py` repeats
+    it) beside what TensorFlow uses by default with that instruction set: its own convolutions with
+    AVX2, oneDNN's with AVX-512.
+
+    Args:
+        weight_shape: [k, k, Cin / groups, Cout].
+        stride: of both axes.
+        groups: parts into which the channels are divided.
+        instruction_set: of the native kernels on the processor that runs the model: "baseline",
+            "avx2" or "avx512".
+    """
+    kernel_size, _, inputs, _ = weight_shape
+    if instruction_set == "baseline":
+        return False
+    if instruction_set == "avx2":
+        return True
+    if groups > 1:
+        # With 8 inputs a group oneDNN takes 0.6 to 0.7 of the native kernel's time, with 64 inputs
+        # 0.87; with 32 it takes 1.5 times as long.
+        return 8 < inputs < 64
+    return kernel_size < 7  # the stem of 3 channels takes 1.10 to 1.17 of oneDNN's time
+
+
 def pack_weight(weight: tf.Tensor, *, winograd: bool = False, groups: int = 1) -> tf.Tensor:
     """The weight of a convolution in the order in which it is read.
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,14 @@ def test_unknown_instruction_set(cache):
     done = run(BUILD, environment(cache, TFDETECT_INSTRUCTION_SET="sse9"))
     assert done.returncode == 2
     assert "'sse9'" in one_line(done.stderr)
+
+
+def test_instruction_set_that_the_processor_lacks(cache):
+    if "avx512vl" in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this processor has them all")
+    done = run([*BUILD, "--optional"], environment(cache, TFDETECT_INSTRUCTION_SET="avx512"))
+    assert done.returncode == 2
+    assert "'avx512', but this processor has" in one_line(done.stderr)
 
 
 def old_libraries(folder, count):

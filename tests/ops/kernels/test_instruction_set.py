@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native
+from tfdetect.errors import InputError
 from tfdetect.inference.pack import pack_convolutions
 from tfdetect.layers.conv import Conv2d
 from tfdetect.ops import kernels
@@ -56,22 +57,25 @@ def test_slow_convolutions_are_tensorflows(monkeypatch, capsys, reason):
 CODE = """
 import sys, numpy as np
 from tfdetect.ops import kernels
-from tfdetect.ops.packed_conv import pack_weight, packed_conv
+from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
 assert kernels.use_native()
 rng = np.random.default_rng(1)
 x, weight = (rng.normal(size=s).astype(np.float32) for s in [(1, 13, 11, 24), (3, 3, 24, 48)])
+bias = np.zeros(48, np.float32)
 options = {"kernel_size": 3, "stride": 1, "padding": 1, "relu": False}
-y = packed_conv(x, pack_weight(weight), np.zeros(48, np.float32), **options)
-np.save(sys.argv[1], y)
+product = packed_conv(x, pack_weight(weight), bias, **options)
+winograd = winograd_conv(x, pack_weight(weight, winograd=True), bias, relu=False)
+np.save(sys.argv[1], [product, winograd])
 print(kernels.instruction_sets().used, kernels.use_native_convolutions())
 """
+NAMES = ["baseline", "avx2", "avx512"]
 
 
 def test_every_set_gives_the_same(tmp_path):
     """AVX2 and AVX-512 to the bit; without them products are rounded before they are added."""
-    results, order = {}, ["baseline", "avx2", "avx512"]
+    results = {}
     processor = kernels.instruction_sets().processor
-    for name in order[: order.index(processor) + 1]:
+    for name in NAMES[: NAMES.index(processor) + 1]:
         path = tmp_path / f"{name}.npy"
         env = {**os.environ, "TFDETECT_INSTRUCTION_SET": name, "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
@@ -79,7 +83,29 @@ def test_every_set_gives_the_same(tmp_path):
         )
         assert done.stdout.split() == [name, str(name != "baseline")]
         results[name] = np.load(path)
-    scale = np.abs(results["baseline"]).max()
-    np.testing.assert_allclose(results[processor], results["baseline"], rtol=0, atol=2e-6 * scale)
+    product, winograd = results["baseline"]
+    atol = 2e-6 * np.abs(product).max()
+    np.testing.assert_allclose(winograd, product, rtol=0, atol=atol)
+    np.testing.assert_allclose(results[processor], results["baseline"], rtol=0, atol=atol)
     if processor == "avx512":
         np.testing.assert_array_equal(results["avx512"], results["avx2"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("avx512", "is 'avx512', but this processor has AVX2: set it to baseline or avx2"),
+        ("sse9", "is 'sse9': set it to baseline, avx2, avx512"),
+    ],
+)
+def test_set_that_is_not_there_is_refused(monkeypatch, wanted, words):
+    """And not replaced by the portable operators, as a library that does not load would be."""
+    monkeypatch.setattr(kernels, "_tried", False)
+    monkeypatch.setattr(kernels, "_load", lambda: kernels._module)
+    monkeypatch.setattr(kernels, "_sets", AVX2)
+    monkeypatch.setenv("TFDETECT_INSTRUCTION_SET", wanted)
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"^TFDETECT_INSTRUCTION_SET {words}"):
+            kernels.library()
+    monkeypatch.setenv("TFDETECT_INSTRUCTION_SET", "avx2")
+    assert kernels.library() is not None

@@ -16,6 +16,7 @@ from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.conventions import conventions
+from tfdetect.modeling.features import Shapes, input_features
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
 from tfdetect.modeling.proposal_generator.selection import select_proposals
@@ -187,7 +188,7 @@ class RPN(tf.Module):
         self.rpn_head = head
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> RPN:
+    def from_config(cls, cfg: CfgNode, shapes: Shapes) -> RPN:
         """From MODEL.RPN and MODEL.ANCHOR_GENERATOR.
 
         Args:
@@ -195,22 +196,10 @@ class RPN(tf.Module):
             shapes: (channels, stride) of the backbone's features by name.
         """
         rpn = cfg.MODEL.RPN
-        missing = [name for name in rpn.IN_FEATURES if name not in shapes]
-        if missing:
-            raise InputError(
-                f"MODEL.RPN.IN_FEATURES: {missing[0]!r} is not a feature of the backbone "
-                f"({', '.join(shapes)})"
-            )
-        if not rpn.IN_FEATURES:
-            raise InputError(f"MODEL.RPN.IN_FEATURES: is empty; name some of {', '.join(shapes)}")
-        if len({shapes[name][0] for name in rpn.IN_FEATURES}) > 1:
-            raise InputError(
-                f"MODEL.RPN.IN_FEATURES: {list(rpn.IN_FEATURES)} differ in their channels; name "
-                "one, or features of an FPN"
-            )
+        names = input_features("MODEL.RPN.IN_FEATURES", rpn.IN_FEATURES, shapes)
         if rpn.HEAD_NAME != "StandardRPNHead":
             raise InputError(f"MODEL.RPN.HEAD_NAME: {rpn.HEAD_NAME!r} is not supported")
-        anchors = AnchorGenerator.from_config(cfg, [shapes[name][1] for name in rpn.IN_FEATURES])
+        anchors = AnchorGenerator.from_config(cfg, [shapes[name][1] for name in names])
         weights = list(rpn.BBOX_REG_WEIGHTS)
         selection = {
             "nms_threshold": rpn.NMS_THRESH,
@@ -237,9 +226,9 @@ class RPN(tf.Module):
             "loss_rpn_cls": rpn.LOSS_WEIGHT,
             "loss_rpn_loc": rpn.LOSS_WEIGHT * rpn.BBOX_REG_LOSS_WEIGHT,
         }
-        channels = shapes[rpn.IN_FEATURES[0]][0]
+        channels = shapes[names[0]][0]
         return cls(
-            rpn.IN_FEATURES,
+            names,
             RPNHead(channels, anchors.anchors_per_cell, rpn.CONV_DIMS),
             anchors,
             box_weights=weights,

@@ -13,6 +13,7 @@ from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.backbone.resnet import make_stage, stage_options
+from tfdetect.modeling.features import input_features
 from tfdetect.modeling.registries import MASK_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
@@ -23,7 +24,6 @@ from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, sam
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
     flatten_boxes,
-    input_features,
     make_pooler,
     per_image,
     predict_on_detections,
@@ -84,7 +84,9 @@ class Res5ROIHeads(tf.Module):
             cfg: the whole configuration.
             shapes: (channels, stride) of the backbone's features by name.
         """
-        names = input_features(cfg, shapes)
+        names = input_features(
+            "MODEL.ROI_HEADS.IN_FEATURES", cfg.MODEL.ROI_HEADS.IN_FEATURES, shapes
+        )
         if len(names) != 1:
             raise InputError(
                 f"MODEL.ROI_HEADS.IN_FEATURES: Res5ROIHeads takes one feature, not {names}"

@@ -12,6 +12,7 @@ from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import DETECTRON2, Conventions, conventions, last_pixels
+from tfdetect.modeling.features import input_features
 from tfdetect.modeling.registries import BOX_HEADS, KEYPOINT_HEADS, MASK_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
@@ -27,7 +28,6 @@ from tfdetect.modeling.roi_heads.sampling import (
 from tfdetect.modeling.roi_heads.selection import select_detections
 from tfdetect.modeling.roi_heads.shared import (
     flatten_boxes,
-    input_features,
     make_pooler,
     per_image,
     predict_on_detections,
@@ -106,7 +106,9 @@ class StandardROIHeads(tf.Module):
             cfg: the whole configuration.
             shapes: (channels, stride) of the backbone's features by name.
         """
-        names = input_features(cfg, shapes)
+        names = input_features(
+            "MODEL.ROI_HEADS.IN_FEATURES", cfg.MODEL.ROI_HEADS.IN_FEATURES, shapes
+        )
         channels = shapes[names[0]][0]
         strides = [shapes[name][1] for name in names]
         options: dict[str, Any] = {"box_pooler": make_pooler(cfg, "ROI_BOX_HEAD", strides)}

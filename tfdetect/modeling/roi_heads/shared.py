@@ -8,35 +8,10 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.errors import InputError
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.structures import Instances
 from tfdetect.ops.fixed import uses_fixed_shapes
-
-
-def input_features(cfg: CfgNode, shapes: dict[str, tuple[int, int]]) -> list[str]:
-    """MODEL.ROI_HEADS.IN_FEATURES, which the backbone must have with equal channels.
-
-    Args:
-        cfg: the whole configuration.
-        shapes: (channels, stride) of the backbone's features by name.
-
-    Raises:
-        InputError: it has not.
-    """
-    names = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
-    known = ", ".join(shapes)
-    if not names:
-        raise InputError(f"MODEL.ROI_HEADS.IN_FEATURES: is empty; name some of {known}")
-    for name in names:
-        if name not in shapes:
-            raise InputError(
-                f"MODEL.ROI_HEADS.IN_FEATURES: {name!r} is not a feature of the backbone ({known})"
-            )
-    if len({shapes[name][0] for name in names}) > 1:
-        raise InputError(f"MODEL.ROI_HEADS.IN_FEATURES: {names} differ in their channels")
-    return names
 
 
 def make_pooler(cfg: CfgNode, key: str, strides: Sequence[int]) -> RoIPooler:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tfdetect.errors import InputError
 from tfdetect.ops.kernels import build
-from tfdetect.ops.kernels.instruction_set import InstructionSets, of_library
+from tfdetect.ops.kernels.instruction_set import InstructionSets, check_variable, of_library
 
 __all__ = [
     "implementation",
@@ -48,14 +48,20 @@ def library() -> Any:
     It is a module with one function per operator (`tfdetect_roi_align`, ...); no type checker
     knows them. The answer is kept for the life of the process. A build says so in a line on
     stderr.
+
+    Raises:
+        InputError: TFDETECT_INSTRUCTION_SET is no instruction set, or one that is not there.
     """
     global _tried, _module, _reason
     with _lock:
         if not _tried:
+            check_variable()
             try:
                 _module = _load()
             except InputError as error:
                 _reason = str(error)
+            if _sets is not None:
+                _sets.check_wanted()
             _tried = True
         return _module
 

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -344,18 +345,18 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr if done.returncode == 0 else ""
 
 
-def describe_convolutions(library: Path) -> str:
-    """Whose convolutions a CPU uses with a library, in a line.
+def instruction_sets(library: Path) -> instruction_set.InstructionSets:
+    """Those of a library.
 
     In a process of its own, since TensorFlow's library, with which ours is linked, logs to stderr
     as soon as it is loaded; and without importing TensorFlow, which takes seconds.
     """
-    instruction_set.check_variable()
     code = (
-        "import ctypes, sys; from pathlib import Path;"
+        "import ctypes, dataclasses, json, sys; from pathlib import Path;"
         "from tfdetect.ops.kernels import instruction_set;"
         "ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL);"
-        "print(instruction_set.of_library(Path(sys.argv[2])).describe())"
+        "sets = instruction_set.of_library(Path(sys.argv[2]));"
+        "print(json.dumps(dataclasses.asdict(sets)))"
     )
     framework = _tensorflow_directory() / "libtensorflow_framework.so.2"
     command = [sys.executable, "-c", code, str(framework), str(library)]
@@ -366,4 +367,4 @@ def describe_convolutions(library: Path) -> str:
     if done.returncode != 0:
         reason = next(reversed(done.stderr.splitlines()), f"status {done.returncode}")
         raise InputError(f"{library} does not load: delete it and try again ({reason})")
-    return done.stdout.strip()
+    return instruction_set.InstructionSets(**json.loads(done.stdout))

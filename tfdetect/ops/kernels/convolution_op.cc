@@ -1,6 +1,6 @@
 // Convolutions on the CPU in float32, with weights that are put in order ahead:
 // TfdetectPackWeights, TfdetectPackedConv and TfdetectWinogradConv.
-#include <memory>
+#include <optional>
 #include <vector>
 
 #include "large_tensor.h"
@@ -230,15 +230,15 @@ class PackedConvOp : public OpKernel {
                  : std::clamp<int64_t>(49152 / std::max<int64_t>(row_floats, 1) / 12 * 12,
                                        matrices > 1 ? 24 : 48, 192);
     ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
-      const std::unique_ptr<float[]> gathered(in_place ? nullptr
-                                                       : new float[(end - begin) * depth]);
+      std::optional<Scratch> gathered;
+      if (!in_place) gathered.emplace((end - begin) * depth);
       if (halves) CopyDoubled(grid, halves, begin, end, out, to);
       for (int64_t m = 0; m < matrices; ++m) {
         const float* a = from + begin * in;
         if (!in_place) {
           for (int64_t row = begin; row < end; ++row)
-            Gather(grid, from, row, m * in, in, gathered.get() + (row - begin) * depth);
-          a = gathered.get();
+            Gather(grid, from, row, m * in, in, gathered->data() + (row - begin) * depth);
+          a = gathered->data();
         }
         const int64_t at = begin * out + m * columns;
         MatMul(a, depth, 1, weights + m * PackedSize(depth, columns), end - begin, depth, columns,

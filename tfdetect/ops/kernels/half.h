@@ -23,7 +23,7 @@ TFDETECT_INLINE void LoadFloats(const BFloat16* from, Float8& to) {
   UInt8x16 narrow;
   Load(from, narrow);
   const UInt8x32 bits = __builtin_convertvector(narrow, UInt8x32) << 16;
-  std::memcpy(&to, &bits, sizeof(to));
+  to = (Float8)bits;
 }
 
 // No step of it makes a float32 subnormal: TensorFlow's threads flush those to zero.
@@ -36,16 +36,12 @@ TFDETECT_INLINE void LoadFloats(const Half* from, Float8& to) {
   const UInt8x32 normal = (magnitude << 13) + (112u << 23);
   const UInt8x32 special = (magnitude << 13) | 0x7f800000u;
   const UInt8x32 biased = (magnitude << 13) + (113u << 23);
-  Float8 subnormal;
-  std::memcpy(&subnormal, &biased, sizeof(subnormal));
-  subnormal = subnormal - 6.103515625e-05f;  // 2^-14
-  UInt8x32 small;
-  std::memcpy(&small, &subnormal, sizeof(small));
+  const UInt8x32 small = (UInt8x32)((Float8)biased - 6.103515625e-05f);  // 2^-14
   const UInt8x32 is_small = (UInt8x32)(magnitude < 0x400);
   const UInt8x32 is_special = (UInt8x32)(magnitude >= 0x7c00);
   const UInt8x32 bits = sign | (is_small & small) | (is_special & special) |
                         (~(is_small | is_special) & normal);
-  std::memcpy(&to, &bits, sizeof(to));
+  to = (Float8)bits;
 }
 
 TFDETECT_INLINE float ToFloat(float value) { return value; }

@@ -45,6 +45,18 @@ class InstructionSets:
             reason = f"{VARIABLE} is {self.used}"
         return f"convolutions on the CPU are TensorFlow's: {reason}"
 
+    def check_wanted(self) -> None:
+        """Raise `InputError` where TFDETECT_INSTRUCTION_SET asks for one that is not there."""
+        wanted = os.environ.get(VARIABLE, "")
+        names = list(TITLES)
+        most = min(self.compiled, self.processor, key=names.index)
+        if wanted and names.index(wanted) > names.index(most):
+            known = " or ".join(names[: names.index(most) + 1])
+            raise InputError(
+                f"{VARIABLE} is {wanted!r}, but this processor has {TITLES[most]}: set it to "
+                f"{known}, or unset it"
+            )
+
 
 def check_variable() -> None:
     """Raise `InputError` where TFDETECT_INSTRUCTION_SET is no instruction set."""
@@ -57,9 +69,8 @@ def of_library(path: Path) -> InstructionSets:
     """Ask a library that is loaded, or whose TensorFlow is (`libtensorflow_framework`).
 
     Raises:
-        InputError: the library does not load, or TFDETECT_INSTRUCTION_SET is no instruction set.
+        InputError: the library does not load.
     """
-    check_variable()
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:

@@ -12,20 +12,23 @@ namespace {
 constexpr int kSide = 4;  // of a tile's input; its output is 2 x 2
 constexpr int64_t kLane = 8;
 
+// The loops over a tile are unrolled by name, which GCC leaves out where it counts the cost of them
+// before it knows of AVX2: what they hold would then be arrays in memory.
+
 // B' d B of the 16 pixels of a tile: product k goes to output + k * stride.
 TFDETECT_INLINE void TransformInputLoop(const float* const pixels[kSide * kSide], int64_t channels,
                                         int64_t stride, float* output) {
   for (int64_t c = 0; c < channels; c += kLane) {
     Float8 rows[kSide][kSide];
-    for (int x = 0; x < kSide; ++x) {
+    TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
       Float8 d[kSide];
-      for (int y = 0; y < kSide; ++y) Load(pixels[y * kSide + x] + c, d[y]);
+      TFDETECT_UNROLL for (int y = 0; y < kSide; ++y) Load(pixels[y * kSide + x] + c, d[y]);
       rows[0][x] = d[0] - d[2];
       rows[1][x] = d[1] + d[2];
       rows[2][x] = d[2] - d[1];
       rows[3][x] = d[1] - d[3];
     }
-    for (int y = 0; y < kSide; ++y) {
+    TFDETECT_UNROLL for (int y = 0; y < kSide; ++y) {
       const Float8* d = rows[y];
       float* to = output + y * kSide * stride + c;
       Store(d[0] - d[2], to);
@@ -43,15 +46,16 @@ TFDETECT_INLINE void TransformOutputLoop(const float* products, int64_t stride, 
                                          const float* bias, bool relu, float* const outputs[4]) {
   for (int64_t c = 0; c < channels; c += kLane) {
     Float8 rows[2][kSide];
-    for (int x = 0; x < kSide; ++x) {
+    TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
       Float8 m[kSide];
-      for (int y = 0; y < kSide; ++y) Load(products + (y * kSide + x) * stride + c, m[y]);
+      TFDETECT_UNROLL for (int y = 0; y < kSide; ++y)
+        Load(products + (y * kSide + x) * stride + c, m[y]);
       rows[0][x] = m[0] + m[1] + m[2];
       rows[1][x] = m[1] - m[2] - m[3];
     }
     Float8 shift;
     Load(bias + c, shift);
-    for (int y = 0; y < 2; ++y) {
+    TFDETECT_UNROLL for (int y = 0; y < 2; ++y) {
       const Float8* m = rows[y];
       Float8 left = m[0] + m[1] + m[2] + shift, right = m[1] - m[2] - m[3] + shift;
       if (relu) {  // NaN stays NaN

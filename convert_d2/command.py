@@ -58,10 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tfdetect.checkpoint.model_dir import check_output, save_model
     from tfdetect.inference.pipeline import Pipeline
     from tfdetect.modeling.build import build_model
+    from tfdetect.ops.backend import Backend
 
     check_output(output)
     model = build_model(cfg)
-    Pipeline(cfg, model)  # what `tfdetect predict` will refuse is refused here
+    Pipeline(cfg, model, Backend())  # what `tfdetect predict` will refuse is refused here
     variables = assign_state_dict(
         model,
         checkpoint.arrays,

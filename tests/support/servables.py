@@ -13,11 +13,11 @@ from PIL import Image
 
 import convert_d2.command
 import tfdetect.cli.predict
+from tests.support.native import using_ops
 from tests.support.paths import DEMO
 from tfdetect.export.saved_model import Exported, export_savedmodel
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.rle import encode_mask
-from tfdetect.ops import kernels
 
 _FOLDER = tempfile.TemporaryDirectory()
 FOLDER = Path(_FOLDER.name)
@@ -44,7 +44,7 @@ def exported(ops: str) -> Exported:
 
 @functools.cache
 def _predictor(ops: str) -> Predictor:
-    with kernels.implementation(ops):
+    with using_ops(ops):
         return Predictor(model_dir())
 
 
@@ -54,7 +54,7 @@ def predicted(images: list[Path], ops: str) -> list[dict]:
     command = ["--model", str(model_dir()), "--input", *map(str, images)]
     command += ["--batch-size", str(len(images)), "--json", str(file)]
     loaded = mock.patch("tfdetect.inference.predictor.Predictor", return_value=_predictor(ops))
-    with loaded, kernels.implementation(ops):
+    with loaded, using_ops(ops):
         assert tfdetect.cli.predict.main(command) == 0
     return json.loads(file.read_text())
 

@@ -153,7 +153,7 @@ SPEC = {
 def training(cfg, model, named):
     """A trainer, and the batch of its steps."""
     images, sizes, targets = small_training.batch()
-    values = {"image": tf.cast(images, tf.uint8), "image_size": sizes, **targets}
+    values = {"image": tf.cast(images, tf.uint8), "image_size": sizes, **targets._asdict()}
     trainer = Trainer(cfg, model, [n.variable for n in named], SPEC, seed=3)
     return trainer, {name: values[name] for name in SPEC}
 

@@ -15,7 +15,9 @@ import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.native import using_ops
 from tests.support.paths import DEMO
-from tfdetect.export.saved_model import Exported, export_savedmodel
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.export.saved_model import Exported, export_savedmodel, servable_backend
+from tfdetect.inference import optimize
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.rle import encode_mask
 
@@ -44,8 +46,10 @@ def exported(ops: str) -> Exported:
 
 @functools.cache
 def _predictor(ops: str) -> Predictor:
-    with using_ops(ops):
-        return Predictor(model_dir())
+    # Of the servable's convolutions, which do not depend on this processor's instruction set.
+    cfg, model, metadata = load_model(model_dir())
+    backend = servable_backend(ops)
+    return Predictor.of_model(cfg, optimize(model, backend), metadata, backend)
 
 
 def predicted(images: list[Path], ops: str) -> list[dict]:

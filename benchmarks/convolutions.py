@@ -146,7 +146,7 @@ def main() -> None:
 
     from tfdetect.ops import kernels
 
-    assert kernels.use_native()
+    kernels.require()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     print(processor(), kernels.instruction_sets().used, tf.__version__, flush=True)
     for layer in _layers():

@@ -31,14 +31,14 @@ def _forward(implementation: str) -> Side:
     versions = seeded_models.versions()
     import tensorflow as tf
 
-    from tfdetect.ops import kernels
+    from tfdetect.ops.backend import Backend
     from tfdetect.ops.roi_align import roi_align
 
     if implementation == "native":
         inputs.require_native()
     arguments = _arguments()
     pool = tf.function(lambda *given: roi_align(*given, inputs.BINS, inputs.SCALE))
-    with kernels.implementation(implementation):
+    with Backend.for_device(ops=implementation).active():
         concrete = pool.get_concrete_function(*arguments)
     moved = inputs.pooled_cells(inputs.regions()) * CELL_BYTES + 4 * VALUES
     limit = inputs.bytes_limit("reads its regions and writes what it pools", moved)
@@ -66,7 +66,7 @@ def _memory() -> Side:
     versions = seeded_models.versions()
     import tensorflow as tf
 
-    from tfdetect.ops import kernels
+    from tfdetect.ops.backend import Backend
     from tfdetect.ops.roi_align import roi_align
 
     # The first call only, and this array is not freed: malloc may keep what is for the call.
@@ -79,7 +79,7 @@ def _memory() -> Side:
 
     def run() -> dict[str, float]:
         before = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-        with kernels.implementation("portable"):
+        with Backend.for_device(ops="portable").active():
             pool(*arguments)
         return {"beyond_mb": peak_mb() - before, "inputs_mb": array.nbytes / 2**20}
 

@@ -145,6 +145,7 @@ def count_operations(predict: Predictor, image: Any) -> float:
     """
     import tensorflow as tf
 
+    from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
     from tfdetect.layers.conv import Conv2d, ConvTranspose2d
     from tfdetect.layers.linear import Linear
 
@@ -161,9 +162,11 @@ def count_operations(predict: Predictor, image: Any) -> float:
 
         return mock.patch.object(layer, name, counted)
 
-    def of_convolution(layer: Conv2d, x: tf.Tensor, y: tf.Tensor) -> float:
-        products = layer.kernel_size**2 * x.shape[-1] // layer.groups
-        return y.shape.num_elements() * products * (16 / 36 if layer.fits_winograd else 1)
+    def of_convolution(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
+        return y.shape.num_elements() * layer.kernel_size**2 * x.shape[-1] // layer.groups
+
+    def of_winograd(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
+        return y.shape.num_elements() * 4 * x.shape[-1]
 
     def of_product(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
         return y.shape.num_elements() * x.shape[-1]
@@ -175,7 +178,10 @@ def count_operations(predict: Predictor, image: Any) -> float:
     try:
         with (
             counting(Conv2d, "__call__", of_convolution),
+            counting(PackedConv2d, "__call__", of_convolution),
+            counting(WinogradConv2d, "__call__", of_winograd),
             counting(ConvTranspose2d, "blocks", of_product),
+            counting(PackedConvTranspose2d, "blocks", of_product),
             counting(ConvTranspose2d, "__call__", of_transposed),
             counting(Linear, "__call__", of_product),
         ):

@@ -183,14 +183,13 @@ def _load_predictor(path: str, ops: str) -> Callable[[Path], np.ndarray]:
     from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.data.images import read_image
     from tfdetect.inference.predictor import Predictor
-    from tfdetect.ops import kernels
 
+    os.environ["TFDETECT_OPS"] = ops
     predictor = Predictor(path)
     keep_freed_memory()
 
     def detect(file: Path) -> np.ndarray:
-        with kernels.implementation(ops):
-            found = predictor(read_image(file))
+        found = predictor(read_image(file))
         return np.concatenate([found.boxes, found.scores[:, None]], 1)
 
     return detect

@@ -120,17 +120,16 @@ def _measure(config: str) -> dict:
     from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.config.capabilities import capabilities
     from tfdetect.data.images import read_image
-    from tfdetect.inference.fold import fold_norms
-    from tfdetect.inference.pack import pack_convolutions
+    from tfdetect.inference import Backend, optimize
     from tfdetect.inference.pipeline import Pipeline
 
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
     model = seeded_model(cfg)
     parameters = sum(v.shape.num_elements() for v in model.variables)
-    fold_norms(model)  # as Predictor
-    pack_convolutions(model)
+    backend = Backend.for_device()
+    model = optimize(model, backend)  # as Predictor
     keep_freed_memory()
-    pipeline = Pipeline(cfg, model)
+    pipeline = Pipeline(cfg, model, backend)
     image = read_image(ROOT / "tests" / "arrays" / "full" / "coffee.png")
     arguments = [tf.constant(image[None]), tf.constant([image.shape[:2]])]
     detect = pipeline.detect

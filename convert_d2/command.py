@@ -56,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_tensorflow()
     from tfdetect.checkpoint.assign import assign_state_dict
     from tfdetect.checkpoint.model_dir import check_output, save_model
+    from tfdetect.inference import Backend
     from tfdetect.inference.pipeline import Pipeline
     from tfdetect.modeling.build import build_model
 
     check_output(output)
     model = build_model(cfg)
-    Pipeline(cfg, model)  # what `tfdetect predict` will refuse is refused here
+    Pipeline(cfg, model, Backend())  # what `tfdetect predict` will refuse is refused here
     variables = assign_state_dict(
         model,
         checkpoint.arrays,

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from tests.support.native import require_native
+from tests.support.native import require_native, using_ops
 from tests.support.paths import DATA, DEMO
 
 # A shell has what it starts in the background ignore Ctrl-C, and processes inherit that; the ones
@@ -32,11 +32,9 @@ def oracle():
 @pytest.fixture(params=["native", "portable"])
 def implementation(request):
     """Run the test once with the compiled operators and once with the TensorFlow ones."""
-    from tfdetect.ops import kernels
-
     if request.param == "native":
         require_native()
-    with kernels.implementation(request.param):
+    with using_ops(request.param):
         yield request.param
 
 

@@ -106,7 +106,7 @@ def test_a_failed_export_leaves_nothing(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(InputError, match="No space left on device"):
-        exporting.export(model_dir(), tmp_path / "made" / "here")
+        exporting.export_savedmodel(model_dir(), tmp_path / "made" / "here")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,9 +13,8 @@ from tests.support.intermediates import by_name
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
-from tfdetect.export.servable import build
-from tfdetect.inference.bfloat16 import BFloat16Model
-from tfdetect.inference.fold import fold_norms
+from tfdetect.export.servable import Servable
+from tfdetect.inference import Backend, optimize
 
 CONFIGS = {
     "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x",
@@ -65,10 +64,11 @@ SIGNATURES = {
 
 
 @functools.lru_cache(maxsize=1)
-def make(name, dtype=tf.float32):
+def make(name, dtype="float32"):
     options = [str(item) for pair in NARROW.items() for item in pair]
     cfg = load_config(ROOT / "configs" / f"{CONFIGS[name]}.yaml", options)
-    return build(cfg, seeded_weights.seeded_model(cfg), dtype, max_batch=2)
+    backend = Backend.for_device("cpu", dtype=dtype)
+    return Servable(cfg, seeded_weights.seeded_model(cfg), backend, max_batch=2)
 
 
 def proposals(name):
@@ -121,10 +121,10 @@ def test_bfloat16_is_stored_as_it_is_computed():
     options = [str(item) for pair in NARROW.items() for item in pair]
     cfg = load_config(ROOT / "configs" / f"{CONFIGS['retinanet']}.yaml", options)
     model = seeded_weights.seeded_model(cfg)
-    fold_norms(model)
     image = tf.constant(np.random.default_rng(0).normal(size=[1, 96, 128, 3]), tf.float32)
     sizes = tf.constant([[96, 128]])
-    expected = by_name(model(tf.cast(image, tf.bfloat16), sizes))
-    found = by_name(BFloat16Model(model)(image, sizes))
+    image = tf.cast(image, tf.bfloat16)
+    expected = by_name(optimize(model, Backend())(image, sizes))
+    found = by_name(optimize(model, Backend(dtype="bfloat16"))(image, sizes))
     for key, values in expected.items():
         np.testing.assert_array_equal(found[key], values)

@@ -22,7 +22,7 @@ from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
 from tfdetect.export.fixed_export import export_fixed
 from tfdetect.inference import fixed
-from tfdetect.inference.fold import fold_norms
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.predictor import Predictor
 from tfdetect.ops.paste_masks import paste_masks
 
@@ -43,8 +43,7 @@ def expected(images):
 
 def make(batch):
     cfg, model, _ = load_model(model_dir())
-    fold_norms(model)
-    return fixed.FixedSizePipeline(cfg, model, batch, *SIZE)
+    return fixed.FixedSizePipeline(cfg, optimize(model, fixed.BACKEND), batch, *SIZE)
 
 
 def check(found, index, expected):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.inference.fold import fold_norms
+from tfdetect.inference import Backend, optimize
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.norm import BatchNorm, GroupNorm, Shift
@@ -50,7 +50,7 @@ def test_the_same_without_the_norms(name):
         variable.assign(rng.uniform(0.1, 1, variable.shape))
     x = tf.constant(rng.normal(size=[2, 9, 11, 16]), tf.float32)
     expected = module(x)
-    fold_norms(module)
+    module = optimize(module, Backend())
     assert not any(isinstance(part, BatchNorm) for part in module.submodules)
     shifts = sum(isinstance(part, Shift) for part in module.submodules)
     assert shifts == (name not in ("frozen", "bias"))
@@ -75,7 +75,7 @@ def test_rounded_once():
     norm = layer.norm
     values = (norm.weight, norm.bias, norm.running_mean, norm.running_var, layer.weight, layer.bias)
     gamma, beta, mean, variance, weight, bias = (value.numpy().astype(float) for value in values)
-    fold_norms(layer)
+    layer = optimize(layer, Backend())
     scale = gamma / np.sqrt(variance + 1e-5)
     np.testing.assert_array_equal(layer.weight, (weight * scale).astype(np.float32))
     np.testing.assert_array_equal(layer.bias, (beta + (bias - mean) * scale).astype(np.float32))
@@ -85,5 +85,5 @@ def test_rounded_once():
 
 def test_norms_of_the_input_stay():
     layer = Conv2d(4, 32, 1, bias=False, norm="GN")
-    fold_norms(layer)
+    layer = optimize(layer, Backend())
     assert isinstance(layer.norm, GroupNorm)

@@ -10,13 +10,12 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tests.support.comparison import transposed_types
-from tests.support.native import require_native
+from tests.support.native import require_native, using_ops
 from tests.support.servables import IMAGES, model_dir
 from tfdetect.data.images import read_image
 from tfdetect.export.decode import decode_images
 from tfdetect.inference.predictor import Predictor
 from tfdetect.inference.profile import stage_of
-from tfdetect.ops import kernels
 
 NETWORK = ("backbone", "rpn_head", "box_head", "mask_head", "keypoint_head")
 BLOCKS = 3 + 4 + 6 + 3  # of a ResNet-50
@@ -24,7 +23,7 @@ BLOCKS = 3 + 4 + 6 + 3  # of a ResNet-50
 
 def executed(implementation: str, folder) -> Counter:
     """How often each (name of a node, its type) ran in one prediction."""
-    with kernels.implementation(implementation):
+    with using_ops(implementation):
         predictor = Predictor(model_dir())
         image = read_image(IMAGES[0])
         predictor(image)
@@ -106,7 +105,7 @@ def test_no_loop_but_over_images(native):
 
 def test_only_floats_are_transposed():
     """For others TensorFlow's oneDNN says on stderr that it needs AVX-512."""
-    with kernels.implementation("portable"):
+    with using_ops("portable"):
         predictor = Predictor(model_dir())
         detect = predictor._pipeline.detect.get_concrete_function()
         decode = tf.function(decode_images).get_concrete_function(tf.TensorSpec([None], tf.string))

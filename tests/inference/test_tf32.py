@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.support.paths import DEMO
 from tfdetect.config import load_config
+from tfdetect.inference import Backend
 from tfdetect.inference.tf32 import warn_of_tf32
 
 
@@ -27,11 +28,11 @@ def gpu(monkeypatch):
     return make
 
 
-def said(precision: str = "", device: str | None = None) -> list[str]:
+def said(precision: str = "", device: str = "gpu:0") -> list[str]:
     cfg = load_config(DEMO / "joint_rcnn" / "config.yaml", ["FLOAT32_PRECISION", precision])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_tf32(cfg, device)
+        warn_of_tf32(cfg, Backend.for_device(device, ops="portable"))
     return [str(warning.message) for warning in caught]
 
 

@@ -16,6 +16,7 @@ from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.modeling.build import build_model
+from tfdetect.ops.backend import Backend
 
 with gzip.open(DATA / "zoo_state_dicts.json.gz", "rt") as file:
     STATE_DICTS = json.load(file)
@@ -37,7 +38,7 @@ def test_batch_of_two_sizes(name, implementation):
     labels and segments but for a pixel in a thousand (equal logits). There is something in both."""
     cfg, model = make(name)
     images, sizes = two_images()
-    pipeline = Pipeline(cfg, model)
+    pipeline = Pipeline(cfg, model, Backend.for_device())
     found = pipeline.detect(images, sizes)
     for index in range(2):
         height, width = sizes[index]
@@ -66,7 +67,7 @@ def test_without_detections(name, implementation):
     cfg, model = make(
         name, MODEL__RETINANET__SCORE_THRESH_TEST=1.0, MODEL__ROI_HEADS__SCORE_THRESH_TEST=1.0
     )
-    pipeline = Pipeline(cfg, model)
+    pipeline = Pipeline(cfg, model, Backend.for_device())
     found = pipeline.detect(*two_images())
     np.testing.assert_array_equal(found["num_detections"], [0, 0])
     assert not found["pred_boxes"].numpy().any()

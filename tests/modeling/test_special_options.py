@@ -15,7 +15,7 @@ from tfdetect.modeling.proposal_generator.rpn import RPN
 from tfdetect.modeling.proposal_generator.selection import select_proposals
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.roi_heads.selection import select_detections
-from tfdetect.ops.fixed import fixed_shapes
+from tfdetect.ops.backend import Backend
 
 JOINT = DEMO / "joint_rcnn" / "config.yaml"
 SHAPES = {f"p{level}": (16, 2**level) for level in range(2, 7)}
@@ -186,7 +186,10 @@ def test_no_limit_of_detections():
         np.testing.assert_array_equal(values, expected)
     assert select(-1, counts=[0, 0]).pred_boxes.shape == (2, 0, 4)
     assert select(0).pred_boxes.shape == (2, 0, 4)
-    with fixed_shapes(), pytest.raises(InputError, match=r"^TEST\.DETECTIONS_PER_IMAGE: "):
+    with (
+        Backend(fixed_shapes=True).active(),
+        pytest.raises(InputError, match=r"^TEST\.DETECTIONS_PER_IMAGE: "),
+    ):
         select(-1)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.native import require_native
+from tests.support.native import require_native, using_ops
 from tests.support.small_training import (
     C4,
     C4_OPTIONS,
@@ -24,7 +24,6 @@ from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.roi_heads.box_losses import federated_classes
 from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, match_regions
 from tfdetect.modeling.structures import Proposals, Targets
-from tfdetect.ops import kernels
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
 BOX_LOSSES = {"loss_cls", "loss_box_reg"}
@@ -107,7 +106,7 @@ def test_native_and_portable_operators_agree():
     for operators in ("native", "portable"):
         if operators == "native":
             require_native()
-        with kernels.implementation(operators):
+        with using_ops(operators):
             results.append(losses_and_gradients(model, named, batch()))
     (losses, gradients), (portable_losses, portable_gradients) = results
     for key, loss in losses.items():

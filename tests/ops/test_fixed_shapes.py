@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.ops import kernels
+from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.ops.deform_conv import deform_conv
-from tfdetect.ops.fixed import fixed_shapes, uses_fixed_shapes
 from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.keypoints import decode_keypoints
 from tfdetect.ops.nms import best_after_nms
@@ -22,7 +21,7 @@ def fixed(request):
 
     def call(function, *arrays):
         def traced(*tensors):
-            with fixed_shapes(), kernels.implementation("portable"):
+            with Backend(fixed_shapes=True).active():
                 return function(*tensors)
 
         compiled = tf.function(traced, autograph=False, jit_compile=request.param == "xla")
@@ -32,7 +31,7 @@ def fixed(request):
 
 
 def ordinary(function, *arrays):
-    with kernels.implementation("portable"):
+    with Backend().active():
         return function(*arrays)
 
 
@@ -43,9 +42,9 @@ def random_boxes(rng, shape, size):
 
 
 def test_it_ends_with_its_block():
-    with fixed_shapes():
-        assert uses_fixed_shapes()
-    assert not uses_fixed_shapes()
+    with Backend(fixed_shapes=True).active():
+        assert current_backend().fixed_shapes
+    assert not current_backend().fixed_shapes
 
 
 def test_best_after_nms(fixed):

@@ -5,12 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native
-from tfdetect.inference.fold import fold_norms
-from tfdetect.inference.pack import pack_convolutions
+from tfdetect.inference import Backend, optimize
+from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.ops import kernels
-from tfdetect.ops.kernels.instruction_set import InstructionSets
 from tfdetect.ops.packed_conv import (
     can_use_winograd,
     pack_weight,
@@ -19,6 +17,8 @@ from tfdetect.ops.packed_conv import (
     trainable_winograd_conv,
     winograd_conv,
 )
+
+CPU = Backend("cpu", "native", instruction_set="avx2")
 
 
 @pytest.fixture(autouse=True)
@@ -211,20 +211,16 @@ def test_where_packing_pays(name):
     assert not packing_pays(shape, stride, groups, "baseline")
 
 
-def test_layer_that_does_not_pay_stays_tensorflows(monkeypatch):
+def test_layer_that_does_not_pay_stays_tensorflows():
     """A grouped one with its folded norm behind it, in an optimized graph too."""
-    sets = InstructionSets("avx512", "avx512", "avx512")
-    monkeypatch.setattr(kernels, "_sets", sets)
     layer = Conv2d(64, 64, 3, padding=1, groups=8, bias=False, norm="FrozenBN")
     rng = np.random.default_rng(12)
     for variable in layer.variables:
         variable.assign(rng.uniform(0.1, 1, variable.shape))
     (x,) = arrays(13, (1, 6, 7, 64))
     expected = layer(x, relu=True).numpy()
-    fold_norms(layer)
-    with kernels.implementation("native"):
-        pack_convolutions(layer)
-    assert hasattr(layer, "weight")
+    layer = optimize(layer, Backend("cpu", "native", instruction_set="avx512"))
+    assert isinstance(layer, Conv2d)
     found = tf.function(layer, autograph=False)(tf.constant(x), relu=True)
     assert_close(found, expected)
 
@@ -240,9 +236,8 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
-def test_layer(monkeypatch, name, kernel_size):
+def test_layer(name, kernel_size):
     """A packed layer in a graph of open sizes is the layer that it was."""
-    monkeypatch.setattr("tfdetect.layers.conv.packing_pays", lambda *_: True)
     layer = Conv2d(16, 32, kernel_size, padding=kernel_size // 2, **LAYERS[name])
     rng = np.random.default_rng(7)
     for variable in layer.variables:
@@ -253,10 +248,8 @@ def test_layer(monkeypatch, name, kernel_size):
     addends = [{"addend": None}, {"addend": addend}, {"addend": small, "doubled": True}]
     cases = [(e, a, r) for e in extents for a in addends for r in (False, True)]
     expected = [layer(x, e, **a, relu=r) for e, a, r in cases]
-    fold_norms(layer)
-    with kernels.implementation("native"):
-        pack_convolutions(layer)
-    assert not hasattr(layer, "weight")
+    layer = optimize(layer, CPU)
+    assert isinstance(layer, (PackedConv2d, WinogradConv2d))
     signature = [tf.TensorSpec([None, None, None, 16])]
     for (case_extents, case_addend, relu), values in zip(cases, expected, strict=True):
 
@@ -277,8 +270,9 @@ def test_transposed_convolution():
     (x,) = arrays(10, (2, 5, 7, 16))
     expected = layer(x)
     assert_close(tf.nn.depth_to_space(layer.blocks(x), 2), expected.numpy())
-    with kernels.implementation("native"):
-        pack_convolutions(layer)
+    layer = optimize(layer, CPU)
+    assert isinstance(layer, PackedConvTranspose2d)
+    assert_close(layer(x), expected.numpy())
     assert_close(tf.nn.depth_to_space(layer.blocks(x), 2), expected.numpy())
     positive = np.maximum(expected, 0)
     assert_close(tf.nn.depth_to_space(layer.blocks(x, relu=True), 2), positive)
@@ -291,10 +285,7 @@ def test_portable_and_other_layers_stay_as_they_are():
         "overlapping": ConvTranspose2d(16, 32, 4),
     }
     for name, layer in layers.items():
-        with kernels.implementation("native"):
-            pack_convolutions(layer)
-        assert hasattr(layer, "weight"), name
+        assert type(optimize(layer, CPU)) is type(layer), name
     layer = Conv2d(16, 32, 1)
-    with kernels.implementation("portable"):
-        pack_convolutions(layer)
-    assert hasattr(layer, "weight")
+    for backend in (Backend(), Backend("gpu", "native"), Backend("cpu", "native")):
+        assert isinstance(optimize(layer, backend), Conv2d)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.native import require_native
+from tests.support.native import require_native, using_ops
 from tfdetect.ops.roi_align import roi_align, roi_align_levels
 
 CASES = list(itertools.product([True, False], [0, 1, 2], ["7x7", "14x14", "3x5"]))
@@ -76,15 +76,13 @@ def test_hostile_boxes(implementation, aligned, ratio):
 
 
 def test_both_implementations_agree_on_hostile_boxes():
-    from tfdetect.ops import kernels
-
     require_native()
     features = tf.random.stateless_normal([1, 20, 30, 4], [1, 2])
     index = np.zeros(len(HOSTILE), np.int32)
     for ratio, aligned in itertools.product([0, 2], [True, False]):
         pooled = []
         for name in ("native", "portable"):
-            with kernels.implementation(name):
+            with using_ops(name):
                 pooled.append(roi_align(features, HOSTILE, index, 7, 1 / 16, ratio, aligned))
         # float32 positions near the cut-off are known to a thousandth of a cell
         np.testing.assert_allclose(pooled[0], pooled[1], atol=5e-3)

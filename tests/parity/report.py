@@ -16,9 +16,9 @@ import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.comparison import Differences, compare
 from tests.support.full_size import FULL_SIZE_CONFIGS, run_full_size
+from tests.support.native import using_ops
 from tests.support.paths import DATA, DEMO
 from tfdetect.files import write_text_atomically
-from tfdetect.ops import kernels
 
 HEADER = """# Measured differences from Detectron2
 
@@ -167,13 +167,13 @@ def _tiny() -> str:
         for operators in ("portable", "native"):
             command = ["--model", model, "--evaluate", str(DEMO / "annotations.json")]
             command += ["--images", str(DEMO / "images"), "--output", str(folder)]
-            with kernels.implementation(operators):
+            with using_ops(operators):
                 tfdetect.cli.predict.main([*command, "--json", str(folder / "found.json")])
             found = json.loads((folder / "found.json").read_text())
             cells = _columns(compare(found, recorded, iou=0.999, score=1e-4))
             rows.append(f"| {operators} | {' | '.join(cells)} |")
         metrics = json.loads((folder / "metrics.json").read_text())
-        with kernels.implementation("native"):
+        with using_ops("native"):
             command = [*command, "--dtype", "bfloat16", "--json", str(folder / "half.json")]
             tfdetect.cli.predict.main(command)
         half = json.loads((folder / "half.json").read_text())

@@ -17,13 +17,13 @@ import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.comparison import compare
 from tests.support.intermediates import call_with_intermediates
-from tests.support.native import IMPLEMENTATIONS, require_native
+from tests.support.native import IMPLEMENTATIONS, require_native, using_ops
 from tests.support.paths import DATA, DEMO
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.data.images import read_image
 from tfdetect.inference.pipeline import Pipeline
-from tfdetect.ops import kernels
+from tfdetect.ops.backend import Backend
 
 TINY = DATA / "tiny"
 VARIANTS = {
@@ -78,7 +78,7 @@ def test_detections_and_average_precision(model_dirs, tmp_path, name, operators)
     command = ["--model", str(model_dirs[name]), "--evaluate", str(DEMO / "annotations.json")]
     command += ["--images", str(DEMO / "images"), "--output", str(tmp_path / "results")]
     command += ["--json", str(tmp_path / "detections.json")]
-    with kernels.implementation(operators):
+    with using_ops(operators):
         assert tfdetect.cli.predict.main(command) == 0
 
     found = json.loads((tmp_path / "detections.json").read_text())
@@ -109,7 +109,9 @@ def test_alone_there_is_no_padding_to_differ_in(model_dirs):
     """To the bit."""
     image = read_image(DEMO / "images" / "000000.jpg")
     cfg, model, _ = load_model(model_dirs["joint_rcnn"])
-    pipelines = [Pipeline(cfg, model, padding) for padding in ("own", "detectron2")]
+    pipelines = [
+        Pipeline(cfg, model, Backend.for_device(), padding) for padding in ("own", "detectron2")
+    ]
     own, detectron2 = (pipeline.detect(image[None], [image.shape[:2]]) for pipeline in pipelines)
     for key, expected in detectron2.items():
         np.testing.assert_array_equal(own[key], expected, err_msg=key)

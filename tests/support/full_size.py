@@ -15,8 +15,7 @@ from tests.support.paths import DATA, ROOT
 from tests.support.saturated_scores import select_in_recorded_order
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
-from tfdetect.inference.fold import fold_norms
-from tfdetect.inference.pack import pack_convolutions
+from tfdetect.inference import Backend, optimize
 from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
@@ -50,16 +49,15 @@ def run_full_size(config: str) -> FullSizeResult:
     with np.load(DATA / "full" / f"{config.replace('/', '__')}.npz") as arrays:
         recorded = dict(arrays)
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
-    model = seeded_model(cfg)
-    # As `Predictor` has it.
-    fold_norms(model)
-    pack_convolutions(model)
+    backend = Backend.for_device()
+    model = optimize(seeded_model(cfg), backend)  # as `Predictor` has it
     image = read_image(DATA / "full" / "coffee.png")
     size = tf.constant([image.shape[:2]])
     preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
     postprocess = Postprocessor.from_config(cfg)
 
     @tf.function(autograph=False)
+    @backend.active()
     def run() -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         batch, sizes = preprocess(tf.constant(image)[None], size)
         outputs, stages = call_with_intermediates(model, batch, sizes)

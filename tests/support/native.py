@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -14,6 +17,14 @@ def require_native():
         if build.find_toolchain() is None:
             pytest.skip("no compiled operators here (no C++ compiler)")
         pytest.fail("there is a C++ compiler, but the native operators do not build or load")
+
+
+@contextlib.contextmanager
+def using_ops(name: str) -> Iterator[None]:
+    """Within it, what makes its own `Backend` has these operators, "native" or "portable"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDETECT_OPS", name)
+        yield
 
 
 IMPLEMENTATIONS = ["native", pytest.param("portable", marks=pytest.mark.full)]

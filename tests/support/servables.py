@@ -13,11 +13,13 @@ from PIL import Image
 
 import convert_d2.command
 import tfdetect.cli.predict
+from tests.support.native import using_ops
 from tests.support.paths import DEMO
-from tfdetect.export.saved_model import Exported, export_savedmodel
+from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.export.saved_model import Exported, export_savedmodel, servable_backend
+from tfdetect.inference import optimize
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.rle import encode_mask
-from tfdetect.ops import kernels
 
 _FOLDER = tempfile.TemporaryDirectory()
 FOLDER = Path(_FOLDER.name)
@@ -44,8 +46,10 @@ def exported(ops: str) -> Exported:
 
 @functools.cache
 def _predictor(ops: str) -> Predictor:
-    with kernels.implementation(ops):
-        return Predictor(model_dir())
+    # Of the servable's convolutions, which do not depend on this processor's instruction set.
+    cfg, model, metadata = load_model(model_dir())
+    backend = servable_backend(ops)
+    return Predictor.of_model(cfg, optimize(model, backend), metadata, backend)
 
 
 def predicted(images: list[Path], ops: str) -> list[dict]:
@@ -54,7 +58,7 @@ def predicted(images: list[Path], ops: str) -> list[dict]:
     command = ["--model", str(model_dir()), "--input", *map(str, images)]
     command += ["--batch-size", str(len(images)), "--json", str(file)]
     loaded = mock.patch("tfdetect.inference.predictor.Predictor", return_value=_predictor(ops))
-    with loaded, kernels.implementation(ops):
+    with loaded, using_ops(ops):
         assert tfdetect.cli.predict.main(command) == 0
     return json.loads(file.read_text())
 

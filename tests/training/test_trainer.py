@@ -151,11 +151,19 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 sys.path.insert(0, {folder!r})
 import numpy as np
 from tests.support import toy
+from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.training.hooks.ema import EMAHook
+backend, seen = Backend(instruction_set="avx2"), []
+class Toy(toy.Toy):
+    def losses(self, *arguments):
+        seen.append(current_backend() == backend)
+        return super().losses(*arguments)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
-    model = toy.Toy()
-losses, weights = toy.train(toy.config(), model=model, strategy=strategy, local_replicas=2)
+    model = Toy()
+options = {{"model": model, "strategy": strategy, "local_replicas": 2, "backend": backend}}
+losses, weights = toy.train(toy.config(), **options)
+assert len(seen) >= 2 and all(seen)  # in the threads of both replicas
 with strategy.scope():
     ema = EMAHook(model, model.trainable_variables, 0.75)
 model.bias.assign_add(tf.ones([32]))

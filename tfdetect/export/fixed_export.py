@@ -10,9 +10,8 @@ import tensorflow as tf
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.export.saved_model import new_version, write_saved_model
 from tfdetect.files import write_bytes_atomically
-from tfdetect.inference.fixed import FixedSizePipeline, to_litert, to_onnx
-from tfdetect.inference.fold import fold_norms
-from tfdetect.layers.freeze import untrainable
+from tfdetect.inference.fixed import BACKEND, FixedSizePipeline, to_litert, to_onnx
+from tfdetect.inference.optimization import optimize
 
 
 def export_fixed(
@@ -38,10 +37,9 @@ def export_fixed(
         InputError: the model cannot be used or cannot have this form, or `output` cannot be
             written; nothing is left there then.
     """
-    with untrainable():
-        cfg, model, metadata = load_model(model_dir)
-        fold_norms(model)
-        pipeline = FixedSizePipeline(cfg, model, batch, height, width)
+    cfg, model, metadata = load_model(model_dir)
+    model = optimize(model, BACKEND)
+    pipeline = FixedSizePipeline(cfg, model, batch, height, width)
     if form == "xla":
         with new_version(Path(output)) as (folder, path):
             root = tf.Module()

@@ -7,24 +7,29 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from yacs.config import CfgNode
 
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.errors import InputError
-from tfdetect.export.servable import build
+from tfdetect.export.servable import Servable
 from tfdetect.export.warmup import write_warmup_requests
 from tfdetect.files import new_folder
-from tfdetect.layers.freeze import untrainable
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import Backend
 from tfdetect.ops.kernels.build import find_library
+from tfdetect.ops.kernels.instruction_set import BASELINE
 
 OP_LIBRARY = "tfdetect_ops.so"
 """The asset of a native SavedModel that has to be loaded before it."""
+_PORTABLE = Backend()
+# The least with which native convolutions are faster than TensorFlow's.
+_INSTRUCTION_SET = "avx2"
 _UNFINISHED = ".unfinished-"
 _NAMES = ("class_names", "stuff_class_names", "keypoint_names")
 
@@ -54,6 +59,7 @@ def export_savedmodel(
     output: str | os.PathLike[str],
     *,
     ops: str = "portable",
+    device: str = "cpu",
     dtype: str = "float32",
     max_batch: int | None = None,
 ) -> Exported:
@@ -63,20 +69,74 @@ def export_savedmodel(
         model_dir: what `tfdetect convert` wrote.
         output: folder of the versions, which TensorFlow Serving calls the base path; made where it
             is missing.
-        ops: "portable" or "native", the operators in the graph.
-        dtype: "float32" or "bfloat16", of weights and features.
+        ops, device, dtype: see `servable_backend`.
         max_batch: a larger batch is an error; None sets no limit.
 
     Raises:
         InputError: the model cannot be used, there are no native operators, or `output` cannot be
             written; nothing is left there then.
     """
-    # What no gradient is needed of is not trainable, so that nobody who loads it trains it.
-    with kernels.implementation(ops), untrainable(), new_version(Path(output)) as (folder, path):
-        cfg, model, metadata = load_model(model_dir)
-        servable = build(cfg, model, tf.dtypes.as_dtype(dtype), max_batch)
+    backend = servable_backend(ops, device, dtype)
+    return _export(lambda: load_model(model_dir), output, backend, max_batch)
+
+
+def export_model(
+    cfg: CfgNode,
+    model: tf.Module,
+    metadata: dict[str, Any],
+    output: str | os.PathLike[str],
+    backend: Backend = _PORTABLE,
+    *,
+    max_batch: int | None = None,
+) -> Exported:
+    """As `export_savedmodel`, of a model in memory, which stays as it is and may go on training.
+
+    Args:
+        cfg: what the model was built from.
+        model: of `build_model`, with its weights.
+        metadata: as in a model directory.
+        output, max_batch: as `export_savedmodel`'s.
+        backend: where the servable will run, and with which operators; see `servable_backend`.
+
+    Raises:
+        InputError: as `export_savedmodel`.
+    """
+    return _export(lambda: (cfg, model, metadata), output, backend, max_batch)
+
+
+def servable_backend(ops: str = "portable", device: str = "cpu", dtype: str = "float32") -> Backend:
+    """The backend of a servable, which does not depend on the machine that exports it.
+
+    A native one for "cpu" has its convolutions for processors with AVX2, as any of the last ten
+    years has it, and runs on others, slower; nothing of it runs on a GPU. One for "gpu" runs on
+    both.
+
+    Args:
+        ops: "portable" or "native".
+        device: where it will run, "cpu" or "gpu".
+        dtype: of weights and features, "float32" or "bfloat16".
+
+    Raises:
+        InputError: a value is none of these, or there are no native operators.
+    """
+    if ops == "native":
+        kernels.require()
+        if device == "cpu" and kernels.instruction_sets().compiled != BASELINE:
+            return Backend(device, ops, dtype, instruction_set=_INSTRUCTION_SET)
+    return Backend(device, ops, dtype)
+
+
+def _export(
+    load: Callable[[], tuple[CfgNode, tf.Module, dict[str, Any]]],
+    output: str | os.PathLike[str],
+    backend: Backend,
+    max_batch: int | None,
+) -> Exported:
+    with new_version(Path(output)) as (folder, path):
+        cfg, model, metadata = load()
+        servable = Servable(cfg, model, backend, max_batch)
         write_saved_model(
-            servable.root(), servable.signatures, metadata, folder, with_library=ops == "native"
+            servable.root(), servable.signatures, metadata, folder, with_library=backend.native
         )
     sizes = {file: file.stat().st_size for file in path.rglob("*") if file.is_file()}
     return Exported(
@@ -84,7 +144,7 @@ def export_savedmodel(
         size=sum(sizes.values()),
         weights=sum(size for file, size in sizes.items() if file.parent.name == "variables"),
         signatures=list(servable.signatures),
-        library=path / "assets" / OP_LIBRARY if ops == "native" else None,
+        library=path / "assets" / OP_LIBRARY if backend.native else None,
     )
 
 
@@ -120,7 +180,7 @@ def write_saved_model(
                 files.append(file)
         if with_library:
             source = find_library()
-            assert source is not None  # `kernels.implementation` has loaded it
+            assert source is not None  # `servable_backend` has loaded it
             files.append(Path(shutil.copy(source, Path(temporary, OP_LIBRARY))))
         root.assets = [tf.saved_model.Asset(str(file)) for file in files]
         try:

@@ -12,12 +12,11 @@ from yacs.config import CfgNode
 from tfdetect.config.capabilities import capabilities
 from tfdetect.export.decode import decode_images
 from tfdetect.export.od_api import to_od_api
-from tfdetect.inference.bfloat16 import BFloat16Model
-from tfdetect.inference.fold import fold_norms
-from tfdetect.inference.pack import pack_convolutions
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.postprocess import empty_unused_slots
+from tfdetect.ops.backend import Backend
 from tfdetect.ops.paste_masks import paste_masks
 
 _IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -37,7 +36,8 @@ class Servable:
 
     Args:
         cfg: the model's configuration.
-        model: maps images to detections (see `build`).
+        model: of `build_model`, with its weights; it stays as it is.
+        backend: where the servable will run and with which operators.
         max_batch: a larger batch is an InvalidArgumentError; None sets no limit.
 
     Attributes:
@@ -45,22 +45,28 @@ class Servable:
         signatures: the functions by name; docs/serving.md has what each takes and gives.
     """
 
-    def __init__(self, cfg: CfgNode, model: tf.Module, max_batch: int | None):
-        self.pipeline = Pipeline(cfg, model)
+    def __init__(
+        self, cfg: CfgNode, model: tf.Module, backend: Backend, max_batch: int | None = None
+    ):
+        self.pipeline = Pipeline(cfg, optimize(model, backend), backend)
         self._max_batch = max_batch
         self._paste = functools.partial(paste_masks, as_images=conventions(cfg).masks_as_images)
         able = capabilities(cfg)
         proposals = _PROPOSALS if able.takes_proposals else ()
+
+        def signature(function: Callable, *specs: tf.TensorSpec) -> Any:
+            return tf.function(backend.active()(function), input_signature=specs, autograph=False)
+
         self.signatures: dict[str, Any] = {
-            "serving_default": _signature(self._serving_default, _IMAGE_BYTES, *proposals),
-            "image_tensor": _signature(self._image_tensor, _IMAGES, _SIZES, *proposals),
+            "serving_default": signature(self._serving_default, _IMAGE_BYTES, *proposals),
+            "image_tensor": signature(self._image_tensor, _IMAGES, _SIZES, *proposals),
         }
         self._segments = able.has_semantic
         if able.has_masks:
-            self.signatures["full_masks"] = _signature(self._full_masks, _IMAGE_BYTES, *proposals)
+            self.signatures["full_masks"] = signature(self._full_masks, _IMAGE_BYTES, *proposals)
         # The API wants probabilities, which proposals have not, and has no proposals to give.
         if able.has_boxes and not proposals:
-            self.signatures["od_api"] = _signature(self._od_api, _INPUT_TENSOR)
+            self.signatures["od_api"] = signature(self._od_api, _INPUT_TENSOR)
 
     def root(self) -> tf.Module:
         """What is saved as the SavedModel's root.
@@ -130,34 +136,6 @@ class Servable:
             complaint = f"images in the batch, more than the {self._max_batch} of --max-batch"
             checks.append(tf.debugging.Assert(count <= self._max_batch, [count, complaint]))
         return checks
-
-
-def build(
-    cfg: CfgNode,
-    model: tf.Module,
-    dtype: tf.DType = tf.float32,
-    max_batch: int | None = None,
-) -> Servable:
-    """Make a servable of a loaded model: norms folded, weights in `dtype`.
-
-    In float32 with the native operators, where TensorFlow sees no GPU, convolutions are packed for
-    the CPU (`pack_convolutions`), as `Predictor` has them: such a servable is not for GPUs.
-
-    Args:
-        cfg: what the model was built from.
-        model: of `build_model`, with its weights; changed in place.
-        dtype: of weights and features, float32 or bfloat16; boxes and scores are float32.
-        max_batch: a larger batch is an InvalidArgumentError; None sets no limit.
-    """
-    fold_norms(model)
-    if dtype == tf.bfloat16:
-        return Servable(cfg, BFloat16Model(model), max_batch)
-    pack_convolutions(model)
-    return Servable(cfg, model, max_batch)
-
-
-def _signature(function: Callable, *specs: tf.TensorSpec) -> Any:
-    return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _check_sizes(images: tf.Tensor, sizes: tf.Tensor) -> list[tf.Operation]:

@@ -9,10 +9,12 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 from tfdetect.modeling.postprocess import Postprocessor, empty_unused_slots
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
-from tfdetect.ops import kernels
-from tfdetect.ops.fixed import fixed_shapes
+from tfdetect.ops.backend import Backend
 
 _OPSET = 18
+
+BACKEND = Backend(fixed_shapes=True)
+"""Of every such graph: of portable operators, with every shape known."""
 
 
 class FixedSizePipeline(tf.Module):
@@ -25,7 +27,7 @@ class FixedSizePipeline(tf.Module):
 
     Args:
         cfg: the whole configuration.
-        model: of `build_model`, with its weights, norms folded.
+        model: of `build_model`, optimized for `BACKEND`.
         batch, height, width: N, H and W.
 
     Raises:
@@ -50,7 +52,7 @@ class FixedSizePipeline(tf.Module):
         self.compiled = tf.function(self._detect, signature, autograph=False, jit_compile=True)
 
     def _detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        with fixed_shapes(), kernels.implementation("portable"):
+        with BACKEND.active():
             batch, resized_sizes = self._preprocess.of_one_size(tf.reverse(images, [3]))
             outputs = self.model(batch, resized_sizes)
             padded = padded_sizes(resized_sizes, self.model.size_divisibility)

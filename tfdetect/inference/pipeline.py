@@ -15,6 +15,7 @@ from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
 from tfdetect.modeling.structures import Proposals
+from tfdetect.ops.backend import Backend
 
 # What is made of the padding in a batch of images of different sizes.
 PADDINGS = ("own", "detectron2")
@@ -52,7 +53,8 @@ class Pipeline(tf.Module):
 
     Args:
         cfg: the whole configuration.
-        model: of `build_model`.
+        model: of `build_model`, or what `optimize` makes of it.
+        backend: what the graph is traced for; what the model was optimized for, if it was.
         padding: "own", and an image's results are those that it gets alone, whatever else is in
             the batch; or "detectron2", which lets every image see all of the batch's padding, so
             that its results depend on the largest one (for comparison with Detectron2, which
@@ -62,12 +64,13 @@ class Pipeline(tf.Module):
         InputError: there is no such padding, or the configuration describes no pipeline.
     """
 
-    def __init__(self, cfg: CfgNode, model: tf.Module, padding: str = "own"):
+    def __init__(self, cfg: CfgNode, model: tf.Module, backend: Backend, padding: str = "own"):
         super().__init__()
         if padding not in PADDINGS:
             raise InputError(f"padding {padding!r}: it is {' or '.join(PADDINGS)}")
         self._own_padding = padding == "own"
         self.model = model
+        self._dtype = tf.dtypes.as_dtype(backend.dtype)
         self._preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
         self._postprocess = Postprocessor.from_config(cfg)
         self._proposal_options = {
@@ -76,9 +79,13 @@ class Pipeline(tf.Module):
         }
         self.check_sizes = self._preprocess.check
         rest = [_SIZES, *(_PROPOSALS if capabilities(cfg).takes_proposals else ())]
-        self.detect = _function(self._detect, _IMAGES, *rest)
-        self.detect_pixels = _function(self._detect_pixels, _PIXELS, *rest)
-        self._network = _function(self._run_network, _BATCH, _SIZES, *rest)
+
+        def function(method: Callable, *specs: tf.TensorSpec) -> Any:
+            return tf.function(backend.active()(method), input_signature=specs, autograph=False)
+
+        self.detect = function(self._detect, _IMAGES, *rest)
+        self.detect_pixels = function(self._detect_pixels, _PIXELS, *rest)
+        self._network = function(self._run_network, _BATCH, _SIZES, *rest)
 
     def _detect(
         self, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
@@ -99,7 +106,7 @@ class Pipeline(tf.Module):
             options = self._proposal_options
             given = (transform_proposals(Proposals(*proposals), sizes, resized_sizes, **options),)
         padded, extents = self._pad(batch, resized_sizes)
-        outputs = self.model(batch, resized_sizes, *given, extents)
+        outputs = self.model(tf.cast(batch, self._dtype), resized_sizes, *given, extents)
         return self._postprocess(outputs, padded, resized_sizes, sizes)
 
     def _pad(self, batch: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, Extents]:
@@ -109,7 +116,3 @@ class Pipeline(tf.Module):
             return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
         padded = padded_sizes(sizes, self.model.size_divisibility)
         return padded, Extents(padded)
-
-
-def _function(function: Callable, *specs: tf.TensorSpec) -> Any:
-    return tf.function(function, input_signature=specs, autograph=False)

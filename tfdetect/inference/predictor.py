@@ -16,21 +16,17 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.inference import forks
-from tfdetect.inference.bfloat16 import BFloat16Model
-from tfdetect.inference.fold import fold_norms
 from tfdetect.inference.given import check_image, describe, is_one_image, read_boxes
-from tfdetect.inference.pack import pack_convolutions
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import conventions
+from tfdetect.ops.backend import DTYPES, Backend
 from tfdetect.ops.paste_masks import paste_masks
 
 # Pixels of a batch, all padding included, from which it is worth a look at how much of it is that.
 _LARGE_BATCH = 2**24
-
-# Of weights and features.
-DTYPES = ("float32", "bfloat16")
 
 
 class Predictor:
@@ -50,7 +46,8 @@ class Predictor:
 
     Args:
         directory: what `tfdetect convert` wrote.
-        device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow.
+        device: a TensorFlow device such as "cpu", "gpu" or "gpu:1"; None leaves it to TensorFlow,
+            which takes a GPU where there is one. The operators are those for this device.
         padding: of the images of a batch, "own" or "detectron2": see `Pipeline`.
         dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
         opts: [KEY, VALUE, ...], keys of the model's configuration that affect prediction only, such
@@ -88,28 +85,33 @@ class Predictor:
         place = None if device is None else _find_device(device)
         with tf.device(place):
             cfg, model, metadata = load_model(directory, opts)
-            fold_norms(model)
-            if dtype == "bfloat16":
-                model = BFloat16Model(model)
-            else:
-                pack_convolutions(model)
-            self._set_up(cfg, model, metadata, place, padding)
+            backend = Backend.for_device(place, dtype=dtype)
+            model = optimize(model, backend)
+            self._set_up(cfg, model, metadata, backend, place, padding)
         # What another process makes the same predictor of.
         arguments = (os.path.abspath(directory), device, padding, dtype, tuple(opts))
         self._arguments: tuple[Any, ...] | None = arguments
 
     @classmethod
-    def of_model(cls, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]) -> Predictor:
-        """A predictor with a model in memory, whose weights may go on changing.
+    def of_model(
+        cls,
+        cfg: CfgNode,
+        model: tf.Module,
+        metadata: dict[str, Any],
+        backend: Backend | None = None,
+    ) -> Predictor:
+        """A predictor with a model in memory.
 
         Args:
             cfg: what the model was built from.
-            model: of `build_model`.
+            model: of `build_model`, whose weights may go on changing; or what `optimize` makes of
+                it for `backend`, which is faster.
             metadata: as in a model directory.
+            backend: None for this machine's, `Backend.for_device()`.
         """
         predictor = cls.__new__(cls)
         predictor._arguments = None
-        predictor._set_up(cfg, model, metadata, None, "own")
+        predictor._set_up(cfg, model, metadata, backend or Backend.for_device(), None, "own")
         return predictor
 
     def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
@@ -122,6 +124,7 @@ class Predictor:
         cfg: CfgNode,
         model: tf.Module,
         metadata: dict[str, Any],
+        backend: Backend,
         device: str | None,
         padding: str,
     ) -> None:
@@ -129,8 +132,8 @@ class Predictor:
         self.metadata = metadata
         forks.tensorflow_runs()
         self._device = device
-        warn_of_tf32(cfg, device)
-        self._pipeline = Pipeline(cfg, model, padding)
+        warn_of_tf32(cfg, backend)
+        self._pipeline = Pipeline(cfg, model, backend, padding)
         self.capabilities = capabilities(cfg)
         self._may_part = self.capabilities.has_semantic and padding == "own"
         self.class_names: list[str] = self.metadata["class_names"]
@@ -145,7 +148,8 @@ class Predictor:
         self._conventions = conventions(cfg)
         self._paste = tf.function(
             functools.partial(
-                stage("paste_masks")(paste_masks), as_images=self._conventions.masks_as_images
+                backend.active()(stage("paste_masks")(paste_masks)),
+                as_images=self._conventions.masks_as_images,
             ),
             autograph=False,
             input_signature=[

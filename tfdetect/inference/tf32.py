@@ -7,20 +7,22 @@ import warnings
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.ops.backend import Backend
+
 
 def allows_tf32(float32_precision: str) -> bool:
     """What FLOAT32_PRECISION means, by the names of PyTorch's `set_float32_matmul_precision`."""
     return float32_precision in ("high", "medium")
 
 
-def warn_of_tf32(cfg: CfgNode, device: str | None) -> None:
+def warn_of_tf32(cfg: CfgNode, backend: Backend) -> None:
     """Warn once if a prediction will multiply in TF32 and FLOAT32_PRECISION does not ask for it.
 
     Args:
         cfg: of the model.
-        device: a full device name, or None for TensorFlow's choice.
+        backend: of the prediction.
     """
-    if device is not None and "GPU" not in device.upper():
+    if backend.device == "cpu":
         return
     if not tf.config.experimental.tensor_float_32_execution_enabled():
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import tensorflow as tf
 
 from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.batch_norm import batch_norm
 
 _EPSILON = 1e-5
@@ -21,7 +22,11 @@ NORMS = ("", *_BATCH_NORMS, "GN")
 # PyTorch's: the share of a batch in the running statistics.
 _MOMENTUM = 0.1
 
-_training = threading.local()
+# Set within what is traced: replicas of tf.distribute are traced in threads of their own.
+_uses_batches: ContextVar[bool] = ContextVar("tfdetect_batch_statistics", default=False)
+_moments: ContextVar[dict[BatchNorm, list[tf.Tensor]] | None] = ContextVar(
+    "tfdetect_moments", default=None
+)
 
 
 @contextlib.contextmanager
@@ -31,12 +36,11 @@ def batch_statistics() -> Iterator[None]:
     It holds for the thread that enters it: under a strategy, for the replica that does. FrozenBN
     takes no part.
     """
-    before = getattr(_training, "active", False)
-    _training.active = True
+    token = _uses_batches.set(True)
     try:
         yield
     finally:
-        _training.active = before
+        _uses_batches.reset(token)
 
 
 @contextlib.contextmanager
@@ -50,11 +54,12 @@ def collected_moments() -> Iterator[dict[BatchNorm, list[tf.Tensor]]]:
         By layer, of each batch that it normalised, float64 [3, channels]: the number of elements,
         their sum, and the sum of their squares. Moments of several batches add up.
     """
-    _training.moments = {}
+    moments: dict[BatchNorm, list[tf.Tensor]] = {}
+    token = _moments.set(moments)
     try:
-        yield _training.moments
+        yield moments
     finally:
-        _training.moments = None
+        _moments.reset(token)
 
 
 class BatchNorm(tf.Module):
@@ -88,7 +93,7 @@ class BatchNorm(tf.Module):
     @property
     def uses_stored_statistics(self) -> bool:
         """Whether the layer is, at the moment, a scale and a shift that do not see the input."""
-        return self._kind == _FROZEN or not getattr(_training, "active", False)
+        return self._kind == _FROZEN or not _uses_batches.get()
 
     def scale_and_shift(self, dtype: tf.DType = tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
         """The layer of stored statistics as y = x * scale + shift, both `dtype` [channels]."""
@@ -109,7 +114,7 @@ class BatchNorm(tf.Module):
 
     def _normalize_by_replica(self, x: tf.Tensor) -> tf.Tensor:
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
-        if _runs_on_gpu(x):  # cuDNN's sums are exact to float32
+        if current_backend().device == "gpu":  # cuDNN's sums are exact to float32
             y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=x,
                 scale=self.weight,
@@ -147,7 +152,7 @@ class BatchNorm(tf.Module):
 
     def _collect(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> bool:
         """Hand over float64 moments of `count` elements, if they are collected at the moment."""
-        moments = getattr(_training, "moments", None)
+        moments = _moments.get()
         if moments is None:
             return False
         of_one = tf.stack([tf.ones_like(mean), mean, variance + tf.square(mean)])
@@ -191,7 +196,7 @@ class GroupNorm(tf.Module):
 
 
 class Shift(tf.Module):
-    """y = x + shift: what `fold_norms` leaves of a norm whose scale went into the weights.
+    """y = x + shift: what `optimize` leaves of a norm whose scale went into the weights.
 
     Args:
         shift: float32 [channels].
@@ -211,11 +216,6 @@ class Shift(tf.Module):
 def _group_mean(x: tf.Tensor, extents: Extents) -> tf.Tensor:
     """The mean over height, width and channels of [N, H, W, groups, C]: [N, 1, 1, groups, 1]."""
     return extents.mean(tf.reduce_mean(x, 4))[..., None]
-
-
-def _runs_on_gpu(x: tf.Tensor) -> bool:
-    """Whether what is done with x will run on a GPU: there is one, and x is not put elsewhere."""
-    return bool(tf.config.list_logical_devices("GPU")) and "CPU" not in x.device
 
 
 def _bessel(count: tf.Tensor) -> tf.Tensor:

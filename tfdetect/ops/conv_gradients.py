@@ -9,40 +9,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.ops.fixed import uses_fixed_shapes
-
-
-def conv2d(
-    x: tf.Tensor, weight: tf.Tensor, *, stride: int, padding: int, dilation: int = 1
-) -> tf.Tensor:
-    """2-D convolution with zeros around x; with groups it can be differentiated on a CPU too.
-
-    Args:
-        x: float [B, H, W, Cin].
-        weight: [k, k, Cin / groups, Cout], of the type of x.
-        stride, padding, dilation: of both axes; padding is less than k where there are groups.
-
-    Returns:
-        [B, h, w, Cout], h = (H + 2 padding - dilation (k - 1) - 1) // stride + 1.
-
-    `torch.nn.functional.conv2d`.
-    """
-    groups = x.shape[3] // weight.shape[2]
-    if groups > 1 and dilation == 1 and lacks_gradients(x):
-        return _grouped_conv2d(x, weight, groups, stride, padding)
-    return tf.nn.conv2d(x, weight, stride, _both_sides(padding), dilations=dilation)
-
-
-def lacks_gradients(x: tf.Tensor) -> bool:
-    """Whether TensorFlow cannot differentiate a grouped or dilated convolution of x.
-
-    It can on a GPU. Forms of fixed shapes are never trained.
-    """
-    if uses_fixed_shapes():
-        return False
-    # Under tf.function a device is known only where tf.device has set it.
-    return "CPU" in x.device or not tf.config.list_logical_devices("GPU")
-
 
 def to_phases(x: tf.Tensor, dilation: int, padding: int) -> tf.Tensor:
     """Every `dilation`-th row and column, from each of the first ones on, as an image of its own.
@@ -69,9 +35,15 @@ def from_phases(y: tf.Tensor, dilation: int, height: tf.Tensor, width: tf.Tensor
     return tf.batch_to_space(y, [dilation, dilation], [[0, below], [0, right]])
 
 
-def _grouped_conv2d(
+def grouped_conv2d(
     x: tf.Tensor, weight: tf.Tensor, groups: int, stride: int, padding: int
 ) -> tf.Tensor:
+    """`tf.nn.conv2d` of x [B, H, W, Cin] with weight [k, k, Cin / groups, Cout] of its type.
+
+    The padding, of both axes, is less than k.
+    """
+    sides = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+
     @tf.custom_gradient
     def convolve(x: tf.Tensor, weight: tf.Tensor):
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -107,10 +79,6 @@ def _grouped_conv2d(
                 )
             return tf.concat(x_gradients, 3), tf.concat(weight_gradients, 3)
 
-        return tf.nn.conv2d(x, weight, stride, _both_sides(padding)), gradient
+        return tf.nn.conv2d(x, weight, stride, sides), gradient
 
     return convolve(x, weight)
-
-
-def _both_sides(padding: int) -> list[list[int]]:
-    return [[0, 0], [padding, padding], [padding, padding], [0, 0]]

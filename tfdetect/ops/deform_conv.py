@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
 
 
 def deform_conv(
@@ -46,7 +47,7 @@ def deform_conv(
         tf.errors.InvalidArgumentError: if `offset` or `mask` has not the size of the output.
     """
     _check_channels(x, offset, mask, weight, groups, deformable_groups)
-    if kernels.use_native():
+    if current_backend().native:
         return kernels.library().tfdetect_deform_conv(
             x=x,
             offset=offset,

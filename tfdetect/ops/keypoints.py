@@ -5,9 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.bicubic import bicubic_weights
 from tfdetect.ops.boxes import all_finite
-from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.fixed.keypoints import maximum_by_tiles
 
 # Longest side, in pixels, to which a heatmap is enlarged. Beyond it the position is interpolated
@@ -32,7 +32,7 @@ def decode_keypoints(heatmaps: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         float32 [N, K, 4]: x, y in the frame of `boxes`, the logit, and the score: the share of the
         maximum in the softmax over the heatmap at its own resolution.
     """
-    if kernels.use_native():
+    if current_backend().native:
         return kernels.library().tfdetect_decode_keypoints(heatmaps=heatmaps, boxes=boxes)
     finite = all_finite(boxes)
     safe = tf.where(finite[:, None], boxes, 0.0)
@@ -49,7 +49,7 @@ def _decode_one(heatmap: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     """float32 [K, 4] of one [S, S, K] heatmap."""
     extent = tf.maximum(box[2:] - box[:2], 1.0)  # width, height
     pixels = tf.minimum(tf.math.ceil(extent), float(_LONGEST_SIDE))
-    find = maximum_by_tiles if uses_fixed_shapes() else _maximum_by_rows
+    find = maximum_by_tiles if current_backend().fixed_shapes else _maximum_by_rows
     best, position = find(heatmap, tf.cast(pixels, tf.int32))
     total = tf.reduce_sum(tf.exp(heatmap - best), [0, 1])
     width = tf.cast(pixels[0], tf.int32)

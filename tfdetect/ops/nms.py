@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite
-from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.fixed.nms import pick_greedily
 
 # Candidates looked at together in the portable form. The IoU matrix of a step has this many rows
@@ -37,7 +37,7 @@ def batched_nms(
         NaN or for a box with a NaN or infinite coordinate.
     """
     boxes = tf.convert_to_tensor(boxes)
-    if kernels.use_native():
+    if current_backend().native:
         return kernels.library().tfdetect_nms(
             boxes=boxes, scores=scores, group_ids=group_ids, iou_threshold=iou_threshold
         )
@@ -140,7 +140,7 @@ def best_after_nms(
         Their indices int32 [B, k], 0 where there are fewer, and how many there are, int32 [B].
     """
     lowest = tf.constant(float("-inf"))
-    if uses_fixed_shapes():
+    if current_backend().fixed_shapes:
         usable = all_finite(boxes) & ~tf.math.is_nan(scores)
         scores = tf.where(usable, scores, lowest)
         threshold = float(_float32_threshold(iou_threshold))

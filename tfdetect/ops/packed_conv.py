@@ -11,6 +11,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.kernels.instruction_set import BASELINE
 
 
 def can_pack(weight_shape: tf.TensorShape, groups: int) -> bool:
@@ -45,7 +46,7 @@ def packing_pays(
             "avx2" or "avx512".
     """
     kernel_size, _, inputs, _ = weight_shape
-    if instruction_set == "baseline":
+    if instruction_set == BASELINE:
         return False
     if instruction_set == "avx2":
         return True

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite, nonempty
 
 
@@ -39,7 +40,7 @@ def paste_masks(
         boxes = _whole_pixels(boxes, tf.shape(masks)[1])
         masks = tf.pad(masks, [[0, 0], [1, 1], [1, 1]])
         threshold = np.nextafter(np.float32(threshold), np.float32(np.inf)).item()
-    if kernels.use_native():
+    if current_backend().native:
         return kernels.library().tfdetect_paste_masks(
             masks=masks, boxes=boxes, size=size, threshold=threshold
         )

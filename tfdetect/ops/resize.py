@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.ops import kernels
-from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.backend import current_backend
 
 # Pillow's fixed point: 8 bits for the pixel, 2 spare, the rest of 32 for the coefficient.
 _PRECISION_BITS = 32 - 8 - 2
@@ -69,10 +69,10 @@ def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 [height, width, C].
     """
-    if kernels.use_native():
+    if current_backend().native:
         return kernels.library().tfdetect_resize_bilinear_uint8(image=image, size=size)
     channels = image.shape[2]
-    if uses_fixed_shapes():
+    if current_backend().fixed_shapes:
         height, width = image.shape[:2]
         new_height, new_width = tf.get_static_value(size).tolist()
     else:
@@ -88,7 +88,7 @@ def _resample(image: tf.Tensor, axis: int, old: tf.Tensor | int, new: tf.Tensor 
     Nothing is transposed: of uint8, TensorFlow's oneDNN complains on a processor without AVX-512.
     """
     # Of known lengths they are constants: what runs the graph needs no float64.
-    if uses_fixed_shapes():
+    if current_backend().fixed_shapes:
         with tf.init_scope():
             known = [values.numpy() for values in _fixed_point_coefficients(old, new)]
         first, coefficients = tf.constant(known[0]), tf.constant(known[1])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
 
 # Regions treated together in the portable form; it bounds the memory for the sampling weights.
 _CHUNK = 256
@@ -48,7 +49,7 @@ def roi_align(
     bins_y, bins_x = (output_size, output_size) if isinstance(output_size, int) else output_size
     boxes = tf.cast(boxes, tf.float32)
     box_indices = tf.cast(box_indices, tf.int32)
-    if kernels.use_native():
+    if current_backend().native:
         return kernels.library().tfdetect_roi_align(
             features=features,
             boxes=boxes,
@@ -100,7 +101,7 @@ def roi_align_levels(
         [R, bins, bins, C] in the type of `features`.
     """
     sizes = [None] * len(features) if sizes is None else sizes
-    if kernels.use_native_on_cpu():
+    if current_backend().native_on_cpu:
         whole = tf.zeros([0, 2], tf.int32)
         return kernels.library().tfdetect_roi_align_levels(
             features=features,

@@ -17,6 +17,7 @@ from tfdetect.data.training.input import training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
+from tfdetect.ops.backend import Backend
 from tfdetect.training.checkpoints import BEST, FINAL, Checkpoints, load_trained, saved
 from tfdetect.training.devices import Workers
 from tfdetect.training.evaluation import Evaluation
@@ -87,7 +88,8 @@ def run_training(
         )
     # Kept for later: what is wrong with the data is said before the model is built.
     training_records(cfg)
-    if not tf.config.list_logical_devices("GPU"):
+    backend = Backend.for_device()
+    if backend.device == "cpu":
         tf.config.experimental.enable_op_determinism()
     with workers.strategy.scope():
         model = build_model(cfg)
@@ -113,6 +115,7 @@ def run_training(
         seed=seed,
         strategy=workers.strategy,
         local_replicas=workers.replicas,
+        backend=backend,
     )
     ema = None
     if cfg.TRAIN.EMA.ENABLED:

@@ -13,6 +13,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.norm import batch_norms_that_train, collected_moments
 from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.modeling.structures import Targets
+from tfdetect.ops.backend import Backend
 from tfdetect.training.optimizer import Gradients, build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale, compute_dtype
 from tfdetect.training.schedule import learning_rate
@@ -41,6 +42,7 @@ class Trainer:
         seed: int,
         strategy: tf.distribute.Strategy | None = None,
         local_replicas: int = 1,
+        backend: Backend | None = None,
     ):
         """Create the variables of training.
 
@@ -54,6 +56,7 @@ class Trainer:
                 on the number of the image in its batch.
             strategy: replicas that share the work; None for one device.
             local_replicas: how many of them this worker has.
+            backend: of a replica; None for this machine's, `Backend.for_device()`.
 
         Raises:
             InputError: SOLVER has a value that is not supported, or SOLVER.IMS_PER_BATCH does not
@@ -62,6 +65,7 @@ class Trainer:
         self._cfg = cfg
         self._model = model
         self._parameters = list(parameters)
+        self._backend = backend or Backend.for_device()
         self._strategy = strategy or tf.distribute.get_strategy()
         self._local_replicas = local_replicas
         self._parts = cfg.SOLVER.ACCUMULATION_STEPS
@@ -122,14 +126,17 @@ class Trainer:
         return [found.numpy() for found in moments]
 
     def _moments_of_all_replicas(self, batch: Batch, iteration: tf.Tensor) -> list[tf.Tensor]:
-        moments = self._strategy.run(self._observe, args=(batch, iteration))
+        observe = self._backend.active()(self._observe)
+        moments = self._strategy.run(observe, args=(batch, iteration))
         total = tf.distribute.ReduceOp.SUM
         return [self._strategy.reduce(total, found, axis=None) for found in moments]
 
     def _all_replicas(
         self, batch: Batch, iteration: tf.Tensor, rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        losses = self._strategy.run(self._one_replica, args=(batch, iteration, rate))
+        # Within each replica, which is traced in a thread of its own.
+        one_replica = self._backend.active()(self._one_replica)
+        losses = self._strategy.run(one_replica, args=(batch, iteration, rate))
         mean = tf.distribute.ReduceOp.MEAN
         return {name: self._strategy.reduce(mean, loss, axis=None) for name, loss in losses.items()}
 

@@ -14,10 +14,15 @@ import pytest
 from tests.support.native import require_native
 from tfdetect.errors import InputError
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.ops.kernels import build
 
 BUILD = [sys.executable, "-m", "tfdetect", "build-operators"]
-ASK = [sys.executable, "-c", "from tfdetect.ops import kernels; print(kernels.use_native())"]
+ASK = [
+    sys.executable,
+    "-c",
+    "from tfdetect.ops.backend import current_backend; print(current_backend().native)",
+]
 
 
 def environment(cache, **changes):
@@ -206,25 +211,25 @@ def test_compiler_that_is_not_there(tmp_path):
 
 def test_choice(monkeypatch):
     monkeypatch.setenv("TFDETECT_OPS", "portable")
-    assert not kernels.use_native()
+    assert not current_backend().native
     monkeypatch.setenv("TFDETECT_OPS", "fast")
     with pytest.raises(InputError, match="fast"):
-        kernels.use_native()
-    with kernels.implementation("portable"):
-        assert not kernels.use_native()
-    with pytest.raises(InputError, match="quick"), kernels.implementation("quick"):
-        pass
+        current_backend()
+    with Backend().active():
+        assert not current_backend().native
+    with pytest.raises(InputError, match="quick"):
+        Backend.for_device(ops="quick")
 
 
 def test_native_choice(monkeypatch):
     require_native()
     monkeypatch.setenv("TFDETECT_OPS", "native")
-    assert kernels.use_native()
-    with kernels.implementation("portable"):
-        assert not kernels.use_native()
-        with kernels.implementation("native"):
-            assert kernels.use_native()
-        assert not kernels.use_native()
+    assert current_backend().native
+    with Backend().active():
+        assert not current_backend().native
+        with Backend.for_device(ops="native").active():
+            assert current_backend().native
+        assert not current_backend().native
     monkeypatch.delenv("TFDETECT_OPS")
-    assert kernels.use_native()
+    assert current_backend().native
     assert kernels.library() is kernels.library()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.support.native import require_native
 from tfdetect.errors import InputError
-from tfdetect.inference.pack import pack_convolutions
+from tfdetect.inference import Backend, optimize
 from tfdetect.layers.conv import Conv2d
 from tfdetect.ops import kernels
 from tfdetect.ops.kernels.instruction_set import InstructionSets
@@ -26,7 +26,6 @@ SLOW = {
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch):
     require_native()
-    monkeypatch.setattr(kernels, "use_native_on_cpu", kernels.use_native)
     monkeypatch.setattr(kernels, "_announced_convolutions", False)
 
 
@@ -41,12 +40,15 @@ def test_slow_convolutions_are_tensorflows(monkeypatch, capsys, reason):
     results = []
     for sets in (SLOW[reason], AVX2):
         monkeypatch.setattr(kernels, "_sets", sets)
-        concrete = tf.function(layer, autograph=False).get_concrete_function(tf.constant(x))
+        backend = Backend.for_device("cpu", ops="native")
+        with backend.active():
+            concrete = tf.function(layer, autograph=False).get_concrete_function(tf.constant(x))
         operations = {operation.type for operation in concrete.graph.get_operations()}
         assert ("Conv2D" in operations) == (sets is not AVX2)
-        pack_convolutions(layer)
-        assert hasattr(layer, "weight") == (sets is not AVX2)
-        results.append(layer(x).numpy())
+        optimized = optimize(layer, backend)
+        assert isinstance(optimized, Conv2d) == (sets is not AVX2)
+        with backend.active():
+            results.append(optimized(x).numpy())
     # Sums of 144 products in float32, by the definition and by Winograd.
     np.testing.assert_allclose(*results, rtol=0, atol=2e-6 * np.abs(results[0]).max())
     (line,) = capsys.readouterr().err.splitlines()
@@ -56,9 +58,10 @@ def test_slow_convolutions_are_tensorflows(monkeypatch, capsys, reason):
 
 CODE = """
 import sys, numpy as np
+from tfdetect.ops.backend import Backend
 from tfdetect.ops import kernels
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
-assert kernels.use_native()
+backend = Backend.for_device("cpu", ops="native")
 rng = np.random.default_rng(1)
 x, weight = (rng.normal(size=s).astype(np.float32) for s in [(1, 13, 11, 24), (3, 3, 24, 48)])
 bias = np.zeros(48, np.float32)
@@ -66,7 +69,7 @@ options = {"kernel_size": 3, "stride": 1, "padding": 1, "relu": False}
 product = packed_conv(x, pack_weight(weight), bias, **options)
 winograd = winograd_conv(x, pack_weight(weight, winograd=True), bias, relu=False)
 np.save(sys.argv[1], [product, winograd])
-print(kernels.instruction_sets().used, kernels.use_native_convolutions())
+print(kernels.instruction_sets().used, backend.native_convolutions)
 """
 NAMES = ["baseline", "avx2", "avx512"]
 

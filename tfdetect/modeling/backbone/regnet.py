@@ -24,7 +24,7 @@ _QUANTUM = 8
 class SimpleStem(tf.Module):
     """3 x 3 convolution: stride 2."""
 
-    normalized = (("conv", "bn"),)  # for `fold_norms`
+    normalized = (("conv", "bn"),)  # for `optimize`
 
     def __init__(self, out_channels: int, norm: str):
         super().__init__()

@@ -41,34 +41,14 @@ class RPNHead(tf.Module):
         )
         self.objectness_logits = Conv2d(in_channels, anchors_per_cell, 1)
         self.anchor_deltas = Conv2d(in_channels, anchors_per_cell * 4, 1)
-        self._anchors_per_cell = anchors_per_cell
-        self._both: Conv2d | None = None
 
     def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
         """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * 4], both float32."""
-        for conv in self._convs():
+        for conv in self.convs():
             feature = conv(feature, extents, relu=True)
-        if self._both is not None:
-            both = self._both(feature)
-            anchors = self._anchors_per_cell
-            return both[..., :anchors], both[..., anchors : 5 * anchors]
         logits = self.objectness_logits(feature)
         deltas = self.anchor_deltas(feature)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
-
-    def pack(self) -> None:
-        """Make one convolution of logits and deltas, so that it reads the features once.
-
-        With channels of zeros that fill vectors: the native kernels take no others (`can_pack`).
-        """
-        parts = (self.objectness_logits, self.anchor_deltas)
-        weight = tf.concat([part.weight for part in parts], 3)
-        bias = tf.concat([part.bias for part in parts], 0)
-        beyond = -weight.shape[3] % 16
-        both = Conv2d(weight.shape[2], weight.shape[3] + beyond, 1)
-        both.weight = tf.Variable(tf.pad(weight, [[0, 0], [0, 0], [0, 0], [0, beyond]]))
-        both.bias = tf.Variable(tf.pad(bias, [[0, beyond]]))
-        self._both = both
 
     def at(self, features: Sequence[tf.Tensor], cells: Sequence[tf.Tensor]) -> tf.Tensor:
         """The same of some cells alone, from what is around them.
@@ -83,10 +63,10 @@ class RPNHead(tf.Module):
         Returns:
             float32 [S, A, 5], logits and deltas of the cells of all levels, one after the other.
         """
-        reach = len(self._convs())  # each sees one cell further
+        reach = len(self.convs())  # each sees one cell further
         around = [_around(*level, reach) for level in zip(features, cells, strict=True)]
         x, inside = (tf.concat(parts, 0) for parts in zip(*around, strict=True))
-        for conv in self._convs():
+        for conv in self.convs():
             x = tf.nn.relu(tf.nn.bias_add(_valid_conv(x, conv.weight), tf.cast(conv.bias, x.dtype)))
             # The next convolution finds zeros beyond the map, not what this one makes of them.
             inside = inside[:, 1:-1, 1:-1]
@@ -96,8 +76,9 @@ class RPNHead(tf.Module):
         logits = tf.reshape(logits, [-1, logits.shape[-1], 1])
         return tf.cast(tf.concat([logits, deltas], 2), tf.float32)
 
-    def _convs(self) -> list[Conv2d]:
-        return [self.conv] if isinstance(self.conv, Conv2d) else list(self.conv.values())
+    def convs(self) -> list[Conv2d]:
+        """The 3 x 3 convolutions, in order."""
+        return list(self.conv.values()) if isinstance(self.conv, dict) else [self.conv]
 
 
 def _valid_conv(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.conventions import last_pixels
-from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.roi_align import roi_align_levels
 
@@ -132,7 +132,7 @@ class RoIPooler:
             self._sampling_ratio,
             self._aligned,
         )
-        if uses_fixed_shapes():
+        if current_backend().fixed_shapes:
             return pool_levels(*arguments)
         sizes = [extents.strided(stride).sizes for stride in self._strides]
         return roi_align_levels(*arguments, sizes)

@@ -7,8 +7,8 @@ import tensorflow as tf
 from tfdetect.errors import InputError
 from tfdetect.layers.stage import stage
 from tfdetect.modeling.structures import Instances
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
-from tfdetect.ops.fixed import uses_fixed_shapes
 from tfdetect.ops.nms import best_after_nms
 
 
@@ -43,9 +43,9 @@ def select_detections(
         D is the largest number of an image.
 
     Raises:
-        InputError: shapes are to be known (`uses_fixed_shapes`), and `max_detections` is negative.
+        InputError: `Backend.fixed_shapes` is set, and `max_detections` is negative.
     """
-    if max_detections < 0 and uses_fixed_shapes():
+    if max_detections < 0 and current_backend().fixed_shapes:
         raise InputError(
             f"TEST.DETECTIONS_PER_IMAGE: is {max_detections}, which leaves the number open, and a "
             "model of fixed shapes needs one; convert the model with a number"

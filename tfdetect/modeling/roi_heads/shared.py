@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.structures import Instances
-from tfdetect.ops.fixed import uses_fixed_shapes
+from tfdetect.ops.backend import current_backend
 
 
 def make_pooler(cfg: CfgNode, key: str, strides: Sequence[int]) -> RoIPooler:
@@ -67,7 +67,7 @@ def predict_on_detections(
         `detections` with them, zeros in the other slots.
     """
     boxes = detections.pred_boxes
-    if uses_fixed_shapes():
+    if current_backend().fixed_shapes:
         return detections._replace(**_predict_on_all_slots(detections, predict))
     slots = tf.where(tf.range(tf.shape(boxes)[1]) < detections.num_detections[:, None])
 

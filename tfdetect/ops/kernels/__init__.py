@@ -1,34 +1,38 @@
 """The native operators: one compiled library, found or built on first use.
 
-`library()` is the loaded module of operators or None; `use_native()` is what each public
-operator of `tfdetect.ops` asks when it is called or traced. The environment variable
+`library()` is the loaded module of operators or None. Which operators a graph has is its
+`Backend`'s to say (`tfdetect.ops.backend`); where that does not, the environment variable
 TFDETECT_OPS chooses: `native` (an error where it cannot be had), `portable`, or unset for native
 where it can be had.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 from tfdetect.errors import InputError
 from tfdetect.ops.kernels import build
-from tfdetect.ops.kernels.instruction_set import InstructionSets, check_variable, of_library
+from tfdetect.ops.kernels.instruction_set import (
+    BASELINE,
+    InstructionSets,
+    check_variable,
+    of_library,
+)
 
 __all__ = [
-    "implementation",
+    "OPS",
+    "choose_ops",
+    "convolution_instruction_set",
     "instruction_sets",
     "library",
-    "use_native",
-    "use_native_convolutions",
-    "use_native_on_cpu",
+    "require",
 ]
 
+OPS = ("native", "portable")
 _ANY = "tfdetect_nms"
 
 _lock = threading.Lock()
@@ -38,8 +42,6 @@ _reason = ""
 _sets: InstructionSets | None = None
 _announced = False
 _announced_convolutions = False
-# For the whole process and not per thread: tf.distribute traces replicas in threads of its own.
-_override: str | None = None
 
 
 def library() -> Any:
@@ -66,85 +68,57 @@ def library() -> Any:
         return _module
 
 
-def use_native() -> bool:
-    """Whether operators are to use the native library; asked when they are called or traced.
+def choose_ops() -> str:
+    """`native` or `portable`: what TFDETECT_OPS says, else native where it can be had.
+
+    Where it cannot, a line on stderr says why, once.
 
     Raises:
         InputError: TFDETECT_OPS is neither `native` nor `portable`, or it is `native` and there
             is no native library.
     """
     global _announced
-    choice = _override or os.environ.get("TFDETECT_OPS", "")
-    if choice == "portable":
-        return False
+    choice = os.environ.get("TFDETECT_OPS", "")
     if choice == "native":
-        _require()
-        return True
+        require()
+    if choice in OPS:
+        return choice
     if choice:
         raise InputError(f"TFDETECT_OPS is {choice!r}: set it to native or portable, or unset it")
     if library() is not None:
-        return True
+        return "native"
     if not _announced:
         _announced = True
         print(f"tfdetect: using the portable operators: {_reason}", file=sys.stderr)
-    return False
+    return "portable"
 
 
-def use_native_on_cpu() -> bool:
-    """Whether operators are to use what the native library has for CPUs alone: there is no GPU."""
-    if not use_native():
-        return False
-    import tensorflow as tf
-
-    return not tf.config.list_logical_devices("GPU")
+def require() -> None:
+    """Raise `InputError` where there is no native library."""
+    if library() is None:
+        raise InputError(f"the native operators cannot be had: {_reason}")
 
 
 def instruction_sets() -> InstructionSets:
-    """Which instruction set the native library uses; there must be one (`use_native`)."""
+    """Which instruction set the native library uses; there must be one (`library`)."""
     assert _sets is not None
     return _sets
 
 
-def use_native_convolutions() -> bool:
-    """Whether convolutions are to be the native library's, where it has one.
+def convolution_instruction_set() -> str:
+    """The instruction set with which the native library's convolutions run on this CPU.
 
-    They are where there is no GPU and its loops have an instruction set with which they are faster
-    than TensorFlow's. On a CPU without, a line on stderr says so, once.
+    It is "baseline" where there is none with which they are faster than TensorFlow's; a line on
+    stderr says so, once. There must be a library.
     """
     global _announced_convolutions
-    if not use_native_on_cpu():
-        return False
     sets = instruction_sets()
-    if not sets.fast and not _announced_convolutions:
+    if sets.fast:
+        return sets.used
+    if not _announced_convolutions:
         _announced_convolutions = True
         print(f"tfdetect: {sets.describe()}", file=sys.stderr)
-    return sets.fast
-
-
-@contextlib.contextmanager
-def implementation(name: str) -> Iterator[None]:
-    """Within it, every operator that is called or traced is the `native` or `portable` one.
-
-    It holds for all threads of the process, and goes before TFDETECT_OPS.
-
-    Raises:
-        InputError: another name, or `native` where there is no native library.
-    """
-    global _override
-    if name not in ("native", "portable"):
-        raise InputError(f"implementation {name!r}: it is native or portable")
-    if name == "native":
-        _require()
-    previous, _override = _override, name
-    try:
-        yield
-    finally:
-        _override = previous
-
-
-def _require() -> None:
-    if library() is None:
-        raise InputError(f"the native operators cannot be had: {_reason}")
+    return BASELINE
 
 
 def _load() -> ModuleType:

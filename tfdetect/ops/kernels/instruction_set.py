@@ -11,7 +11,8 @@ from pathlib import Path
 from tfdetect.errors import InputError
 
 VARIABLE = "TFDETECT_INSTRUCTION_SET"
-TITLES = {"baseline": "no vector instruction set", "avx2": "AVX2", "avx512": "AVX-512"}
+BASELINE = "baseline"
+TITLES = {BASELINE: "no vector instruction set", "avx2": "AVX2", "avx512": "AVX-512"}
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class InstructionSets:
     @property
     def fast(self) -> bool:
         """Whether the library's convolutions are faster than TensorFlow's: with AVX2 at least."""
-        return self.used != "baseline"
+        return self.used != BASELINE
 
     def describe(self) -> str:
         """Whose convolutions a CPU uses, and why, in one line."""
         if self.fast:
             return f"convolutions on the CPU are tfdetect's, with {TITLES[self.used]}"
-        if self.compiled == "baseline":
+        if self.compiled == BASELINE:
             reason = f"the native ones have no vector instructions on {platform.machine()}"
-        elif self.processor == "baseline":
+        elif self.processor == BASELINE:
             reason = "this processor has no AVX2, without which the native ones are slower"
         else:
             reason = f"{VARIABLE} is {self.used}"

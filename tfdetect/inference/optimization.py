@@ -1,0 +1,182 @@
+"""A model in the form that is fastest where it will run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from tfdetect.inference.fold import Folded, fold
+from tfdetect.inference.packed import (
+    PackedConv2d,
+    PackedConvTranspose2d,
+    PackedRPNHead,
+    WinogradConv2d,
+)
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.deform_conv import DeformConv2d
+from tfdetect.layers.linear import Linear
+from tfdetect.layers.norm import BatchNorm, Shift
+from tfdetect.modeling.proposal_generator.rpn import RPNHead
+from tfdetect.ops.backend import Backend
+from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
+
+Model = TypeVar("Model", bound=tf.Module)
+
+
+def optimize(model: Model, backend: Backend) -> Model:
+    """A new model for inference, with the weights that `model` has now.
+
+    Norms of stored statistics are folded into the convolutions before them (`fold`). Then, on a
+    CPU with native convolutions, layers become those of `tfdetect.inference.packed`, which take two
+    thirds of the time of TensorFlow's; or, in bfloat16, what layers would round at every call is
+    rounded once: the results are the same, in half the memory. (Norms and deformable convolutions
+    compute in float32 and keep their variables.)
+
+    `model` stays as it is and may go on training; what it becomes does not change the new one.
+    Values that are the same in both share their memory until one of them changes. Nothing of the
+    new model is trainable, and it does not have the variables of Detectron2's checkpoints.
+
+    Args:
+        model: of `build_model`, or any module. Modules and variables are found in attributes,
+            lists, tuples and dictionaries, as `tf.Module` finds them; other objects are shared.
+            Layers of classes derived from `Conv2d` and the like are copied as they are. A module
+            whose convolution and norm are siblings, not `conv.norm`, names such pairs of attributes
+            in `normalized`.
+        backend: where it will run.
+
+    Returns:
+        A module of the same class, called as `model` is, with images of `backend.dtype`.
+    """
+    place: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if backend.device == "cpu" and tf.config.list_logical_devices("GPU"):
+        place = tf.device("CPU:0")
+    with place:
+        return _Optimizer(backend)(model)
+
+
+class _Optimizer:
+    """Copies modules; what is in two places in the original is the same in both in the copy."""
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        self._dtype = tf.dtypes.as_dtype(backend.dtype)
+        self._made: dict[int, Any] = {}
+        self._optimizers: dict[type, Callable[[Any], tf.Module | None]] = {
+            Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
+            DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
+            ConvTranspose2d: self._conv_transpose,
+            Linear: self._linear,
+            RPNHead: self._rpn_head,
+        }
+
+    def __call__(self, value: Any) -> Any:
+        """The copy of a value of an attribute."""
+        if isinstance(value, (tf.Variable, tf.Module)):
+            if id(value) not in self._made:
+                make = self._variable if isinstance(value, tf.Variable) else self._module
+                self._made[id(value)] = make(value)
+            return self._made[id(value)]
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if isinstance(value, tuple):
+            items = [self(item) for item in value]
+            return value._make(items) if hasattr(value, "_make") else tuple(items)
+        # Not what is derived from them, such as a configuration.
+        if value.__class__ in (dict, OrderedDict):
+            return value.__class__((key, self(item)) for key, item in value.items())
+        return value
+
+    def _module(self, module: tf.Module) -> tf.Module:
+        optimized = self._optimizers.get(type(module), lambda _: None)(module)
+        return self._copy(module, **self._fold_siblings(module)) if optimized is None else optimized
+
+    def _fold_siblings(self, module: tf.Module) -> dict[str, Any]:
+        """What becomes of convolutions and norms that are named in `normalized`."""
+        folded: dict[str, Any] = {}
+        for conv_name, norm_name in getattr(module, "normalized", ()):
+            conv, norm = getattr(module, conv_name), getattr(module, norm_name, None)
+            if isinstance(norm, BatchNorm) and type(conv) in (Conv2d, DeformConv2d):
+                values = fold(conv, norm)
+                make = self._conv if isinstance(conv, Conv2d) else self._deform_conv
+                folded[conv_name] = make(conv, values._replace(norm=None))
+                folded[norm_name] = values.norm
+                self._made[id(conv)] = folded[conv_name]
+        return folded
+
+    def _copy(self, module: tf.Module, **changes: Any) -> Any:
+        """A module of the same class, with these attributes in place of the copied ones."""
+        copy = object.__new__(type(module))
+        tf.Module.__init__(copy, module.name)
+        self._made[id(module)] = copy  # what it holds may hold it
+        bookkeeping = set(vars(copy))
+        for name, value in list(vars(module).items()):
+            if name not in bookkeeping and not name.startswith("_self_"):
+                setattr(copy, name, changes[name] if name in changes else self(value))
+        return copy
+
+    def _variable(self, value: tf.Variable | tf.Tensor, dtype: tf.DType | None = None) -> Any:
+        value = tf.convert_to_tensor(value)
+        # Not a copy where the type is the same: of a tensor with two owners, TensorFlow copies what
+        # is about to change.
+        return tf.Variable(value if dtype is None else tf.cast(value, dtype), trainable=False)
+
+    def _conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
+        norm = folded.norm if isinstance(folded.norm, Shift) else self(folded.norm)
+        weight, bias = folded.weight, folded.bias
+        if not self._packs(weight.shape, conv.stride, conv.dilation, conv.groups):
+            return self._copy(
+                conv,
+                weight=self._variable(weight, self._dtype),
+                bias=None if bias is None else self._variable(bias, self._dtype),
+                norm=norm,
+            )
+        if bias is None:
+            bias = tf.zeros(weight.shape[3:])
+            if isinstance(norm, Shift):
+                bias, norm = -norm.negative, None
+        if can_use_winograd(weight.shape, conv.stride, conv.padding, conv.groups):
+            return WinogradConv2d(weight, bias, norm)
+        options = {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
+        return PackedConv2d(weight, bias, norm, **options)
+
+    def _packs(
+        self, shape: tf.TensorShape, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> bool:
+        return (
+            self._backend.native_convolutions
+            and dilation == 1
+            and can_pack(shape, groups)
+            and packing_pays(shape, stride, groups, self._backend.instruction_set)
+        )
+
+    def _deform_conv(self, conv: DeformConv2d, folded: Folded) -> tf.Module:
+        norm = folded.norm if isinstance(folded.norm, Shift) else self(folded.norm)
+        return self._copy(conv, weight=self._variable(folded.weight), norm=norm)
+
+    def _conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
+        if conv.weight.shape[0] == 2:
+            weight = conv.as_pointwise()
+            if self._packs(weight.shape):
+                return PackedConvTranspose2d(weight, tf.convert_to_tensor(conv.bias))
+        return self._rounded(conv)
+
+    def _linear(self, linear: Linear) -> tf.Module:
+        return self._rounded(linear)
+
+    def _rounded(self, layer: ConvTranspose2d | Linear) -> tf.Module:
+        weight, bias = (self._variable(value, self._dtype) for value in (layer.weight, layer.bias))
+        return self._copy(layer, weight=weight, bias=bias)
+
+    def _rpn_head(self, head: RPNHead) -> tf.Module | None:
+        """None where it is not packed."""
+        parts = (head.objectness_logits, head.anchor_deltas)
+        weight = tf.concat([part.weight for part in parts], 3)
+        bias = tf.concat([part.bias for part in parts], 0)
+        filled = [*weight.shape[:3], -(-weight.shape[3] // 16) * 16]
+        if not self._packs(tf.TensorShape(filled)):
+            return None
+        return PackedRPNHead([self(conv) for conv in head.convs()], weight, bias)

@@ -1,0 +1,153 @@
+"""Layers whose weights are in the order in which the CPU's own kernels read them.
+
+Each takes the place of a layer of `tfdetect.layers` or `tfdetect.modeling` in what `optimize` makes
+for a CPU, and is called as that is. Features are float32, and nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfdetect.layers.conv import finish, nearest_double
+from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
+
+
+class PackedConv2d(tf.Module):
+    """A `Conv2d` as matrix products.
+
+    Args:
+        weight: float32 [k, k, Cin / groups, Cout], as `can_pack` has it.
+        bias: float32 [Cout].
+        norm: what depends on the input (GN) or was left by folding, or None.
+    """
+
+    def __init__(
+        self,
+        weight: tf.Tensor,
+        bias: tf.Tensor,
+        norm: tf.Module | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+    ):
+        super().__init__()
+        self.kernel_size = weight.shape[0]
+        self.stride = stride
+        self.padding = padding
+        self.groups = groups
+        self.packed = tf.Variable(pack_weight(weight, groups=groups), trainable=False)
+        self.bias = tf.Variable(bias, trainable=False)
+        self.norm = norm
+
+    def __call__(
+        self,
+        x: tf.Tensor,
+        extents: Extents = WHOLE,
+        *,
+        addend: tf.Tensor | None = None,
+        doubled: bool = False,
+        relu: bool = False,
+    ) -> tf.Tensor:
+        """As `Conv2d`."""
+        fused = self.norm is None  # what follows a norm stays behind it
+        y = packed_conv(
+            x if self.kernel_size == 1 else extents.keep(x),
+            self.packed,
+            self.bias,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            relu=relu and fused,
+            addend=addend if fused else None,
+        )
+        if fused:
+            return y
+        if doubled:
+            addend = nearest_double(addend)
+        return finish(y, self.norm, extents.strided(self.stride), addend, relu)
+
+
+class WinogradConv2d(tf.Module):
+    """A `Conv2d` of 3 x 3 and stride 1 by Winograd's minimal filtering.
+
+    Args:
+        weight: float32 [3, 3, Cin, Cout], as `can_use_winograd` has it.
+        bias, norm: as `PackedConv2d`'s.
+    """
+
+    def __init__(self, weight: tf.Tensor, bias: tf.Tensor, norm: tf.Module | None = None):
+        super().__init__()
+        self.packed = tf.Variable(pack_weight(weight, winograd=True), trainable=False)
+        self.bias = tf.Variable(bias, trainable=False)
+        self.norm = norm
+
+    def __call__(
+        self,
+        x: tf.Tensor,
+        extents: Extents = WHOLE,
+        *,
+        addend: tf.Tensor | None = None,
+        doubled: bool = False,
+        relu: bool = False,
+    ) -> tf.Tensor:
+        """As `Conv2d`."""
+        fused = self.norm is None and addend is None
+        y = winograd_conv(x, self.packed, self.bias, relu=relu and fused, sizes=extents.sizes)
+        if fused:
+            return y
+        if doubled:
+            addend = nearest_double(addend)
+        return finish(y, self.norm, extents, addend, relu)
+
+
+class PackedConvTranspose2d(tf.Module):
+    """A `ConvTranspose2d` of kernel 2, whose outputs do not overlap: a matrix product.
+
+    Args:
+        pointwise: float32 [1, 1, Cin, 2 * 2 * Cout], as `can_pack` has it.
+        bias: float32 [Cout].
+    """
+
+    def __init__(self, pointwise: tf.Tensor, bias: tf.Tensor):
+        super().__init__()
+        self.packed = tf.Variable(pack_weight(pointwise), trainable=False)
+        self.bias = tf.Variable(bias, trainable=False)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """As `ConvTranspose2d`."""
+        return tf.nn.depth_to_space(self.blocks(x), 2)
+
+    def blocks(self, x: tf.Tensor, *, relu: bool = False) -> tf.Tensor:
+        """As `ConvTranspose2d.blocks`."""
+        bias = tf.concat([self.bias] * 4, 0)
+        return packed_conv(x, self.packed, bias, kernel_size=1, stride=1, padding=0, relu=relu)
+
+
+class PackedRPNHead(tf.Module):
+    """An `RPNHead` with logits and deltas of one convolution, which reads the features once.
+
+    Args:
+        convs: the 3 x 3 convolutions, optimized.
+        weight, bias: of logits and deltas, [1, 1, C, A * 5] and [A * 5].
+    """
+
+    def __init__(self, convs: Sequence[tf.Module], weight: tf.Tensor, bias: tf.Tensor):
+        super().__init__()
+        self.convs = list(convs)
+        self._anchors_per_cell = weight.shape[3] // 5
+        # Channels of zeros that fill vectors: the native kernels take no others (`can_pack`).
+        beyond = -weight.shape[3] % 16
+        weight = tf.pad(weight, [[0, 0], [0, 0], [0, 0], [0, beyond]])
+        self.both = PackedConv2d(weight, tf.pad(bias, [[0, beyond]]))
+
+    def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `RPNHead`."""
+        for conv in self.convs:
+            feature = conv(feature, extents, relu=True)
+        both = self.both(feature)
+        anchors = self._anchors_per_cell
+        return both[..., :anchors], both[..., anchors : 5 * anchors]

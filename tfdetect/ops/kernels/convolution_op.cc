@@ -3,7 +3,7 @@
 #include <optional>
 #include <vector>
 
-#include "large_tensor.h"
+#include "scratch.h"
 #include "matmul.h"
 #include "op_helpers.h"
 #include "winograd.h"
@@ -211,7 +211,7 @@ class PackedConvOp : public OpKernel {
     Tensor* output;
     if (addend.NumElements() == 0 || doubled ||
         !context->forward_input_to_output_with_shape(3, 0, shape, &output))
-      OP_REQUIRES_OK(context, AllocateLarge(context, 0, shape, &output));
+      OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     const float* from = x.flat<float>().data();
     const float* weights = packed.flat<float>().data();
     const float* shift = bias.flat<float>().data();
@@ -315,7 +315,7 @@ class WinogradConvOp : public OpKernel {
                                             sizes.dim_size(0) == shape.images),
                                        "sizes", "[B, 2] or [0, 2]", sizes));
     Tensor* output;
-    OP_REQUIRES_OK(context, AllocateLarge(context, 0, {shape.images, shape.height, shape.width,
+    OP_REQUIRES_OK(context, context->allocate_output(0, {shape.images, shape.height, shape.width,
                                                        shape.out_channels},
                                           &output));
     const float* from = x.flat<float>().data();
@@ -324,7 +324,7 @@ class WinogradConvOp : public OpKernel {
     float* to = output->flat<float>().data();
     const int64_t cost = Cost(kWinogradProducts * shape.channels * shape.out_channels);
     ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
-      Scratch scratch(WinogradScratch(shape, end - begin));
+      Scratch scratch(context, WinogradScratch(shape, end - begin));
       WinogradTiles(shape, from, packed, bias.flat<float>().data(), own, relu_, begin, end,
                     scratch.data(), to);
     });

@@ -1,7 +1,6 @@
 // TfdetectDeformConv and its gradient: definitions, and kernels for the CPU.
 #include "deform_conv_op.h"
 
-#include "large_tensor.h"
 
 namespace tfdetect {
 namespace {
@@ -70,7 +69,7 @@ class DeformConvOp : public DeformConvBase {
     DeformConvInputs inputs;
     OP_REQUIRES_OK(context, Check(context, &shape, &inputs));
     Tensor* output;
-    OP_REQUIRES_OK(context, AllocateLarge(context, 0, {shape.images, shape.out_height,
+    OP_REQUIRES_OK(context, context->allocate_output(0, {shape.images, shape.out_height,
                                                        shape.out_width, shape.out_channels},
                                           &output));
     if (output->NumElements() == 0) return;

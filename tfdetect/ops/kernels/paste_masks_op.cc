@@ -1,7 +1,6 @@
 // TfdetectPasteMasks: definition, and a kernel for the CPU.
 #include "paste_masks_op.h"
 
-#include "large_tensor.h"
 #include "paste_masks.h"
 
 namespace tfdetect {
@@ -45,7 +44,7 @@ class PasteMasksOp : public tensorflow::OpKernel {
     tensorflow::TensorShape shape;
     OP_REQUIRES_OK(context, CheckPasteMasks(context, &shape));
     Tensor* output;
-    OP_REQUIRES_OK(context, AllocateLarge(context, 0, shape, &output));
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     if (output->NumElements() == 0) return;
     const int64_t height = output->dim_size(1), width = output->dim_size(2);
     ParallelFor(context, masks.dim_size(0), height * width, [&](int64_t begin, int64_t end) {

@@ -1,7 +1,6 @@
 // TfdetectRoiAlign, its gradient and TfdetectRoiAlignLevels: definitions, and kernels for the CPU.
 #include <vector>
 
-#include "large_tensor.h"
 #include "op_helpers.h"
 #include "roi_align.h"
 #include "roi_align_op.h"
@@ -126,7 +125,7 @@ class RoiAlignOp : public tensorflow::OpKernel {
     Tensor* output;
     const int64_t regions = boxes.dim_size(0);
     OP_REQUIRES_OK(context,
-                   AllocateLarge(context, 0, RoiAlignOutputShape(shape, regions), &output));
+                   context->allocate_output(0, RoiAlignOutputShape(shape, regions), &output));
     if (output->NumElements() == 0) return;
     const int64_t cost = shape.pooled_height * shape.pooled_width * shape.channels;
     ParallelFor(context, regions, cost, [&](int64_t begin, int64_t end) {
@@ -169,7 +168,7 @@ class RoiAlignLevelsOp : public tensorflow::OpKernel {
     OP_REQUIRES_OK(context, CheckVector("levels", levels, regions));
     OP_REQUIRES_OK(context, CheckIndices(levels, count_));
     Tensor* output;
-    OP_REQUIRES_OK(context, AllocateLarge(context, 0, RoiAlignOutputShape(shapes[0], regions),
+    OP_REQUIRES_OK(context, context->allocate_output(0, RoiAlignOutputShape(shapes[0], regions),
                                           &output));
     if (output->NumElements() == 0) return;
     const int64_t cost = shapes[0].pooled_height * shapes[0].pooled_width * shapes[0].channels;
@@ -203,7 +202,7 @@ class RoiAlignGradOp : public tensorflow::OpKernel {
                                               &shape, &feature_shape));
     OP_REQUIRES_OK(context, CheckIndices(box_indices, shape.images));
     Tensor* output;
-    OP_REQUIRES_OK(context, AllocateLarge(context, 0, feature_shape, &output));
+    OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));
     if (output->NumElements() == 0) return;
     const int64_t regions = boxes.dim_size(0);
     RoiAlignGradient gradient(shape, boxes.flat<float>().data(),

@@ -42,7 +42,8 @@ comparisons are skipped). One row: its command below, after `python`, with `--re
 Medians of runs of the two libraries in turns, after a warm-up, each in a process of its own with
 all processor cores. Both have the same seeded random weights, which give as many proposals and
 detections as a trained model. "Goal" is the most that the ratio may be, or the value itself where
-nothing is compared. Where the time of a prediction goes: [profiling.md](profiling.md).
+nothing is compared. Where the time of a prediction goes: [profiling.md](profiling.md); whose
+convolutions a CPU uses, and what compilers make of them: [convolutions.md](convolutions.md).
 
 | what | this project | compared with | ratio | goal | met | command |
 |---|---|---|---|---|---|---|

@@ -1,13 +1,14 @@
 """Each convolution of the zoo's models, tfdetect's kernel beside TensorFlow's.
 
-What `packing_pays` (tfdetect/ops/packed_conv.py) is made of. The two run in turns in one process,
-each with the bias and the ReLU that follow it, as a prediction has them; a row gives the processor
-time of both (of all threads: other users of the machine change it less than the time that
-passes) and what the rule says. TensorFlow has two kinds of convolutions: its own and oneDNN's;
-which one it takes by default depends on the processor, and TF_ENABLE_ONEDNN_OPTS chooses.
+What `packing_pays` (tfdetect/ops/packed_conv.py) and docs/convolutions.md are made of. The two run
+in turns in one process, each with the bias and the ReLU that follow it in a prediction; a row gives
+the least processor time of each (of all threads: other users of the machine change it less than
+the time that passes), their ratio, and the median of the ratios of each turn. TensorFlow has two
+kinds of convolutions, its own and oneDNN's; which it takes by default depends on the processor, and
+TF_ENABLE_ONEDNN_OPTS chooses.
 
-    TF_ENABLE_ONEDNN_OPTS=0 python benchmarks/convolutions.py [--runs N] [--size 0.5] [--match res2]
-    TF_ENABLE_ONEDNN_OPTS=1 python benchmarks/convolutions.py ...
+    TF_ENABLE_ONEDNN_OPTS=0 python benchmarks/convolutions.py [--runs N] [--threads N]
+    TF_ENABLE_ONEDNN_OPTS=1 python benchmarks/convolutions.py --match X101
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def main() -> None:
     """Print a row per layer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--size", type=float, default=0.5, help="of the maps (1: 800 x 1216)")
+    parser.add_argument("--size", type=float, default=1.0, help="of the maps (1: 800 x 1216)")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--match", default="", help="only layers whose name contains this")
     args = parser.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -147,7 +149,7 @@ def main() -> None:
     from tfdetect.ops import kernels
 
     kernels.require()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     print(processor(), kernels.instruction_sets().used, tf.__version__, flush=True)
     for layer in _layers():
         if args.match not in layer.name:

@@ -43,7 +43,9 @@ them the comparisons are skipped). To run a single row, run its command below wi
 The numbers are medians of alternating runs of the two libraries, after a warm-up, each in its own
 process with all CPU cores. Both use the same seeded random weights, which produce as many proposals
 and detections as a trained model. "Goal" is the upper limit for the ratio, or for the value itself if
-there is nothing to compare with. To see where inference time goes, see [profiling.md](profiling.md).
+there is nothing to compare with. To see where inference
+time goes, see [profiling.md](profiling.md); which convolutions a CPU uses, and what compilers make of
+them, is in [convolutions.md](convolutions.md).
 
 | benchmark | tfdetect | compared with | ratio | goal | met | command |
 |---|---|---|---|---|---|---|

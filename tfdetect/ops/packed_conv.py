@@ -48,13 +48,13 @@ def packing_pays(
     kernel_size, _, inputs, _ = weight_shape
     if instruction_set == BASELINE:
         return False
+    if groups > 1 and inputs >= 64:
+        return False
     if instruction_set == "avx2":
         return True
-    if groups > 1:
-        # With 8 inputs a group oneDNN takes 0.6 to 0.7 of the native kernel's time, with 64 inputs
-        # 0.87; with 32 it takes 1.5 times as long.
-        return 8 < inputs < 64
-    return kernel_size < 7  # the stem of 3 channels takes 1.10 to 1.17 of oneDNN's time
+    if groups > 1 and inputs <= 8:
+        return False
+    return kernel_size < 7
 
 
 def pack_weight(weight: tf.Tensor, *, winograd: bool = False, groups: int = 1) -> tf.Tensor:

@@ -18,6 +18,7 @@ FUNCTIONS = {
     "export_savedmodel",
     "load_config",
     "load_model",
+    "optimize",
     "register_coco_dataset",
     "train",
 }
@@ -36,7 +37,7 @@ REGISTRIES = {
     "ROI_HEADS",
     "SEM_SEG_HEADS",
 }
-CLASSES = {"Detections", "Hook", "InputError", "Predictor"}
+CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor"}
 
 IMPORT = """
 import os, signal, sys

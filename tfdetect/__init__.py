@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfdetect.evaluation.evaluate import evaluate
     from tfdetect.evaluation.registry import EVALUATORS
     from tfdetect.export.saved_model import export_savedmodel
+    from tfdetect.inference.optimization import optimize
     from tfdetect.inference.predictor import Predictor
     from tfdetect.modeling.build import build_model
     from tfdetect.modeling.registries import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         ROI_HEADS,
         SEM_SEG_HEADS,
     )
+    from tfdetect.ops.backend import Backend
     from tfdetect.training import HOOKS, Hook, train
 
 _MODULES = {
@@ -46,6 +48,7 @@ _MODULES = {
     "tfdetect.evaluation.evaluate": ("evaluate",),
     "tfdetect.evaluation.registry": ("EVALUATORS",),
     "tfdetect.export.saved_model": ("export_savedmodel",),
+    "tfdetect.inference.optimization": ("optimize",),
     "tfdetect.inference.predictor": ("Predictor",),
     "tfdetect.modeling.build": ("build_model",),
     "tfdetect.modeling.registries": (
@@ -59,6 +62,7 @@ _MODULES = {
         "ROI_HEADS",
         "SEM_SEG_HEADS",
     ),
+    "tfdetect.ops.backend": ("Backend",),
     "tfdetect.training": ("HOOKS", "Hook", "train"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
@@ -77,6 +81,7 @@ __all__ = [
     "PROPOSAL_GENERATORS",
     "ROI_HEADS",
     "SEM_SEG_HEADS",
+    "Backend",
     "Detections",
     "Hook",
     "InputError",
@@ -87,6 +92,7 @@ __all__ = [
     "export_savedmodel",
     "load_config",
     "load_model",
+    "optimize",
     "register_coco_dataset",
     "train",
 ]

@@ -120,8 +120,9 @@ def _measure(config: str) -> dict:
     from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.config.capabilities import capabilities
     from tfdetect.data.images import read_image
-    from tfdetect.inference import Backend, optimize
+    from tfdetect.inference.optimization import optimize
     from tfdetect.inference.pipeline import Pipeline
+    from tfdetect.ops.backend import Backend
 
     cfg = load_config(ROOT / "configs" / f"{config}.yaml")
     model = seeded_model(cfg)

@@ -14,7 +14,8 @@ from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.export.servable import Servable
-from tfdetect.inference import Backend, optimize
+from tfdetect.inference.optimization import optimize
+from tfdetect.ops.backend import Backend
 
 CONFIGS = {
     "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x",

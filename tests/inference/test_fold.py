@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.inference import Backend, optimize
+from tfdetect.inference.optimization import optimize
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.norm import BatchNorm, GroupNorm, Shift
 from tfdetect.modeling.backbone.regnet import ResBottleneckBlock
+from tfdetect.ops.backend import Backend
 
 DEFORMATION = {"dilation": 1, "deformable_groups": 1}
 

@@ -14,13 +14,13 @@ from tests.support.native import require_native
 from tests.support.servables import model_dir
 from tfdetect.errors import InputError
 from tfdetect.export.saved_model import export_model, servable_backend
-from tfdetect.inference import Backend, optimize
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.packed import PackedConv2d, PackedRPNHead, WinogradConv2d
 from tfdetect.inference.predictor import Predictor
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.norm import BatchNorm
 from tfdetect.ops import kernels
-from tfdetect.ops.backend import current_backend
+from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.ops.roi_align import roi_align_levels
 from tfdetect.training.trainer import Trainer
 

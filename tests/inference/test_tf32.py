@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tests.support.paths import DEMO
 from tfdetect.config import load_config
-from tfdetect.inference import Backend
 from tfdetect.inference.tf32 import warn_of_tf32
+from tfdetect.ops.backend import Backend
 
 
 @pytest.fixture

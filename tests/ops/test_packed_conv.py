@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native
-from tfdetect.inference import Backend, optimize
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import (
     can_use_winograd,
     pack_weight,

@@ -15,7 +15,7 @@ from tests.support.paths import DATA, ROOT
 from tests.support.saturated_scores import select_in_recorded_order
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
-from tfdetect.inference import Backend, optimize
+from tfdetect.inference.optimization import optimize
 from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
@@ -23,6 +23,7 @@ from tfdetect.modeling.retinanet import RetinaNet
 from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
 from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads
 from tfdetect.modeling.semantic import enlarge_logits
+from tfdetect.ops.backend import Backend
 from tfdetect.ops.interpolate import bilinear_rows
 from tfdetect.ops.paste_masks import paste_masks
 

@@ -17,7 +17,7 @@ from tests.support.native import using_ops
 from tests.support.paths import DEMO
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.export.saved_model import Exported, export_savedmodel, servable_backend
-from tfdetect.inference import optimize
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.rle import encode_mask
 

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from tests.support.native import require_native
 from tfdetect.errors import InputError
-from tfdetect.inference import Backend, optimize
+from tfdetect.inference.optimization import optimize
 from tfdetect.layers.conv import Conv2d
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import Backend
 from tfdetect.ops.kernels.instruction_set import InstructionSets
 
 AVX2 = InstructionSets("avx512", "avx2", "avx2")

@@ -231,7 +231,7 @@ class PackedConvOp : public OpKernel {
                                        matrices > 1 ? 24 : 48, 192);
     ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
       std::optional<Scratch> gathered;
-      if (!in_place) gathered.emplace((end - begin) * depth);
+      if (!in_place) gathered.emplace(context, (end - begin) * depth);
       if (halves) CopyDoubled(grid, halves, begin, end, out, to);
       for (int64_t m = 0; m < matrices; ++m) {
         const float* a = from + begin * in;

@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_tensorflow()
     from tfdetect.checkpoint.assign import assign_state_dict
     from tfdetect.checkpoint.model_dir import check_output, save_model
-    from tfdetect.inference import Backend
     from tfdetect.inference.pipeline import Pipeline
     from tfdetect.modeling.build import build_model
+    from tfdetect.ops.backend import Backend
 
     check_output(output)
     model = build_model(cfg)

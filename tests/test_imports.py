@@ -19,7 +19,7 @@ ROOMS = (
 )
 # What convert_d2 builds on; of cli what is process-wide.
 FOR_CONVERSION = (
-    *(FOUNDATION, "config", "layers", "modeling", "checkpoint", "inference", "data", "cli"),
+    *(FOUNDATION, "config", "ops", "layers", "modeling", "checkpoint", "inference", "data", "cli"),
 )
 OWN = ("tfdetect", "convert_d2", "tests", "benchmarks")
 

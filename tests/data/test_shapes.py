@@ -11,6 +11,7 @@ import pytest
 from tests.support.paths import DEMO
 from tfdetect.data import shapes
 from tfdetect.data.coco import read_coco
+from tfdetect.data.shapes.__main__ import main
 from tfdetect.errors import InputError
 
 
@@ -18,7 +19,7 @@ from tfdetect.errors import InputError
 def folder(tmp_path_factory):
     """Of validation: the demo's images are the first of its hundred, drawn with seed 2."""
     folder = tmp_path_factory.mktemp("shapes")
-    assert shapes.main([str(folder), "6", "2"]) == 0
+    assert main([str(folder), "6", "2"]) == 0
     return folder
 
 

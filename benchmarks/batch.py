@@ -1,4 +1,4 @@
-"""Time per image in a batch of 8, beside that of the same images one after the other.
+"""Time per image in a batch of 8, compared with the same images one by one.
 
 The goal is 1.3 times as many images per second: 1 / 1.3 of the time.
 

@@ -41,7 +41,7 @@ def _side(compiler: str | None, set_up: Callable[[], Callable[[], bytes]]) -> Si
     from tfdetect.ops import kernels
 
     if kernels.library() is None:
-        raise Skip("the native operators cannot be had")
+        raise Skip("the native operators are not available")
 
     def run() -> dict[str, float]:
         # Of all threads: a machine that others use as well changes it less than the time.

@@ -1,4 +1,4 @@
-"""Time of a prediction and of a training step on a GPU, beside Detectron2's.
+"""Time of inference and of a training step on a GPU, compared with Detectron2's.
 
 As predict.py and train.py, with both libraries on the GPU: in float32 with the matrix units' TF32
 off, with it on for both, and in 16 bits (ours bfloat16, Detectron2 under autocast to float16).

@@ -5,7 +5,7 @@ sides of a row run in processes of their own, which stay and wait for orders, so
 two can alternate: what slows the machine for a while slows both. The other library may live in
 another environment, whose Python `--reference` or TFDETECT_REFERENCE names; that Python runs the
 script too, so that a script imports TensorFlow, this project or the other library only within the
-function that sets a side up. A side that cannot be had is skipped, and the row says so.
+function that sets a side up. An unavailable side is skipped, and the row says so.
 
     def _ours() -> Side:
         import tensorflow as tf

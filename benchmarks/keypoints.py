@@ -1,4 +1,4 @@
-"""Decoding of the keypoint heat maps of 20 people, beside Detectron2's.
+"""Decoding of the keypoint heat maps of 20 people, compared with Detectron2's.
 
 python benchmarks/keypoints.py [--runs N] [--reference PYTHON]
 """

@@ -44,8 +44,8 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def pooled_cells(boxes: np.ndarray) -> float:
-    """How many cells of the map, counted again for every region, the regions cover."""
+def pooled_locations(boxes: np.ndarray) -> float:
+    """How many locations of the map the boxes cover, counted separately for every box."""
     return float(((boxes[:, 2:] - boxes[:, :2]) * SCALE).prod(1).sum())
 
 
@@ -59,11 +59,11 @@ def call(function: Callable[..., Any], *arguments: Any) -> Callable[[], None]:
 
 
 def require_native() -> None:
-    """Raises `Skip` where the native operators cannot be had."""
+    """Raises `Skip` if the native operators are not available."""
     from tfdetect.ops import kernels
 
     if kernels.library() is None:
-        raise Skip("the native operators cannot be had here (is there a C++ compiler?)")
+        raise Skip("the native operators are not available (is there a C++ compiler?)")
 
 
 def bytes_limit(what: str, moved: float) -> Callable[[float], str]:

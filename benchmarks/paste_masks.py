@@ -1,4 +1,4 @@
-"""Pasting of 100 masks of 28 x 28 into an image of 800 x 1200, beside Detectron2's.
+"""Pasting of 100 masks of 28 x 28 into an image of 800 x 1200, compared with Detectron2's.
 
 python benchmarks/paste_masks.py [--runs N] [--reference PYTHON]
 """

@@ -1,4 +1,4 @@
-"""Time and peak memory of one prediction, beside Detectron2's `DefaultPredictor`.
+"""Time and peak memory of one prediction, compared with Detectron2's `DefaultPredictor`.
 
 From an image of 400 x 600 in memory, which the models see as 800 x 1200, to what is found in it,
 masks in the image's pixels. Both have the same seeded random weights (seeded_models.py).

@@ -36,16 +36,16 @@ PAGE = """# Speed compared with Detectron2, torchvision and Pillow
 Written by `python benchmarks/report.py docs/performance.md`; do not edit.
 
 To reproduce it: `TFDETECT_REFERENCE=PYTHON make bench`, where PYTHON is the interpreter of an
-environment with PyTorch, torchvision and Detectron2 (install them by their own instructions; without
-them the comparisons are skipped). To run a single row, run its command below with `python` and
-`--reference PYTHON`.
+environment with PyTorch, torchvision and Detectron2 (install them by their own instructions;
+without them the comparisons are skipped). To run a single row, run its command below with `python`
+and `--reference PYTHON`.
 
 The numbers are medians of alternating runs of the two libraries, after a warm-up, each in its own
 process with all CPU cores. Both use the same seeded random weights, which produce as many proposals
-and detections as a trained model. "Goal" is the upper limit for the ratio, or for the value itself if
-there is nothing to compare with. To see where inference
-time goes, see [profiling.md](profiling.md); which convolutions a CPU uses, and what compilers make of
-them, is in [convolutions.md](convolutions.md).
+and detections as a trained model. "Goal" is the upper limit for the ratio, or for the value itself
+if there is nothing to compare with. To see where inference
+time goes, see [profiling.md](profiling.md); which convolutions a CPU uses, and what compilers make
+of them, is in [convolutions.md](convolutions.md).
 
 | benchmark | tfdetect | compared with | ratio | goal | met | command |
 |---|---|---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""The resize of 8-bit images, beside Pillow's, whose bits it gives.
+"""Resize of 8-bit images, compared with Pillow's, to which it is bit-identical.
 
 python benchmarks/resize.py [ROW ...] [--runs N]
 """

@@ -1,4 +1,5 @@
-"""RoIAlign on the CPU, beside torchvision's: forward, gradient, and the portable form's memory.
+"""RoIAlign on the CPU, compared with torchvision's: forward, gradient, and the memory of the
+portable implementation.
 
 1000 regions of mixed sizes, 7 x 7 bins with adaptive sampling, of a map of 200 x 304 x 256.
 
@@ -40,7 +41,7 @@ def _forward(implementation: str) -> Side:
     pool = tf.function(lambda *given: roi_align(*given, inputs.BINS, inputs.SCALE))
     with Backend.for_device(ops=implementation).active():
         concrete = pool.get_concrete_function(*arguments)
-    moved = inputs.pooled_cells(inputs.regions()) * CELL_BYTES + 4 * VALUES
+    moved = inputs.pooled_locations(inputs.regions()) * CELL_BYTES + 4 * VALUES
     limit = inputs.bytes_limit("reads its regions and writes what it pools", moved)
     return Side(versions, inputs.call(concrete, *arguments), limit)
 
@@ -57,7 +58,7 @@ def _gradient() -> Side:
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(features)
         pooled = roi_align(features, *others, inputs.BINS, inputs.SCALE)
-    moved = inputs.pooled_cells(inputs.regions()) * 2 * CELL_BYTES + 4 * VALUES
+    moved = inputs.pooled_locations(inputs.regions()) * 2 * CELL_BYTES + 4 * VALUES
     limit = inputs.bytes_limit("reads what was pooled and adds to its regions", moved)
     return Side(versions, inputs.call(tape.gradient, pooled, features, upstream), limit)
 

@@ -1,4 +1,4 @@
-"""RoIAlign and its gradient on a GPU, beside torchvision's CUDA kernels.
+"""RoIAlign and its gradient on a GPU, compared with torchvision's CUDA kernels.
 
 The regions of roi_align.py. The kernels are compiled with nvcc as tests/ops/kernels/cuda does, and
 run without TensorFlow; times are the GPU's own. Prints what share of the memory's bandwidth they

@@ -1,4 +1,4 @@
-"""Time of a training step, data included, beside Detectron2's.
+"""Time of a training step, including data loading, compared with Detectron2's.
 
 Mask R-CNN R50-FPN on one image with its short edge at 800, three models whose convolutions
 TensorFlow cannot differentiate on a CPU (grouped: ResNeXt and RegNet; dilated: DC5) on one with its

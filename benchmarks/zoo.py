@@ -3,7 +3,7 @@
 Every architecture runs once at full size with seeded weights, in a process of its own, on an image
 of 400 x 600 (resized to 800 x 1200 where the configuration says so). The differences to Detectron2
 are those of docs/parity.md: run `make parity` first. What was measured is kept in output/zoo.json,
-from where a run that was interrupted goes on; delete it to measure anew.
+from which an interrupted run continues; delete it to measure again.
 
     python benchmarks/zoo.py docs/zoo.md
 """
@@ -29,13 +29,14 @@ HEADER = """# Detectron2's model zoo
 
 Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
-"Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set. The
-checkpoint is at
+"Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set.
+The checkpoint is at
 `https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
 
-"Difference" is measured here, at full size with seeded weights, against Detectron2's recorded outputs
-([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its scale, and
-the number of matched detections. Models without a value share their parts with models that have one.
+"Difference" is measured here, at full size with seeded weights, against Detectron2's recorded
+outputs ([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its
+scale, and the number of matched detections. Models without a value share their parts with models
+that have one.
 "Time" is for one 400 x 600 image after a warm-up, in CPU seconds (summed over all cores), which are
 less sensitive to other load than wall time; it is measured once per architecture ({machine}).
 

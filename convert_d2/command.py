@@ -17,7 +17,7 @@ from convert_d2.inspection import describe
 from convert_d2.libraries.recognition import Recognition, describe_place, not_converted, recognize
 from convert_d2.libraries.sources import (
     DETECTRON2,
-    lineage_of,
+    library_named,
     make_config,
     to_detectron2,
     torchvision_names,
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(args.inspect))
         return 0
     output = Path(args.output)
-    checkpoint, cfg, remarks = _load(args)
+    checkpoint, cfg, notes = _load(args)
     for line in ignored_in_prediction(cfg):
         print(f"note: {line}", file=sys.stderr)
     if args.format == "tensorpack":
         _write_tensorpack(output, checkpoint, cfg)
-        _say(args.weights, remarks)
+        _say(args.weights, notes)
         return 0
     names = _choose_names(cfg, args.metadata)
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     check_output(output)
     model = build_model(cfg)
-    Pipeline(cfg, model, Backend())  # what `tfdetect predict` will refuse is refused here
+    Pipeline(cfg, model, Backend())  # what `tfdetect predict` will reject is rejected here
     variables = assign_state_dict(
         model,
         checkpoint.arrays,
@@ -77,20 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{output}: {variables} variables, {metadata['counts']['parameters']:,} parameters, "
         f"{_count_classes(names)}"
     )
-    _say(args.weights, remarks)
+    _say(args.weights, notes)
     return 0
 
 
-def _say(weights: str, remarks: Iterable[str]) -> None:
-    for remark in remarks:
-        print(f"note: {weights}: {remark}", file=sys.stderr)
+def _say(weights: str, notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {weights}: {note}", file=sys.stderr)
 
 
 def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> None:
-    """Write tensorpack's `.npz`, and print the options that its `--config` wants with it."""
+    """Write tensorpack's `.npz`, and print the matching options for its `--config`."""
     options = tensorpack_config(cfg)
     if output.suffix != ".npz":
-        raise InputError(f"{output}: tensorpack knows its models by their name; end it in .npz")
+        raise InputError(f"{output}: tensorpack recognises its models by their suffix; use .npz")
     arrays: Any = to_tensorpack(checkpoint.arrays, cfg, checkpoint.source)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
@@ -99,50 +99,53 @@ def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> Non
 
 
 def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
-    """Read the configuration and the weights, the latter as a state dict of Detectron2; and what
-    is to be said of where in the file they were.
+    """Read the configuration and the weights, as a Detectron2 state dict, with notes on where in
+    the file they were.
 
-    A configuration that cannot be used is said before minutes of reading.
+    An invalid configuration is reported before minutes of reading.
     """
     cfg = load_config(args.config_file, args.opts) if args.config_file else None
     if cfg is not None:
         check_model(cfg)
     checkpoint = read_checkpoint(args.weights)
     found = recognize(checkpoint.arrays)
-    remarks = [*describe_place(checkpoint.container, checkpoint.others, found)]
+    notes = [*describe_place(checkpoint.container, checkpoint.others, found)]
     arrays = found.select(checkpoint.arrays)
-    lineage = lineage_of(found.library)
+    source_library = library_named(found.library)
     if not found.converted:
         raise InputError(f"{args.weights}: {not_converted(found)}")
-    if lineage is DETECTRON2:
+    if source_library is DETECTRON2:
         if cfg is None:
             raise InputError(f"{args.weights}: {_no_configuration(found, arrays)}")
-        return dataclasses.replace(checkpoint, arrays=arrays), cfg, remarks
+        return dataclasses.replace(checkpoint, arrays=arrays), cfg, notes
     if cfg is not None:
         raise InputError(
-            f"--config-file: {args.weights} is {lineage.name}'s, whose weights and rules settle "
-            "the configuration; leave it out, and change single keys with --opts"
+            f"--config-file: {args.weights} is {source_library.name}'s, and its weights determine "
+            "the configuration; leave it out, and change individual keys with --opts"
         )
     source = args.weights
     if found.prefix:
         source += f" (without the '{found.prefix[:100]}' before its names)"
-    arrays = to_detectron2(lineage, arrays, source)
-    cfg = make_config(lineage, arrays, args.opts, source)
-    return dataclasses.replace(checkpoint, arrays=arrays), cfg, remarks
+    arrays = to_detectron2(source_library, arrays, source)
+    cfg = make_config(source_library, arrays, args.opts, source)
+    return dataclasses.replace(checkpoint, arrays=arrays), cfg, notes
 
 
 def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
-    """Why a configuration has to be given, or that none would help."""
+    """The message that a configuration is needed, or that none would help."""
     if found.library:
-        return "is Detectron2's; give its YAML with --config-file (--inspect names those that fit)"
+        return (
+            "is a Detectron2 checkpoint; give its YAML with --config-file (--inspect lists "
+            "those that fit)"
+        )
     if found.description != "unknown":
         return (
-            f"is no detector: {found.description}; give the file of a whole model (a backbone is "
+            f"is not a detector: {found.description}; give a whole model (a backbone is "
             "for tfdetect train, as MODEL.WEIGHTS)"
         )
     return (
-        f"has the names of no library that is known (such as {', '.join(list(names)[:3])[:120]}); "
-        "if Detectron2 wrote it, give its YAML with --config-file"
+        f"has no known library's array names (such as {', '.join(list(names)[:3])[:120]}); "
+        "if it is from Detectron2, give its YAML with --config-file"
     )
 
 
@@ -155,7 +158,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--inspect",
         metavar="FILE",
-        help="say what a checkpoint is, and convert nothing: lineage, architecture, classes, "
+        help="say what a checkpoint is, without converting it: library, architecture, classes, "
         "parameters, and which of this project's YAMLs fit",
     )
     parser.add_argument(
@@ -173,8 +176,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="the .pkl of the zoo or the .pth or .safetensors of training; also a .pth of "
-        "torchvision or maskrcnn-benchmark, a .pkl of Detectron, or an .npz of tensorpack",
+        help="the .pkl from the zoo or the .pth or .safetensors from training; also a .pth from "
+        "torchvision or maskrcnn-benchmark, a .pkl from Detectron, or an .npz from tensorpack",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="the model directory to write (with tensorpack, the .npz)"
@@ -182,7 +185,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--metadata",
         metavar="JSON",
-        help="COCO annotations to take the names of classes and keypoints from, where the "
+        help="COCO annotations that give the names of classes and keypoints, if the "
         "configuration's data set is not one of the zoo's",
     )
     parser.add_argument(
@@ -190,14 +193,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="variables (shell pattern) that the checkpoint need not have; may be repeated",
+        help="variables (shell pattern) that may be missing from the checkpoint; may be repeated",
     )
     parser.add_argument(
         "--allow-unused",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="arrays (shell pattern) of the checkpoint that may be left over; may be repeated",
+        help="arrays (shell pattern) in the checkpoint that may be unused; may be repeated",
     )
     add_opts(parser, "configuration keys to change")
     add_import_option(parser)
@@ -240,13 +243,13 @@ def _choose_names(cfg: CfgNode, metadata_file: str | None) -> catalog.DatasetMet
     if len(given.thing_classes) != (classes or stuff):
         raise InputError(
             f"{metadata_file}: has {len(given.thing_classes)} categories, but "
-            f"{able.classes_key} is {classes or stuff}; give the annotations of the training"
+            f"{able.classes_key} is {classes or stuff}; give the annotations from training"
         )
     if keypoints and len(given.keypoint_names or []) != keypoints:
         raise InputError(
             f"{metadata_file}: has {len(given.keypoint_names or [])} keypoints, but "
             f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {keypoints}; "
-            "give the annotations of the training"
+            "give the annotations from training"
         )
     if classes == 0:
         return dataclasses.replace(numbered, stuff_classes=given.thing_classes)

@@ -1,4 +1,4 @@
-"""Back to Detectron2: `python -m convert_d2.export --model DIR --output model.pkl`."""
+"""Export to Detectron2: `python -m convert_d2.export --model DIR --output model.pkl`."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m convert_d2.export",
         description="Write a model directory's weights as a pickle for Detectron2 (its "
-        "MODEL.WEIGHTS), and beside it, as .yaml, the configuration.",
+        "MODEL.WEIGHTS), and the configuration next to it, as .yaml.",
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="the model directory")
     parser.add_argument("--output", required=True, metavar="FILE", help="the .pkl to write")
     args = parser.parse_args(arguments)
     output = Path(args.output)
     if output.suffix != ".pkl":
-        raise InputError(f"{output}: Detectron2 knows a pickle by its name; end it in .pkl")
+        raise InputError(f"{output}: Detectron2 recognises a pickle by its suffix; use .pkl")
     check_writable(output.parent)
     import_tensorflow()
     from tfdetect.checkpoint.model_dir import load_model
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{output}: {len(arrays)} arrays under Detectron2's names, configuration in {config}")
     for key in ("MODEL.CONVENTIONS", "MODEL.BACKBONE.NAME"):
         if (value := _value(cfg, key)) in _UNKNOWN_VALUES:
-            print(f"note: Detectron2's YAML cannot say {key} {value}", file=sys.stderr)
+            print(f"note: Detectron2's YAML cannot express {key} {value}", file=sys.stderr)
     return 0
 
 
@@ -86,7 +86,7 @@ def export_arrays(cfg: CfgNode, model: tf.Module) -> dict[str, np.ndarray]:
 
     Every array is float32 and bit for bit what was converted or trained. Of batch normalisation
     that was trained, PyTorch also counts the batches (`num_batches_tracked`); nothing reads that
-    number, no model here has it, and it starts anew from zero.
+    number, no model here has it, and it restarts from zero.
     """
     from tfdetect.checkpoint.names import named_variables
     from tfdetect.layers.norm import BatchNorm

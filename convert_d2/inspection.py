@@ -16,8 +16,8 @@ from convert_d2.libraries.architecture import architecture, fits
 from convert_d2.libraries.recognition import Recognition, describe_place, recognize
 from convert_d2.libraries.sources import (
     DETECTRON2,
-    Lineage,
-    lineage_of,
+    SourceLibrary,
+    library_named,
     make_config,
     to_detectron2,
 )
@@ -40,22 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(path: str | Path) -> str:
-    """Lineage, architecture, classes, parameters and fitting configurations, a line for each.
+    """Library, architecture, classes, parameters and fitting configurations, a line for each.
 
     Raises:
-        InputError: the file is no checkpoint that can be read.
+        InputError: the file is not a checkpoint that can be read.
     """
     checkpoint = read_checkpoint(path)
     recognition = recognize(checkpoint.arrays)
     taken = recognition.select(checkpoint.arrays)
     lines = {"file": f"{checkpoint.source} ({checkpoint.format}), sha256 {checkpoint.sha256}"}
     author = f", by {checkpoint.author!r}" if checkpoint.author else ""
-    lines["lineage"] = recognition.description + author
-    remarks = describe_place(checkpoint.container, checkpoint.others, recognition)
-    if place := "; ".join(remarks):
+    lines["library"] = recognition.description + author
+    notes = describe_place(checkpoint.container, checkpoint.others, recognition)
+    if place := "; ".join(notes):
         lines["weights"] = place
-    lineage = lineage_of(recognition.library)
-    arrays = to_detectron2(lineage, taken, checkpoint.source)
+    source_library = library_named(recognition.library)
+    arrays = to_detectron2(source_library, taken, checkpoint.source)
     found: dict[str, Any] = {}
     if recognition.library:
         with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
@@ -66,33 +66,37 @@ def describe(path: str | Path) -> str:
         lines["architecture"] = _no_architecture(recognition)
     parameters = sum(array.size for name, array in taken.items() if not _is_counter(name, array))
     lines["parameters"] = f"{parameters:,} in {len(taken)} arrays"
-    if found and lineage is DETECTRON2:
+    if found and source_library is DETECTRON2:
         names = fitting_configs(found)
         lines["configs"] = (
-            f"{', '.join(names)} (have these layers; converting compares every array)"
+            f"{', '.join(names)} (have these layers; conversion compares every array)"
             if names
             else "none of the zoo fits; give that of its training"
         )
-    elif lineage is not DETECTRON2:
-        lines["configs"] = _made_config(lineage, arrays, checkpoint.source)
+    elif source_library is not DETECTRON2:
+        lines["configs"] = _made_config(source_library, arrays, checkpoint.source)
     width = max(map(len, lines)) + 2
     return "\n".join(f"{key + ':':<{width}}{value}" for key, value in lines.items())
 
 
 def _no_architecture(recognition: Recognition) -> str:
     if not recognition.converted:
-        return "none that this project has"
+        return "none that this project supports"
     if recognition.library:
-        return f"not known: parts of a detector of {recognition.library} are missing, or it is none"
-    return "no detector (a backbone, or a model that is not known)"
+        return (
+            f"not known: parts of a detector of {recognition.library} are missing, or it is not one"
+        )
+    return "not a detector (a backbone, or an unknown model)"
 
 
-def _made_config(lineage: Lineage, arrays: Mapping[str, np.ndarray], source: str) -> str:
+def _made_config(
+    source_library: SourceLibrary, arrays: Mapping[str, np.ndarray], source: str
+) -> str:
     """Whether a configuration can be made from the file, which is tried."""
     try:
-        make_config(lineage, arrays, [], source)
+        make_config(source_library, arrays, [], source)
     except InputError as error:
-        return f"none can be made: {error}"
+        return f"it cannot be derived: {error}"
     return "none is needed: tfdetect convert makes it from the file, and compares every array"
 
 
@@ -116,7 +120,7 @@ def _knows_backbone(found: Mapping[str, Any]) -> bool:
 
 def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     kind = found["MODEL.META_ARCHITECTURE"]
-    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "a backbone that is not known"
+    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "an unknown backbone"
     if "MODEL.RESNETS.DEPTH" in found:
         groups = found.get("MODEL.RESNETS.NUM_GROUPS", 1)
         backbone = f"{'ResNeXt' if groups > 1 else 'ResNet'}-{found['MODEL.RESNETS.DEPTH']}"

@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from tfdetect import BACKBONES, HOOKS, MASK_HEADS, Hook, add_config
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from tfdetect.modeling.roi_heads.mask_head import MaskHead
 from tfdetect.training import TrainingState
@@ -29,11 +29,11 @@ class PlainNet(tf.Module):
         ]  # fmt: skip
         self.output_shapes = {f"c{i}": (width * 2**i, 2**i) for i in range(1, 6)}
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> dict[str, tf.Tensor]:
         features = {}
         for name, conv in zip(self.output_shapes, self.convs, strict=True):
-            x = features[name] = conv(x, extents, relu=True)
-            extents = extents.strided(2)
+            x = features[name] = conv(x, valid_sizes, relu=True)
+            valid_sizes = valid_sizes.strided(2)
         return features
 
 

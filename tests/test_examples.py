@@ -28,7 +28,7 @@ def predict(folder, *arguments):
 
 
 def test_custom_model(tmp_path):
-    """Its keys, backbone, mask head and hook; without the file the model is refused by its key."""
+    """Its keys, backbone, mask head and hook; without the file the model is rejected by its key."""
     folder = tmp_path / "trained"
     train(folder, DEMO, "--import", str(EXAMPLE), opts=words(OPTIONS))
     assert any(line.get("weight_norm", 0) > 0 for line in lines(folder))

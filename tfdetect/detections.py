@@ -1,4 +1,4 @@
-"""What a model found in one image, as plain arrays."""
+"""A model's results for one image, as plain arrays."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PanopticSegmentation:
 
     Attributes:
         ids: int32 [height, width], the segment of each pixel, 0 where there is none.
-        segments: by rising id: the things by falling score, then the stuff.
+        segments: by rising id: the things by descending score, then the stuff.
     """
 
     ids: np.ndarray
@@ -63,8 +63,8 @@ class Detections:
         classes: int64 [N], in [0, number of classes); the background is not among them.
         masks: bool [N, height, width], or None where the model has no mask head.
         keypoints: float32 [N, K, 3], (x, y, score), or None where the model has no keypoint head.
-        box_extent: what x2 - x1 and y2 - y1 lack of the boxes' width and height: 1 where a model
-            of Detectron's or maskrcnn-benchmark's gives them by their last pixel.
+        box_extent: add it to x2 - x1 and y2 - y1 for the boxes' width and height: 1 for models of
+            Detectron and maskrcnn-benchmark, where boxes include their last pixel.
         keypoint_offset: where in a pixel, on both axes, COCO's keypoints of that pixel are: 0 for
             models that were trained on them as they are.
         sem_seg: int32 [height, width], the stuff class of each pixel, or None where the model has
@@ -108,7 +108,7 @@ class Detections:
                 raise ValueError(f"{name} of shape {array.shape}, expected {expected}")
 
     def __repr__(self) -> str:
-        """On one line, whatever there is of it; the arrays themselves are the attributes."""
+        """A one-line summary; the arrays are the attributes."""
         parts = [f"{len(self)} in {self.height} x {self.width} pixels"]
         if len(self):
             parts.append(f"scores {self.scores.min():.3g} to {self.scores.max():.3g}")

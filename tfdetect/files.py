@@ -23,8 +23,8 @@ _LONGEST_NAME = 255
 def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file: after this `path` holds all of `content`, or what it held before.
 
-    The content goes to a temporary file beside `path`, which is renamed over it once it is
-    complete; the folder is made where it is missing. A symbolic link is followed, not replaced.
+    The content goes to a temporary file in the same folder, which is renamed to `path` once it is
+    complete; the folder is created if necessary. A symbolic link is followed, not replaced.
 
     Raises:
         InputError: the folder or the file cannot be written.
@@ -34,7 +34,7 @@ def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None
         if target.is_dir():
             raise IsADirectoryError("it is a folder")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # A name that owes nothing to the target's, so that a long name stays a legal one.
+        # A name independent of the target's, so that a long name stays valid.
         temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
         try:
             with open(temporary, "xb") as file:
@@ -83,7 +83,7 @@ def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Say early, before hours of work, that a folder cannot be made or written. Makes nothing.
+    """Fail early, before hours of work, if a folder cannot be created or written. Creates nothing.
 
     Raises:
         InputError: `folder` is a file or cannot be written, or it cannot be made.
@@ -123,7 +123,7 @@ def check_writable_file(path: str | os.PathLike[str]) -> None:
 
 
 def check_utf8(path: str | os.PathLike[str]) -> None:
-    """Say early that a name is not UTF-8, which TensorFlow needs of what it writes.
+    """Fail early if a name is not UTF-8, which TensorFlow requires for the files it writes.
 
     Raises:
         InputError: the name is not UTF-8.

@@ -27,7 +27,7 @@ class Registry(Generic[Entry]):
         kind: what the entries are, in the singular, for messages.
         built_in: modules whose import registers this project's own entries; imported when
             something is looked up first.
-        advice: maps an unknown name to a remark for the message that refuses it.
+        advice: maps an unknown name to a note for the message that rejects it.
 
     Detectron2: `fvcore.common.registry.Registry`.
     """

@@ -1,4 +1,4 @@
-"""What model a state dict is of, from its names and shapes alone."""
+"""Derives the model from the names and shapes in a state dict."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, 
 
 
 def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
-    """The keys of a configuration that names and shapes settle, with their values.
+    """The configuration keys that follow from names and shapes, with their values.
 
     Args:
         shapes: of the arrays in PyTorch's layout, by Detectron2's names.
 
     Raises:
-        KeyError: they are of no detector of Detectron2's.
+        KeyError: they do not belong to a Detectron2 detector.
 
     Returns:
-        Key with dots -> value. What shapes do not tell (strides, thresholds, the pooler) is not in
-        it. Batch norms that count their batches are "BN", others "FrozenBN".
+        Key with dots -> value. Anything that shapes do not determine (strides, thresholds, the
+        pooler) is not included. Batch norms with `num_batches_tracked` are "BN", others "FrozenBN".
     """
     names = set(shapes)
     fpn = "backbone.fpn_lateral5.weight" in names
@@ -64,7 +64,7 @@ def pooler_options(kind: str, sampling_ratio: int) -> dict[str, Any]:
 def fits(cfg: CfgNode, found: Mapping[str, Any]) -> bool:
     """Whether a configuration's model has the names and shapes that `architecture` found this in.
 
-    All kinds of batch normalisation are alike.
+    All kinds of batch normalisation are treated alike.
     """
     return all(_comparable(key, _value(cfg, key)) == _comparable(key, found[key]) for key in found)
 
@@ -203,7 +203,7 @@ def _has(names: set[str], prefix: str) -> bool:
 
 
 def _count(names: set[str], pattern: str, first: int = 0) -> int:
-    """How many of the names `pattern` with `first`, `first` + 1, ... there are without a gap."""
+    """How many names `pattern` with `first`, `first` + 1, ... exist without a gap."""
     number = first
     while pattern.format(number) in names:
         number += 1

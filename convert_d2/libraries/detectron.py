@@ -1,6 +1,6 @@
 """Detectron's models: Caffe2's names of the whole network, in a `.pkl` under "blobs".
 
-They mean what maskrcnn-benchmark's do.
+They follow the same conventions as maskrcnn-benchmark's.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ RPN_MARKERS = ("conv1_w", "conv_rpn_w")
 def from_detectron(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Detectron's blobs as a state dict of Detectron2.
 
-    The momentum of its training is left out, and so is the bilinear enlargement of keypoint
-    heatmaps, a layer of fixed weights. A norm is a scale and a shift: its mean is 0 and its
+    The momentum is dropped, and so is the bilinear upsampling of keypoint heatmaps, a layer with
+    fixed weights. A norm is a scale and a shift: its mean is 0 and its
     variance 1, and there is no epsilon.
     """
     fpn = any(name.startswith("fpn_") for name in arrays)

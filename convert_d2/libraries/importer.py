@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert_d2.libraries.caffe2_names import is_caffe2, rename_caffe2
 from convert_d2.libraries.recognition import describe_place, not_converted, recognize
-from convert_d2.libraries.sources import lineage_of, to_detectron2
+from convert_d2.libraries.sources import library_named, to_detectron2
 from convert_d2.libraries.torchvision import is_torchvision_backbone, rename_torchvision_backbone
 from tfdetect.checkpoint.formats.reader import Checkpoint
 from tfdetect.checkpoint.libraries import StateDict
@@ -33,9 +33,9 @@ def to_state_dict(checkpoint: Checkpoint, source: str) -> StateDict | None:
     if found.library not in (None, "Detectron2"):
         warning = (
             f"is a detector of {found.library}, whose images, anchors and boxes follow other rules "
-            "(docs/lineages.md): its weights are a start, not the same model"
+            "(docs/other-libraries.md): its weights are a start, not the same model"
         )
-        arrays = to_detectron2(lineage_of(found.library), arrays, source)
+        arrays = to_detectron2(library_named(found.library), arrays, source)
     elif is_caffe2(arrays):
         arrays = rename_caffe2(arrays)
     elif is_torchvision_backbone(arrays):

@@ -22,13 +22,13 @@ MARKERS = ("backbone.body.stem.conv1.weight", "rpn.head.cls_logits.weight")
 
 
 def maskrcnn_benchmark_options(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the configuration of a model of maskrcnn-benchmark's has, and of Detectron's."""
+    """Configuration options for models from maskrcnn-benchmark and Detectron."""
     fpn = found["MODEL.BACKBONE.NAME"] == "build_resnet_fpn_backbone"
     return {
         "MODEL.CONVENTIONS": "maskrcnn_benchmark",
         "MODEL.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
         "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
-        # MSRA's ResNets have the stride there, ResNeXts have not.
+        # MSRA's ResNets have the stride there, ResNeXts do not.
         "MODEL.RESNETS.STRIDE_IN_1X1": found["MODEL.RESNETS.NUM_GROUPS"] == 1,
         "INPUT.FORMAT": "BGR",
     } | pooler_options("ROIAlign", 2 if fpn else 0)

@@ -1,4 +1,4 @@
-"""Which library's model arrays are of, told from their names; with what stands before them."""
+"""Recognises a model's source library by its array names, including any prefix."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tfdetect.checkpoint.formats.find_weights import AVERAGE
 
 Value = TypeVar("Value")
 
-# Detectors that are converted, by the names that only they have. Detectron2's are told by their
-# parts, of which a model may lack any.
+# Detectors that can be converted, by names that only they have. Detectron2's are recognised by
+# their parts, any of which may be missing.
 _LIBRARIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("torchvision", torchvision.MARKERS),
     ("maskrcnn-benchmark", maskrcnn_benchmark.MARKERS),
@@ -29,10 +29,10 @@ _DETECTRON2 = re.compile(
     r"|sem_seg_head\.|head\.(?:cls_subnet|bbox_subnet|cls_score|bbox_pred)\.)"
 )
 
-# What a model of Detectron2's begins with; parts within parts are no wrapped models.
+# What a model of Detectron2's begins with; parts within parts are not wrapped models.
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.", "sem_seg_head.", "head.")
 
-# Models that are certain from their names, and are not converted. The first that fits is meant.
+# Models that can be identified by name but not converted. The first match wins.
 _NOT_CONVERTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "torchvision's FCOS",
@@ -97,13 +97,13 @@ _BACKBONES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Recognition:
-    """What arrays are of.
+    """The model that arrays belong to.
 
     Attributes:
         library: "Detectron2", "torchvision", ... of a detector that is converted; else None.
-        description: of what it is, for a person: the library, a backbone, "torchvision's SSD", or
+        description: a description for the user: the library, a backbone, "torchvision's SSD", or
             "unknown".
-        prefix: what stands before the names, such as "module."; "" for nothing.
+        prefix: the prefix of the names, such as "module."; "" for none.
         others: further prefixes under which the same library's names are, such as "ema.".
         outside: how many names are not under the prefix.
         converted: False where it is certain that no model here fits.
@@ -117,7 +117,8 @@ class Recognition:
     converted: bool = True
 
     def select(self, arrays: Mapping[str, Value]) -> dict[str, Value]:
-        """What is under the prefix and under none of the others, by the names without it."""
+        """The arrays under the prefix, and not under any of the others, by their names without
+        it."""
         inner = tuple(prefix for prefix in self.others if prefix.startswith(self.prefix))
         return {
             name.removeprefix(self.prefix): array
@@ -127,11 +128,11 @@ class Recognition:
 
 
 def recognize(names: Iterable[str]) -> Recognition:
-    """Tell the library from the names, under whatever prefix they are.
+    """Recognise the library by the names, under any prefix.
 
     Trainers wrap models: DataParallel puts "module." before all names, torch.compile "_orig_mod.",
-    Lightning the attribute that holds the model. Of several prefixes the shortest is taken that is
-    not of an average of the weights.
+    Lightning the attribute that holds the model. Of several prefixes, the shortest that does not
+    belong to averaged weights is used.
     """
     names = {name.removesuffix(":0") for name in names}
     for library, markers in _LIBRARIES:
@@ -181,26 +182,27 @@ def _rank(prefix: str) -> tuple[bool, int, str]:
 
 
 def describe_place(container: str, others: Iterable[str], found: Recognition) -> Iterator[str]:
-    """Where the weights were taken from, where that is not plain: a sentence for each surprise."""
+    """Where the weights were taken from, if that is not obvious: one sentence for each unusual
+    fact."""
     others = [*others, *(f"{prefix}*" for prefix in found.others)]
     if container not in ("", "model", "blobs"):
-        yield f"the weights are those under '{container}'"
+        yield f"the weights under '{container}' are used"
     if found.prefix:
-        yield f"'{found.prefix[:100]}' before the names is left out"
+        yield f"'{found.prefix[:100]}' before the names is stripped"
         if found.outside:
-            yield f"what does not begin so is left out ({found.outside} arrays)"
+            yield f"names without it are ignored ({found.outside} arrays)"
     if others:
         taken = f"{found.prefix}*" if found.others and found.prefix else container or "the top"
         yield (
-            f"the file has other weights too, which are not taken: {', '.join(others)[:200]} "
+            f"the file has other weights too, which are not used: {', '.join(others)[:200]} "
             f"(taken: {taken})"
         )
 
 
 def not_converted(found: Recognition) -> str:
-    """That a model is known, and that nothing here is like it."""
+    """The message for a known but unsupported model."""
     return (
-        f"is {found.description}, which this project has no model for; give a checkpoint of "
-        "Detectron2, of an R-CNN of torchvision's or maskrcnn-benchmark's, of Detectron or "
-        "tensorpack"
+        f"is {found.description}, which this project does not support; give a checkpoint of "
+        "Detectron2, Detectron, tensorpack, or an R-CNN of torchvision or "
+        "maskrcnn-benchmark"
     )

@@ -1,4 +1,4 @@
-"""Names and layouts of a foreign state dict into Detectron2's."""
+"""Converts names and layouts of another library's state dict to Detectron2's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resnet_rules(body: str, stem: str, prefix: str) -> list[Rule]:
 
 
 def numbered(pattern: str, replacement: str, add: int, divide: int = 1) -> Rule:
-    """A rule for layers that are counted otherwise.
+    """A rule for layers that are numbered differently.
 
     Args:
         pattern: its first group is a number, its second the rest.
@@ -52,7 +52,7 @@ def numbered(pattern: str, replacement: str, add: int, divide: int = 1) -> Rule:
 
 
 def rename(arrays: Mapping[str, np.ndarray], rules: Iterable[Rule]) -> dict[str, np.ndarray]:
-    """The arrays under the name that the first matching rule gives; else under their own."""
+    """The arrays, renamed by the first matching rule; others keep their names."""
     compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
     result = {}
     for name, array in arrays.items():
@@ -69,7 +69,7 @@ def rename(arrays: Mapping[str, np.ndarray], rules: Iterable[Rule]) -> dict[str,
 
 
 def background_last(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Class 0 is background in the older libraries; in Detectron2 it is the last.
+    """Moves the background class, which is 0 in the older libraries and last in Detectron2.
 
     It moves to the end of the class scores, and out of the box deltas and the masks, where nothing
     reads it.
@@ -89,7 +89,8 @@ def background_last(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def without_epsilon(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Frozen norms divide by the root of their variance alone: what is added later goes off it."""
+    """Frozen norms without an epsilon: subtracts from the variance the epsilon that is added
+    later."""
     return {
         name: (array.astype(np.float64) - _EPSILON).astype(np.float32)
         if name.endswith(".norm.running_var")

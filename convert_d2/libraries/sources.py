@@ -1,4 +1,4 @@
-"""Which library a checkpoint is of, and what its weights are in Detectron2's terms."""
+"""Source libraries of checkpoints, and their conversion to Detectron2's names."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """A library whose checkpoints are read.
+class SourceLibrary:
+    """A library with supported checkpoints.
 
     Attributes:
         name: what it is called.
-        to_detectron2: its arrays, in its own layout and without what stands before their names,
-            as Detectron2's state dict.
-        options: keys and values of its configuration, beside what `architecture` finds in its
-            arrays and given that; None for Detectron2, whose own YAML has to be given.
+        to_detectron2: converts its arrays, in its own layout and without a prefix, to a Detectron2
+            state dict.
+        options: keys and values of its configuration, in addition to what `architecture` derives
+            from its arrays, and given that; None for Detectron2, whose own YAML has to be given.
     """
 
     name: str
@@ -55,59 +55,67 @@ def _from_tensorpack(arrays: Arrays) -> dict[str, np.ndarray]:
     return from_tensorpack(arrays, load_config(_base(layers), _as_options(layers)))
 
 
-DETECTRON2 = Lineage("Detectron2")
+DETECTRON2 = SourceLibrary("Detectron2")
 _OTHERS = (
-    Lineage("torchvision", from_torchvision, torchvision_options),
-    Lineage("maskrcnn-benchmark", from_maskrcnn_benchmark, maskrcnn_benchmark_options),
-    Lineage("Detectron", from_detectron, maskrcnn_benchmark_options),
-    Lineage("tensorpack", _from_tensorpack, tensorpack_options),
+    SourceLibrary("torchvision", from_torchvision, torchvision_options),
+    SourceLibrary("maskrcnn-benchmark", from_maskrcnn_benchmark, maskrcnn_benchmark_options),
+    SourceLibrary("Detectron", from_detectron, maskrcnn_benchmark_options),
+    SourceLibrary("tensorpack", _from_tensorpack, tensorpack_options),
 )
 
 
-def find_lineage(names: Iterable[str]) -> Lineage:
-    """The library that arrays of these names are of; Detectron2 where nothing else fits."""
-    return lineage_of(recognize(names).library)
+def find_library(names: Iterable[str]) -> SourceLibrary:
+    """The source library of arrays with these names; Detectron2 if nothing else fits."""
+    return library_named(recognize(names).library)
 
 
-def lineage_of(library: str | None) -> Lineage:
-    """The library of this name; Detectron2 for None, whose arrays keep their names."""
-    return next((lineage for lineage in _OTHERS if lineage.name == library), DETECTRON2)
+def library_named(library: str | None) -> SourceLibrary:
+    """The library with this name; Detectron2, which keeps array names, for None."""
+    return next(
+        (source_library for source_library in _OTHERS if source_library.name == library), DETECTRON2
+    )
 
 
-def to_detectron2(lineage: Lineage, arrays: Arrays, source: str) -> dict[str, np.ndarray]:
+def to_detectron2(
+    source_library: SourceLibrary, arrays: Arrays, source: str
+) -> dict[str, np.ndarray]:
     """The arrays as a state dict of Detectron2.
 
     Raises:
-        InputError: one is of a shape that no layer of its name has.
+        InputError: an array has a shape that is impossible for its name.
     """
     try:
-        return lineage.to_detectron2(arrays)
+        return source_library.to_detectron2(arrays)
     except (IndexError, ValueError) as error:
         raise InputError(
-            f"{source}: looks like {lineage.name}'s, but has an array of an impossible shape "
+            f"{source}: looks like {source_library.name}'s, but has an array of an impossible "
+            f"shape "
             f"({' '.join(str(error).split())[:100]}); download or save it again"
         ) from None
 
 
-def make_config(lineage: Lineage, arrays: Arrays, changes: list[str], source: str) -> CfgNode:
+def make_config(
+    source_library: SourceLibrary, arrays: Arrays, changes: list[str], source: str
+) -> CfgNode:
     """The configuration of a checkpoint that is not Detectron2's.
 
     Args:
-        lineage: of the checkpoint.
+        source_library: of the checkpoint.
         arrays: what `to_detectron2` made of it.
         changes: further keys and values, alternating.
         source: the checkpoint, for errors.
 
     Raises:
-        InputError: the weights are of no model that is known.
+        InputError: the weights do not belong to a known model.
     """
     try:
         options = architecture({name: array.shape for name, array in arrays.items()})
-        options |= lineage.options(options) if lineage.options else {}
+        options |= source_library.options(options) if source_library.options else {}
         keypoints = options["MODEL.KEYPOINT_ON"]
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise InputError(
-            f"{source}: looks like {lineage.name}'s, but is none of its R-CNNs (no {error}); "
+            f"{source}: looks like {source_library.name}'s, but is not one of its R-CNNs (no "
+            f"{error}); "
             "give a Faster, Mask or Keypoint R-CNN with FPN or C4"
         ) from None
     dataset = "keypoints_coco_2017" if keypoints else "coco_2017"

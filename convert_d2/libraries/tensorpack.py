@@ -24,7 +24,7 @@ MARKERS = ("conv0/W", "rpn/conv0/W")
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # The depths that tensorpack's own converter knows.
 _WRITTEN_DEPTHS = (50, 101)
-# What a training checkpoint has beside the weights.
+# What a training checkpoint has in addition to the weights.
 _TRAINING = re.compile(r".*/Momentum|global_step|learning_rate")
 _BATCH_NORM = {
     "weight": "bn/gamma",
@@ -32,7 +32,7 @@ _BATCH_NORM = {
     "running_var": "bn/variance/EMA",
     "running_mean": "bn/mean/EMA",
 }
-# What Detectron2 computes anew from the configuration.
+# What Detectron2 computes again from the configuration.
 _RECOMPUTED = re.compile(r".*\bcell_anchors\b.*|pixel_mean|pixel_std|.*\.num_batches_tracked")
 # The kinds of layers: convolution, linear, and of the box predictor the deltas and the classes.
 _CONV, _LINEAR, _DELTAS, _CLASSES = "convolution", "linear", "deltas", "classes"
@@ -91,7 +91,7 @@ def to_tensorpack(
 
     def take(name: str) -> np.ndarray:
         if name not in left:
-            raise InputError(f"{source}: has no {name}; give the configuration of its training")
+            raise InputError(f"{source}: has no {name}; give the configuration from its training")
         return left.pop(name)
 
     for ours, theirs, kind in _layers(cfg):
@@ -120,8 +120,8 @@ def to_tensorpack(
 def from_tensorpack(arrays: Mapping[str, np.ndarray], cfg: CfgNode) -> dict[str, np.ndarray]:
     """tensorpack's arrays as a state dict of Detectron2, without what only training needs.
 
-    Group normalisation is understood here too. What is missing, and arrays of no known name, which
-    stay as they are, are for `assign_state_dict` to complain of.
+    Group normalisation is understood here too. Missing arrays, and arrays with unknown names, which
+    are kept, are reported by `assign_state_dict`.
     """
     left = {name: array for name, array in arrays.items() if not _TRAINING.fullmatch(name)}
     result: dict[str, np.ndarray] = {}
@@ -166,7 +166,7 @@ def tensorpack_architecture(names: Iterable[str]) -> dict[str, Any]:
 
 
 def tensorpack_options(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the configuration of a model of tensorpack's has, as its `config.py` does by default.
+    """Configuration options for models from tensorpack, as in its default `config.py`.
 
     It measures boxes as Detectron2. What stays different: it resizes images of 8 bits with OpenCV,
     scales boxes back by one factor for both axes, and grows a box to at most 1333 / 16 of its size.

@@ -22,7 +22,7 @@ MARKERS = ("backbone.body.conv1.weight", "rpn.head.cls_logits.weight")
 
 
 def torchvision_options(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the configuration of a model of torchvision's has; its images are of 0..1."""
+    """Configuration options for models from torchvision, where images are in 0..1."""
     return {
         "MODEL.CONVENTIONS": "torchvision",
         "MODEL.PIXEL_MEAN": [255 * mean for mean in (0.485, 0.456, 0.406)],

@@ -53,7 +53,7 @@ def test_what_cannot_be_used_is_counted(model_dir, tmp_path, data, capfd):
     out, err = capfd.readouterr()
     assert "1 of 3 images are missing" in err
     assert f"{names[1]}: has " in err
-    assert "measured on 1 of 3 images (2 skipped)" in out
+    assert "evaluated on 1 of 3 images (2 skipped)" in out
     counts = metrics_of(tmp_path / "out")["counts"]
     assert (counts["images"], counts["images_skipped"]) == (1, 2)
 
@@ -72,7 +72,11 @@ def test_written_though_not_measured(model_dir, tmp_path, data, monkeypatch):
 
     monkeypatch.setattr(formats.coco, "evaluate", fail)
     found = tmp_path / "found.json"
-    with pytest.raises(InputError, match=r"cannot be measured \(ZeroDivisionError.*results are in"):
+    with pytest.raises(
+        InputError,
+        match=r"cannot be evaluated \(ZeroDivisionError.*results are "
+        r"in",
+    ):
         evaluate(model_dir, tmp_path, data, "--json", found)
     assert len(json.loads(found.read_text())) == 3
     assert json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
@@ -81,7 +85,7 @@ def test_written_though_not_measured(model_dir, tmp_path, data, monkeypatch):
 def test_without_annotations(model_dir, tmp_path, data, capfd):
     del data["annotations"]
     assert evaluate(model_dir, tmp_path, data) == 0
-    assert "predicts without measuring" in capfd.readouterr().out
+    assert "predicting without evaluation" in capfd.readouterr().out
     assert metrics_of(tmp_path / "out") == {}
     assert (tmp_path / "out" / "coco_instances_results.json").exists()
 

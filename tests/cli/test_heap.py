@@ -31,9 +31,9 @@ print(new_pages())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 @pytest.mark.parametrize(
-    ("calls", "anew"), [(["prepare", "keep"], False), (["prepare"], True), (["keep"], True)]
+    ("calls", "fresh"), [(["prepare", "keep"], False), (["prepare"], True), (["keep"], True)]
 )
-def test_freed_memory(calls, anew):
+def test_freed_memory(calls, fresh):
     command = [sys.executable, "-c", SCRIPT, *calls]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (int(done.stdout) > 50) == anew
+    assert (int(done.stdout) > 50) == fresh

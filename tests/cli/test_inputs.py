@@ -1,4 +1,4 @@
-"""What predict.py takes for its images: equal names, what is passed over, floating point."""
+"""What predict.py takes for its images: equal names, what is skipped, floating point."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_is_passed_over_is_counted(folder):
     globbed = []
     assert find_images([str(folder / "*.*")], globbed) == [folder / "image.jpg"]
     assert "1 dangling link (dangling.jpg)" in describe_passed_over(globbed)
-    # What is named as well is not passed over.
+    # What is named as well is not skipped.
     named = []
     find_images([str(folder), str(folder / "notes.txt")], named)
     assert folder / "notes.txt" not in named
@@ -86,8 +86,8 @@ def test_what_is_passed_over_is_counted(folder):
 def test_the_count_is_printed(model_dir, folder, capfd):
     arguments = ["--model", str(model_dir), "--input", str(folder)]
     assert tfdetect.cli.predict.main([*arguments, "--json", str(folder / "out.json")]) == 0
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if "passed over" in line]
-    assert line.startswith("note: passed over ")
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "skipped" in line]
+    assert line.startswith("note: skipped ")
     assert "2 .heic files" in line
 
 

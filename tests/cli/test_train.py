@@ -35,7 +35,7 @@ from tfdetect.training.preparation import check_shares, scale_to_replicas
         ((), ("MODEL.NOTHING", "4"), "command line: unknown key MODEL.NOTHING"),
         ((), ("MODEL.WEIGHTS", "missing.pkl"), "MODEL.WEIGHTS: there is no missing.pkl"),
         ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH: is 0"),
-        ((), ("OUTPUT_DIR", "''"), "OUTPUT_DIR: '' is no local folder"),
+        ((), ("OUTPUT_DIR", "''"), "OUTPUT_DIR: '' is not a local folder"),
         (
             ("--eval-only",),
             ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
@@ -203,7 +203,7 @@ def test_killed_at_random_moments(tmp_path):
 
 @pytest.mark.full
 def test_ctrl_c_keeps_the_checkpoints(tmp_path):
-    """Status 130 and one line that says what a resumed training goes on from."""
+    """Status 130 and one line that says what a resumed training continues from."""
     data = tmp_path / "data"
     write_shapes(data, 8, 3)
     steps = {"SOLVER.MAX_ITER": 400, "SOLVER.CHECKPOINT_PERIOD": 2, "SOLVER.CHECKPOINTS_KEPT": 2}
@@ -220,6 +220,6 @@ def test_ctrl_c_keeps_the_checkpoints(tmp_path):
     assert "Traceback" not in said
     kept = sorted(path.name for path in (tmp_path / "run").glob("model_*"))
     assert said.splitlines()[-1] == (
-        f"interrupted: --resume goes on from {tmp_path / 'run' / kept[-1]}"
+        f"interrupted: --resume continues from {tmp_path / 'run' / kept[-1]}"
     )
     assert not list((tmp_path / "run").glob(".unfinished-*"))

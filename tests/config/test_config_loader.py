@@ -132,9 +132,9 @@ def test_opts():
     assert "SEED has no value, the key VIS_PERIOD comes" in error_of(
         path, ["SEED", "VIS_PERIOD", 1]
     )
-    assert "write SEED and its value apart" in error_of(path, ["SEED=1", "VIS_PERIOD=1"])
-    assert "SEED is no section but an integer (-1); set SEED" in error_of(path, ["SEED.A.B", 1])
-    assert "--opts: unknown key MODEL.MASKON; the nearest known one is MODEL.MASK_ON" in error_of(
+    assert "separate SEED and its value" in error_of(path, ["SEED=1", "VIS_PERIOD=1"])
+    assert "SEED is not a section but an integer (-1); set SEED" in error_of(path, ["SEED.A.B", 1])
+    assert "--opts: unknown key MODEL.MASKON; the closest known key is MODEL.MASK_ON" in error_of(
         path, ["MODEL.MASKON", "True"]
     )
     assert "a section" in error_of(path, ["MODEL.RPN", "x"])
@@ -144,13 +144,16 @@ def test_opts():
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("MODEL.MASKON", "the nearest known one is MODEL.MASK_ON"),
-        ("solver.base_lr", "the nearest known one is SOLVER.BASE_LR"),
-        ("MODEL.ROI_HEAD.NUM_CLASSES", "the nearest known one is MODEL.ROI_HEADS.NUM_CLASSES"),
-        ("INPUT.MIN_SIZE", "the nearest known one is INPUT.MIN_SIZE_TEST"),
-        ("SCORE_THRESH_TEST", "known ones are MODEL.ROI_HEADS.SCORE_THRESH_TEST, MODEL.RETINANET."),
+        ("MODEL.MASKON", "the closest known key is MODEL.MASK_ON"),
+        ("solver.base_lr", "the closest known key is SOLVER.BASE_LR"),
+        ("MODEL.ROI_HEAD.NUM_CLASSES", "the closest known key is MODEL.ROI_HEADS.NUM_CLASSES"),
+        ("INPUT.MIN_SIZE", "the closest known key is INPUT.MIN_SIZE_TEST"),
+        (
+            "SCORE_THRESH_TEST",
+            "similar known keys are MODEL.ROI_HEADS.SCORE_THRESH_TEST, MODEL.RETINANET.",
+        ),
         *(
-            (key, "has none like it; remove it")
+            (key, "has no similar one; remove it")
             for key in ("SOLVER.OPTIMIZER", "MODEL.FCOS.NUM", "WANDB", "MODEL.ROI_MASK_HEAD.FC_DIM")
         ),
     ],
@@ -192,32 +195,35 @@ def test_options_may_follow_keys(words, expected, option):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("MODEL: {MASK_OM: true}", "unknown key MODEL.MASK_OM; the nearest known one is MODEL.MAS"),
-        ("MODEL: {RPN: {NMS_TRESH: 0.5}}", "the nearest known one is MODEL.RPN.NMS_THRESH"),
-        ("MODLE: {MASK_ON: true}", "unknown key MODLE; the nearest known one is MODEL"),
+        ("MODEL: {MASK_OM: true}", "unknown key MODEL.MASK_OM; the closest known key is MODEL.MAS"),
+        ("MODEL: {RPN: {NMS_TRESH: 0.5}}", "the closest known key is MODEL.RPN.NMS_THRESH"),
+        ("MODLE: {MASK_ON: true}", "unknown key MODLE; the closest known key is MODEL"),
         ('"a\\nb": 1', "unknown key a b"),
         ("MODEL: {MASK_ON: 1}", "MODEL.MASK_ON: got an integer (1), expected true or false"),
         ("MODEL: {RESNETS: {DEPTH: 50.0}}", "MODEL.RESNETS.DEPTH: got a number (50.0), expected"),
         ("INPUT: {MIN_SIZE_TRAIN: 800}", "INPUT.MIN_SIZE_TRAIN: got an integer (800), expected a"),
         ("SOLVER: {STEPS: [1e-3]}", "SOLVER.STEPS: got text ('1e-3') in a list, expected numbers"),
         ("MODEL: {PIXEL_MEAN: [1, 2, {}]}", "MODEL.PIXEL_MEAN: got a section in a list"),
-        ("MODEL: {PIXEL_MEAN: &a [*a]}", "MODEL.PIXEL_MEAN: got a list of too many or too deeply"),
+        (
+            "MODEL: {PIXEL_MEAN: &a [*a]}",
+            "MODEL.PIXEL_MEAN: got a list with too many or too deeply",
+        ),
         ("SEED: 2020-02-20", "SEED: got date, expected an integer"),
         ("MODEL: 3", "MODEL: got an integer (3), but it is a section"),
         ("MODEL:", "MODEL: got null, but it is a section"),
         ("MODEL: {WEIGHT: x}", "MODEL.WEIGHT was renamed to MODEL.WEIGHTS"),
         ("MODEL: {RPN_HEAD: {NAME: x}}", "MODEL.RPN_HEAD.NAME was renamed to MODEL.RPN.HEAD_NAME"),
-        ("VERSION: 1", "VERSION is 1, only Detectron2's version 2 is read"),
-        ("_BASE_: config.yaml", "leads back to itself"),
+        ("VERSION: 1", "VERSION is 1, only Detectron2's version 2 is supported"),
+        ("_BASE_: config.yaml", "refers back to itself"),
         ("_BASE_: none.yaml", "_BASE_: there is no file"),
         ("_BASE_: {}", "_BASE_: got a section, expected a file name"),
         ("_BASE_: http://host/base.yaml", "not a local file; download it first"),
         ("a: [", "line 1: not YAML"),
         ("SEED: 1\nSEED: : 2", "line 2: not YAML"),
         ("SEED: 1\n---\nSEED: 2", "not YAML"),
-        ("a: !!timestamp foo", "not YAML that can be read"),
-        ("[" * 5000, "not YAML that can be read"),
-        (f"SOLVER: {{BASE_LR: {'9' * 400}}}", "SOLVER.BASE_LR: got an integer beyond"),
+        ("a: !!timestamp foo", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+        (f"SOLVER: {{BASE_LR: {'9' * 400}}}", "SOLVER.BASE_LR: got an integer too large"),
         ("", "is empty"),
         ("- 1", "holds a list"),
         (b"SEED: 1\n# \xff", "line 2: not UTF-8"),
@@ -258,7 +264,7 @@ def test_alias_bomb_is_refused(write):
     """Ten lines of YAML that spell a list of 10 ** 9 entries."""
     lines = ["MODEL:", "  PIXEL_MEAN:", "  - &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"  - &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    assert "MODEL.PIXEL_MEAN: got a list of too many" in error_of(write("\n".join(lines)))
+    assert "MODEL.PIXEL_MEAN: got a list with too many" in error_of(write("\n".join(lines)))
 
 
 def test_renamed_keys_lead_to_known_ones():

@@ -1,4 +1,4 @@
-"""What values of each key are refused, what Detectron2 gives a special meaning to and so do we.
+"""What values of each key are rejected, what Detectron2 gives a special meaning to and so do we.
 
 The refusals are Detectron2's assertions (`DefaultAnchorGenerator`, `ROIPooler`, `Matcher`,
 `RetinaNetHead`, fvcore's schedules, torch.optim.SGD), and values that end there in an error of
@@ -294,7 +294,7 @@ def keys(node, prefix=""):
 
 
 def test_null_at_every_key():
-    """It is refused by name wherever a part that is there would read it, but where it means
+    """It is rejected by name wherever a part that is there would read it, but where it means
     something."""
     meant = {"MODEL.WEIGHTS", "TEST.KEYPOINT_OKS_SIGMAS", "SOLVER.WEIGHT_DECAY_NORM"}
     meant |= {"SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.BIAS_LR_FACTOR"}
@@ -328,7 +328,7 @@ def test_without_effect_on_training(opts):
     assert line.startswith(f"{next(iter(opts))}: has no effect, ")
 
 
-def test_the_zoo_is_neither_refused_nor_remarked_on():
+def test_the_zoo_is_neither_rejected_nor_noted():
     for path in sorted((ROOT / "configs").rglob("*.yaml")):
         cfg = load_config(path)
         check_model(cfg)

@@ -114,7 +114,7 @@ def test_every_dtype_and_shape_as_numpy_reads_it():
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(InputError, match=r"end it in \.pkl"):
+    with pytest.raises(InputError, match=r"use \.pkl"):
         export(["--model", str(tmp_path), "--output", str(tmp_path / "model.pth")])
     with pytest.raises(InputError, match=r"has no config\.yaml"):
         export(["--model", str(tmp_path), "--output", str(tmp_path / "model.pkl")])

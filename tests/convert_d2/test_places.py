@@ -12,7 +12,7 @@ import pytest
 from convert_d2.command import main
 from convert_d2.inspection import describe
 from convert_d2.libraries.recognition import describe_place, recognize
-from convert_d2.libraries.sources import find_lineage, to_detectron2
+from convert_d2.libraries.sources import find_library, to_detectron2
 from tests.convert_d2.libraries.test_sources import (
     SMALL_INPUT,
     narrow_arrays,
@@ -99,7 +99,7 @@ def test_two_candidates(tmp_path, order, taken_from):
     taken, said = read(tmp_path, states, arrays)
     assert_taken(taken)
     left = next(name for name in order if name != taken_from)
-    assert f"are not taken: {left} (taken: {taken_from})" in said
+    assert f"are not used: {left} (taken: {taken_from})" in said
 
 
 PREFIXES = (
@@ -122,7 +122,7 @@ def test_prefixes_of_every_library(prefix):
         wrapped["criterion.weight"] = np.ones(3)
         found = recognize(wrapped)
         assert (found.library, found.prefix, found.outside) == (library, prefix, 1)
-        assert find_lineage(wrapped).name == library
+        assert find_library(wrapped).name == library
         assert set(found.select(wrapped)) == set(arrays)
 
 
@@ -133,8 +133,8 @@ def test_two_prefixes():
     found = recognize(arrays)
     assert_taken(found.select(arrays))
     said = " ".join(describe_place("state_dict", (), found))
-    assert "'model.' before the names is left out" in said
-    assert "are not taken: ema.module.* (taken: model.*)" in said
+    assert "'model.' before the names is stripped" in said
+    assert "are not used: ema.module.* (taken: model.*)" in said
     # And without a prefix of its own.
     arrays = ARRAYS | {f"ema.{name}": array for name, array in OTHER.items()}
     found = recognize(arrays)
@@ -177,7 +177,7 @@ def test_modules_saved_whole(tmp_path):
     for root, expected in (
         (module, ""),
         ({"model": module, "epoch": 1}, ""),
-        (wrapped, "'module.' before the names is left out"),
+        (wrapped, "'module.' before the names is stripped"),
         ({"ema": average}, "under 'ema.ema'"),
     ):
         taken, said = read(tmp_path, root)
@@ -214,10 +214,10 @@ def wrapped_demo(tmp_path, demo):
 def test_all_commands_alike(tmp_path, demo, capsys, caplog):
     path = wrapped_demo(tmp_path, demo)
     sentences = (
-        "the weights are those under 'state_dict'",
-        "'module.model.' before the names is left out",
-        "what does not begin so is left out (1 arrays)",
-        "are not taken: ema (taken: state_dict)",
+        "the weights under 'state_dict' are used",
+        "'module.model.' before the names is stripped",
+        "names without it are ignored (1 arrays)",
+        "are not used: ema (taken: state_dict)",
     )
     lines = describe(path)
     assert "GeneralizedRCNN, ResNet-50-FPN, StandardROIHeads, boxes, masks, 17 keypoints" in lines
@@ -245,7 +245,7 @@ def test_training_starts_from_other_libraries(tmp_path, caplog, prefix):
     """A detector of torchvision's, or its ResNet, in a model of Detectron2's."""
     arrays = narrow_arrays("torchvision", "fasterrcnn_resnet50_fpn")
     path = write_pth(tmp_path / "x.pth", {prefix + name: x for name, x in arrays.items()})
-    expected = to_detectron2(find_lineage(arrays), arrays, "x")
+    expected = to_detectron2(find_library(arrays), arrays, "x")
     width = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"]
     width += ["MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.FPN.OUT_CHANNELS", "32"]
     width += ["MODEL.ROI_BOX_HEAD.FC_DIM", "128", "MODEL.WEIGHTS", str(path)]
@@ -353,11 +353,11 @@ def test_models_that_are_not_converted_are_named(tmp_path, description, prefix, 
     arrays = {prefix + name: np.ones(2, np.float32) for name in names}
     path.write_bytes(dumps({"model": arrays, "meta": {"epoch": 1}}))
     lines = describe(path)
-    assert re.search(rf"lineage: +.*{description}", lines)
-    assert "none that this project has" in lines
+    assert re.search(rf"library: +.*{description}", lines)
+    assert "none that this project supports" in lines
     assert "configs" not in lines
     for config in ([], ["--config-file", str(DEMO_CONFIG)]):
-        with pytest.raises(InputError, match=f"is .*{description}.*no model for"):
+        with pytest.raises(InputError, match=f"is .*{description}.*does not support"):
             main([*config, "--weights", str(path), "--output", str(tmp_path / "m")])
     cfg = load_config(DEMO_CONFIG, ["MODEL.WEIGHTS", str(path)])
     with pytest.raises(InputError, match=f"MODEL.WEIGHTS: .*{description}"):
@@ -374,9 +374,9 @@ def test_nothing_is_claimed_that_was_not_found(tmp_path):
 
     for names in (["encoder.weight", "decoder.weight"], ["module.encoder.weight"]):
         lines = lines_of(names)
-        assert re.search("lineage: +unknown", lines)
-        assert "no detector" in lines
-        with pytest.raises(InputError, match=r"names of no library that is known"):
+        assert re.search("library: +unknown", lines)
+        assert "not a detector" in lines
+        with pytest.raises(InputError, match=r"no known library's array names"):
             main(["--weights", str(path), "--output", str(tmp_path / "m")])
     lines = lines_of(["module.backbone.stem.conv1.weight", "module.backbone.res2.0.conv1.weight"])
     assert "ProposalNetwork" not in lines
@@ -384,15 +384,15 @@ def test_nothing_is_claimed_that_was_not_found(tmp_path):
     assert "configs" not in lines
     lines = lines_of(["stem.conv1.weight", "res2.0.conv1.weight"])
     assert "Detectron2 (a backbone)" in lines
-    with pytest.raises(InputError, match=r"is no detector: Detectron2 \(a backbone\)"):
+    with pytest.raises(InputError, match=r"is not a detector: Detectron2 \(a backbone\)"):
         main(["--weights", str(path), "--output", str(tmp_path / "m")])
 
     arrays = narrow_arrays("torchvision", "fasterrcnn_resnet50_fpn")
     del arrays["roi_heads.box_predictor.bbox_pred.weight"]
     lines = describe(write_pth(tmp_path / "y.pth", arrays))
     assert "parts of a detector of torchvision are missing" in lines
-    assert "none can be made" in lines
-    assert "none is needed" not in lines
+    assert "cannot be derived" in lines
+    assert "not needed" not in lines
 
 
 def test_torchvision_under_data_parallel(tmp_path, capsys):
@@ -400,10 +400,10 @@ def test_torchvision_under_data_parallel(tmp_path, capsys):
     arrays = narrow_arrays("torchvision", "fasterrcnn_resnet50_fpn")
     weights = write_pth(tmp_path / "x.pth", {f"module.{name}": x for name, x in arrays.items()})
     lines = describe(weights)
-    assert re.search(r"lineage: +torchvision\n", lines)
-    assert "'module.' before the names is left out" in lines
+    assert re.search(r"library: +torchvision\n", lines)
+    assert "'module.' before the names is stripped" in lines
     main(["--weights", str(weights), "--output", str(tmp_path / "m"), *SMALL_INPUT])
-    assert "'module.' before the names is left out" in capsys.readouterr().err
+    assert "'module.' before the names is stripped" in capsys.readouterr().err
     # And where the conversion ends in an error.
     del arrays["roi_heads.box_predictor.bbox_pred.weight"]
     write_pth(weights, {f"module.{name}": x for name, x in arrays.items()})

@@ -126,10 +126,10 @@ def test_missing_and_strange_files_are_named(tmp_path):
             read_cityscapes(images, truth, from_json)
     for content in (b"", b"no image"):
         (truth / CITY / f"{NAME}gtFine_instanceIds.png").write_bytes(content)
-        with pytest.raises(InputError, match="is no grey image"):
+        with pytest.raises(InputError, match="is not a greyscale image"):
             read_cityscapes(images, truth, from_json=False)
     (images / CITY / "readme.txt").touch()
-    with pytest.raises(InputError, match=r"readme\.txt: is no Cityscapes image"):
+    with pytest.raises(InputError, match=r"readme\.txt: is not a Cityscapes image"):
         read_cityscapes(images, truth)
     with pytest.raises(InputError, match="cannot be read"):
         read_cityscapes(tmp_path / "none", truth)

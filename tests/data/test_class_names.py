@@ -23,9 +23,9 @@ MODEL = ["person", "circle", "square", "triangle"]
         (["traffic light"], ["traffic_light"], {0}, (0,), "'traffic light' ('traffic_light')"),
         # Exact text comes first, so that names that differ only in case can be told apart.
         (["a", "A"], ["A", "a"], {0, 1}, (1, 0), "'a' 0 -> 1"),
-        # Equal names are no question where all is as it was.
+        # Equal names are not question where all is as it was.
         (["a", "a", "b"], ["a", "a", "b"], {0, 1, 2}, (0, 1, 2), None),
-        # Names that nobody gave are none.
+        # Placeholder names do not count as names.
         (["class 0", "class 1"], ["a", "b"], {0, 1}, (0, 1), "matched by position"),
         (["a", "b"], ["class 0", "class 1"], {0, 1}, (0, 1), "matched by position"),
         # Outputs that a training did not use.
@@ -49,9 +49,9 @@ def test_match(model, data, used, indices, said):
     [
         (MODEL, ["cat", "person"], {0, 1}, "has the classes cat, which the model does not have"),
         (MODEL, ["cat", "dog"], set(), "cat, dog, which the model does not have"),
-        (["a", "b"], ["a", "b", "a"], {0, 1, 2}, "'a' is more than one class"),
-        (["a", "a", "b"], ["b", "a"], {0, 1}, "'a' is more than one class"),
-        (["class 0", "class 1"], ["a", "b", "c"], {0}, "the model has no names to match them by"),
+        (["a", "b"], ["a", "b", "a"], {0, 1, 2}, "'a' names more than one class"),
+        (["a", "a", "b"], ["b", "a"], {0, 1}, "'a' names more than one class"),
+        (["class 0", "class 1"], ["a", "b", "c"], {0}, "the model has no names to match by"),
         (["a", "b"], ["class 0"], {0}, "the annotations has no names"),
     ],
 )
@@ -74,7 +74,7 @@ def test_many_names_are_not_all_listed():
     [
         (MODEL, MODEL, None),
         (MODEL, ["circle", "person", "square", "triangle"], [1, 0, 2, 3]),
-        # What is new goes on from what is left.
+        # What is new continues from what is left.
         (MODEL, ["triangle", "star", "person", "Square"], [3, 1, 0, 2]),
         (MODEL, ["cat", "dog", "cow", "pig"], None),
         (MODEL, MODEL[:3], None),

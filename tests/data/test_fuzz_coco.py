@@ -79,7 +79,7 @@ def evaluate(cfg, folder, detections):
         if index in missing or image is None:
             continue
         found = detections[image]
-        with contextlib.suppress(InputError):  # of the wrong size: named, counted and passed over
+        with contextlib.suppress(InputError):  # of the wrong size: named, counted and skipped
             dataset.check_size(index, found.height, found.width)
             results += dataset.to_results(index, found)
             measured.append(index)

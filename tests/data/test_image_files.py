@@ -1,4 +1,4 @@
-"""Images of a data set are found as their names are meant, and missed before they are opened."""
+"""Images of a data set are located by name, and missing ones are reported before any is opened."""
 
 from __future__ import annotations
 

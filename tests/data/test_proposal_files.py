@@ -65,7 +65,7 @@ def test_names_of_an_image_file():
         ({"ids": None}, "ids"),
         ({"boxes": BOXES[:1]}, "1 boxes"),
         ({"boxes": [BOXES[0][:, :3], BOXES[1]]}, "image 139"),
-        ({"boxes": [[1, 2, 3, 4], BOXES[1]]}, "no array"),
+        ({"boxes": [[1, 2, 3, 4], BOXES[1]]}, "not arrays"),
         ({"bbox_mode": 4}, "bbox_mode"),
         ({"bbox_mode": Path}, "bbox_mode is a pathlib"),
     ],

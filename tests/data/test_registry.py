@@ -59,8 +59,8 @@ def test_registered():
     [
         ("coco_2017_train", ANNOTATIONS, DEMO / "images", "model zoo"),
         ("coco_2017_val_panoptic_separated", ANNOTATIONS, DEMO / "images", "model zoo"),
-        ("unheard_of", DEMO / "none.json", DEMO / "images", "none.json is no file"),
-        ("unheard_of", ANNOTATIONS, DEMO / "none", "none is no folder"),
+        ("unheard_of", DEMO / "none.json", DEMO / "images", "none.json is not a file"),
+        ("unheard_of", ANNOTATIONS, DEMO / "none", "none is not a folder"),
         ("registered_once", ANNOTATIONS, DEMO, "twice"),
     ],
 )

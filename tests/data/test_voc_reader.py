@@ -87,8 +87,8 @@ def test_what_is_not_voc_is_named(tmp_path, content, message):
     ("names", "message"),
     [
         ("", "lists no images"),
-        ("000001 -1\n", "no name of an image"),
-        ("../000001\n", "no name of an image"),
+        ("000001 -1\n", "not an image name"),
+        ("../000001\n", "not an image name"),
         ("000001\n000001\n", "twice"),
         ("000002\n", r"000002\.xml: cannot be read"),
     ],

@@ -166,7 +166,7 @@ TASKS = {"segmentation": "segm", "keypoints": "keypoints", "num_keypoints": "key
 
 @pytest.mark.parametrize("change", MEASURED, ids=str)
 def test_raw_values_never_reach_pycocotools(dataset, joint, change):
-    """With the file, the entry and the field; what is asked by other tasks only is no error."""
+    """With the file, the entry and the field; what is asked by other tasks only is not an error."""
     first, *rest = dataset.annotations
     changed = dataclasses.replace(dataset, annotations=({**first, **change}, *rest))
     (name,) = [key for key in change if key != "num_keypoints"] or ["num_keypoints"]

@@ -129,7 +129,7 @@ def test_no_result_at_all(tmp_path):
     [
         ({"annotations": None}, [], ["bbox"], "no 'annotations'"),
         ({"categories": [{"id": 1, "name": "a"}]}, [], ["bbox"], "no 'frequency'"),
-        ({}, [{**_result(1, RIGHT, 1.0), "image_id": 5}], ["bbox"], "no image of id 5"),
+        ({}, [{**_result(1, RIGHT, 1.0), "image_id": 5}], ["bbox"], "no image with id 5"),
         ({}, [], ["keypoints"], "not keypoints"),
     ],
 )

@@ -139,11 +139,15 @@ def test_no_detection_at_all(tmp_path):
 
 def test_what_cannot_be_measured_is_named(tmp_path):
     random_panoptic.make(tmp_path, 0)
-    with pytest.raises(InputError, match=r"panoptic\.json: COCO panoptic annotations measure"):
+    with pytest.raises(InputError, match=r"panoptic\.json: COCO panoptic annotations cover"):
         open_dataset(tmp_path / "panoptic.json", ["bbox"], [])
-    with pytest.raises(InputError, match=r"annotations\.json: COCO .*the model gives sem_seg"):
+    with pytest.raises(
+        InputError,
+        match=r"annotations\.json: COCO .*but the model predicts "
+        r"sem_seg",
+    ):
         open_dataset(DEMO / "annotations.json", ["sem_seg"], [])
-    with pytest.raises(InputError, match="not of Pascal VOC"):
+    with pytest.raises(InputError, match="not a Pascal VOC one"):
         open_dataset(tmp_path, ALL, [])
     with pytest.raises(InputError, match=r"none\.json: cannot be read"):
         open_dataset(tmp_path / "none.json", ALL, [])

@@ -110,7 +110,7 @@ def test_unlabelled_pixels_and_crowds_excuse(tmp_path):
     # The person and all that is unlabelled: the latter does not count.
     segments = [(1, True, 0)]
     assert _quality(dataset, _stripes(1, 1, 0), segments)["PQ-person"] == pytest.approx(100)
-    # A second person within the crowd is no mistake; a car there is one.
+    # A second person within the crowd is not a mistake; a car there is one.
     segments = [(1, True, 0), (2, True, 0)]
     assert _quality(dataset, _stripes(1, 0, 2), segments)["PQ-person"] == pytest.approx(100)
     segments = [(1, True, 0), (2, True, 1)]
@@ -148,7 +148,7 @@ def test_the_classes_of_another_model_are_named(tmp_path):
     with pytest.raises(InputError, match=r"a\.json: has 2 classes of stuff"):
         semantic.to_results(_stripes(0, 2), 5, dataset.stuff_ids, dataset.path)
     result = panoptic.to_result(_found(_stripes(0, 0), []), dataset, dataset.images[0])
-    with pytest.raises(InputError, match=r"a\.json: has no image of id 6"):
+    with pytest.raises(InputError, match=r"a\.json: has no image with id 6"):
         panoptic.evaluate(dataset, [{**result, "image_id": 6}])
 
 

@@ -86,7 +86,7 @@ def test_images_that_were_skipped_are_not_measured_but_counted(tmp_path, content
         "annotations_skipped": total - used,
     }
     assert done.text.endswith(
-        f"measured on 2 of 3 images (1 skipped) and {used} of {total} annotations"
+        f"evaluated on 2 of 3 images (1 skipped) and {used} of {total} annotations"
         f" ({total - used} skipped)"
     )
     # One that was read and where nothing was found is measured.
@@ -103,7 +103,7 @@ def test_broken_annotations_that_are_skipped_are_counted(tmp_path, content):
     said = []
     dataset = opened(tmp_path, content, report=said.append)
     assert len(said) == 2
-    assert any("1 annotations are of images" in note for note in dataset.notes)
+    assert any("1 annotations belong to images" in note for note in dataset.notes)
     done = write_and_measure(dataset, [], range(3), None)
     total = len(content["annotations"])
     assert done.counts["annotations"] == total - 3
@@ -144,7 +144,7 @@ def test_no_annotations_at_all(tmp_path, content):
     del content["annotations"]
     dataset = opened(tmp_path, content, ("bbox", "segm", "keypoints"))
     assert not dataset.has_ground_truth
-    assert "predicts without measuring" in dataset.notes[0]
+    assert "predicting without evaluation" in dataset.notes[0]
     content["annotations"] = []
     done = write_and_measure(dataset, perfect(content, dataset, range(3)), range(3), tmp_path)
     assert (done.metrics, done.errors, done.text) == ({}, [], "")
@@ -161,8 +161,8 @@ def test_tasks_without_ground_truth_are_left_out(tmp_path, content, empty):
     dataset = opened(tmp_path, content, ("bbox", "segm", "keypoints"))
     assert dataset.tasks == ["bbox"]
     assert [note.split(": ", 1)[1] for note in dataset.notes] == [
-        "no annotation has 'segmentation': segm is left out",
-        "no annotation has 'keypoints': keypoints is left out",
+        "no annotation has 'segmentation': segm is not evaluated",
+        "no annotation has 'keypoints': keypoints is not evaluated",
     ]
     done = write_and_measure(dataset, perfect(content, dataset, range(3)), range(3), None)
     assert list(done.metrics) == ["bbox"]

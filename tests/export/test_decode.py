@@ -136,7 +136,7 @@ def test_cmyk(marked, tmp_path):
 
 def faults():
     jpeg, png = encode(PHOTO, "JPEG"), encode(PHOTO, "PNG")
-    unknown, damaged = "neither a JPEG nor a PNG", "damaged or cut short"
+    unknown, damaged = "neither a JPEG nor a PNG", "damaged or truncated"
     yield "empty", b"", unknown
     yield "gif", encode(PHOTO, "GIF"), unknown
     yield "jpeg_cut", jpeg[: len(jpeg) // 2], damaged

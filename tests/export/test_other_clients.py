@@ -93,7 +93,7 @@ def test_c_api(tmp_path):
 
     said = Path(f"{result}_0_0.txt").read_text()
     assert said.startswith(f"{tf.errors.INVALID_ARGUMENT}: ")
-    assert "image_bytes[1] is damaged or cut short" in said
+    assert "image_bytes[1] is damaged or truncated" in said
     assert "Op type not registered 'Tfdetect" in Path(f"{result}_1.txt").read_text()
     for ops, place in (("portable", "0_1"), ("native", "3_0")):
         with np.load(f"{result}_{place}.npz") as found:

@@ -140,5 +140,5 @@ def test_arguments(capsys, arguments, complaint):
 
 def test_models_without_fixed_results():
     cfg = load_config(ROOT / "configs" / "Misc" / "semantic_R_50_FPN_1x.yaml")
-    with pytest.raises(InputError, match="SemanticSegmentor has no form of one image size"):
+    with pytest.raises(InputError, match="SemanticSegmentor cannot be exported for one image size"):
         fixed.FixedSizePipeline(cfg, None, 1, *SIZE)

@@ -54,7 +54,7 @@ def reachable(value: object, seen: dict[int, object] | None = None) -> dict[int,
     if isinstance(value, (list, tuple, set)):
         parts += list(value)
     parts += getattr(value, "__dict__", {}).values()
-    parts += [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    parts += [location.cell_contents for location in getattr(value, "__closure__", None) or ()]
     parts += [getattr(value, "__self__", None), getattr(value, "func", None)]
     for part in parts:
         if not isinstance(part, type(tf)):

@@ -41,7 +41,7 @@ class Tensor:
 
 
 WRONG = {
-    "None": (None, "None", "cv2.imread gives None"),
+    "None": (None, "None", "cv2.imread returns None"),
     "str": (str(FILE), f"the path {str(FILE)!r}", "read the file first"),
     "Path": (FILE, "the path", "read the file first"),
     "bytes": (b"\xff\xd8\xff", "the path", "read the file first"),
@@ -49,8 +49,8 @@ WRONG = {
     "PIL grey": (Image.new("L", (30, 20)), "PIL.Image.Image", 'image.convert("RGB")'),
     "number": (3, "a int", ""),
     "dict": ({"image": IMAGE}, "a dict", ""),
-    "grey": (IMAGE[:, :, 0], "uint8 [", "it is grey"),
-    "grey with an axis": (IMAGE[:, :, :1], "1]", "it is grey"),
+    "grey": (IMAGE[:, :, 0], "uint8 [", "it is greyscale"),
+    "grey with an axis": (IMAGE[:, :, :1], "1]", "it is greyscale"),
     "CHW": (IMAGE.transpose(2, 0, 1), "uint8 [3, ", "channels come first"),
     "RGBA": (np.zeros([20, 30, 4], np.uint8), "uint8 [20, 30, 4]", "four channels"),
     "float": (IMAGE / 255, "float64 [", "from 0 to 255"),
@@ -125,7 +125,7 @@ def test_what_is_no_predictor(model_dir, arguments, message):
 
 
 def test_proposals_that_are_not_wanted(predictor):
-    with pytest.raises(InputError, match="proposals: this model makes its own"):
+    with pytest.raises(InputError, match="proposals: this model generates its own"):
         predictor(IMAGE, np.zeros([3, 4]))
 
 

@@ -10,7 +10,7 @@ from tests.support.servables import model_dir
 from tfdetect.errors import InputError
 from tfdetect.inference import profile
 from tfdetect.inference.profile import OTHER, _Interval, _Trace, stage_of
-from tfdetect.layers.stage import STAGES, stage
+from tfdetect.layers.profile_scope import PROFILE_SCOPES, profile_scope
 
 IMAGE = DEMO / "images" / "000056.jpg"
 
@@ -18,7 +18,7 @@ IMAGE = DEMO / "images" / "000056.jpg"
 def table(text: str) -> dict[str, tuple[float, float]]:
     """Milliseconds and per cent of each stage."""
     lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("stage "))
+    start = next(i for i, line in enumerate(lines) if line.startswith("scope "))
     rows = {}
     for line in lines[start + 1 :]:
         if not line.endswith("%"):
@@ -56,7 +56,7 @@ def test_command(tmp_path, capsys):
     assert "an image: " in printed
     (trace,) = (tmp_path / "trace").glob("plugins/profile/*/*.xplane.pb")
     operations = [i for line in profile._read(trace).operations for i in line]
-    assert {i.stage.split("/")[0] for i in operations} <= set(STAGES)
+    assert {i.scope.split("/")[0] for i in operations} <= set(PROFILE_SCOPES)
 
 
 def test_batches_without_pictures(tmp_path, capsys):
@@ -101,7 +101,7 @@ def test_names_of_stages():
     assert stage_of("mask_head_1/pooler_12/Relu") == "mask_head/pooler"
     assert stage_of("preprocess/map/while/body/_3/preprocess/map/while/Pad") == "preprocess"
     assert stage_of("StatefulPartitionedCall/Relu_1") == ""
-    with pytest.raises(ValueError, match="none of"), stage("else"):
+    with pytest.raises(ValueError, match="not one of"), profile_scope("else"):
         pass
 
 
@@ -121,4 +121,4 @@ def test_what_does_not_go(tmp_path, capsys):
         tfdetect.cli.predict.main(
             ["--model", str(model_dir()), "--evaluate", "a", "--output", "b", "--profile", "c"]
         )
-    assert "--profile goes with --input" in capsys.readouterr().err
+    assert "--profile works with --input" in capsys.readouterr().err

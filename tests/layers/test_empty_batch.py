@@ -29,9 +29,9 @@ def displaced(x):
     return conv, lambda x: conv(x, offset, mask)
 
 
-def with_addend(**options):
+def with_residual(**options):
     conv = Conv2d(32, 64, 1, **options)
-    return conv, lambda x: conv(x, addend=tf.concat([x, x], 3), relu=True)
+    return conv, lambda x: conv(x, residual=tf.concat([x, x], 3), relu=True)
 
 
 def plain(layer, **options):
@@ -48,8 +48,8 @@ LAYERS = {
     "BN": (lambda x: plain(Conv2d(32, 64, 3, padding=1, norm="BN"), relu=True), (6, 6, 64)),
     "SyncBN": (lambda x: plain(Conv2d(32, 64, 1, norm="SyncBN"), relu=True), (6, 6, 64)),
     "GN": (lambda x: plain(Conv2d(32, 64, 3, padding=1, norm="GN"), relu=True), (6, 6, 64)),
-    "addend": (lambda x: with_addend(), (6, 6, 64)),
-    "addend and BN": (lambda x: with_addend(norm="BN", bias=False), (6, 6, 64)),
+    "residual": (lambda x: with_residual(), (6, 6, 64)),
+    "residual and BN": (lambda x: with_residual(norm="BN", bias=False), (6, 6, 64)),
     "transposed 2": (lambda x: plain(ConvTranspose2d(32, 64, 2)), (12, 12, 64)),
     "transposed 4": (lambda x: plain(ConvTranspose2d(32, 17, 4)), (12, 12, 17)),
     "blocks": (

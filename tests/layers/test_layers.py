@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.layers.conv import Conv2d, ConvTranspose2d, max_pool, nearest_double
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d, max_pool, upsample_2x
 from tfdetect.layers.norm import BatchNorm, GroupNorm
 
 
@@ -86,7 +86,7 @@ def test_interpolation(oracle):
     """The doubling of the FPN (nearest) and of the keypoint head (bilinear)."""
     data = oracle("interpolate")
     x = tf.constant(nhwc(data["x"]))
-    check(nearest_double(x), data["nearest2x"])
+    check(upsample_2x(x), data["nearest2x"])
     check(tf.image.resize(x, [22, 26]), data["bilinear2x"])
 
 

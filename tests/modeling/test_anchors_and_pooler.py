@@ -15,8 +15,8 @@ def test_recorded_pyramid(oracle, name):
     """Recorded with offset 0.5, the generator's default; 1e-5 of the largest coordinate."""
     data = oracle("anchors")
     for level, (height, width) in enumerate(data[f"{name}_hw"]):
-        cells = cell_anchors([32 * 2**level], [0.5, 1.0, 2.0])
-        anchors = grid_anchors(cells, int(height), int(width), 4 * 2**level, 0.5)
+        base_anchors = cell_anchors([32 * 2**level], [0.5, 1.0, 2.0])
+        anchors = grid_anchors(base_anchors, int(height), int(width), 4 * 2**level, 0.5)
         expected = data[f"{name}_{level}"]
         np.testing.assert_allclose(anchors, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -25,8 +25,8 @@ def test_recorded_single_map(oracle):
     """Sizes outermost, aspect ratios within; offset 0.5."""
     data = oracle("anchors")
     height, width = data["c4_hw"][0]
-    cells = cell_anchors([32, 64, 128, 256, 512], [0.5, 1.0, 2.0])
-    anchors = grid_anchors(cells, int(height), int(width), 16, 0.5)
+    base_anchors = cell_anchors([32, 64, 128, 256, 512], [0.5, 1.0, 2.0])
+    anchors = grid_anchors(base_anchors, int(height), int(width), 16, 0.5)
     np.testing.assert_allclose(anchors, data["c4_0"], rtol=0, atol=1e-5 * 800)
 
 

@@ -19,7 +19,7 @@ from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.coco import to_results
 from tfdetect.evaluation.registry import open_dataset
-from tfdetect.layers.extents import Extents
+from tfdetect.layers.valid_sizes import ValidSizes
 from tfdetect.modeling.anchors import AnchorGenerator, cell_anchors, quantized_cell_anchors
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.conventions import last_pixels
@@ -71,9 +71,9 @@ def test_rounded_anchors_are_placed_by_whole_quotients():
     np.testing.assert_array_equal(last[:, 1, 1] + 256, [0, 53, 106])
     np.testing.assert_array_equal(last[:, 1, 0] + 256, [0, 0, 0])
     # In a batch an image 128 high has its own: 2 rows, 64 apart.
-    extents = Extents(tf.constant([[160, 32], [128, 32]]))
+    valid_sizes = ValidSizes(tf.constant([[160, 32], [128, 32]]))
     batch = [tf.zeros([2, *feature.shape[1:]]) for feature in features]
-    last = generator(batch, extents)[-1].numpy().reshape(2, 3, 3, 4)
+    last = generator(batch, valid_sizes)[-1].numpy().reshape(2, 3, 3, 4)
     np.testing.assert_array_equal(last[:, :, 1, 1] + 256, [[0, 53, 106], [0, 64, 128]])
 
 
@@ -110,25 +110,30 @@ def test_levels():
 
 
 def test_pooling(implementation):
-    """Regions reach from the first to the last pixel, unshifted, and are at least a cell wide."""
+    """Regions reach from the first to the last pixel, unshifted, and are at least a feature-map
+    pixel wide.
+    """
     feature = tf.reshape(tf.range(64, dtype=tf.float32), [1, 8, 8, 1])
     pooler = RoIPooler("X", "ROIAlign", 2, 2, [1], inclusive_boxes=True)
     index = tf.zeros([2], tf.int32)
     pooled = pooler([feature], inclusive([1, 2, 5, 6], [3, 3, 3, 3]), index)[..., 0]
-    # 4 by 4 cells from (1, 2): bins of 2, whose middles are at (2, 3), (4, 3), (2, 5), (4, 5).
+    # 4 by 4 feature-map pixels from (1, 2): bins of 2, whose middles are at (2, 3), (4, 3), (2, 5),
+    # (4, 5).
     np.testing.assert_allclose(pooled[0], [[26, 28], [42, 44]], atol=1e-5)
-    # A cell from (3, 3): middles at 3.25 and 3.75.
+    # A feature-map pixel from (3, 3): middles at 3.25 and 3.75.
     np.testing.assert_allclose(pooled[1], [[29.25, 29.75], [33.25, 33.75]], atol=1e-5)
     same = roi_align(feature, tf.constant([[1.0, 2, 5, 6]]), index[:1], 2, 1.0, 2, False)
     np.testing.assert_allclose(pooled[:1], same[..., 0], atol=1e-6)
 
 
 def resized_as_image(mask, height, width):
-    """Bilinear between the centres of cells, as image libraries resize without antialiasing."""
+    """Bilinear between the centres of feature-map pixels, as image libraries resize without
+    antialiasing.
+    """
 
-    def weights(cells, size):
-        position = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
-        return np.maximum(1 - np.abs(position[:, None] - np.arange(cells)), 0)
+    def weights(mask_size, size):
+        position = np.clip((np.arange(size) + 0.5) * mask_size / size - 0.5, 0, mask_size - 1)
+        return np.maximum(1 - np.abs(position[:, None] - np.arange(mask_size)), 0)
 
     return weights(len(mask), height) @ mask @ weights(len(mask[0]), width).T
 
@@ -207,7 +212,7 @@ def test_torchvision_drops_small_boxes_before_nms():
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        (FASTER_RCNN, ["MODEL.CONVENTIONS", "caffe"], r"MODEL\.CONVENTIONS: 'caffe' is none of"),
+        (FASTER_RCNN, ["MODEL.CONVENTIONS", "caffe"], r"MODEL\.CONVENTIONS: 'caffe' is not one of"),
         (
             FASTER_RCNN.with_name("retinanet_R_50_FPN_1x.yaml"),
             ["MODEL.CONVENTIONS", "torchvision"],
@@ -238,7 +243,7 @@ def test_results_for_coco():
 
 
 def test_classes_that_coco_does_not_show(tmp_path):
-    """torchvision's class 11 is none of COCO's and is left out; the others go by their names."""
+    """torchvision's class 11 is not one of COCO's and is left out; the others go by their names."""
     categories = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
     image = {"id": 5, "file_name": "a.jpg", "height": 50, "width": 60}
     path = tmp_path / "annotations.json"
@@ -257,5 +262,5 @@ def test_classes_that_coco_does_not_show(tmp_path):
 def test_training_is_refused():
     cfg = load_config(FASTER_RCNN, ["MODEL.CONVENTIONS", "torchvision"])
     rpn = RPN.from_config(cfg, {f"p{level}": (8, 2**level) for level in range(2, 7)})
-    with pytest.raises(InputError, match=r"MODEL\.CONVENTIONS: a model is not trained with those"):
+    with pytest.raises(InputError, match=r"MODEL\.CONVENTIONS: a model with those"):
         rpn.losses({}, None, {}, None)

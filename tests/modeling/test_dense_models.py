@@ -80,10 +80,10 @@ def test_without_detections(name, implementation):
 def test_bfloat16(name):
     """Every output and stage is finite; logits, boxes and scores are float32."""
     cfg, model = make(name)
-    outputs, stages = network(cfg, model, tf.bfloat16)(*two_images())
-    for key, value in (outputs | stages).items():
+    outputs, intermediates = network(cfg, model, tf.bfloat16)(*two_images())
+    for key, value in (outputs | intermediates).items():
         if value.dtype.is_floating:
             assert np.isfinite(tf.cast(value, tf.float32)).all(), key
     for key, value in outputs.items():
         assert value.dtype in (tf.float32, tf.int32), key
-    assert stages["p3"].dtype == tf.bfloat16
+    assert intermediates["p3"].dtype == tf.bfloat16

@@ -10,7 +10,8 @@ from tfdetect.modeling.structures import Proposals
 
 
 def test_scaled_clipped_and_the_best_kept():
-    """By hand: height doubled, width tripled, clipped to 40 x 60; empty and unmeant ones go."""
+    """By hand: height doubled, width tripled, clipped to 40 x 60; empty and invalid ones are
+    dropped."""
     nan = float("nan")
     boxes = [
         [0, 0, 5, 5],

@@ -10,8 +10,8 @@ from tests.support.comparison import pairwise_iou
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import get_cfg
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE
 from tfdetect.layers.level_norm import LevelBatchNorm
+from tfdetect.layers.valid_sizes import WHOLE
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.retinanet import RetinaNetHead, select_dense_detections
 
@@ -24,13 +24,13 @@ OPTIONS = {
 }
 
 
-def random_levels(seed, classes=4, anchors_per_cell=3):
+def random_levels(seed, classes=4, anchors_per_location=3):
     rng = np.random.default_rng(seed)
     levels = []
     for height, width in ((6, 8), (3, 4), (1, 2)):
-        count = height * width * anchors_per_cell
-        logits = rng.normal(0, 2, [2, height, width, anchors_per_cell * classes])
-        deltas = rng.normal(0, 0.5, [2, height, width, anchors_per_cell * 4])
+        count = height * width * anchors_per_location
+        logits = rng.normal(0, 2, [2, height, width, anchors_per_location * classes])
+        deltas = rng.normal(0, 0.5, [2, height, width, anchors_per_location * 4])
         corner = rng.uniform(0, 60, [count, 2])
         anchors = np.concatenate([corner, corner + rng.uniform(5, 60, [count, 2])], 1)
         levels.append([x.astype(np.float32) for x in (logits, deltas, anchors)])
@@ -81,7 +81,7 @@ def test_selection(implementation, seed):
 
 
 def test_selection_without_candidates_and_with_nan(implementation):
-    """NaN is no score; fewer candidates than detections are padded."""
+    """NaN is not a score; fewer candidates than detections are padded."""
     logits, deltas, anchors = random_levels(0)
     nothing = [np.full_like(level, -30) for level in logits]
     nothing[1][0, 0, 0, 0] = np.nan

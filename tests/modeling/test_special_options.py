@@ -1,4 +1,4 @@
-"""What Detectron2 accepts, refuses or gives a special meaning to where a model is built and run."""
+"""What Detectron2 accepts, rejects or gives a special meaning to where a model is built and run."""
 
 from __future__ import annotations
 

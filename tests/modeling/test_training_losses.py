@@ -22,7 +22,7 @@ from tests.support.small_training import (
 from tfdetect.errors import InputError
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.roi_heads.box_losses import federated_classes
-from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, match_regions
+from tfdetect.modeling.roi_heads.sampling import label_and_sample_proposals, match_proposals
 from tfdetect.modeling.structures import Proposals, Targets
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
@@ -214,7 +214,7 @@ def test_sampled_regions():
     np.testing.assert_array_equal(regions.gt_classes, [3, 3, 5, 3, 1, 5])
     np.testing.assert_array_equal(regions.gt_indices[:5], [0, 0, 0, 0, 1])
     np.testing.assert_array_equal(regions.gt_boxes[4], [20, 20, 40, 40])
-    again = match_regions(regions.boxes, regions.image_indices, targets, 0.95, 5)
+    again = match_proposals(regions.boxes, regions.image_indices, targets, 0.95, 5)
     np.testing.assert_array_equal(again.gt_classes, [3, 5, 5, 3, 1, 5])
 
 

@@ -1,4 +1,4 @@
-"""What is not supported is refused with the configuration key."""
+"""What is not supported is rejected with the configuration key."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ def test_hostile_offsets_read_zero(oracle, bad, version):
 
 
 def test_the_slope_at_whole_cells_is_that_to_the_right_and_below():
-    # One tap, one cell: v(dy) = 1 - |dy|. The tap above the map, where the value is still zero,
-    # must feel the map, or a zero-initialised offset would never learn to reach it.
+    # One tap, one feature-map pixel: v(dy) = 1 - |dy|. The tap above the map, where the value is
+    # still zero, must feel the map, or a zero-initialised offset would never learn to reach it.
     x, weight = tf.ones([1, 1, 1, 1]), tf.ones([1, 1, 1, 1])
     for displacement, value, slope in [(0.0, 1, -1), (-1.0, 0, 1), (1.0, 0, 0), (-1.5, 0, 0)]:
         offset = tf.constant([[[[displacement, 0.0]]]])

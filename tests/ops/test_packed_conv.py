@@ -8,7 +8,7 @@ from tests.support.native import require_native
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import (
     can_use_winograd,
@@ -86,21 +86,21 @@ def test_packed(shape, stride, inputs, outputs, kernel_size, padding, groups):
     weight_shape = (kernel_size, kernel_size, inputs // groups, outputs)
     x, weight, bias = arrays(1, (*shape, inputs), weight_shape, (outputs,))
     expected = convolve(x, weight, stride, padding, groups) + bias
-    (addend,) = arrays(2, expected.shape)
+    (residual,) = arrays(2, expected.shape)
     packed = pack_weight(weight, groups=groups)
 
-    def found(relu, addend=None):
+    def found(relu, residual=None):
         options = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-        return packed_conv(x, packed, bias, **options, relu=relu, addend=addend)
+        return packed_conv(x, packed, bias, **options, relu=relu, residual=residual)
 
     assert_close(found(False), expected)
     assert_close(found(True), np.maximum(expected, 0))
-    assert_close(found(False, addend), expected + addend)
-    assert_close(found(True, addend), np.maximum(expected + addend, 0))
+    assert_close(found(False, residual), expected + residual)
+    assert_close(found(True, residual), np.maximum(expected + residual, 0))
     if not any(side % 2 for side in expected.shape[1:3]):
-        doubled = addend[:, ::2, ::2].repeat(2, 1).repeat(2, 2)
-        assert_close(found(False, addend[:, ::2, ::2]), expected + doubled)
-        assert_close(found(True, addend[:, ::2, ::2]), np.maximum(expected + doubled, 0))
+        upsampled = residual[:, ::2, ::2].repeat(2, 1).repeat(2, 2)
+        assert_close(found(False, residual[:, ::2, ::2]), expected + upsampled)
+        assert_close(found(True, residual[:, ::2, ::2]), np.maximum(expected + upsampled, 0))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 13)])
@@ -175,7 +175,7 @@ def test_operands_that_do_not_fit_are_refused():
         lambda: packed_conv(x, packed1[:0], bias, **one),
         lambda: packed_conv(x, packed1, bias[None], **one),
         lambda: packed_conv(x, packed1, bias, **{**one, "kernel_size": 3}),
-        lambda: packed_conv(x, packed1, bias, **one, addend=x),
+        lambda: packed_conv(x, packed1, bias, **one, residual=x),
     ]
     for call in calls:
         with pytest.raises(tf.errors.InvalidArgumentError):
@@ -243,22 +243,22 @@ def test_layer(name, kernel_size):
     rng = np.random.default_rng(7)
     for variable in layer.variables:
         variable.assign(rng.uniform(0.1, 1, variable.shape))
-    x, addend = arrays(8, (2, 8, 10, 16), (2, 8, 10, 32))
-    extents = [WHOLE, Extents(tf.constant([[8, 7], [5, 10]]))]
-    small = addend[:, :4, :5]
-    addends = [{"addend": None}, {"addend": addend}, {"addend": small, "doubled": True}]
-    cases = [(e, a, r) for e in extents for a in addends for r in (False, True)]
+    x, residual = arrays(8, (2, 8, 10, 16), (2, 8, 10, 32))
+    valid_sizes = [WHOLE, ValidSizes(tf.constant([[8, 7], [5, 10]]))]
+    small = residual[:, :4, :5]
+    residuals = [{"residual": None}, {"residual": residual}, {"residual": small, "upsampled": True}]
+    cases = [(e, a, r) for e in valid_sizes for a in residuals for r in (False, True)]
     expected = [layer(x, e, **a, relu=r) for e, a, r in cases]
     layer = optimize(layer, CPU)
     assert isinstance(layer, (PackedConv2d, WinogradConv2d))
     signature = [tf.TensorSpec([None, None, None, 16])]
-    for (case_extents, case_addend, relu), values in zip(cases, expected, strict=True):
+    for (case_sizes, case_residual, relu), values in zip(cases, expected, strict=True):
 
         @tf.function(input_signature=signature, autograph=False)
-        def run(x, e=case_extents, a=case_addend, r=relu):
+        def run(x, e=case_sizes, a=case_residual, r=relu):
             return layer(x, e, **a, relu=r)
 
-        own = np.ones([2, 8, 10, 1], bool) if case_extents is WHOLE else case_extents._mask(x)
+        own = np.ones([2, 8, 10, 1], bool) if case_sizes is WHOLE else case_sizes._mask(x)
         found, values = np.where(own, run(x), 0), np.where(own, values, 0)
         np.testing.assert_allclose(found, values, rtol=0, atol=2e-6 * np.abs(values).max())
 

@@ -84,7 +84,7 @@ def test_both_implementations_agree_on_hostile_boxes():
         for name in ("native", "portable"):
             with using_ops(name):
                 pooled.append(roi_align(features, HOSTILE, index, 7, 1 / 16, ratio, aligned))
-        # float32 positions near the cut-off are known to a thousandth of a cell
+        # float32 positions near the cut-off are known to a thousandth of a feature-map pixel
         np.testing.assert_allclose(pooled[0], pooled[1], atol=5e-3)
 
 
@@ -158,7 +158,7 @@ def test_levels(implementation, dtype):
     """Each box is pooled from its own level, and its gradient goes there.
 
     Bit for bit; of the portable form a graph orders the arithmetic on coordinates otherwise, an
-    ulp of which is 4e-6 cells: 1e-5 of the scale, or an ulp of bfloat16.
+    ulp of which is 4e-6 feature-map pixels: 1e-5 of the scale, or an ulp of bfloat16.
     """
     rounding = {"native": 0.0, "portable": 1e-5 if dtype == tf.float32 else 2.0**-7}
 

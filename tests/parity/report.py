@@ -24,12 +24,13 @@ HEADER = """# Measured differences from Detectron2
 
 Written by `make parity` on {date} ({machine}, TensorFlow {tensorflow}); do not edit.
 
-Detectron2's outputs were recorded from its main branch (commit 02b5c4e2) with PyTorch 2.4.1 on a CPU in
-float32. The docstrings in `tfdetect/ops` say how its definitions differ from TensorFlow's, and how each
-difference is handled.
+Detectron2's outputs were recorded from its main branch (commit 02b5c4e2) with PyTorch 2.4.1 on a
+CPU in float32. The docstrings in `tfdetect/ops` say how its definitions differ from TensorFlow's,
+and how each difference is handled.
 
-"Matched" counts Detectron2's detections that have a counterpart of the same class. The columns to its
-right are the largest differences within a matched pair. Keypoints are compared by distance, masks by IoU.
+"Matched" counts Detectron2's detections that have a counterpart of the same class. The columns to
+its right are the largest differences within a matched pair. Keypoints are compared by distance,
+masks by IoU.
 """
 
 PURPOSE = """
@@ -37,24 +38,25 @@ PURPOSE = """
 
 In these cases Detectron2 returns a different number for the same input, or fails:
 
-- **Annotation ids.** pycocotools stores the id of the annotation that a detection matches, with 0 for no
-  match. In a file with ids from 0, one object per task therefore always counts as missed (61.0 AP
-  becomes 55.3 on 15 objects). Here annotations are numbered from 1 for evaluation, whatever their ids;
-  annotations with the same id (COCO's 2014 minival) are separate objects.
-- **Classes.** Detectron2 matches the model's classes to those of the annotations by position. Here they
-  are matched by name if both have names, in evaluation and when training starts from a model directory,
-  and a line says what was matched. Case, spaces, hyphens and underscores are ignored unless they are
-  needed to tell two names apart. Annotations of a class that the model does not have are an error;
-  detections of a class that the annotations do not have are ignored.
-- **Whole-number coordinates.** If all numbers of a box or polygon are integers in the JSON file, Detectron2's
-  `transform_instance_annotations` makes an integer array of them, and `ResizeTransform.apply_coords`
-  assigns the resized coordinates into that array, which truncates them: corners in training are up to
-  a pixel too far to the top or left. (Keypoints are float64 there; fvcore's `apply_box` requires
+- **Annotation ids.** pycocotools stores the id of the annotation that a detection matches, with 0
+  for no match. In a file with ids from 0, one object per task therefore always counts as missed
+  (61.0 AP becomes 55.3 on 15 objects). Here annotations are numbered from 1 for evaluation,
+  whatever their ids; annotations with the same id (COCO's 2014 minival) are separate objects.
+- **Classes.** Detectron2 matches the model's classes to those of the annotations by position. Here
+  they are matched by name if both have names, in evaluation and when training starts from a model
+  directory, and a line says what was matched. Case, spaces, hyphens and underscores are ignored
+  unless they are needed to tell two names apart. Annotations of a class that the model does not
+  have are an error; detections of a class that the annotations do not have are ignored.
+- **Whole-number coordinates.** If all numbers of a box or polygon are integers in the JSON file,
+  Detectron2's `transform_instance_annotations` makes an integer array of them, and
+  `ResizeTransform.apply_coords` assigns the resized coordinates into that array, which truncates
+  them: corners in training are up to a pixel too far to the top or left. (Keypoints are float64
+      there; fvcore's `apply_box` requires
   floating point.) Here coordinates are float64 throughout, so 12 and 12.0 mean the same. To make
   Detectron2 train on the same numbers, write the coordinates as floats.
 - **Unusable images in evaluation** (missing, damaged, or not the size given in the annotations):
-  Detectron2 fails. predict.py, and train.py with DATALOADER.ON_ERROR skip, evaluate on the others and
-  report the number of skipped images with the metrics and in `metrics.json`.
+  Detectron2 fails. predict.py, and train.py with DATALOADER.ON_ERROR skip, evaluate on the others
+  and report the number of skipped images with the metrics and in `metrics.json`.
 - **Tasks without ground truth.** A model with masks or keypoints is evaluated on the tasks that the
   annotations cover; tasks without any annotation are skipped, with a line that says so.
 """
@@ -62,8 +64,8 @@ In these cases Detectron2 returns a different number for the same input, or fail
 TINY = """
 ## A trained model, from JPEG files through `convert_d2.py` and `predict.py`
 
-A quarter-width R50-FPN with box, mask and keypoint heads, trained with Detectron2, on {images} images.
-Detections (with scores above 0.051) match if IoU > 0.999 and their scores are within 1e-4.
+A quarter-width R50-FPN with box, mask and keypoint heads, trained with Detectron2, on {images}
+images. Detections (with scores above 0.051) match if IoU > 0.999 and their scores are within 1e-4.
 
 | operators | matched | extra | score | box (pixels) | mask IoU, mean | keypoints (pixels) |
 |---|---|---|---|---|---|---|
@@ -83,8 +85,8 @@ In batches of four, padded as in Detectron2 (`--padding detectron2`), against it
 
 ### bfloat16
 
-With `--dtype bfloat16`, against Detectron2 in float32, where detections match if IoU > {iou} and scores
-are within {score}: {half}
+With `--dtype bfloat16`, against Detectron2 in float32, where detections match if IoU > {iou} and
+scores are within {score}: {half}
 
 AP on these images: {half_metrics}. (For 1000 images, with less noise: docs/profiling.md.)
 """
@@ -100,18 +102,19 @@ feature map, RPN output, pooled feature or head output, relative to that tensor'
 Detections match if IoU > 0.99 and scores are within 2e-3. "Keypoints" is the fraction within 0.02
 pixels, "pixels" the fraction of equal pixels in the semantic and panoptic maps.
 
-RetinaNet: with these weights, 789 scores of the first level are exactly 1 in float32, including all 98
-recorded ones, and which of them survive NMS depends on how PyTorch's partial sort orders equal scores.
-That order does not depend on those scores alone: 9.3 million scores pass through a heap of a thousand,
-and every comparison with the others moves equal ones in it. Emulating it with libstdc++'s
-`partial_sort` (which returns the same indices as `torch.topk` for the same scores) on our logits, which
-are within 2e-6 of Detectron2's, yields 16 of the recorded 98; ranking by logit yields 20. PyTorch's own
-sort, on our logits and on the same logits with the last bit of two thirds of them changed, agrees with
-itself in 20 to 55 of 100 detections. Only bit-identical convolutions could match directly, so the
-detections are compared with equal scores put in the recorded order (tests/support/saturated_scores.py).
+RetinaNet: with these weights, 789 scores of the first level are exactly 1 in float32, including all
+98 recorded ones, and which of them survive NMS depends on how PyTorch's partial sort orders equal
+scores. That order does not depend on those scores alone: 9.3 million scores pass through a heap of
+a thousand, and every comparison with the others moves equal ones in it. Emulating it with
+libstdc++'s `partial_sort` (which returns the same indices as `torch.topk` for the same scores) on
+our logits, which are within 2e-6 of Detectron2's, yields 16 of the recorded 98; ranking by logit
+yields 20. PyTorch's own sort, on our logits and on the same logits with the last bit of two thirds
+of them changed, agrees with itself in 20 to 55 of 100 detections. Only bit-identical convolutions
+could match directly, so the detections are compared with equal scores put in the recorded order
+(tests/support/saturated_scores.py).
 
-| configuration | intermediates | matched | extra | score | box (pixels) | mask IoU | keypoints | pixels |
-|---|---|---|---|---|---|---|---|---|
+| configuration | intermediates | matched | extra | score | box (pixels) | mask IoU | keypoints |
+pixels | |---|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -128,7 +131,7 @@ def main() -> None:
     for config in FULL_SIZE_CONFIGS:
         start = time.perf_counter()
         result = run_full_size(config)
-        stage, difference = max(result.stages.items(), key=lambda item: item[1])
+        stage, difference = max(result.intermediates.items(), key=lambda item: item[1])
         distances = np.array(result.detections.keypoints)
         keypoints = f"{np.mean(distances <= 0.02):.2%}" if len(distances) else "-"
         cells, _ = _columns(result.detections)

@@ -131,34 +131,36 @@ def test_batches_padded_as_detectron2_pads_them(model_dirs, tmp_path, implementa
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_stages(model_dirs, implementation):
     """Every recorded tensor within 1e-4 of its scale (measured: a few 1e-6)."""
-    recorded = dict(np.load(TINY / "stages_joint_rcnn.npz"))
+    recorded = dict(np.load(TINY / "intermediates_joint_rcnn.npz"))
     _, model, _ = load_model(model_dirs["joint_rcnn"])
     images = np.transpose(recorded.pop("input"), [0, 2, 3, 1])
     sizes = tf.constant(recorded.pop("image_sizes"), tf.int32)
 
     @tf.function(autograph=False)
     def run():
-        _, stages = call_with_intermediates(model, images, sizes)
+        _, intermediates = call_with_intermediates(model, images, sizes)
         heads = model.roi_heads
-        boxes = tf.reshape(stages["proposals"][:, :6], [-1, 4])
+        boxes = tf.reshape(intermediates["proposals"][:, :6], [-1, 4])
         owner = tf.repeat([0, 1], 6)
-        features = [stages[name] for name in ("p2", "p3", "p4", "p5")]
-        stages["mask_logits_of_first_6_proposals"] = heads.mask_head(
+        features = [intermediates[name] for name in ("p2", "p3", "p4", "p5")]
+        intermediates["mask_logits_of_first_6_proposals"] = heads.mask_head(
             heads.mask_pooler(features, boxes, owner)
         )
-        stages["keypoint_heatmaps_of_first_6_proposals"] = heads.keypoint_head(
+        intermediates["keypoint_heatmaps_of_first_6_proposals"] = heads.keypoint_head(
             heads.keypoint_pooler(features, boxes, owner)
         )
         for name in ("box_logits", "box_deltas"):
-            stages[name] = tf.reshape(stages[name], [-1, stages[name].shape[-1]])
+            intermediates[name] = tf.reshape(
+                intermediates[name], [-1, intermediates[name].shape[-1]]
+            )
         for image in (0, 1):
-            stages[f"proposals_{image}"] = stages["proposals"][image]
-            stages[f"proposal_logits_{image}"] = stages["proposal_logits"][image]
-        return stages
+            intermediates[f"proposals_{image}"] = intermediates["proposals"][image]
+            intermediates[f"proposal_logits_{image}"] = intermediates["proposal_logits"][image]
+        return intermediates
 
-    stages = run()
+    intermediates = run()
     for name, expected in recorded.items():
-        result = stages[name].numpy()
+        result = intermediates[name].numpy()
         if result.ndim == 4:
             # Of the feature maps the record holds every fourth channel.
             result = np.transpose(result, [0, 3, 1, 2])

@@ -21,7 +21,7 @@ from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.config.capabilities import capabilities
 from tfdetect.data.images import read_image
-from tfdetect.layers.extents import Extents
+from tfdetect.layers.valid_sizes import ValidSizes
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
@@ -129,7 +129,7 @@ def run(cfg, model, which=slice(None), dtype=tf.float32):
     inputs, resized = Preprocessor.from_config(cfg, model.size_divisibility)(
         batch, tf.constant(sizes)
     )
-    extents = Extents(padded_sizes(resized, model.size_divisibility))
+    valid_sizes = ValidSizes(padded_sizes(resized, model.size_divisibility))
     count = len(sizes)
     given = []
     if capabilities(cfg).takes_proposals:
@@ -146,7 +146,7 @@ def run(cfg, model, which=slice(None), dtype=tf.float32):
             min_box_size=float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         )
         given = [proposals]
-    arguments = (tf.cast(inputs, dtype), resized, *given, extents)
+    arguments = (tf.cast(inputs, dtype), resized, *given, valid_sizes)
     predictions, intermediates = call_with_intermediates(model, *arguments)
     return by_name(predictions), intermediates
 
@@ -191,13 +191,13 @@ def test_batch_and_portable_operators(name):
 def test_bfloat16(name):
     """Features in bfloat16; boxes, logits and scores stay float32; all of it finite."""
     cfg, model = make(name)
-    detections, stages = run(cfg, model, dtype=tf.bfloat16)
-    for key, values in {**stages, **detections}.items():
+    detections, intermediates = run(cfg, model, dtype=tf.bfloat16)
+    for key, values in {**intermediates, **detections}.items():
         if values.dtype.is_floating:
             assert np.isfinite(tf.cast(values, tf.float32).numpy()).all(), key
     assert all(values.dtype in (tf.float32, tf.int32) for values in detections.values())
-    in_bfloat16 = {key for key, values in stages.items() if values.dtype == tf.bfloat16}
-    in_float32 = {key for key, values in stages.items() if values.dtype == tf.float32}
+    in_bfloat16 = {key for key, values in intermediates.items() if values.dtype == tf.bfloat16}
+    in_float32 = {key for key, values in intermediates.items() if values.dtype == tf.float32}
     assert in_bfloat16
     assert all(key.startswith(("p", "res", "s")) for key in in_bfloat16)
     assert all(key.startswith(("rpn_", "proposal", "box_")) for key in in_float32)

@@ -182,7 +182,7 @@ def _header(data: bytes, rng: random.Random) -> bytes:
 
 
 def _members(data: bytes, rng: random.Random) -> bytes:
-    """Write a zip anew: a member is lost, renamed, doubled, changed, or all are compressed."""
+    """Write a zip again: a member is lost, renamed, doubled, changed, or all are compressed."""
     buffer = io.BytesIO()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -40,7 +40,7 @@ class FullSizeResult:
     `pixels` is the share of equal pixels of each segmentation, by name.
     """
 
-    stages: dict[str, float]
+    intermediates: dict[str, float]
     detections: Differences
     pixels: dict[str, float]
 
@@ -61,26 +61,26 @@ def run_full_size(config: str) -> FullSizeResult:
     @backend.active()
     def run() -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         batch, sizes = preprocess(tf.constant(image)[None], size)
-        outputs, stages = call_with_intermediates(model, batch, sizes)
+        outputs, intermediates = call_with_intermediates(model, batch, sizes)
         padded = tf.shape(batch)[1:3]
         if "given_boxes" in recorded:
-            features = [stages[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
-            stages |= _on_given_boxes(model.roi_heads, features, recorded)
+            features = [intermediates[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
+            intermediates |= _on_given_boxes(model.roi_heads, features, recorded)
         if outputs.sem_seg_logits is not None:
             enlarged = enlarge_logits(outputs.sem_seg_logits[0], padded, sizes[0])
-            stages["sem_seg"] = bilinear_rows(enlarged, tf.range(size[0, 0]), size[0])[None]
-        stages["resized_hw"], stages["padded_hw"] = sizes[0], padded
-        return postprocess(outputs, padded[None], sizes, size), stages
+            intermediates["sem_seg"] = bilinear_rows(enlarged, tf.range(size[0, 0]), size[0])[None]
+        intermediates["resized_hw"], intermediates["padded_hw"] = sizes[0], padded
+        return postprocess(outputs, padded[None], sizes, size), intermediates
 
-    detections, stages = run()
+    detections, intermediates = run()
     if isinstance(model, RetinaNet):
-        chosen = select_in_recorded_order(model, stages, recorded)
-        sizes = stages["resized_hw"][None]
-        detections = postprocess(chosen, stages["padded_hw"][None], sizes, size)
+        chosen = select_in_recorded_order(model, intermediates, recorded)
+        sizes = intermediates["resized_hw"][None]
+        detections = postprocess(chosen, intermediates["padded_hw"][None], sizes, size)
     for name in ("resized_hw", "padded_hw"):
-        np.testing.assert_array_equal(stages[name], recorded[name])
+        np.testing.assert_array_equal(intermediates[name], recorded[name])
     return FullSizeResult(
-        _compare_stages(stages, recorded),
+        _compare_intermediates(intermediates, recorded),
         compare(
             [_found_record(detections, image.shape)],
             [_recorded_record(recorded, image.shape)],
@@ -102,8 +102,8 @@ def check_full_size(config: str) -> None:
     least 99 % of the pixels of a segmentation. (RetinaNet: see saturated_scores.py.)
     """
     result = run_full_size(config)
-    assert result.stages
-    for name, difference in result.stages.items():
+    assert result.intermediates
+    for name, difference in result.intermediates.items():
         assert difference < 1e-3, (name, difference)
     found = result.detections
     assert found.matched >= 0.99 * found.expected > 0
@@ -158,16 +158,16 @@ def _on_given_boxes(heads, features, recorded) -> dict[str, tf.Tensor]:
     return result
 
 
-def _compare_stages(stages, recorded) -> dict[str, float]:
+def _compare_intermediates(intermediates, recorded) -> dict[str, float]:
     """Every recorded stage, each subsampled as the record is (channels, rows, columns)."""
     differences = {}
     for name, expected in recorded.items():
         ours = name.removeprefix("feat_")
         if name.startswith(("box_logits", "box_deltas")):
             ours = f"given_{name}"
-        if ours not in stages or expected.dtype != np.float32 or name.startswith("proposal"):
+        if ours not in intermediates or expected.dtype != np.float32 or name.startswith("proposal"):
             continue
-        result = stages[ours].numpy()
+        result = intermediates[ours].numpy()
         if result.ndim == 4:
             result = np.transpose(result, [0, 3, 1, 2])
             steps = [

@@ -18,13 +18,13 @@ from tfdetect.ops.boxes import apply_deltas
 
 
 def select_in_recorded_order(
-    model: RetinaNet, stages: dict[str, tf.Tensor], recorded: dict[str, np.ndarray]
+    model: RetinaNet, intermediates: dict[str, tf.Tensor], recorded: dict[str, np.ndarray]
 ) -> Predictions:
     """What the model gives for one image, equal scores of 1 in the order of the record."""
-    features = [stages[f"p{level}"] for level in (3, 4, 5, 6, 7)]
+    features = [intermediates[f"p{level}"] for level in (3, 4, 5, 6, 7)]
     anchors = model.anchor_generator(features)
-    deltas = [stages[f"anchor_deltas_{level}"] for level in range(5)]
-    logits = [stages[f"cls_logits_{level}"].numpy() for level in range(5)]
+    deltas = [intermediates[f"anchor_deltas_{level}"] for level in range(5)]
+    logits = [intermediates[f"cls_logits_{level}"].numpy() for level in range(5)]
     classes = logits[0].shape[3] * 4 // deltas[0].shape[3]
     height, width = recorded["image_hw"]
     scale = np.tile(recorded["image_hw"] / recorded["resized_hw"], 2)[[1, 0, 3, 2]]

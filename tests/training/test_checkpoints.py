@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, the newest are kept, and training goes on bit for bit."""
+"""Checkpoints are whole or not there, the newest are kept, and training resumes bit for bit."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tfdetect.checkpoint.names import named_variables
 from tfdetect.errors import InputError
 
 # Buffers that Detectron2 computes from the configuration, or that inference does not use: some
-# versions save them, and nothing here has or needs them.
+# versions save them, and nothing here needs them.
 _FED_LOSS_WEIGHTS = "*.fed_loss_cls_weights"
 _RECOMPUTED = (
     "*.num_batches_tracked",
@@ -33,7 +33,7 @@ def assign_state_dict(
     allow_missing: Sequence[str] = (),
     allow_unused: Sequence[str] = (),
 ) -> int:
-    """Give every variable of `model` the array of its name.
+    """Assign to every variable of `model` the array of its name.
 
     Args:
         model: its variables' paths are Detectron2's keys.
@@ -43,11 +43,11 @@ def assign_state_dict(
         allow_unused: patterns of arrays that may be left over.
 
     Returns:
-        How many variables were assigned.
+        The number of variables assigned.
 
     Raises:
-        InputError: something is missing, left over, of another shape or not finite and no pattern
-            allows it. The model is then as it was.
+        InputError: something is missing, unused, of another shape or not finite, and no pattern
+            allows it. The model is then unchanged.
     """
     variables = list(named_variables(model))
     known = {named.name for named in variables}

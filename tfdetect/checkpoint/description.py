@@ -1,4 +1,4 @@
-"""What a model directory says of its model, to be had without TensorFlow and the weights."""
+"""The description of the model in a model directory, read without TensorFlow or the weights."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_names(path: Path, cfg: CfgNode, metadata: dict[str, Any]) -> None:
         known = isinstance(pair, list) and len(pair) == 2 and all(type(i) is int for i in pair)
         if not known or not all(0 <= index < keypoints for index in pair):
             raise InputError(
-                f"{path}: keypoint_connections has {pair}, which is no pair of indices of the "
+                f"{path}: keypoint_connections has {pair}, which is not a pair of indices of the "
                 f"model's {keypoints} keypoints; correct it"
             )
 

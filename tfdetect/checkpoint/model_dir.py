@@ -93,7 +93,7 @@ def load_weights(path: Path, model: tf.Module, *, some: bool = False) -> None:
             status.expect_partial()  # no warning of each variable that is left over
         else:
             status.assert_consumed()
-    except Exception as error:  # TensorFlow's reader raises almost anything for a damaged file
+    except Exception as error:  # TensorFlow's reader may raise almost anything for a damaged file
         reason = str(getattr(error, "message", error)).strip().splitlines()[0]
         raise InputError(
             f"{path / _PREFIX}.index: is damaged or not of {CONFIG}'s model ({reason}); "

@@ -1,4 +1,4 @@
-"""The variables of a model by name, and how foreign checkpoints lay them out."""
+"""A model's variables by name, and their layout in other libraries' checkpoints."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tfdetect.checkpoint.description import read_description
 from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
-from tfdetect.cli.records import Records
+from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.errors import InputError
 from tfdetect.evaluation.evaluate import EvaluationRun
 from tfdetect.evaluation.report import METRICS
@@ -62,8 +62,8 @@ def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
         1 if some of the images could not be used, else 0.
 
     Raises:
-        InputError: the annotations, images or places to write to cannot be used, which is said
-            before anything is predicted; or the results could not be written or measured.
+        InputError: the annotations, images or output locations are unusable, which is checked
+            before anything is predicted; or the results could not be written or evaluated.
     """
     output = Path(args.output)
     check_writable_file(output / METRICS)
@@ -83,10 +83,10 @@ def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
     if run.missing:
         print(
             f"error: --images {run.folder}: {len(run.missing)} of {total} images are missing, such"
-            f" as {dataset.file_names[run.missing[0]]}; they are not measured",
+            f" as {dataset.file_names[run.missing[0]]}; they are not evaluated",
             file=sys.stderr,
         )
-    records = None if args.json is None else Records(args.json)
+    records = None if args.json is None else PredictionFile(args.json)
 
     def skip(index: int, error: InputError) -> None:
         print(f"error: {error}", file=sys.stderr)

@@ -108,7 +108,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-batch",
         type=positive,
         metavar="N",
-        help="refuse batches of more images (default: no limit)",
+        help="reject batches of more images (default: no limit)",
     )
     add_import_option(parser)
     args = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Memory that is kept for the next tensor, not given back to the system."""
+"""Keeps freed memory for the next tensor instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prepare_heap() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep what is freed from now on, for as long as the process lives.
+    """Make malloc keep freed memory from now on, for the life of the process.
 
     TensorFlow frees every tensor on the CPU when it is done with it. Large ones go back to the
     system by default, and the next one is new memory, each page of which the system clears when it
@@ -52,7 +52,7 @@ def keep_freed_memory() -> None:
         return
     libc = ctypes.CDLL(None)
     libc.malloc_trim(0)
-    # All in the heap, which never shrinks, and nothing beside it.
+    # Everything goes to the heap, which never shrinks, and nothing outside it.
     libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     libc.mallopt(_MMAP_MAX, 0)
     libc.mallopt(_TOP_PAD, _STEP)

@@ -34,7 +34,7 @@ def predict_files(
     batch_size: int,
     unread: list[Path],
 ) -> Iterator[tuple[int, np.ndarray, Detections]]:
-    """Yield (index into `files`, image, detections); name what cannot be read and go on.
+    """Yield (index into `files`, image, detections); report unreadable files and continue.
 
     Raises:
         InputError: none of the files can be read.

@@ -29,7 +29,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         metavar="FILE",
-        help="write everything that the model finds to this file (panoptic maps beside it)",
+        help="write everything that the model finds to this file (panoptic maps next to it)",
     )
     parser.add_argument(
         "--batch-size",
@@ -70,7 +70,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_configuration(args: argparse.Namespace) -> str:
-    """What the model's configuration alone tells, before TensorFlow is loaded.
+    """Checks on the model's configuration that can run before TensorFlow is loaded.
 
     Returns:
         FLOAT32_PRECISION.
@@ -87,7 +87,7 @@ def check_configuration(args: argparse.Namespace) -> str:
             "of the images with --proposals"
         )
     if args.proposals is not None and not takes_proposals:
-        raise InputError(f"--proposals: {args.model} makes its own proposals; leave it out")
+        raise InputError(f"--proposals: {args.model} generates its own proposals; leave it out")
     for line in ignored_in_prediction(cfg):
         if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)

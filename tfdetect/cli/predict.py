@@ -17,7 +17,7 @@ from tfdetect.cli.evaluate import add_evaluation_arguments, evaluate
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
-from tfdetect.cli.records import Records
+from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
 from tfdetect.data.proposal_files import image_names
 from tfdetect.detections import Detections
@@ -52,7 +52,7 @@ def _predict(args: argparse.Namespace, float32_precision: str) -> int:
     passed_over: list[Path] = []
     files = find_images(args.input, passed_over)
     if passed_over:
-        print(f"note: passed over {describe_passed_over(passed_over)}", file=sys.stderr)
+        print(f"note: skipped {describe_passed_over(passed_over)}", file=sys.stderr)
     names = _record_names(files)
     if args.font is not None:
         load_font(args.font, 20)
@@ -66,7 +66,7 @@ def _predict(args: argparse.Namespace, float32_precision: str) -> int:
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
     if pictures is not None:
         _check_font(predictor, args.font)
-    records = None if args.json is None else Records(args.json)
+    records = None if args.json is None else PredictionFile(args.json)
     unread: list[Path] = []
     done = 0
     try:
@@ -103,8 +103,8 @@ def _profile(
     proposals: Sequence[np.ndarray] | None,
     pictures: Sequence[Path] | None,
 ) -> None:
-    """Do again what has been done with the first images, and print where the time goes."""
-    from tfdetect.inference.profile import format_table, profile, python_stage
+    """Rerun the first images under the profiler, and print the table."""
+    from tfdetect.inference.profile import format_table, profile, python_scope
 
     size = min(args.batch_size, len(indices))
     # Whole batches: the time of one is compared with that of another.
@@ -112,12 +112,12 @@ def _profile(
 
     def run(number: int) -> None:
         batch = batches[number % len(batches)]
-        with python_stage("decode"):
+        with python_scope("decode"):
             images = [read_image(files[index]) for index in batch]
         given = None if proposals is None else [proposals[index] for index in batch]
         found = predictor.predict_batch(images, given)
         if pictures is not None:
-            with python_stage("draw"):
+            with python_scope("draw"):
                 for index, image, detections in zip(batch, images, found, strict=True):
                     drawn = _draw(
                         image, detections, predictor, args.confidence_threshold, args.font
@@ -130,7 +130,7 @@ def _profile(
 
 
 def _record_names(files: Sequence[Path]) -> list[str]:
-    """What each file is called in --json, all different: its name, else its path.
+    """A unique name for each file in --json: its name, else its path.
 
     The path is then every file's, from the folder that they have in common.
     """
@@ -145,14 +145,14 @@ def _record_names(files: Sequence[Path]) -> list[str]:
 
 
 def _check_font(predictor: Predictor, font: str | None) -> None:
-    """Say which characters of the names will be empty boxes."""
+    """Report the characters of the names that the font does not have."""
     names = [*predictor.class_names, *predictor.stuff_class_names]
     shown = [label_name(names, index) for index in range(len(names))]
     if missing := missing_characters(shown, font):
         more = "..." if len(missing) > 10 else ""
         print(
-            f"note: the font of the labels does not have {missing[:10]}{more}, which class names "
-            "have; give one that does with --font FILE",
+            f"note: the label font lacks {missing[:10]}{more}, which class names "
+            "use; give another with --font FILE",
             file=sys.stderr,
         )
 
@@ -184,7 +184,7 @@ def _draw(
     threshold: float,
     font: str | None,
 ) -> np.ndarray:
-    """The picture of what the model is for: segments, classes of pixels, or detections."""
+    """Draw the model's results: segments, pixel classes, or detections."""
     if detections.panoptic is not None:
         return draw_panoptic(
             image,
@@ -209,7 +209,7 @@ def _draw(
 
 
 def _summary(detections: Detections, predictor: Predictor, threshold: float) -> str:
-    """Such as "2 person, 1 circle", and the stuff by falling area: "2 person, sky, grass"."""
+    """Such as "2 person, 1 circle", and the stuff by descending area: "2 person, sky, grass"."""
     shown = detections.classes[detections.scores >= threshold].tolist()
     areas: dict[int, int] = {}
     if detections.panoptic is not None:
@@ -263,7 +263,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if args.input is not None:
             parser.error("--evaluate takes its images from --images, not --input")
         if args.profile is not None:
-            parser.error("--profile goes with --input, not --evaluate")
+            parser.error("--profile works with --input, not --evaluate")
     elif args.input is None:
         parser.error("give --input, or --evaluate")
     elif args.output is None and args.json is None and args.profile is None:

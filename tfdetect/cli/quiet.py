@@ -1,4 +1,4 @@
-"""Importing TensorFlow in a command: without its remarks about GPUs that are not there."""
+"""Importing TensorFlow in a command: without its messages about GPUs that are not there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from tfdetect.cli.heap import prepare_heap
 
 # What TensorFlow 2.16 to 2.21 says at import on a machine without an NVIDIA driver, no more.
-_REMARKS = (
+_LOG_MESSAGES = (
     r"All log messages before absl::InitializeLog|cudart_stub|cuda_platform\.cc|cuda_dnn\.cc"
     r"|oneDNN custom operations are on|To enable the following instructions|cpu_feature_guard"
 )
 _FILTER = f"""
 import re, sys
 for line in sys.stdin.buffer:
-    if not re.search({_REMARKS.encode()!r}, line):
+    if not re.search({_LOG_MESSAGES.encode()!r}, line):
         try:
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
@@ -32,19 +32,19 @@ _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
 
 @contextlib.contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Have a process of its own leave the usual remarks out of what goes to stderr.
+def _without_messages() -> Iterator[None]:
+    """Have a process of its own leave the usual messages out of what goes to stderr.
 
     TensorFlow's library prints them while it is loaded, before anything can set its log level:
     TF_CPP_MIN_LOG_LEVEL holds only for what comes later, absl has no other setting, and there are
-    no hooks in between. So for the time of the import descriptor 2 leads to a pipe. Whoever reads
-    it outlives this process: a crash prints what it printed, at once.
+    no hooks in between. So for the time of the import descriptor 2 leads to a pipe. Anyone who
+    reads it outlives this process: a crash prints what it printed, at once.
     """
     command = [sys.executable, "-I", "-S", "-c", _FILTER]
     try:
         # Ctrl-C is not for it: it ends with the pipe.
         reader = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    except OSError:  # no process or memory to be had: the remarks are no reason to stop
+    except OSError:  # no process or memory available: the messages are no reason to stop
         yield
         return
     assert reader.stdin is not None
@@ -75,7 +75,7 @@ def import_tensorflow(float32_precision: str = "") -> None:
     prepare_heap()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     loaded = "tensorflow" in sys.modules
-    with contextlib.nullcontext() if loaded else _without_remarks(), _without_keras():
+    with contextlib.nullcontext() if loaded else _without_messages(), _without_keras():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
@@ -86,7 +86,7 @@ def import_tensorflow(float32_precision: str = "") -> None:
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-    """Keep TensorFlow from importing Keras with it: a second and 60 MB for what nobody uses here.
+    """Keep TensorFlow from importing Keras, which takes a second and 60 MB and is not used here.
 
     It imports Keras 2 instead where the environment asks for that, and goes on without where there
     is none. `tf.keras` looks at the environment again when it is first used.

@@ -22,7 +22,8 @@ group, and a shell to all of a pipeline."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT, SIGTERM or SIGHUP came; the text, if any, says what became of the work.
+    """SIGINT, SIGTERM or SIGHUP was received; the text, if any, says what was done and what was
+    not.
 
     Attributes:
         number: of the signal.
@@ -71,8 +72,8 @@ class _Interrupts:
         if not threading.main_thread().is_alive():  # the interpreter is ending
             os._exit(128 + number)
         elif _imports(frame):
-            # Libraries meet an exception during an import in ways of their own: some go on without
-            # the module. Nothing is lost yet.
+            # Libraries handle an exception during an import in different ways: some continue
+            # without the module. Nothing is lost yet.
             with contextlib.suppress(OSError):
                 os.write(self._terminal, b"interrupted\n")
             os._exit(128 + number)

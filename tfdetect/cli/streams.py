@@ -9,11 +9,11 @@ import sys
 from typing import TextIO
 
 _GONE = (errno.EPIPE, errno.EIO)
-"""Who read it is not there any more: a pipe's reader, a terminal."""
+"""The reader is gone: a pipe's reader, a terminal."""
 
 
 class _Output(io.FileIO):
-    """A descriptor; what cannot be written to it goes nowhere, and so does all after it."""
+    """A descriptor; output that cannot be written is dropped, and so is everything after it."""
 
     failure: OSError | None = None
     gone = False
@@ -31,11 +31,11 @@ class _Output(io.FileIO):
 
 
 def protect_streams() -> None:
-    """Have stdout and stderr print what they can of anything, and never raise.
+    """Make stdout and stderr print as much as possible, and never raise.
 
     - What the terminal's encoding does not have, and the bytes of a file name that are not UTF-8,
       are printed as escapes such as \\xfc and \\udcff.
-    - When the reader of a pipe has gone (`| head`) the rest is not printed, and the work goes on.
+    - When the reader of a pipe exits (`| head`), the rest is not printed, and the work continues.
     - A stream that was closed when the command started (`>&-`) is as /dev/null; the files that are
       opened later must not take its number.
     """
@@ -44,7 +44,7 @@ def protect_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
-    # Where somebody has replaced them already, as pytest has, they are that one's affair.
+    # If they have been replaced already (by pytest, for example), leave them alone.
     if sys.stdout is sys.__stdout__:
         sys.stdout = _protected(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
@@ -64,7 +64,8 @@ def _protected(stream: TextIO | None, number: int) -> TextIO:
 
 
 def output_failure() -> OSError | None:
-    """Why something that was printed has not arrived, though its reader was there; None if not."""
+    """The error that lost some output although its reader still existed; None if nothing was
+    lost."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.flush()

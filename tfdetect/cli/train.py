@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or evaluate.
 
     Returns:
-        0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation on the way failed.
+        0; 1 if metrics are not TEST.EXPECTED_RESULTS, or an evaluation during training failed.
     """
     args = _parse(arguments)
     import_user_modules(args.imports)
@@ -62,7 +62,7 @@ def _what_is_kept(folder: Path) -> str:
     found = saved(folder)
     if not found:
         return f"there is no checkpoint in {folder} yet (SOLVER.CHECKPOINT_PERIOD)"
-    return f"--resume goes on from {found[-1][1]}"
+    return f"--resume continues from {found[-1][1]}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -80,7 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "COCO-Detection/faster_rcnn_R_50_FPN_1x",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR"
+        "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument(
         "--eval-only",

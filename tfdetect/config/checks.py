@@ -1,8 +1,8 @@
-"""Values that no model can be built with, or no training started with, said before the work.
+"""Rejects invalid values before a model is built or training starts.
 
-Detectron2 checks few of them: most end there in an assertion, or in a result that means nothing.
-What it accepts and gives a meaning to (None, 0, -1, an empty list) is accepted here too; see the
-comments. Only keys of the parts that a model has are looked at, as there.
+Detectron2 checks few of them: most lead to an assertion there, or to a meaningless result. Special
+values that it accepts (None, 0, -1, an empty list) are accepted here too; see the comments. As in
+Detectron2, only keys of the parts that a model has are checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfdetect.errors import InputError
 
 
 class Rule(NamedTuple):
-    """What a value must be, and the end of a message that begins "give"."""
+    """A condition on a value, and the end of a message that begins "give"."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -61,7 +61,7 @@ _CHANNELS = Rule(
     lambda value: value == -1 or value > 0, "more than 0, or -1 for those of the input"
 )
 _POOLED = {
-    # 0 and less: as many samples as a bin has cells; any integer has a meaning.
+    # 0 or less: adaptive number of samples; any integer is valid.
     "POOLER_RESOLUTION": _at_least(1),
 }
 
@@ -88,7 +88,7 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
     "FPN": {"OUT_CHANNELS": _at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
     "ANCHOR_GENERATOR": {
-        "OFFSET": Rule(lambda value: 0 <= value < 1, "a number from 0 on and below 1"),
+        "OFFSET": Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1"),
     },
     "RPN": {
         "PRE_NMS_TOPK_TEST": _at_least(0),
@@ -140,7 +140,7 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
 _LABELS = Rule(lambda value: all(label in (-1, 0, 1) for label in value), "only -1, 0 and 1")
 _THRESHOLDS = Rule(
     lambda value: len(value) > 0 and value[0] > 0 and list(value) == sorted(value),
-    "rising numbers above 0",
+    "increasing numbers above 0",
 )
 _SAMPLED = {
     "IOU_THRESHOLDS": _THRESHOLDS,
@@ -184,7 +184,7 @@ _TRAINING: dict[str, Rule] = {
     # Empty: the learning rate stays.
     "SOLVER.STEPS": Rule(
         lambda value: all(low < high for low, high in zip((0, *value), value, strict=False)),
-        "rising iterations, each more than 0",
+        "increasing iterations, each more than 0",
     ),
     "SOLVER.WARMUP_FACTOR": _at_least(0),
     # 0: no warm-up.
@@ -212,7 +212,7 @@ _EVALUATED_HOOKS: dict[str, dict[str, Rule]] = {
     "TRAIN.EARLY_STOP": {"MODE": _MODE, "PATIENCE": _at_least(1)},
 }
 # 0: the average is the weights. 1 would never leave the initial ones.
-_EMA = {"TRAIN.EMA.DECAY": Rule(lambda value: 0 <= value < 1, "a number from 0 on and below 1")}
+_EMA = {"TRAIN.EMA.DECAY": Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")}
 # None is a value of these: WEIGHT_DECAY's and a factor of 1, no file, COCO's sigmas. (And of NORM:
 # none.)
 _NULLABLE = (
@@ -234,7 +234,7 @@ _GROUPS = 32
 
 
 def check_model(cfg: CfgNode) -> None:
-    """Raise InputError for a value that the model, or prediction with it, cannot have."""
+    """Raise InputError for values that are invalid for the model or for inference."""
     sections = list(model_sections(cfg))
     for name, node in cfg.MODEL.items():
         if not isinstance(node, CfgNode):
@@ -247,8 +247,9 @@ def check_model(cfg: CfgNode) -> None:
         width = _NORMALIZED.get(section)
         if width and cfg.MODEL[section].NORM == "GN" and cfg.MODEL[section][width] % _GROUPS:
             raise InputError(
-                f"MODEL.{section}.{width}: is {cfg.MODEL[section][width]}, which the {_GROUPS} "
-                f"groups of MODEL.{section}.NORM GN do not divide; give a multiple of {_GROUPS}"
+                f"MODEL.{section}.{width}: is {cfg.MODEL[section][width]}, which is not "
+                f"divisible by the {_GROUPS} "
+                f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
@@ -260,9 +261,9 @@ def check_model(cfg: CfgNode) -> None:
 
 
 def check_training(cfg: CfgNode) -> None:
-    """Raise InputError for a value that no training can be started with.
+    """Raise InputError for values that are invalid for training.
 
-    The model itself is `check_model`'s business; data sets and devices are looked at later.
+    The model itself is checked by `check_model`; data sets and devices are checked later.
     """
     require_trainable(cfg)
     for section in ("SOLVER", "DATALOADER", "INPUT", "DATASETS", "TEST"):
@@ -287,17 +288,17 @@ def check_output(cfg: CfgNode) -> None:
     """Raise InputError unless OUTPUT_DIR names a local folder."""
     folder = cfg.OUTPUT_DIR
     if folder is None or not folder.strip() or "://" in folder:
-        raise InputError(f"OUTPUT_DIR: {folder!r} is no local folder; name one")
+        raise InputError(f"OUTPUT_DIR: {folder!r} is not a local folder; give one")
 
 
 def _check_combinations(cfg: CfgNode) -> None:
-    """What single values do not tell."""
+    """Check combinations of values."""
     solver, head = cfg.SOLVER, cfg.MODEL.ROI_BOX_HEAD
     if solver.NESTEROV and solver.MOMENTUM == 0:
         raise InputError("SOLVER.NESTEROV: needs a SOLVER.MOMENTUM of more than 0; set one")
     if solver.IMS_PER_BATCH % solver.ACCUMULATION_STEPS:
         raise InputError(
-            f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images do not divide into "
+            f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images cannot be divided into "
             f"SOLVER.ACCUMULATION_STEPS {solver.ACCUMULATION_STEPS}; give a multiple"
         )
     if head.USE_FED_LOSS and not head.USE_SIGMOID_CE and "ROI_BOX_HEAD" in model_sections(cfg):
@@ -306,8 +307,8 @@ def _check_combinations(cfg: CfgNode) -> None:
         )
     if cfg.TEST.EXPECTED_RESULTS and not cfg.DATASETS.TEST:
         raise InputError(
-            "TEST.EXPECTED_RESULTS: nothing is measured without DATASETS.TEST; name a data set "
-            "there, or expect nothing"
+            "TEST.EXPECTED_RESULTS: nothing is evaluated without DATASETS.TEST; add a data set "
+            "there, or remove the expected results"
         )
 
 
@@ -321,7 +322,7 @@ def _check_hooks(cfg: CfgNode) -> None:
         _check(cfg, {f"{section}.{name}": rule for name, rule in rules.items()})
         if not cfg.DATASETS.TEST:
             raise InputError(
-                f"{section}.METRIC: nothing is measured without DATASETS.TEST; name a data set "
+                f"{section}.METRIC: nothing is evaluated without DATASETS.TEST; add a data set "
                 "there, or set it to ''"
             )
         if cfg.TEST.EVAL_PERIOD <= 0:
@@ -331,22 +332,22 @@ def _check_hooks(cfg: CfgNode) -> None:
 
 
 def require_trainable(cfg: CfgNode) -> None:
-    """Raise InputError if the model that `cfg` describes has no training here."""
+    """Raise InputError if the configured model cannot be trained."""
     able = capabilities(cfg)
     if not able.parts.trainable:
         raise InputError(
-            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} cannot be trained here, "
-            f"only run; use {' or '.join(trainable_architectures())}"
+            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
+            f"only; to train, use {' or '.join(trainable_architectures())}"
         )
     if not able.trainable:
         raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals cannot be trained here, "
-            "only run; use RPN"
+            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals supports inference "
+            "only; to train, use RPN"
         )
 
 
 def model_sections(cfg: CfgNode) -> Iterator[str]:
-    """The sections of MODEL that the configured model has parts of."""
+    """The sections of MODEL that the configured model uses."""
     model = cfg.MODEL
     able, backbone = capabilities(cfg), str(model.BACKBONE.NAME)
     yield "BACKBONE"
@@ -395,4 +396,4 @@ def _require_values(section: str, node: CfgNode) -> None:
 
 def _require_value(key: str, value: Any) -> None:
     if value is None and key not in _NULLABLE and not key.endswith(".NORM"):
-        raise InputError(f"{key}: is null, which means nothing there; give a value")
+        raise InputError(f"{key}: is null, which has no meaning there; give a value")

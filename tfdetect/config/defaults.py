@@ -24,8 +24,8 @@ DEFAULTS: dict[str, Any] = {
         "KEYPOINT_ON": False,
         "DEVICE": "cuda",
         "META_ARCHITECTURE": "GeneralizedRCNN",
-        # This project's own: whose way of placing anchors, measuring boxes, pooling, resizing and
-        # pasting is meant: detectron2, torchvision, tensorpack or maskrcnn_benchmark (which is
+        # This project's own: the library whose conventions for anchors, boxes, pooling, resizing
+        # and pasting are used: detectron2, torchvision, tensorpack or maskrcnn_benchmark (which is
         # Detectron's).
         "CONVENTIONS": "detectron2",
         "WEIGHTS": "",
@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
         "PIXEL_STD": [1.0, 1.0, 1.0],
         "BACKBONE": {
             "NAME": "build_resnet_backbone",
-            # Stages, the stem counted as the first, that training leaves as they are.
+            # Number of frozen stages; the stem is the first.
             "FREEZE_AT": 2,
         },
         "FPN": {
@@ -99,7 +99,7 @@ DEFAULTS: dict[str, Any] = {
             "BBOX_REG_WEIGHTS": (10.0, 10.0, 5.0, 5.0),
             # 0 is the L1 loss.
             "SMOOTH_L1_BETA": 0.0,
-            # A sampling ratio of 0 takes ceil(RoI size / resolution) samples per bin and axis.
+            # A sampling ratio of 0 uses ceil(RoI size / resolution) samples per bin and axis.
             "POOLER_RESOLUTION": 14,
             "POOLER_SAMPLING_RATIO": 0,
             "POOLER_TYPE": "ROIAlignV2",
@@ -328,7 +328,7 @@ DEFAULTS: dict[str, Any] = {
             "METRIC": "",
             "MODE": "max",
         },
-        # End after PATIENCE evaluations in which METRIC was no better; '' never does.
+        # End after PATIENCE evaluations in which METRIC did not improve; '' never does.
         "EARLY_STOP": {
             "METRIC": "",
             "MODE": "max",

@@ -1,4 +1,4 @@
-"""Keys that are set but have no effect, to be said in a line each before the work starts."""
+"""Keys that are set but have no effect; each is reported in a line before the work starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfdetect.config.defaults import DEFAULTS
 _NEVER = {
     "GLOBAL.HACK": "nothing reads it",
 }
-# Keys that count only where another has a value.
+# Keys that only apply if another key has a certain value.
 _ONLY_WITH: dict[str, tuple[str, Any]] = {
     "SOLVER.BASE_LR_END": ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
     "SOLVER.NUM_DECAYS": ("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR"),
@@ -37,7 +37,7 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
 
 
 def ignored_in_prediction(cfg: CfgNode) -> list[str]:
-    """What is set for the model or for tests and does nothing; a line each that names the key."""
+    """Settings without effect on the model or on inference; a line for each, with its key."""
     return [f"{key}: has no effect, {why}" for key, why in _prediction(cfg)]
 
 
@@ -59,7 +59,7 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
             if model[key]:
                 yield f"MODEL.{key}", f"{model.META_ARCHITECTURE} has no such head"
     if able.has_panoptic and not model.PANOPTIC_FPN.COMBINE.ENABLED:
-        yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 does not read it any more either"
+        yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 no longer reads it either"
     if able.takes_proposals:
         if cfg.DATASETS.PROPOSAL_FILES_TEST:
             yield (
@@ -69,9 +69,9 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     else:
         for key in ("MODEL.LOAD_PROPOSALS", "DATASETS.PROPOSAL_FILES_TEST"):
             if _is_set(cfg, key):
-                yield key, "this model makes its own proposals"
+                yield key, "this model generates its own proposals"
     if _beyond(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST):
-        yield "INPUT.MIN_SIZE_TEST", "it is more than INPUT.MAX_SIZE_TEST, which alone counts then"
+        yield "INPUT.MIN_SIZE_TEST", "it exceeds INPUT.MAX_SIZE_TEST, so only that applies"
 
 
 def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
@@ -79,9 +79,9 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         yield "CUDNN_BENCHMARK", "TensorFlow chooses cuDNN's algorithms itself"
     for key, (other, value) in _ONLY_WITH.items():
         if _is_set(cfg, key) and _get(cfg, other) != value:
-            yield key, f"it counts only with {other} {value}"
+            yield key, f"it only applies with {other} {value}"
     if cfg.DATASETS.PROPOSAL_FILES_TRAIN:
-        yield "DATASETS.PROPOSAL_FILES_TRAIN", "training takes no precomputed proposals"
+        yield "DATASETS.PROPOSAL_FILES_TRAIN", "training does not support precomputed proposals"
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
         yield "TEST.EVAL_PERIOD", "DATASETS.TEST names no data set to evaluate on"
     solver, sizes = cfg.SOLVER, cfg.INPUT
@@ -93,8 +93,8 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         if lengths:
             yield (
                 "INPUT.MIN_SIZE_TRAIN",
-                f"of {lengths}: INPUT.MAX_SIZE_TRAIN {sizes.MAX_SIZE_TRAIN} is less and alone "
-                "counts then",
+                f"of {lengths}: INPUT.MAX_SIZE_TRAIN {sizes.MAX_SIZE_TRAIN} is smaller, so only "
+                "that applies",
             )
 
 
@@ -103,7 +103,7 @@ def _beyond(short_edge: float, max_size: float) -> bool:
 
 
 def _is_set(cfg: CfgNode, key: str) -> bool:
-    """Whether a key has another value than its default, null aside."""
+    """Whether a key differs from its default and is not null."""
     value, default = _get(cfg, key), _get(DEFAULTS, key)
     return value is not None and value != default
 

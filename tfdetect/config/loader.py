@@ -1,7 +1,7 @@
 """Reading and writing Detectron2's YAML configuration.
 
 A file states what differs from the defaults, or from the file that its `_BASE_` names. It is
-plain data: Python tags, which Detectron2 itself executes, are refused here.
+plain data: Python tags, which Detectron2 itself executes, are rejected here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tfdetect.config.zoo import find_config
 from tfdetect.errors import InputError
 
 _BASE = "_BASE_"
-# The complete configuration is 6 kB; whoever gives a checkpoint for a config should hear at once.
+# The complete configuration is 6 kB; a checkpoint given by mistake should be reported at once.
 _MAX_BYTES = 1 << 20
 
 
@@ -75,12 +75,14 @@ def _pairs(opts: Sequence[Any], source: str) -> Iterator[tuple[str, Any]]:
         key = str(opts[index])
         name, equals, _ = key.partition("=")
         if equals and is_key(name):
-            raise InputError(f"{source}: {key}: write {name} and its value apart, without =")
+            raise InputError(
+                f"{source}: {key}: separate {name} and its value by a space instead of ="
+            )
         value = opts[index + 1] if index + 1 < len(opts) else None
         if index + 1 == len(opts) or (is_key(value) and is_key(key)):
             follows = "nothing" if value is None else f"the key {value}"
             raise InputError(
-                f"{source}: {key} has no value, {follows} comes after it; the entries go in pairs "
+                f"{source}: {key} has no value, {follows} comes after it; entries must be pairs "
                 "KEY VALUE"
             )
         yield key, value
@@ -102,7 +104,7 @@ def _with_bases(path: Path, above: tuple[str, ...]) -> Iterator[tuple[str, dict[
     """Yield (file name, its mapping without `_BASE_`) of a file's bases and then of the file."""
     real = os.path.realpath(path)
     if real in above:
-        raise InputError(f"{path}: its {_BASE} leads back to itself; break the cycle")
+        raise InputError(f"{path}: its {_BASE} refers back to itself; break the cycle")
     mapping = _read(path)
     bases = mapping.pop(_BASE, [])
     for base in bases if isinstance(bases, list) else [bases]:
@@ -127,7 +129,10 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error.strerror}); give Detectron2's YAML file"
         ) from None
     if len(data) > _MAX_BYTES:
-        raise InputError(f"{path}: over 1 MiB, so no config; give Detectron2's YAML file")
+        raise InputError(
+            f"{path}: over 1 MiB, which is too large for a configuration; give "
+            f"Detectron2's YAML file"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -141,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {_explain(error)}") from None
     # PyYAML's constructors of !!int, !!timestamp and so on let these through on bad text.
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise InputError(f"{path}: not YAML that can be read ({error}); correct it") from None
+        raise InputError(f"{path}: not valid YAML ({error}); correct it") from None
     if not isinstance(mapping, dict):
         content = "is empty" if mapping is None else f"holds {describe(mapping)}"
         raise InputError(f"{path}: {content}, not keys with values; give Detectron2's YAML file")
@@ -155,7 +160,7 @@ def _explain(error: yaml.YAMLError) -> str:
     where = f"line {mark.line + 1}: " if mark else ""
     tag = re.search(r"tag:yaml.org,2002:(python/[^'\"]*)", problem)
     if tag:
-        return f"{where}the tag !!{tag[1]} is refused, it runs code; write the value itself"
+        return f"{where}the tag !!{tag[1]} is rejected because it runs code; write the value itself"
     return f"{where}not YAML ({' '.join(problem.split())}); correct it"
 
 
@@ -180,7 +185,7 @@ def _merge(
         if isinstance(value, dict):
             below = f"{key}.{next(iter(value), '')}".rstrip(".")
             raise InputError(
-                f"{source}: {below}: {key} is no section but {describe(default)}; set {key}"
+                f"{source}: {below}: {key} is not a section but {describe(default)}; set {key}"
             )
         try:
             value = coerce(value, default)
@@ -188,22 +193,22 @@ def _merge(
             raise InputError(f"{source}: {key}: {error}; correct the value") from None
         if key == "VERSION" and value != DEFAULTS["VERSION"]:
             raise InputError(
-                f"{source}: VERSION is {value}, only Detectron2's version 2 is read; "
-                "load the file with Detectron2 and save what it makes of it"
+                f"{source}: VERSION is {value}, only Detectron2's version 2 is supported; "
+                "load the file in Detectron2 and save it again"
             )
         node[name] = value
 
 
 def _unknown(key: str, value: Any) -> str:
-    """Say what to do about a key that the schema lacks."""
+    """The message for a key that is not in the schema."""
     # A renamed key may lie in a section that is gone too, so look below the one found missing.
     below = {key, *(f"{key}.{name}" for name in value)} if isinstance(value, dict) else {key}
     for old in sorted(below & RENAMED.keys()):
-        return f"the key {old} was renamed to {RENAMED[old]}; write it so, and VERSION: 2"
+        return f"the key {old} was renamed to {RENAMED[old]}; use that, and VERSION: 2"
     key = " ".join(key.split())[:200]
     nearest = nearest_keys(key)
     if not nearest:
-        return f"unknown key {key}, and Detectron2's configuration has none like it; remove it"
+        return f"unknown key {key}, and Detectron2's configuration has no similar one; remove it"
     if len(nearest) == 1:
-        return f"unknown key {key}; the nearest known one is {nearest[0]}"
-    return f"unknown key {key}; known ones are {', '.join(nearest)}"
+        return f"unknown key {key}; the closest known key is {nearest[0]}"
+    return f"unknown key {key}; similar known keys are {', '.join(nearest)}"

@@ -1,4 +1,4 @@
-"""Keys of a converted model's configuration that may be changed for a prediction."""
+"""Keys of a converted model's configuration that may be changed for inference."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _UNUSED = (
 def load_prediction_config(
     path: str | os.PathLike[str], opts: Sequence[Any], source: str = "opts"
 ) -> CfgNode:
-    """The configuration of a model directory, with changes of what affects prediction only.
+    """The configuration of a model directory, with changes that affect inference only.
 
     Args:
         path: its config.yaml.
@@ -60,8 +60,8 @@ def load_prediction_config(
         source: what messages call the place that `opts` are from.
 
     Raises:
-        InputError: as `load_config`; or a key changes what the weights are of, or has no effect on
-            a prediction.
+        InputError: as `load_config`; or a key does not match the weights, or has no effect on
+            inference.
     """
     if not isinstance(opts, (list, tuple)):
         raise InputError(f"{source}: is {type(opts).__name__}; give a list [KEY, VALUE, ...]")
@@ -73,15 +73,17 @@ def load_prediction_config(
         if _is_one_of(key, _FREE) or (key in _HEADS and value is False):
             continue
         if key in _INSTEAD:
-            raise InputError(f"{source}: {key}: is not of the model; give {_INSTEAD[key]} instead")
+            raise InputError(
+                f"{source}: {key}: is not part of the model; give {_INSTEAD[key]} instead"
+            )
         if key in _HEADS:
             raise InputError(
-                f"{source}: {key}: the model has no such head; it can only be set False"
+                f"{source}: {key}: the model has no such head; it can only be set to False"
             )
         if _is_one_of(key, _UNUSED):
-            raise InputError(f"{source}: {key}: has no effect on a prediction; leave it out")
+            raise InputError(f"{source}: {key}: has no effect on inference; leave it out")
         raise InputError(
-            f"{source}: {key}: the weights were trained with another value; convert or train a "
+            f"{source}: {key}: the weights were trained with a different value; convert or train a "
             "model with this one"
         )
     return cfg

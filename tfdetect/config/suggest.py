@@ -1,4 +1,4 @@
-"""Which key was meant by one that there is not."""
+"""Suggests existing keys for an unknown one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tfdetect.config.defaults import DEFAULTS
 
-# Of difflib, 0 to 1. A slip of the finger in a name is above it, another word below.
+# Threshold of difflib's ratio, 0 to 1: typos are above it, other words below.
 _SIMILAR = 0.75
 _MOST = 4
 
@@ -20,7 +20,7 @@ def is_key(text: Any) -> bool:
 
 
 def is_below_schema(key: str) -> bool:
-    """Whether it is a dotted key or section of the schema, or goes on below a key."""
+    """Whether it is a dotted key or section of the schema, or continues below a key."""
     parts = key.split(".")
     above = (".".join(parts[:count]) for count in range(1, len(parts)))
     return key in _keys() or any(map(is_key, above))

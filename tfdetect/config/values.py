@@ -1,4 +1,4 @@
-"""What a value of the configuration may be, and how text becomes one.
+"""Types of configuration values, and their conversion from text.
 
 The rules are those of yacs, on which Detectron2's configuration is built, with two differences:
 an integer is taken where a float is expected, and the entries of a list are checked too.
@@ -34,7 +34,7 @@ class ValueMismatch(ValueError):
 
 
 def decode(value: Any) -> Any:
-    """Read text that spells a Python literal as that literal, as yacs does; leave all else.
+    """Convert text that is a Python literal to its value, as yacs does; leave everything else.
 
     `"(640, 672)"` is a tuple and `"1e-3"`, which YAML 1.1 takes for text, a float. Only literals
     are understood (`ast.literal_eval`): nothing is executed.
@@ -73,7 +73,7 @@ def coerce(value: Any, default: Any) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise ValueMismatch("got an integer beyond what a float holds") from None
+            raise ValueMismatch("got an integer too large for a float") from None
     fits_none = default is None and type(value) in (int, float)
     if not (value is None or type(value) is type(default) or both_lists or fits_none):
         expected = "a number" if default is None else _KIND[type(default)]
@@ -114,7 +114,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         entry, depth = stack.pop()
         visited += 1
         if visited > _MAX_ENTRIES or depth > _MAX_DEPTH:
-            raise ValueMismatch("got a list of too many or too deeply nested entries")
+            raise ValueMismatch("got a list with too many or too deeply nested entries")
         if isinstance(entry, (list, tuple)):
             stack.extend((child, depth + 1) for child in reversed(entry))
         else:

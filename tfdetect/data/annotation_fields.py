@@ -1,8 +1,8 @@
-"""The fields of one annotation in COCO's JSON format, each converted and checked in one place.
+"""Converts and checks the fields of one annotation in COCO's JSON format.
 
-Training and evaluation both build on what these give, and on nothing raw: pycocotools takes what
-it is given for valid, and answers the rest with a traceback, memory that is not the polygon's, or a
-wrong number. The errors name the field; the caller puts the file and the entry before it.
+Training and evaluation use only these checked values, because pycocotools does not validate its
+input: invalid data leads to a traceback, reads of unrelated memory, or a wrong number. The errors
+name the field; the caller prepends the file and the entry.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from tfdetect.errors import InputError
 from tfdetect.masks.polygons import FARTHEST_POINT
 
 
-def normalize_annotation(
+def validate_annotation(
     path: Path, entry: dict[str, Any], where: str, categories: Mapping[int, Any]
 ) -> dict[str, Any]:
-    """`entry` with what every use asks of it, converted in place.
+    """Check the fields that every use of `entry` needs, and convert them in place.
 
-    Afterwards `id` is an integer (or text that is no number), `image_id` an integer, `category_id`
-    one of `categories`, `bbox` a list of four finite numbers and `iscrowd` 0 or 1.
+    Afterwards `id` is an integer (or text that is not a number), `image_id` an integer,
+    `category_id` one of `categories`, `bbox` a list of four finite numbers and `iscrowd` 0 or 1.
 
     Raises:
-        InputError: one of these is missing (but `iscrowd`, which then is 0) or is something else.
+        InputError: one of these is invalid, or missing (a missing `iscrowd` defaults to 0).
     """
     if isinstance(entry.get("id"), str) and as_integer(entry["id"]) is None:
-        # An annotation's id only tells it from others, so that text serves as well.
+        # An annotation's id only has to be unique, so text is fine as well.
         entry["id"] = get(path, entry, where, "id", str)
     else:
         entry["id"] = get(path, entry, where, "id", int)
@@ -65,11 +65,13 @@ def area(entry: Mapping[str, Any]) -> float:
     """`area` in pixels.
 
     Raises:
-        InputError: it is missing, or no number from 0 on.
+        InputError: it is missing, or not a number of at least 0.
     """
     value = as_number(entry.get("area"))
     if value is None or not 0 <= value <= LARGEST_COORDINATE**2:
-        raise InputError(f"'area' {given(entry, 'area')}, must be the object's pixels; correct it")
+        raise InputError(
+            f"'area' {given(entry, 'area')}, must be the object's area in pixels; correct it"
+        )
     return value
 
 
@@ -78,16 +80,16 @@ def segmentation(
 ) -> list[list[float]] | dict[str, Any] | None:
     """`segmentation`: polygons, or pycocotools' compressed RLE; None where there is none.
 
-    One polygon that is not in a list of its own, as some tools write it, is taken for a list of
-    one. Polygons may still have fewer than three points or an odd number of coordinates:
-    `valid_polygons` and `mask` say what becomes of these.
+    A single polygon outside a list, as some tools write it, is read as a list of one. Polygons may
+    still have fewer than three points or an odd number of coordinates:
+    see `valid_polygons` and `mask`.
 
     Args:
         entry: the annotation.
         image_size: (height, width), which an RLE must have.
 
     Raises:
-        InputError: it is something else; an RLE is of another size, or does not cover the image.
+        InputError: it is invalid, or an RLE has a different size or does not cover the image.
     """
     value = entry.get("segmentation")
     if value is None or value in ([], {}, ""):
@@ -111,7 +113,8 @@ def segmentation(
 
 
 def valid_polygons(polygons: list[list[float]]) -> list[list[float]]:
-    """Those that Detectron2 trains on: of an even number of coordinates, three points or more."""
+    """The polygons that Detectron2 trains on: an even number of coordinates, three points or
+    more."""
     return [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
 
 
@@ -120,9 +123,9 @@ def mask(
 ) -> list[list[float]] | dict[str, Any]:
     """`segmentation` for measuring: polygons of three points or more, or compressed RLE.
 
-    A polygon of fewer points has no area, and is left out where there are others. (pycocotools
-    would take a first one of four numbers for a box, and the corners of others with it.) Points
-    beyond `FARTHEST_POINT` are moved there.
+    A polygon with fewer points has no area, and is dropped if there are others. (pycocotools would
+    read a first one with four numbers as a box, and the others' corners with it.) Points beyond
+    `FARTHEST_POINT` are clipped to it.
 
     Raises:
         InputError: there is none, or it is broken.
@@ -159,7 +162,7 @@ def keypoints(entry: Mapping[str, Any], count: int) -> list[float] | None:
     """`keypoints`: x, y, visibility of each of `count`, flat; None where there are none.
 
     Raises:
-        InputError: they are of another number, or not all numbers.
+        InputError: there are too many or too few, or some are not numbers.
     """
     value = entry.get("keypoints")
     if value is None or value == []:
@@ -183,10 +186,10 @@ def keypoints(entry: Mapping[str, Any], count: int) -> list[float] | None:
 
 
 def num_keypoints(entry: Mapping[str, Any], found: list[float] | None) -> int:
-    """`num_keypoints`; where the entry does not say, the labelled ones of `found`.
+    """`num_keypoints`; if missing, the number of labelled keypoints in `found`.
 
     Raises:
-        InputError: it is no integer from 0 on, or counts keypoints that are not there.
+        InputError: it is not an integer of at least 0, or counts keypoints that do not exist.
     """
     labelled = sum(1 for visibility in (found or [])[2::3] if visibility > 0)
     if entry.get("num_keypoints") is None:
@@ -203,7 +206,7 @@ def num_keypoints(entry: Mapping[str, Any], found: list[float] | None) -> int:
 
 
 def _rle(value: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's RLE of either kind as pycocotools' compressed one.
+    """Either form of COCO's RLE, as pycocotools' compressed RLE.
 
     The lengths must add up: pycocotools leaves what they do not cover uninitialised.
     """
@@ -212,7 +215,7 @@ def _rle(value: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any
     if not isinstance(size, list) or [as_integer(side) for side in size] != [height, width]:
         told = size if isinstance(size, list) and len(size) == 2 else show(size)
         raise InputError(
-            f"'segmentation' is an RLE of the size {told}, its image is [{height}, {width}]"
+            f"'segmentation' is an RLE of size {told}, but its image is [{height}, {width}]"
             " (height, width); correct them"
         )
     lengths = _run_lengths(value.get("counts"))
@@ -223,7 +226,8 @@ def _rle(value: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any
         or lengths.sum() != height * width
     ):
         raise InputError(
-            "'segmentation' is an RLE whose 'counts' do not add up to the image; correct them"
+            "'segmentation' is an RLE with 'counts' that do not add up to the image size; "
+            "correct them"
         )
     counts = lengths.tolist()
     return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)

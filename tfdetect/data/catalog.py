@@ -1,7 +1,7 @@
-"""What is known of data sets: the names and colours of their classes, their keypoints.
+"""Metadata of data sets: names and colours of classes, and keypoints.
 
-The data sets of Detectron2's model zoo are known by the names that its configs use; others are
-described by their COCO annotation file, or only numbered.
+The data sets of Detectron2's model zoo are looked up by the names used in its configs; others are
+described by their COCO annotation file, or just numbered.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from tfdetect.errors import InputError
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """Names for what a model's outputs mean.
+    """Names for a model's outputs.
 
     Attributes:
         thing_classes: name of class 0..K-1.
         keypoint_names: name of keypoint 0..N-1, or None without keypoints.
-        keypoint_flip_map: pairs of keypoint names that change places in a mirrored image.
+        keypoint_flip_map: pairs of keypoint names that are swapped in a flipped image.
         keypoint_connections: the lines of the skeleton, as pairs of indices into
             `keypoint_names`.
         category_ids: the data set's own id of class 0..K-1 (COCO's run from 1 to 90 with gaps),
@@ -63,7 +63,7 @@ class DatasetMetadata:
     stuff_category_ids: list[int] | None = None
 
     def for_model(self) -> dict[str, Any]:
-        """What `metadata.json` in a model directory says of the names."""
+        """The names in the `metadata.json` of a model directory."""
         return {
             "class_names": self.thing_classes,
             "keypoint_names": self.keypoint_names,
@@ -105,11 +105,11 @@ _KNOWN_NAMES = {
 
 
 def metadata(dataset_name: str) -> DatasetMetadata | None:
-    """Return what is known of one of the zoo's data sets (`coco_2017_val`), None of any other.
+    """Return the metadata of one of the zoo's data sets (`coco_2017_val`); None for any other.
 
     Classes are in the order of the models' outputs, as `MetadataCatalog` has them in Detectron2;
-    an LVIS class goes by the first of its synonyms. Colours are the data set's own; LVIS has
-    none and gets those of Pascal VOC's scheme, which goes on for any number of classes.
+    an LVIS class is named by its first synonym. Colours are the data set's own; LVIS has
+    none and gets those of Pascal VOC's scheme, which works for any number of classes.
     """
     key = next((k for name, k in _KNOWN_NAMES.items() if re.fullmatch(name, dataset_name)), None)
     if key is None:
@@ -153,12 +153,12 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
     """Read the categories of an annotation file in COCO's format.
 
     Classes are sorted by their id, as Detectron2's `load_coco_json` sorts them. Keypoints and
-    skeleton are those of the categories that have any; keypoints called left_X and right_X change
-    places in a mirrored image.
+    skeleton are those of the categories that have any; keypoints named left_X and right_X are
+    swapped in a flipped image.
 
     Raises:
-        InputError: the file cannot be read, is no such file, or its categories have different
-            keypoints, of which a model has one list.
+        InputError: the file cannot be read or is not such a file, or its categories have different
+            keypoints, while a model has a single list.
     """
     path = Path(path)
     root = read_object(path, "COCO")
@@ -192,7 +192,7 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
 
 
 def numbered(num_classes: int, num_keypoints: int = 0) -> DatasetMetadata:
-    """Return "class 0", "class 1", ... and "keypoint 0", ..., for a data set nobody knows."""
+    """Return "class 0", "class 1", ... and "keypoint 0", ..., for an unknown data set."""
     return DatasetMetadata(
         thing_classes=[f"class {index}" for index in range(num_classes)],
         keypoint_names=[f"keypoint {index}" for index in range(num_keypoints)] or None,
@@ -230,13 +230,13 @@ def _label_colors(count: int) -> list[tuple[int, int, int]]:
 
 
 def _flip_map(names: list[str]) -> list[tuple[str, str]]:
-    """Pair what is left with what is right."""
+    """Pair left and right keypoints."""
     mirrored = [(name, name.replace("left", "right", 1)) for name in names if "left" in name]
     return [pair for pair in mirrored if pair[1] in names]
 
 
 def _category(path: Path, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """id, name, keypoints and skeleton of a category; lists that it has not are empty."""
+    """id, name, keypoints and skeleton of a category; missing lists are empty."""
     names = entry.get("keypoints") or []
     keypoints = [as_text(name) for name in names] if isinstance(names, list) else [None]
     if None in keypoints:

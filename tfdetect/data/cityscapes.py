@@ -1,7 +1,7 @@
 """Reading Cityscapes' fine annotations of instances, from its polygons or from its label images.
 
-Measuring Cityscapes' own average precision takes its tool, cityscapesscripts, which compares files
-in the layout of its archives with files of predictions; it is not part of this project.
+Cityscapes' own average precision has to be computed with its tool, cityscapesscripts, which
+compares prediction files with files in the layout of its archives; it is not part of this project.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfdetect.data.json_format import as_numbers, entries, get, get_side, read_o
 from tfdetect.errors import InputError
 
 _IMAGE_SUFFIX = "leftImg8bit.png"
-# Labels that are no instance to learn, but hide what lies behind them.
+# Labels that are not instances to learn, but occlude what is behind them.
 _OTHER_LABELS = frozenset(
     (
         *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic"),
@@ -41,7 +41,7 @@ class CityscapesInstance:
         class_index: 0..7, person to bicycle, as `cityscapes_fine_instance_seg_train` has them.
         box: (x1, y1, x2, y2).
         polygons: outlines (x1, y1, x2, y2, ...) of the parts that are seen; holes are filled.
-        iscrowd: whether it is a group that nobody separated.
+        iscrowd: whether it is a group of objects that are not annotated individually.
     """
 
     class_index: int
@@ -97,12 +97,12 @@ def _files(folder: Path) -> list[Path]:
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{folder}: cannot be read ({reason}), name leftImg8bit/train") from error
+        raise InputError(f"{folder}: cannot be read ({reason}), give leftImg8bit/train") from error
     other = next((path for path in files if not path.name.endswith(_IMAGE_SUFFIX)), None)
     if other is not None:
-        raise InputError(f"{other}: is no Cityscapes image (*_{_IMAGE_SUFFIX}), remove it")
+        raise InputError(f"{other}: is not a Cityscapes image (*_{_IMAGE_SUFFIX}), remove it")
     if not files:
-        raise InputError(f"{folder}: has no CITY/*_{_IMAGE_SUFFIX}, name leftImg8bit/train")
+        raise InputError(f"{folder}: has no CITY/*_{_IMAGE_SUFFIX}, give leftImg8bit/train")
     return files
 
 
@@ -120,7 +120,7 @@ def _from_json(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
         from shapely.geometry import Polygon
     except ImportError as error:
         raise InputError(
-            f"{path}: reading polygons takes shapely, run: pip install 'tfdetect[cityscapes]'"
+            f"{path}: reading polygons requires shapely; run: pip install 'tfdetect[cityscapes]'"
         ) from error
     root = read_object(path, "Cityscapes")
     height, width = (get_side(path, root, "the file", key) for key in ("imgHeight", "imgWidth"))
@@ -137,7 +137,7 @@ def _from_json(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
         name = label.removesuffix("group") if group else label
         if name not in classes and name not in _OTHER_LABELS:
             raise InputError(
-                f"{path}: {where}.label {label!r} is not one of Cityscapes, correct it"
+                f"{path}: {where}.label {label!r} is not a Cityscapes label, correct it"
             )
         # Integer coordinates are pixels, so half a one more is their centre, and another half
         # all around is what Cityscapes' own drawing of the polygon covers.
@@ -165,7 +165,7 @@ def _points(path: Path, entry: dict[str, Any], where: str) -> np.ndarray:
     """float32 [P, 2]."""
     points = entry.get("polygon")
     pairs = [as_numbers(point) for point in points] if isinstance(points, list) else []
-    # A ring of two points has no inside, and shapely refuses it.
+    # A ring of two points has no inside, and shapely rejects it.
     if len(pairs) < 3 or any(pair is None or len(pair) != 2 for pair in pairs):
         raise InputError(f"{path}: {where}.polygon must be three points or more, correct the file")
     return np.array(pairs, np.float32)
@@ -182,14 +182,14 @@ def _from_instance_ids(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
     if content:
         ids = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if ids is None or ids.ndim != 2:
-        raise InputError(f"{path}: is no grey image, name the folder gtFine/train")
+        raise InputError(f"{path}: is not a greyscale image, give the folder gtFine/train")
     return *ids.shape, list(_instances(ids))
 
 
 def _instances(ids: np.ndarray) -> Iterator[CityscapesInstance]:
     _, labels = _classes()
     for value in np.unique(ids).tolist():
-        # 26 is cars that nobody separated, 26004 the fifth car.
+        # 26 is a group of cars, 26004 the fifth car.
         label = value // 1000 if value >= 1000 else value
         if label not in labels:
             continue

@@ -1,4 +1,4 @@
-"""Which class of a model is which class of a data set: by name, where both have names."""
+"""Matches a model's classes with a data set's: by name, if both have names."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def match_classes(
 ) -> ClassMatch:
     """Match the classes of a model with those of a data set.
 
-    By name where both sides have names: the same text, or where that leaves a class over, the
-    same but for upper and lower case, spaces, hyphens and underscores. Names such as "class 3",
-    which a converted model has where nobody gave others, are none; then the classes are matched
-    by position. Detectron2 always matches by position.
+    By name if both sides have names: by exact text and then, for the remaining classes, ignoring
+    case, spaces, hyphens and underscores. Names such as "class 3", a converted model's
+    placeholders, do not count as names; then the classes are matched by position. Detectron2 always
+    matches by position.
 
     Args:
         source: the annotations, for messages.
@@ -56,21 +56,21 @@ def match_classes(
     for name in missing:
         if _normal(name) in map(_normal, model):
             raise InputError(
-                f"{source}: {name!r} is more than one class of the annotations or of the model "
-                f"({_listed(model)}): give each class a name of its own"
+                f"{source}: {name!r} names more than one class of the annotations or the model "
+                f"({_listed(model)}): give each class a unique name"
             )
     if missing or not matched:
         lacking = _listed(missing or data)
         raise InputError(
             f"{source}: has the classes {lacking}, which the model does not have (it has "
-            f"{_listed(model)}): name annotations of its classes, or if only the names differ, "
+            f"{_listed(model)}): give annotations with its classes or, if only the names differ, "
             "correct class_names in the model's metadata.json"
         )
     return ClassMatch(tuple(found), _note(source, model, data, found))
 
 
 def reorder(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
-    """Which of a model's K classes each of a data set's K classes goes on from in training.
+    """Which of a model's K classes each of a data set's K classes continues from in training.
 
     Args:
         model: the names of the model's classes.
@@ -110,11 +110,14 @@ def _by_position(source: str, model: Sequence[str], data: Sequence[str]) -> Clas
         side = "the annotations" if _has_names(model) else "the model"
         raise InputError(
             f"{source}: has {len(data)} classes ({_listed(data)}) and the model {len(model)} "
-            f"({_listed(model)}), and {side} has no names to match them by: name the annotations "
-            "that the model was trained on, or write their names to class_names in its "
+            f"({_listed(model)}), and {side} has no names to match by: give the annotations "
+            "that the model was trained on, or add their names to class_names in its "
             "metadata.json"
         )
-    note = f"{source}: classes are matched by position, {_listed(data)} are the model's in order"
+    note = (
+        f"{source}: classes are matched by position: {_listed(data)} are the model's classes "
+        f"in order"
+    )
     return ClassMatch(tuple(range(len(data))), note)
 
 

@@ -1,4 +1,4 @@
-"""Reading annotations in COCO's JSON format, checked so that later code need not doubt them."""
+"""Reads and checks annotations in COCO's JSON format, so that later code can rely on them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class CocoDataset:
         images: sorted by id, the order in which Detectron2 goes through a data set.
         category_ids: sorted; class c of a model trained on the data set is `category_ids[c]`.
         category_names: in the order of `category_ids`.
-        annotations: the entries (treat as read-only), each with what `normalize_annotation`
-            promises: `id`, `image_id`, `category_id`, `bbox` and `iscrowd`. The other fields are as
-            they stand in the file, to be had through `tfdetect.data.annotation_fields` only. None
-            where the file has no annotations, as the files of COCO's test sets.
+        annotations: the entries (treat as read-only), each with the guarantees of
+            `validate_annotation`: `id`, `image_id`, `category_id`, `bbox` and `iscrowd`. The other
+            fields are unchanged; access them only through `tfdetect.data.annotation_fields`. None
+            if the file has no annotations, like those of COCO's test sets.
     """
 
     path: Path
@@ -84,11 +84,11 @@ def read_coco(
     if "annotations" in root:
         annotations = check_each(
             *(path, root, "annotations", "COCO"),
-            lambda where, entry: fields.normalize_annotation(path, entry, where, names),
+            lambda where, entry: fields.validate_annotation(path, entry, where, names),
             report,
             may_be_empty=True,
         )
-        # The well-known minival files of COCO 2014 repeat a few; Detectron2 lets them pass too.
+        # The well-known minival files of COCO 2014 repeat a few; Detectron2 accepts them too.
         if "minival" not in path.name:
             check_unique(path, "annotations", (entry["id"] for entry in annotations))
     return CocoDataset(
@@ -106,7 +106,7 @@ def ground_truth(
     num_keypoints: int = 17,
     report: Callable[[InputError], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """The annotations as pycocotools measures against them: only what it asks for, and checked.
+    """The annotations in the form that pycocotools evaluates: only the fields it needs, checked.
 
     pycocotools stores the id of the annotation that a detection matches, and takes 0 for none; so
     annotations are numbered from 1 here, whatever their ids in the file. Detectron2 has lower
@@ -133,7 +133,7 @@ def ground_truth(
     known = [entry for entry in dataset.annotations or () if entry["image_id"] in sizes]
     if "keypoints" in tasks and known and not any(entry.get("keypoints") for entry in known):
         raise InputError(
-            f"{dataset.path}: no annotation has 'keypoints', name annotations of keypoints"
+            f"{dataset.path}: no annotation has 'keypoints', give annotations with keypoints"
         )
     result: list[dict[str, Any]] = []
     errors = []
@@ -146,7 +146,7 @@ def ground_truth(
             continue
         result.append({"id": len(result) + 1, **checked})
     if errors and report is None:
-        others = f" (as {len(errors) - 1} more)" if len(errors) > 1 else ""
+        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise InputError(f"{errors[0]}{others}")
     for broken in errors:
         assert report is not None

@@ -1,4 +1,4 @@
-"""What an augmentation does to annotations: boxes, polygons and keypoints, in NumPy.
+"""Applies augmentations to annotations: boxes, polygons and keypoints, in NumPy.
 
 Coordinates are continuous: the image covers [0, width] x [0, height], pixel (i, j) has its centre
 at (j + 0.5, i + 0.5), and a horizontal flip maps x to width - x. COCO's boxes and polygons are
@@ -29,7 +29,7 @@ class Transform(Protocol):
 
     @property
     def mirrors(self) -> bool:
-        """Whether left and right change places."""
+        """Whether it flips left and right."""
         ...
 
 
@@ -71,7 +71,7 @@ def coco_keypoints(keypoints: np.ndarray | Sequence[float]) -> np.ndarray:
     (to the zeros of unlabelled points too: `transform_keypoints` sets those back to zero).
 
     Raises:
-        InputError: if the number of values is no multiple of 3.
+        InputError: if the number of values is not a multiple of 3.
     """
     keypoints = np.array(keypoints, dtype=np.float64)
     if keypoints.size % 3:
@@ -82,7 +82,7 @@ def coco_keypoints(keypoints: np.ndarray | Sequence[float]) -> np.ndarray:
 
 
 def keypoint_flip_indices(names: Sequence[str], flip_pairs: Mapping[str, str]) -> np.ndarray:
-    """Which keypoint takes each one's place in a mirrored image.
+    """The keypoint that takes each one's place in a flipped image.
 
     Args:
         names: the K names of the keypoints, in order.
@@ -176,7 +176,7 @@ def transform_keypoints(
         if flip_indices is None or len(flip_indices) != len(keypoints):
             known = "none are known" if flip_indices is None else f"there are {len(flip_indices)}"
             raise InputError(
-                f"mirroring {len(keypoints)} keypoints takes as many flip indices, but {known}: "
+                f"mirroring {len(keypoints)} keypoints needs as many flip indices, but {known}: "
                 "give the data set's keypoint flip pairs or set INPUT.RANDOM_FLIP to none"
             )
         keypoints = keypoints[np.asarray(flip_indices)]

@@ -1,4 +1,4 @@
-"""Where the files of a data set's images are, and which are missing, without opening any."""
+"""Locates the image files of a data set, and finds missing ones without opening any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image_path(folder: Path, name: str) -> Path:
 
 
 def missing_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of `paths` that are no file. A folder is listed once, however many it has."""
+    """The `paths` that are not files. Each folder is listed only once."""
     listed: dict[Path, frozenset[str]] = {}
     missing = []
     for path in paths:

@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = frozenset((
     ".pam", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tga", ".tif", ".tiff", ".webp",
 ))
 # fmt: on
-"""What counts as an image in a folder; a file that is named outright needs none of these."""
+"""Suffixes that count as images in a folder; a file given by name may have any suffix."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -38,7 +38,8 @@ _UPRIGHT = {
 
 Image.init()
 _FORMATS = [name for name in Image.ID if name != "EPS"]
-"""What Pillow may read: not PostScript, for which it would start Ghostscript, an interpreter."""
+"""Formats that Pillow may read; not PostScript, because it would start Ghostscript, an
+interpreter."""
 
 
 def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
@@ -60,7 +61,7 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
         uint8 [height, width, 3], upright.
 
     Raises:
-        InputError: the file is missing, not a regular file, not an image, damaged, cut short, of
+        InputError: the file is missing, not a regular file, not an image, damaged, truncated, of
             more pixels than Pillow's limit against decompression bombs, or of floating point.
     """
     if format not in ("BGR", "RGB"):
@@ -69,7 +70,7 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
     content = _read_regular_file(path)
     try:
         with warnings.catch_warnings():
-            # Pillow remarks on oddities that it can read past, naming no file.
+            # Pillow warns about oddities that it can ignore, without naming the file.
             warnings.simplefilter("ignore")
             rgb = _decode_with_pillow(content)
     except InputError as error:
@@ -79,9 +80,10 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: too many pixels ({error}), make the image smaller") from error
     except Exception as error:
-        # Pillow's decoders meet damage with whatever their parsing happens to raise: OSError,
+        # On damaged files, Pillow's decoders raise whatever their parsing happens to raise:
+        # OSError,
         # SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
-        raise InputError(f"{path}: damaged or cut short ({error}), replace the image") from error
+        raise InputError(f"{path}: damaged or truncated ({error}), replace the image") from error
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
 
 
@@ -89,7 +91,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
 
     Raises:
-        InputError: the suffix is none of .png, .jpg and .jpeg, or the place cannot be written.
+        InputError: the suffix is not one of .png, .jpg and .jpeg, or the place cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
@@ -111,7 +113,7 @@ def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> lis
 
     Args:
         inputs: what is given.
-        passed_over: gets what folders and globs have beside images (`describe_passed_over`).
+        passed_over: collects the other files in folders and globs (`describe_passed_over`).
 
     Raises:
         InputError: an input names nothing, or a folder cannot be read.
@@ -122,7 +124,7 @@ def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> lis
         for path in _find(name, others):
             found.setdefault(os.path.abspath(path), path)
     if passed_over is not None:
-        # What one input passes over another may name.
+        # What one input skips another may name.
         passed_over += [path for path in others if os.path.abspath(path) not in found]
     return list(found.values())
 
@@ -153,7 +155,7 @@ def _kind(path: Path) -> str:
 
 def _find(name: str, others: list[Path]) -> list[Path]:
     path = Path(name)
-    # "" is the current folder to pathlib; nobody means that by an empty variable in a script.
+    # pathlib reads "" as the current folder; an empty variable in a script does not mean that.
     if name and os.path.isdir(name):
         try:
             inside = sorted(path.iterdir())
@@ -165,7 +167,7 @@ def _find(name: str, others: list[Path]) -> list[Path]:
         rest = sorted(set(inside) - set(images))
         if not images:
             has = f", but {describe_passed_over(rest)}" if rest else ""
-            raise InputError(f"{name}: no images in this folder{has}; name files or a glob instead")
+            raise InputError(f"{name}: no images in this folder{has}; give files or a glob instead")
         others += rest
         return images
     if name and os.path.exists(name):
@@ -192,10 +194,10 @@ def _spells_suffix(pattern: str, path: Path) -> bool:
 def _read_regular_file(path: Path) -> bytes:
     # os.path answers False where pathlib would raise: a forbidden folder, a name too long.
     if os.path.isdir(path):
-        raise InputError(f"{path}: a folder, name an image file")
+        raise InputError(f"{path}: is a folder, give an image file")
     # Opening a pipe would wait for its writer.
     if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path}: not a regular file, name an image file")
+        raise InputError(f"{path}: not a regular file, give an image file")
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -211,11 +213,11 @@ def _decode_with_pillow(content: bytes) -> np.ndarray:
         try:
             orientation = image.getexif().get(_ORIENTATION)
         except Exception:
-            # Damaged EXIF does not make the picture unreadable; Detectron2 passes over it too.
+            # Damaged EXIF does not make the picture unreadable; Detectron2 skips it too.
             orientation = None
         if image.mode == "F":
             # Pillow, and so Detectron2, would cut them off at 0 and 255; 0 to 1 would be black.
-            raise InputError("pixels of floating point, convert the image to 8 bits")
+            raise InputError("floating-point pixels, convert the image to 8 bits")
         turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
         upright = image if turn is None else image.transpose(turn)
         return np.asarray(upright.convert("RGB"))
@@ -223,7 +225,7 @@ def _decode_with_pillow(content: bytes) -> np.ndarray:
 
 def _decode_with_opencv(path: Path, content: bytes) -> np.ndarray:
     encoded = np.frombuffer(content, np.uint8)
-    # OpenCV tells stderr what it thinks of a damaged file; the caller's one line is enough.
+    # OpenCV prints warnings about damaged files to stderr; the caller's one line is enough.
     verbosity = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

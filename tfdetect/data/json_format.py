@@ -1,8 +1,9 @@
-"""What the readers of JSON annotations share: values as tools write them, and errors with a place.
+"""Shared by the readers of JSON annotations: lenient conversion of values, and errors with a
+location.
 
-Annotation tools write a number as text ("12"), an integer as a float (12.0), a name as a number. A
-value is taken for what it can only mean, and everything else is one line that names the file, the
-entry and the field.
+Annotation tools write a number as text ("12"), an integer as a float (12.0), a name as a number. An
+unambiguous value is converted; anything else is an error in one line that names the file, the entry
+and the field.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LARGEST_SIDE = 2**24
 """Of an image, in pixels. A "size" beyond is none, and products of two still fit 64 bits."""
 
 LARGEST_COORDINATE = 1e9
-"""In pixels; what is farther out is no place in an image, and would overflow float32 squared."""
+"""In pixels; anything farther out is not in an image, and its square would overflow float32."""
 
 _Checked = TypeVar("_Checked")
 
@@ -51,7 +52,7 @@ def read_object(path: Path, form: str) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: not JSON ({reason}), name a {form} annotation file") from error
+        raise InputError(f"{path}: not JSON ({reason}), give a {form} annotation file") from error
     if not isinstance(root, dict):
         raise InputError(f"{path}: not in {form} format, expected an object with 'images'")
     return root
@@ -120,7 +121,8 @@ def _object(path: Path, entry: Any, where: str) -> dict[str, Any]:
 
 
 def as_integer(value: Any) -> int | None:
-    """12 of 12, 12.0 and "12"; None of what is no whole number, or does not fit 64 bits."""
+    """12 for 12, 12.0 and "12"; None for anything that is not an integer or does not fit 64
+    bits."""
     if isinstance(value, str):
         text = value.strip()
         return int(text.partition(".")[0]) if _INTEGER.fullmatch(text) else None
@@ -133,7 +135,7 @@ def as_integer(value: Any) -> int | None:
 
 
 def as_number(value: Any) -> float | None:
-    """A finite number, or such a number as text; None of anything else."""
+    """A finite number, which may be given as text; None for anything else."""
     if isinstance(value, str):
         text = value.strip()
         value = float(text) if _NUMBER.fullmatch(text) else None
@@ -144,7 +146,7 @@ def as_number(value: Any) -> float | None:
 
 
 def as_numbers(value: Any) -> list[float] | None:
-    """A list of coordinates: numbers, or such as text; None of anything else, [] of an empty one.
+    """A list of numbers, which may be given as text; None for anything else.
 
     A list that needs no conversion is returned itself.
     """
@@ -160,13 +162,13 @@ def as_numbers(value: Any) -> list[float] | None:
 
 
 def as_text(value: Any) -> str | None:
-    """Text, or a number as text; None of anything else, and of halves of a character."""
+    """Text, or a number as text; None for anything else, including lone surrogates."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value) if as_number(value) is not None else None
     if not isinstance(value, str):
         return None
     try:
-        # JSON's "\ud800" is no character, and can be neither printed nor written.
+        # JSON's "\ud800" is a lone surrogate, which can be neither printed nor written.
         value.encode("utf-8")
     except UnicodeEncodeError:
         return None
@@ -209,7 +211,7 @@ def get_side(path: Path, entry: Mapping[str, Any], where: str, key: str) -> int:
 
 
 def get_file_name(path: Path, entry: Mapping[str, Any], where: str) -> str:
-    """`entry["file_name"]`, as it stands.
+    """`entry["file_name"]`, unchanged.
 
     Raises:
         InputError: it is missing, no text, or can name no file.
@@ -234,7 +236,7 @@ def get_flag(
         InputError: it is something else.
     """
     value = entry.get(key, missing)
-    # true and false can mean but one thing here.
+    # true and false are unambiguous here.
     value = int(value) if isinstance(value, bool) else as_integer(value)
     if value not in (0, 1):
         raise InputError(f"{path}: {where}.{key} {given(entry, key)}, must be 0 or 1; correct it")
@@ -242,7 +244,7 @@ def get_flag(
 
 
 def given(entry: Mapping[str, Any], key: str) -> str:
-    """What an entry says of a field, for messages: "is missing", "is null", "is 'twelve'"."""
+    """The state of an entry's field, for messages: "is missing", "is null", "is 'twelve'"."""
     return f"is {show(entry[key])}" if key in entry else "is missing"
 
 
@@ -268,5 +270,5 @@ def check_unique(path: Path, key: str, ids: Iterable[int | str]) -> None:
     seen: set[int | str] = set()
     for value in ids:
         if value in seen:
-            raise InputError(f"{path}: {key} has id {show(value)} twice, give each its own")
+            raise InputError(f"{path}: {key} has id {show(value)} twice, make the ids unique")
         seen.add(value)

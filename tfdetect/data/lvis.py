@@ -1,7 +1,7 @@
 """Reading annotations in LVIS's JSON format, v0.5 and v1.
 
-LVIS is annotated in part: of an image one knows the categories that were looked for and found,
-those that were looked for and are not there, and those of which more are there than were marked.
+LVIS is partially annotated: each image lists the categories that are annotated, those known to be
+absent, and those annotated only in part.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class LvisImage:
             `val2017/000000155379.jpg`, because LVIS divides COCO's images in its own way.
         height: in pixels.
         width: in pixels.
-        neg_category_ids: categories that were looked for and are not there.
-        not_exhaustive_category_ids: categories of which not all that are there are marked.
+        neg_category_ids: categories known to be absent.
+        not_exhaustive_category_ids: categories that are not annotated exhaustively.
     """
 
     id: int
@@ -62,8 +62,9 @@ class LvisDataset:
         category_names: in the order of `category_ids`; the first of a category's synonyms where it
             has any, as Detectron2 names LVIS's classes.
         frequencies: of each category, one of `FREQUENCIES`; None where the file has none.
-        annotations: the entries (treat as read-only), each with what `normalize_annotation`
-            promises, `area`, and a `segmentation` of polygons or compressed RLE. None where the
+        annotations: the entries (treat as read-only), each with the guarantees of
+            `validate_annotation`, `area`, and a `segmentation` of polygons or compressed RLE. None
+            where the
             file has none, as the test sets.
     """
 
@@ -170,10 +171,10 @@ def _annotation(
     categories: Mapping[int, Any],
     sizes: Mapping[int, tuple[int, int]],
 ) -> dict[str, Any]:
-    fields.normalize_annotation(path, entry, where, categories)
+    fields.validate_annotation(path, entry, where, categories)
     try:
         entry["area"] = fields.area(entry)
-        # An RLE of an image that the file does not list is not looked at by anybody.
+        # An RLE of an image that is not listed in the file is never used.
         if entry["image_id"] in sizes:
             entry["segmentation"] = fields.mask(entry, sizes[entry["image_id"]])
     except InputError as error:

@@ -26,7 +26,7 @@ from tfdetect.data.json_format import (
 from tfdetect.errors import InputError
 
 IGNORE_LABEL = 255
-"""What `semantic_labels` has where nothing is labelled."""
+"""The value of unlabelled pixels in `semantic_labels`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PanopticSegment:
         id: its value in the image's PNG, above 0.
         category_id: the data set's.
         area: in pixels.
-        iscrowd: whether it is a group of things that nobody separated.
+        iscrowd: whether it is a group of things that are not annotated individually.
     """
 
     id: int
@@ -88,7 +88,7 @@ class PanopticDataset:
 def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
     """Read an annotation file in COCO's panoptic format.
 
-    The PNGs are in the folder of the file's name, beside it as COCO's archives have it
+    The PNGs are in the folder of the file's name, next to it as in COCO's archives
     (`annotations/panoptic_val2017.json`, `annotations/panoptic_val2017/`) or one folder up as
     Detectron2's documentation asks for.
 
@@ -157,7 +157,7 @@ def _check_size(image: PanopticImage) -> None:
         with Image.open(image.label_file) as png:
             size = png.size
     except Exception as error:  # whatever Pillow's parsing happens to raise
-        raise InputError(f"{image.label_file}: no image ({error}), replace the PNG") from error
+        raise InputError(f"{image.label_file}: not an image ({error}), replace the PNG") from error
     if size != (image.width, image.height):
         raise _wrong_size(image, size)
 
@@ -165,7 +165,7 @@ def _check_size(image: PanopticImage) -> None:
 def _wrong_size(image: PanopticImage, size: tuple[int, int]) -> InputError:
     return InputError(
         f"{image.label_file}: has {size[0]} x {size[1]} pixels, its image"
-        f" {image.width} x {image.height}: name the PNGs that belong to the annotations"
+        f" {image.width} x {image.height}: give the PNGs that belong to the annotations"
     )
 
 

@@ -1,4 +1,4 @@
-"""Detectron2's files of precomputed proposals, read without executing anything."""
+"""Reads Detectron2's files of precomputed proposals, without executing anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfdetect.checkpoint.formats.objects import Placeholder, type_name
 from tfdetect.checkpoint.formats.unpickle import unpickle
 from tfdetect.errors import InputError
 
-# What Detectron called the keys.
+# Detectron's names for the keys.
 _RENAMED = {"indexes": "ids", "scores": "objectness_logits"}
 _XYXY_ABS, _XYWH_ABS = 0, 1  # Detectron2's BoxMode
 
@@ -45,7 +45,7 @@ class ProposalFile:
                 return self.boxes[name]
         raise InputError(
             f"{self.source}: has no proposals of {' or '.join(names)}; "
-            "give the file that was made of these images"
+            "give the file that was made from these images"
         )
 
 
@@ -114,10 +114,10 @@ def _list(path: Path, content: dict[str, Any], key: str) -> list[Any]:
 
 
 def _sorted_boxes(where: str, boxes: Any, logits: Any, mode: int) -> np.ndarray:
-    """float32 [P, 4] XYXY by falling logit."""
+    """float32 [P, 4] XYXY by descending logit."""
     arrays = [value.value if isinstance(value, Array) else None for value in (boxes, logits)]
     if any(array is None for array in arrays):
-        raise InputError(f"{where}: its boxes or logits are no array; write the file again")
+        raise InputError(f"{where}: its boxes or logits are not arrays; write the file again")
     coordinates, scores = (np.asarray(array, np.float32) for array in arrays)
     if coordinates.ndim != 2 or coordinates.shape[1] != 4 or scores.shape != coordinates.shape[:1]:
         raise InputError(

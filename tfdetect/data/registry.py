@@ -32,7 +32,7 @@ class DatasetFiles:
     images_dir: Path
 
     def version(self) -> tuple[int, int]:
-        """What changes when the annotations do: their time and size.
+        """A version of the annotations: modification time and size.
 
         Raises:
             InputError: the file is gone.
@@ -69,7 +69,7 @@ _LVIS = {
 def register_coco_dataset(
     name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
 ) -> None:
-    """Make a data set in COCO's format known under a name, for DATASETS.TRAIN and DATASETS.TEST.
+    """Register a data set in COCO's format under a name, for DATASETS.TRAIN and DATASETS.TEST.
 
     Classes, keypoint names, flip pairs and skeleton are those of the file.
 
@@ -86,9 +86,9 @@ def register_coco_dataset(
     if registered and DATASETS.build(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
     if not files.annotations.is_file():
-        raise InputError(f"--register {name}: {annotations} is no file, correct the path")
+        raise InputError(f"--register {name}: {annotations} is not a file, correct the path")
     if not files.images_dir.is_dir():
-        raise InputError(f"--register {name}: {images_dir} is no folder, correct the path")
+        raise InputError(f"--register {name}: {images_dir} is not a folder, correct the path")
     if not registered:
         DATASETS.add(name, lambda: files)
 
@@ -104,7 +104,7 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
         key: the configuration's key that names it, for messages.
 
     Raises:
-        InputError: nobody knows the name, or the annotations are missing.
+        InputError: the name is unknown, or the annotations are missing.
     """
     if name in DATASETS:
         return DATASETS.build(key, name)
@@ -112,12 +112,12 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
     if files is None:
         known = f"; registered are {', '.join(sorted(DATASETS))}" if len(DATASETS) else ""
         raise InputError(
-            f"{key}: no data set {name!r} is known, name it with"
+            f"{key}: unknown data set {name!r}, register it with"
             f" --register {name} ANNOTATIONS.json IMAGES_DIR{known}"
         )
     if not files.annotations.is_file():
         raise InputError(
-            f"{key}: {name}: {files.annotations} is missing, put the data there or set the"
+            f"{key}: {name}: {files.annotations} is missing; put the data there or set the"
             " environment variable DETECTRON2_DATASETS to the folder that has it"
         )
     return files

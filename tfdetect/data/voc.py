@@ -1,4 +1,4 @@
-"""Reading annotations in Pascal VOC's form: a folder of XML files and lists of images."""
+"""Reads annotations in Pascal VOC's format: a folder of XML files and lists of images."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_voc(path: str | os.PathLike[str], class_names: Sequence[str]) -> VocDat
     if path.is_dir():
         path = path / "ImageSets" / "Main" / "test.txt"
         if not path.is_file():
-            raise InputError(f"{path}: is missing, name the list of another set, such as val.txt")
+            raise InputError(f"{path}: is missing, give the list of another set, such as val.txt")
     root = path.absolute().parent.parent.parent
     images: list[VocImage] = []
     year = None
@@ -106,12 +106,10 @@ def _read_list(path: Path) -> list[str]:
     names = [line.strip() for line in _read(path).decode("utf-8", "replace").splitlines()]
     names = [name for name in names if name]
     if not names:
-        raise InputError(f"{path}: lists no images, name a list such as ImageSets/Main/test.txt")
+        raise InputError(f"{path}: lists no images, give a list such as ImageSets/Main/test.txt")
     bad = next((name for name in names if not re.fullmatch(r"[^\s/\\\0]+", name)), None)
     if bad is not None:
-        raise InputError(
-            f"{path}: {bad[:50]!r} is no name of an image, name a list such as test.txt"
-        )
+        raise InputError(f"{path}: {bad[:50]!r} is not an image name, give a list such as test.txt")
     if len(set(names)) < len(names):
         raise InputError(f"{path}: lists an image twice, remove one")
     return names
@@ -146,7 +144,8 @@ def _object(path: Path, entry: Any, class_names: Sequence[str]) -> VocObject:
     name = (entry.findtext("name") or "").strip()
     if name not in class_names:
         raise InputError(
-            f"{path}: object of class {name!r}, which the model has not: name annotations with the"
+            f"{path}: object of class {name!r}, which the model does not have: give annotations "
+            f"with the"
             " classes that the model was trained on"
         )
     corners = []

@@ -30,7 +30,7 @@ METRICS = {
 def to_results(
     detections: Detections, image_id: int, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
-    """COCO result records, as Detectron2's `instances_to_coco_json` and evaluator make them.
+    """COCO result records, as made by Detectron2's `instances_to_coco_json` and evaluator.
 
     Args:
         detections: N detections of one image, in pixels of the original image.
@@ -45,13 +45,13 @@ def to_results(
         `keypoint_offset` less). Nothing is rounded.
 
     Raises:
-        InputError: a class has no category id, so the data set is not the model's.
+        InputError: a class has no category id, so the data set does not match the model.
     """
     largest = int(detections.classes.max(initial=-1))
     if largest >= len(category_ids):
         raise InputError(
             f"the model predicts class {largest} but the annotations have {len(category_ids)}"
-            " categories: name annotations with the classes that the model was trained on"
+            " categories: give annotations with the classes that the model was trained on"
         )
     extent = detections.boxes[:, 2:] - detections.boxes[:, :2] + detections.box_extent
     boxes = np.concatenate([detections.boxes[:, :2], extent], axis=1).tolist()
@@ -86,7 +86,7 @@ def evaluate(
     """The metrics that Detectron2's `COCOEvaluator` gives, by pycocotools.
 
     At most 100 detections of an image and class count (20 for keypoints), over all images of
-    the data set, those without a result included. What is small or large goes by the box for
+    the data set, those without a result included. Small and large are determined by the box for
     bbox and keypoints, and by the mask for segm.
 
     Args:
@@ -107,7 +107,7 @@ def evaluate(
     known = {image.id for image in dataset.images}
     unknown = next((r["image_id"] for r in results if r["image_id"] not in known), None)
     if unknown is not None:
-        raise InputError(f"{dataset.path}: has no image of id {unknown}, name its annotations")
+        raise InputError(f"{dataset.path}: has no image with id {unknown}, give its annotations")
     expected = len(keypoint_oks_sigmas) or 17
     annotations = check(dataset, tasks, expected, _num_keypoints(results))
     if not results:
@@ -139,7 +139,7 @@ def check_oks_sigmas(sigmas: Sequence[float]) -> None:
         # NaN fails the comparison.
         if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < 1e6:
             raise InputError(
-                f"TEST.KEYPOINT_OKS_SIGMAS: {sigma!r} is no number above 0; give one of each"
+                f"TEST.KEYPOINT_OKS_SIGMAS: {sigma!r} is not a number above 0; give one per"
                 " keypoint, such as 0.05"
             )
 
@@ -151,7 +151,7 @@ def check(
     num_predicted: int | None = None,
     report: Callable[[InputError], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Say whether `evaluate` could measure, before there is anything to be measured.
+    """Check that `evaluate` will be able to compute its metrics, before there are any results.
 
     Args:
         dataset: what `tfdetect.data.coco.read_coco` read.
@@ -168,7 +168,7 @@ def check(
             keypoints disagree.
     """
     if dataset.annotations is None:
-        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
+        raise InputError(f"{dataset.path}: has no 'annotations', give a file with the ground truth")
     if "keypoints" in tasks and num_predicted not in (None, num_keypoints):
         raise InputError(
             f"TEST.KEYPOINT_OKS_SIGMAS: is for {num_keypoints} keypoints, but the model predicts"
@@ -230,6 +230,6 @@ def _evaluate_task(
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """What `evaluate` returned, as two tables in plain text: by task, and by category.
 
-    A dash stands for a metric that a task has not, or that cannot be computed.
+    A dash marks a metric that a task does not have, or that cannot be computed.
     """
     return format_metrics(metrics, METRICS["bbox"], "AP")

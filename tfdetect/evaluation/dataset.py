@@ -1,4 +1,4 @@
-"""One interface to the data sets of all formats: what to predict on, and how good it was."""
+"""One interface to data sets in all formats: which images to predict on, and the metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Metrics = dict[str, dict[str, float]]
 class EvaluationDataset(ABC):
     """A data set to evaluate a model on, in one of the formats of Detectron2's model zoo.
 
-    Everything that measuring will ask of the annotations is checked when it is made.
+    Everything that evaluation needs from the annotations is checked on construction.
 
     Attributes:
         form: the format's name.
@@ -33,7 +33,7 @@ class EvaluationDataset(ABC):
         image_folder: where the images are, if the format says so, else None.
         has_ground_truth: False for a test set without annotations, which is only predicted.
         notes: lines for the user on how the model and the annotations fit together.
-        broken_images: how many of the annotations' images were left out, as they cannot be used.
+        broken_images: how many of the annotations' images were dropped because they are unusable.
         broken_annotations: how many annotations were.
     """
 
@@ -61,8 +61,8 @@ class EvaluationDataset(ABC):
             raise InputError(f"{path}: lists no images")
         if not self.tasks:
             raise InputError(
-                f"{path}: {self.form} annotations measure {', '.join(self.measures)}, the model"
-                f" gives {', '.join(tasks)}: name annotations of these"
+                f"{path}: {self.form} annotations cover {', '.join(self.measures)}, but the model"
+                f" predicts {', '.join(tasks)}: give annotations for these"
             )
 
     def check_size(self, index: int, height: int, width: int) -> None:
@@ -71,20 +71,20 @@ class EvaluationDataset(ABC):
             expected_height, expected_width = self.image_sizes[index]
             raise InputError(
                 f"{self.file_names[index]}: has {width} x {height} pixels, in {self.path} it has"
-                f" {expected_width} x {expected_height}: name the images that belong to it"
+                f" {expected_width} x {expected_height}: give the images that belong to it"
             )
 
     @abstractmethod
     def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
-        """What the model found in image `index`, as records in the format's own terms.
+        """The model's results for image `index`, as records in the data set's format.
 
         Raises:
-            InputError: the model has classes that the data set has not.
+            InputError: the model has classes that the data set does not have.
         """
 
     @abstractmethod
     def count_annotations(self, measured: Sequence[int]) -> tuple[int, int]:
-        """How many annotations are measured against, and how many are left out.
+        """How many annotations are evaluated, and how many are ignored.
 
         Args:
             measured: the indices of the images that are measured.
@@ -98,8 +98,8 @@ class EvaluationDataset(ABC):
 
         Args:
             results: of `to_results`.
-            measured: the indices of the images to measure on, None for all; an image of these
-                without a record counts as one where nothing was found.
+            measured: the indices of the images to measure on, None for all; an image without a
+                record counts as one without detections.
 
         Raises:
             InputError: the ground truth cannot be used.
@@ -111,10 +111,10 @@ class EvaluationDataset(ABC):
 
     @abstractmethod
     def write_results(self, folder: Path, results: Sequence[Mapping[str, Any]]) -> list[Path]:
-        """Write the records as the format's own tools read them.
+        """Write the records in the files that the format's own tools read.
 
         Returns:
-            The files that a person would name to these tools.
+            The files to pass to these tools.
 
         Raises:
             InputError: the folder cannot be written.
@@ -122,7 +122,7 @@ class EvaluationDataset(ABC):
 
 
 def model_tasks(cfg: CfgNode) -> list[str]:
-    """What a model of this configuration gives, by the names of Detectron2's evaluators."""
+    """The tasks of a model with this configuration, by the names of Detectron2's evaluators."""
     able = capabilities(cfg)
     tasks = {
         "box_proposals": able.proposes,

@@ -76,7 +76,9 @@ def _open_voc(
     if (is_folder and (path / "ImageSets").is_dir()) or (is_list and not is_folder):
         return _Voc(path, model.tasks, model.class_names)
     if is_folder and any(path.glob("**/*_gtFine_*")):
-        raise InputError(f"{path}: Cityscapes is measured by its own tool, cityscapesscripts, only")
+        raise InputError(
+            f"{path}: Cityscapes can only be evaluated with its own tool, cityscapesscripts"
+        )
     return None
 
 
@@ -104,7 +106,7 @@ def _counting_broken(
 
 
 class _Instances(EvaluationDataset):
-    """What COCO and LVIS share."""
+    """Shared by COCO and LVIS."""
 
     results_name: str
 
@@ -118,7 +120,7 @@ class _Instances(EvaluationDataset):
         annotations = dataset.annotations
         self.has_ground_truth = annotations is not None
         if annotations is None:
-            self.notes.append(f"{self.path}: has no 'annotations': predicts without measuring")
+            self.notes.append(f"{self.path}: has no 'annotations': predicting without evaluation")
         listed = {image.id for image in dataset.images}
         self._annotations: Sequence[Mapping[str, Any]] = [
             entry for entry in annotations or () if entry["image_id"] in listed
@@ -126,8 +128,8 @@ class _Instances(EvaluationDataset):
         self.broken_annotations = len(annotations or ()) - len(self._annotations)
         if self.broken_annotations:
             self.notes.append(
-                f"{self.path}: {self.broken_annotations} annotations are of images that it does"
-                " not list; left out"
+                f"{self.path}: {self.broken_annotations} annotations belong to images that it does"
+                " not list; ignored"
             )
         self._category_ids: list[int | None] = list(dataset.category_ids)
         if self.tasks != ["box_proposals"]:
@@ -188,7 +190,9 @@ class _Coco(_Instances):
             dataset = dataclasses.replace(dataset, annotations=tuple(self._annotations))
             for task, field in coco.missing_ground_truth(dataset, self.tasks).items():
                 self.tasks.remove(task)
-                self.notes.append(f"{self.path}: no annotation has '{field}': {task} is left out")
+                self.notes.append(
+                    f"{self.path}: no annotation has '{field}': {task} is not evaluated"
+                )
             if "keypoints" in self.tasks:
                 coco.check_oks_sigmas(keypoint_oks_sigmas)
             expected = len(keypoint_oks_sigmas) or 17
@@ -303,7 +307,7 @@ class _Panoptic(EvaluationDataset):
                 name for name, index in zip(model, match.indices, strict=True) if index is None
             ]
             raise InputError(
-                f"{self.path}: has no category {unknown[0]!r}, which the model has: name"
+                f"{self.path}: has no category {unknown[0]!r}, which the model has: give"
                 " annotations with the classes that the model was trained on"
             )
         self.notes += [] if match.note is None else [match.note]

@@ -37,8 +37,8 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """The metrics of Detectron2's `LVISEvaluator`.
 
-    A detection counts only in images where its category was looked for; where a category was not
-    marked exhaustively, a detection that matches nothing is no mistake.
+    A detection counts only in images where its category was annotated or known to be absent; where
+    a category is not annotated exhaustively, an unmatched detection is not a false positive.
 
     Args:
         dataset: what `tfdetect.data.lvis.read_lvis` read.
@@ -54,11 +54,11 @@ def evaluate(
     """
     check(dataset)
     if not set(tasks) <= {"bbox", "segm"}:
-        raise InputError(f"{dataset.path}: LVIS measures boxes and masks, not {', '.join(tasks)}")
+        raise InputError(f"{dataset.path}: LVIS evaluates boxes and masks, not {', '.join(tasks)}")
     images = {image.id: image for image in dataset.images}
     unknown = next((r["image_id"] for r in results if r["image_id"] not in images), None)
     if unknown is not None:
-        raise InputError(f"{dataset.path}: has no image of id {unknown}, name its annotations")
+        raise InputError(f"{dataset.path}: has no image with id {unknown}, give its annotations")
     if not results:
         return {task: dict.fromkeys(METRICS, math.nan) for task in sorted(tasks)}
     limited = _limit(results)
@@ -66,13 +66,13 @@ def evaluate(
 
 
 def check(dataset: LvisDataset) -> None:
-    """Say whether `evaluate` could measure, before there is anything to be measured.
+    """Check that `evaluate` will be able to compute its metrics, before there are any results.
 
     Raises:
         InputError: the data set has no annotations, or no frequencies of categories.
     """
     if dataset.annotations is None:
-        raise InputError(f"{dataset.path}: has no 'annotations', name a file with the ground truth")
+        raise InputError(f"{dataset.path}: has no 'annotations', give a file with the ground truth")
     if dataset.frequencies is None:
         raise InputError(f"{dataset.path}: a category has no 'frequency', which APr, APc, APf need")
 
@@ -167,7 +167,7 @@ def _rle(entry: Mapping[str, Any], image: LvisImage) -> dict[str, Any]:
 
 
 def _match(found: list, objects: list, exhaustive: bool) -> _Matches:
-    """Give each detection, best first, the object that it overlaps most and that is still free.
+    """Match each detection, best first, to the unmatched object that it overlaps most.
 
     Args:
         found: (region, area, score) of each detection.
@@ -225,7 +225,7 @@ def _precision_curve(matches: Sequence[_Matches], area: int) -> np.ndarray | Non
     right = np.cumsum(hits & counts, axis=1, dtype=np.float64)
     wrong = np.cumsum(~hits & counts, axis=1, dtype=np.float64)
     precision = right / (right + wrong + np.spacing(1))
-    # Falling: at each recall the best precision that can be had there or beyond.
+    # Falling: at each recall the best precision at that recall or higher.
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     precision = np.pad(precision, ((0, 0), (0, 1)))
     return np.stack(

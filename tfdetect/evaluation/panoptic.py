@@ -52,7 +52,7 @@ def to_result(
         a pixel), and the PNG as `png`, bytes.
 
     Raises:
-        InputError: a class has no category id, so the data set is not the model's.
+        InputError: a class has no category id, so the data set does not match the model.
     """
     present = set(np.unique(found.ids).tolist())
     segments = []
@@ -61,7 +61,7 @@ def to_result(
         if segment.category_id >= len(categories):
             raise InputError(
                 f"{dataset.path}: has {len(categories)} categories of"
-                f" {'things' if segment.isthing else 'stuff'}, the model more: name annotations"
+                f" {'things' if segment.isthing else 'stuff'}, the model more: give annotations"
                 " with the classes that the model was trained on"
             )
         if segment.id in present:
@@ -95,8 +95,8 @@ def evaluate(
     """Panoptic quality, of each category and its mean.
 
     A predicted segment is right if it overlaps one of the ground truth's, of its category, by an
-    IoU above 0.5, unlabelled pixels aside. One that matches none is no mistake if more than half
-    of it is unlabelled, or of a crowd of its category.
+    IoU above 0.5, unlabelled pixels aside. An unmatched segment is not a false positive if more
+    than half of it is unlabelled or belongs to a crowd of its category.
 
     Args:
         dataset: what `tfdetect.data.panoptic.read_panoptic` read.
@@ -104,8 +104,8 @@ def evaluate(
             was found.
 
     Returns:
-        {"panoptic_seg": `METRICS`, and `PQ-NAME` of each category}, in percent. A category that
-        is neither there nor found is NaN and not part of the means.
+        {"panoptic_seg": `METRICS`, and `PQ-NAME` of each category}, in percent. A category that is
+        neither present nor predicted is NaN and not part of the means.
 
     Raises:
         InputError: a PNG of the ground truth cannot be used; a result's image is not in the data
@@ -114,7 +114,9 @@ def evaluate(
     found = {result["image_id"]: result for result in results}
     unknown = set(found) - {image.id for image in dataset.images}
     if unknown:
-        raise InputError(f"{dataset.path}: has no image of id {min(unknown)}, name its annotations")
+        raise InputError(
+            f"{dataset.path}: has no image with id {min(unknown)}, give its annotations"
+        )
     counts: dict[int, _Counts] = defaultdict(_Counts)
     for image in dataset.images:
         _count(image, found.get(image.id), counts)
@@ -142,7 +144,7 @@ def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 @dataclass
 class _Counts:
-    """Of one category: the matches and the sum of their IoUs, what is wrong, what is missing."""
+    """Of one category: matches, the sum of their IoUs, false positives and false negatives."""
 
     matched: int = 0
     iou: float = 0.0

@@ -91,8 +91,8 @@ def open_dataset(
             raises it.
 
     Raises:
-        InputError: it is of none of these formats, cannot be read, has nothing that the model
-            gives, lacks what measuring needs, or its classes are not the model's.
+        InputError: it is in none of these formats, cannot be read, has none of the model's tasks,
+            lacks what evaluation needs, or its classes do not match the model's.
     """
     path = Path(path)
     content = b""
@@ -107,4 +107,4 @@ def open_dataset(
         dataset = EVALUATORS.get("format", name)(path, content, model, report)
         if dataset is not None:
             return dataset
-    raise InputError(f"{path}: is a folder, but not of Pascal VOC; name an annotation file")
+    raise InputError(f"{path}: is a folder, but not a Pascal VOC one; give an annotation file")

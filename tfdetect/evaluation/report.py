@@ -17,7 +17,7 @@ METRICS = "metrics.json"
 
 @dataclass
 class Evaluated:
-    """How an evaluation went.
+    """The outcome of an evaluation.
 
     Attributes:
         metrics: by task, in percent; empty where there is no ground truth or measuring failed.
@@ -42,8 +42,8 @@ def write_and_measure(
 ) -> Evaluated:
     """Write the results, measure them, and write the metrics.
 
-    An error of one of these does not keep the others from being done. Images that could not be
-    read are not measured; images and annotations that were left out are counted.
+    An error in one of these steps does not prevent the others. Images that could not be read are
+    not evaluated; skipped images and annotations are counted.
 
     Args:
         dataset: that was predicted.
@@ -90,9 +90,9 @@ def _measure(
         return dataset.evaluate(results, measured)
     except InputError:
         raise
-    except Exception as error:  # pycocotools raises almost anything
+    except Exception as error:  # pycocotools may raise almost anything
         raise InputError(
-            f"{dataset.path}: cannot be measured ({type(error).__name__}: {error}), correct the"
+            f"{dataset.path}: cannot be evaluated ({type(error).__name__}: {error}), correct the"
             " annotations"
         ) from error
 
@@ -103,11 +103,11 @@ def _left_out(counts: Mapping[str, int]) -> list[str]:
         for kind in ("images", "annotations")
         if (skipped := counts[f"{kind}_skipped"])
     ]
-    return [f"measured on {' and '.join(parts)}"] if parts else []
+    return [f"evaluated on {' and '.join(parts)}"] if parts else []
 
 
 def _without_nan(metrics: Metrics) -> dict[str, dict[str, float | None]]:
-    """JSON has no NaN: what could not be measured is null."""
+    """JSON has no NaN: metrics that could not be computed are null."""
     return {
         task: {name: None if math.isnan(value) else value for name, value in values.items()}
         for task, values in metrics.items()

@@ -31,10 +31,10 @@ def to_results(
         path: the annotations, for messages.
 
     Returns:
-        Of each class that is there image_id, category_id and segmentation (RLE).
+        For each class present: image_id, category_id and segmentation (RLE).
 
     Raises:
-        InputError: a class has no category id, so the data set is not the model's.
+        InputError: a class has no category id, so the data set does not match the model.
     """
     classes = np.unique(sem_seg).tolist()
     if classes[-1] >= len(stuff_ids):
@@ -62,8 +62,8 @@ def evaluate(
         results: the records of `to_results`; images without any are left out.
 
     Returns:
-        {"sem_seg": `METRICS`, `IoU-NAME` and `ACC-NAME` of each class}, in percent; NaN for a
-        class that the ground truth has not.
+        {"sem_seg": `METRICS`, `IoU-NAME` and `ACC-NAME` of each class}, in percent; NaN for a class
+        that the ground truth does not have.
 
     Raises:
         InputError: a PNG of the ground truth cannot be used.
@@ -110,7 +110,7 @@ def confusion_matrix(predicted: np.ndarray, truth: np.ndarray, num_classes: int)
 def metrics_of(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
     """What `evaluate` gives, from the sum of `confusion_matrix` over all images.
 
-    As Detectron2 has it, what is predicted where nothing is labelled does not count.
+    As in Detectron2, predictions on unlabelled pixels do not count.
     """
     labelled = confusion[:-1, :-1].astype(np.float64)
     correct, true, predicted = labelled.diagonal(), labelled.sum(axis=0), labelled.sum(axis=1)

@@ -11,7 +11,7 @@ def format_metrics(
 ) -> str:
     """Two tables: the metrics by task, and where there are any, those of each class.
 
-    A dash stands for a metric that a task has not, or that cannot be computed.
+    A dash marks a metric that a task does not have, or that cannot be computed.
 
     Args:
         metrics: by task, each metric in percent; those of a class are called `AP-NAME`.
@@ -40,7 +40,7 @@ def format_metrics(
 
 
 def percent(value: float) -> float:
-    """pycocotools' number in percent; it says -1 where there is no ground truth, we NaN."""
+    """pycocotools' value in percent, with NaN instead of its -1 for no ground truth."""
     return float(value) * 100 if value >= 0 else math.nan
 
 

@@ -69,11 +69,11 @@ def evaluate(
     found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for result in results:
         if result["image_id"] not in known:
-            raise InputError(f"{dataset.path}: has no image {result['image_id']}, name its list")
+            raise InputError(f"{dataset.path}: has no image {result['image_id']}, give its list")
         if result["category_id"] >= len(dataset.class_names):
             raise InputError(
                 f"{dataset.path}: the model predicts class {result['category_id']} of"
-                f" {len(dataset.class_names)}: name a data set with the model's classes"
+                f" {len(dataset.class_names)}: give a data set with the model's classes"
             )
         found[result["category_id"]].append(result)
     precision = np.array(
@@ -134,7 +134,8 @@ def _class_precision(
     result = []
     for threshold in _IOU_THRESHOLDS:
         hit = overlap > threshold
-        # Of the detections that find the same object the first is right, the others are wrong.
+        # Of several detections of the same object, the first is a true positive, the others are
+        # false.
         _, winners = np.unique(np.where(hit, match, -1), return_index=True)
         right = np.zeros(len(found), bool)
         right[winners] = True

@@ -14,13 +14,13 @@ _JPEG = b"\xff\xd8\xff"
 # APP14 without a colour transform, from marker to end.
 _ADOBE_MARKER = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 MOST_PIXELS = 178_956_970
-"""Pillow refuses images of more pixels than this as decompression bombs."""
+"""Pillow rejects images of more pixels than this as decompression bombs."""
 
 _COMPLAINTS = (
     "",
     "is neither a JPEG nor a PNG; send one of these",
     f"has more than {MOST_PIXELS} pixels; make the image smaller",
-    "is damaged or cut short; send the whole file",
+    "is damaged or truncated; send the whole file",
 )
 _FINE, _UNKNOWN, _TOO_LARGE, _DAMAGED = range(4)
 
@@ -107,8 +107,8 @@ def _decode(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _attempt(decoder: Callable[[tf.Tensor], tf.Tensor], content: tf.Tensor) -> tf.Tensor:
     """What `decoder` makes of `content`, uint8 [H, W, 3]; [0, 0, 3] where it fails.
 
-    By itself it would end the whole request, with an error that names no image. A data set that
-    passes over errors is TensorFlow's one way to go on.
+    Otherwise it would fail the whole request with an error that does not name the image. A data set
+    that ignores errors is the only way to continue in TensorFlow.
     """
     options = tf.data.Options()
     # Without these TensorFlow rewrites the data set's graph, which takes longer than to decode an

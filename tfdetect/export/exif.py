@@ -1,6 +1,6 @@
-"""What the header of an encoded image says, read inside the graph.
+"""Reads the header of an encoded image inside the graph.
 
-Everything here takes any bytes and does not fail: what is damaged reads as zeros.
+All functions accept any bytes and never fail: damaged parts read as zeros.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # What stands for an orientation in XMP; \C is any byte. Pillow's rule, which finds the first.
 _XMP_ORIENTATION = r'\C*?tiff:Orientation(?:="|>)([0-9])\C*'
-# A header of more segments than this is not read on; nobody can make the loop run for minutes.
+# Maximum number of header segments, which bounds the run time on malicious files.
 _MOST_SEGMENTS = 10_000
 _MOST_CHUNKS = 100_000
 _ORIENTATION = 0x0112
@@ -72,7 +72,7 @@ def jpeg_header(content: tf.Tensor) -> Header:
             start_of_frame &= marker != other
         is_exif = (marker == 0xFFE1) & _starts(padded, body, _EXIF)
         is_xmp = (marker == 0xFFE1) & _starts(padded, body, _XMP)
-        # Of several Exif segments, each goes on where the one before it ends.
+        # Multiple Exif segments are concatenated.
         exif = tf.cond(
             is_exif,
             lambda: tf.strings.join([exif, _part(content, body + len(_EXIF), position + 2 + size)]),
@@ -180,7 +180,9 @@ def _orientation(exif: tf.Tensor, xmp: tf.Tensor) -> tf.Tensor:
 
 
 def _directory_orientation(tiff: tf.Tensor, little_endian: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether the first directory of a TIFF has the tag, and its value, 0 if it is no integer."""
+    """Whether the first directory of a TIFF has the tag, and its value, 0 if it is not an
+    integer.
+    """
     length = tf.strings.length(tiff)
     padded = tf.strings.join([tiff, b"\0" * 32])
     start = _int32(padded, tf.constant(4), little_endian)

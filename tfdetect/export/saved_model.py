@@ -1,4 +1,4 @@
-"""Writing a servable as a SavedModel, whole or not at all."""
+"""Writes a servable as a SavedModel, atomically."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def servable_backend(ops: str = "portable", device: str = "cpu", dtype: str = "f
         dtype: of weights and features, "float32" or "bfloat16".
 
     Raises:
-        InputError: a value is none of these, or there are no native operators.
+        InputError: a value is not one of these, or there are no native operators.
     """
     if ops == "native":
         kernels.require()
@@ -200,7 +200,7 @@ def new_version(output: Path) -> Iterator[tuple[Path, Path]]:
     except OSError as error:
         raise _cannot_write(output, error) from error
     try:
-        # Whoever has the lock is alone, so that what else is unfinished was killed.
+        # Anyone who has the lock is alone, so that what else is unfinished was killed.
         fcntl.flock(handle, fcntl.LOCK_EX)
         for left in output.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -27,7 +27,8 @@ _PROPOSALS = (
     tf.TensorSpec([None], tf.int32, name="num_proposals"),
 )
 MOST_BYTES = 2**32
-"""Of an output in pixels of the images given, such as full masks; an answer cannot be cut up."""
+"""Limit for an output in pixels of the input images, such as full masks; a response cannot be
+split."""
 _INPUT_TENSOR = tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")
 
 
@@ -64,7 +65,7 @@ class Servable:
         self._segments = able.has_semantic
         if able.has_masks:
             self.signatures["full_masks"] = signature(self._full_masks, _IMAGE_BYTES, *proposals)
-        # The API wants probabilities, which proposals have not, and has no proposals to give.
+        # The API wants probabilities, which proposals does not, and has no proposals to give.
         if able.has_boxes and not proposals:
             self.signatures["od_api"] = signature(self._od_api, _INPUT_TENSOR)
 
@@ -98,8 +99,8 @@ class Servable:
 
     def _full_masks(self, image_bytes: tf.Tensor, *proposals: tf.Tensor) -> dict:
         found = self._serving_default(image_bytes, *proposals)
-        boxes, counts, sizes = found["pred_boxes"], found["num_detections"], found["image_sizes"]
-        canvas, most = tf.reduce_max(sizes, 0), tf.reduce_max(counts)
+        boxes, num_valid, sizes = found["pred_boxes"], found["num_detections"], found["image_sizes"]
+        canvas, most = tf.reduce_max(sizes, 0), tf.reduce_max(num_valid)
         with tf.control_dependencies([_check_answer("pred_masks", sizes, most)]):
             canvas = tf.identity(canvas)
 
@@ -109,7 +110,7 @@ class Servable:
             beyond = canvas - size
             return tf.pad(pasted, [[0, most - count], [0, beyond[0]], [0, beyond[1]]])
 
-        arguments = (found["pred_masks"], boxes, counts, sizes)
+        arguments = (found["pred_masks"], boxes, num_valid, sizes)
         masks = tf.map_fn(paste, arguments, fn_output_signature=tf.TensorSpec([None] * 3, tf.bool))
         return found | {"pred_masks": masks}
 
@@ -149,7 +150,7 @@ def _check_sizes(images: tf.Tensor, sizes: tf.Tensor) -> list[tf.Operation]:
 
 
 def _check_answer(name: str, sizes: tf.Tensor, bytes_per_pixel: tf.Tensor | int) -> tf.Operation:
-    """That an output [N, H, W] which holds images of int32 [N, 2] sizes is not too large."""
+    """Checks that an output [N, H, W] for images of int32 [N, 2] sizes is not too large."""
     canvas = tf.cast(tf.reduce_max(sizes, 0), tf.int64)
     pixels = tf.shape(sizes, tf.int64)[0] * canvas[0] * canvas[1]
     size = pixels * tf.cast(bytes_per_pixel, tf.int64)
@@ -158,16 +159,16 @@ def _check_answer(name: str, sizes: tf.Tensor, bytes_per_pixel: tf.Tensor | int)
 
 
 def _check_proposals(
-    sizes: tf.Tensor, proposals: tf.Tensor, counts: tf.Tensor
+    sizes: tf.Tensor, proposals: tf.Tensor, num_valid: tf.Tensor
 ) -> list[tf.Operation]:
     images, (given, most, _) = tf.shape(sizes)[0], tf.unstack(tf.shape(proposals))
-    same_count = tf.equal(given, images) & tf.equal(tf.shape(counts)[0], images)
+    same_count = tf.equal(given, images) & tf.equal(tf.shape(num_valid)[0], images)
     return [
         tf.debugging.Assert(
             same_count, ["proposals and num_proposals: one of each for each image"]
         ),
         tf.debugging.Assert(
-            tf.reduce_all((counts >= 0) & (counts <= most)),
+            tf.reduce_all((num_valid >= 0) & (num_valid <= most)),
             ["num_proposals: between 0 and the number of proposals given"],
         ),
     ]

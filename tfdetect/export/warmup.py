@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving plays to a model before it says that it is ready."""
+"""Warm-up requests, which TensorFlow Serving runs before it reports a model as ready."""
 
 from __future__ import annotations
 

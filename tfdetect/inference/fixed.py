@@ -1,4 +1,4 @@
-"""A model for images of one size: what XLA compiles, and LiteRT and ONNX files hold."""
+"""A model for images of one fixed size, for XLA, LiteRT and ONNX."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class FixedSizePipeline(tf.Module):
         if able.has_semantic or able.takes_proposals:
             raise InputError(
                 f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} "
-                f"{'with given proposals ' if able.takes_proposals else ''}has no form of one "
+                f"{'with given proposals ' if able.takes_proposals else ''}cannot be exported "
+                f"for one "
                 "image size; export it as a SavedModel"
             )
         self.model = model
@@ -66,13 +67,13 @@ def to_litert(pipeline: FixedSizePipeline) -> bytes:
     Its one signature, `serving_default`, is `FixedSizePipeline.detect`.
 
     Raises:
-        InputError: the model has an operator that LiteRT has not.
+        InputError: the model has an operator that LiteRT does not support.
     """
     function = pipeline.detect.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], pipeline)
     try:
         return converter.convert()
-    except Exception as error:  # the converter's own kinds of error are not public
+    except Exception as error:  # the converter's error classes are not public
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"--format litert: the model does not convert ({reason}); use --format saved_model"
@@ -95,7 +96,7 @@ def to_onnx(pipeline: FixedSizePipeline) -> bytes:
         model, _ = tf2onnx.convert.from_function(
             pipeline.detect, pipeline.detect.input_signature, opset=_OPSET
         )
-    except Exception as error:  # it raises whatever its handlers of operators do
+    except Exception as error:  # it raises whatever its operator handlers raise
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"--format onnx: the model does not convert ({reason}); use --format saved_model"

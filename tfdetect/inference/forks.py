@@ -1,4 +1,4 @@
-"""TensorFlow does not survive a fork: what would hang for ever is an error."""
+"""TensorFlow does not survive a fork: raises an error instead of hanging."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def require_no_fork() -> None:
     if _lost:
         raise InputError(
             "Predictor: this process was forked from one in which TensorFlow ran, and it "
-            "does not survive a fork; make it in the worker alone (gunicorn without --preload), or "
-            "start workers by multiprocessing.get_context('spawn')"
+            "does not survive a fork; create it in the worker (gunicorn without --preload), or "
+            "start workers with multiprocessing.get_context('spawn')"
         )
 
 

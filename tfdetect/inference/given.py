@@ -1,4 +1,4 @@
-"""What is given to a Predictor: checked, and described in errors."""
+"""Checks the arguments of a Predictor, and describes them in errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tfdetect.errors import InputError
 
 
 def is_one_image(images: Any) -> bool:
-    """Whether this is one image, or meant as one; if not it can be iterated over."""
+    """Whether this is intended as a single image; otherwise it can be iterated over."""
     if isinstance(images, np.ndarray):
         # An array of objects holds images, and one of four axes is a batch.
         return images.dtype != object and images.ndim != 4
     not_several = (str, bytes, os.PathLike, dict)
-    # Tensors of other libraries can be iterated over; their rows are no images.
+    # Tensors of other libraries can be iterated over; their rows are not images.
     return isinstance(images, not_several) or hasattr(images, "shape") or not _iterates(images)
 
 
@@ -48,7 +48,7 @@ def check_image(name: str, image: Any) -> None:
 
 def _advice_on_type(image: Any) -> str:
     if image is None:
-        return "cv2.imread gives None for a file that it cannot read"
+        return "cv2.imread returns None for a file that it cannot read"
     if isinstance(image, (str, bytes, os.PathLike)):
         return "read the file first, with tfdetect.data.images.read_image"
     if type(image).__module__.startswith("PIL."):
@@ -63,7 +63,7 @@ def _advice_on_array(image: np.ndarray) -> str:
     if 0 in shape:
         return "it has no pixels"
     if image.ndim == 2 or (image.ndim == 3 and shape[2] == 1):
-        return "it is grey; give cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
+        return "it is greyscale; give cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
     if image.ndim == 3 and shape[2] == 4:
         return "it has four channels; give image[:, :, :3]"
     if image.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] != 3:
@@ -77,7 +77,7 @@ def read_boxes(name: str, boxes: Any) -> np.ndarray:
     """The float32 [P, 4] array of `boxes`.
 
     Raises:
-        InputError: it is no such array; the text begins with `name`.
+        InputError: it is not such an array; the text begins with `name`.
     """
     try:
         array = np.asarray(boxes, np.float32)
@@ -89,7 +89,7 @@ def read_boxes(name: str, boxes: Any) -> np.ndarray:
 
 
 def describe(value: Any) -> str:
-    """What a value is, in a few words: its type, and of an array dtype and shape."""
+    """A short description of a value: its type and, for an array, dtype and shape."""
     if value is None:
         return "None"
     if isinstance(value, (str, bytes, os.PathLike)):

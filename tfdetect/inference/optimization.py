@@ -95,7 +95,7 @@ class _Optimizer:
         return self._copy(module, **self._fold_siblings(module)) if optimized is None else optimized
 
     def _fold_siblings(self, module: tf.Module) -> dict[str, Any]:
-        """What becomes of convolutions and norms that are named in `normalized`."""
+        """What happens to convolutions and norms that are named in `normalized`."""
         folded: dict[str, Any] = {}
         for conv_name, norm_name in getattr(module, "normalized", ()):
             conv, norm = getattr(module, conv_name), getattr(module, norm_name, None)

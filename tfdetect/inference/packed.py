@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdetect.layers.conv import finish, nearest_double
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.conv import finish, upsample_2x
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
 
 
@@ -46,29 +46,29 @@ class PackedConv2d(tf.Module):
     def __call__(
         self,
         x: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
         *,
-        addend: tf.Tensor | None = None,
-        doubled: bool = False,
+        residual: tf.Tensor | None = None,
+        upsampled: bool = False,
         relu: bool = False,
     ) -> tf.Tensor:
         """As `Conv2d`."""
         fused = self.norm is None  # what follows a norm stays behind it
         y = packed_conv(
-            x if self.kernel_size == 1 else extents.keep(x),
+            x if self.kernel_size == 1 else valid_sizes.zero_padding(x),
             self.packed,
             self.bias,
             kernel_size=self.kernel_size,
             stride=self.stride,
             padding=self.padding,
             relu=relu and fused,
-            addend=addend if fused else None,
+            residual=residual if fused else None,
         )
         if fused:
             return y
-        if doubled:
-            addend = nearest_double(addend)
-        return finish(y, self.norm, extents.strided(self.stride), addend, relu)
+        if upsampled:
+            residual = upsample_2x(residual)
+        return finish(y, self.norm, valid_sizes.strided(self.stride), residual, relu)
 
 
 class WinogradConv2d(tf.Module):
@@ -88,20 +88,20 @@ class WinogradConv2d(tf.Module):
     def __call__(
         self,
         x: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
         *,
-        addend: tf.Tensor | None = None,
-        doubled: bool = False,
+        residual: tf.Tensor | None = None,
+        upsampled: bool = False,
         relu: bool = False,
     ) -> tf.Tensor:
         """As `Conv2d`."""
-        fused = self.norm is None and addend is None
-        y = winograd_conv(x, self.packed, self.bias, relu=relu and fused, sizes=extents.sizes)
+        fused = self.norm is None and residual is None
+        y = winograd_conv(x, self.packed, self.bias, relu=relu and fused, sizes=valid_sizes.sizes)
         if fused:
             return y
-        if doubled:
-            addend = nearest_double(addend)
-        return finish(y, self.norm, extents, addend, relu)
+        if upsampled:
+            residual = upsample_2x(residual)
+        return finish(y, self.norm, valid_sizes, residual, relu)
 
 
 class PackedConvTranspose2d(tf.Module):
@@ -138,16 +138,18 @@ class PackedRPNHead(tf.Module):
     def __init__(self, convs: Sequence[tf.Module], weight: tf.Tensor, bias: tf.Tensor):
         super().__init__()
         self.convs = list(convs)
-        self._anchors_per_cell = weight.shape[3] // 5
+        self._anchors_per_location = weight.shape[3] // 5
         # Channels of zeros that fill vectors: the native kernels take no others (`can_pack`).
         beyond = -weight.shape[3] % 16
         weight = tf.pad(weight, [[0, 0], [0, 0], [0, 0], [0, beyond]])
         self.both = PackedConv2d(weight, tf.pad(bias, [[0, beyond]]))
 
-    def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(
+        self, feature: tf.Tensor, valid_sizes: ValidSizes = WHOLE
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `RPNHead`."""
         for conv in self.convs:
-            feature = conv(feature, extents, relu=True)
+            feature = conv(feature, valid_sizes, relu=True)
         both = self.both(feature)
-        anchors = self._anchors_per_cell
+        anchors = self._anchors_per_location
         return both[..., :anchors], both[..., anchors : 5 * anchors]

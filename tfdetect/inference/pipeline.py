@@ -1,4 +1,4 @@
-"""The graph from uint8 images to what is found in them."""
+"""The graph from uint8 images to detections."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.modeling.proposal_generator.precomputed import transform_proposals
 from tfdetect.modeling.structures import Proposals
 from tfdetect.ops.backend import Backend
 
-# What is made of the padding in a batch of images of different sizes.
+# How to treat the padding in a batch of images of different sizes.
 PADDINGS = ("own", "detectron2")
 
 
@@ -35,8 +35,8 @@ class Pipeline(tf.Module):
         detect: maps `images`, uint8 [B, H, W, 3] BGR, each in the top left corner, and `sizes`,
             int32 [B, 2], (height, width) of each, to what is found in them. With a model that is
             given its proposals (`FastRCNN`) it takes `proposals` too, float32 [B, P, 4] in pixels
-            of the images given, the best of each first, and `counts`, int32 [B], how many of each
-            image's P are meant.
+            of the images given, the best of each first, and `num_valid`, int32 [B], the number of
+            valid ones per image.
 
             It gives `pred_boxes` float32 [B, D, 4] in pixels of the images given, `scores` float32
             [B, D], `pred_classes` int32 [B, D], `num_detections` int32 [B], and where the model
@@ -100,19 +100,19 @@ class Pipeline(tf.Module):
     def _run_network(
         self, batch: tf.Tensor, resized_sizes: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """From the network's input on: one graph, however the images came."""
+        """Run the network on its preprocessed input: one graph for all kinds of input."""
         given: tuple[Proposals, ...] = ()
         if proposals:
             options = self._proposal_options
             given = (transform_proposals(Proposals(*proposals), sizes, resized_sizes, **options),)
-        padded, extents = self._pad(batch, resized_sizes)
-        outputs = self.model(tf.cast(batch, self._dtype), resized_sizes, *given, extents)
+        padded, valid_sizes = self._pad(batch, resized_sizes)
+        outputs = self.model(tf.cast(batch, self._dtype), resized_sizes, *given, valid_sizes)
         return self._postprocess(outputs, padded, resized_sizes, sizes)
 
-    def _pad(self, batch: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, Extents]:
-        """The part of the batch that is each image's, int32 [B, 2]; and what the model is told."""
+    def _pad(self, batch: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, ValidSizes]:
+        """The padded size of each image, int32 [B, 2], and the valid sizes for the model."""
         if not self._own_padding:
             shape = tf.shape(batch)
             return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
         padded = padded_sizes(sizes, self.model.size_divisibility)
-        return padded, Extents(padded)
+        return padded, ValidSizes(padded)

@@ -20,7 +20,7 @@ from tfdetect.inference.given import check_image, describe, is_one_image, read_b
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.backend import DTYPES, Backend
 from tfdetect.ops.paste_masks import paste_masks
@@ -148,7 +148,7 @@ class Predictor:
         self._conventions = conventions(cfg)
         self._paste = tf.function(
             functools.partial(
-                backend.active()(stage("paste_masks")(paste_masks)),
+                backend.active()(profile_scope("paste_masks")(paste_masks)),
                 as_images=self._conventions.masks_as_images,
             ),
             autograph=False,
@@ -169,7 +169,7 @@ class Predictor:
         Args:
             images: one uint8 [H, W, 3] array in BGR order (as `cv2.imread` gives), or several of
                 any sizes, which go through the network together; each gets what it gets alone. A
-                uint8 [N, H, W, 3] array is several. Nothing else is taken for an image: a file is
+                uint8 [N, H, W, 3] array is several. Nothing else is accepted as an image: a file is
                 read first (`tfdetect.data.images.read_image`), and a PIL image, whose channels
                 have another order, is np.asarray(image.convert("RGB"))[:, :, ::-1].
             proposals: of each image float [P, 4], (x1, y1, x2, y2) in its pixels, the best first;
@@ -180,7 +180,7 @@ class Predictor:
 
         Raises:
             InputError: an image or its proposals are of another type or shape, or proposals are
-                missing or not wanted.
+                missing, or given although the model does not take them.
         """
         several: Any = images
         given: Any = proposals
@@ -219,7 +219,7 @@ class Predictor:
     def _goes_apart(self, sizes: np.ndarray) -> bool:
         """Whether segmentations, which share one size in a batch, would be mostly padding.
 
-        Each image gets what it gets alone, so it may as well be alone.
+        Each image gets the result it gets alone, so it can be processed alone.
         """
         areas = sizes.astype(np.int64).prod(1)
         together = len(sizes) * int(sizes.astype(np.int64).max(0).prod())
@@ -230,7 +230,7 @@ class Predictor:
     ) -> list[np.ndarray] | None:
         if not self.capabilities.takes_proposals:
             if proposals is not None:
-                raise InputError("proposals: this model makes its own; leave them out")
+                raise InputError("proposals: this model generates its own; leave them out")
             return None
         if proposals is None:
             raise InputError(
@@ -288,11 +288,11 @@ def _unpack_panoptic(found: dict[str, tf.Tensor], height: int, width: int) -> Pa
 
 def _pad_boxes(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """[P_i, 4] of each of B images as float32 [B, P, 4] with zeros, and int32 [B], the P_i."""
-    counts = np.array([len(array) for array in boxes], np.int32)
-    padded = np.zeros([len(boxes), counts.max(), 4], np.float32)
+    num_valid = np.array([len(array) for array in boxes], np.int32)
+    padded = np.zeros([len(boxes), num_valid.max(), 4], np.float32)
     for slot, array in zip(padded, boxes, strict=True):
         slot[: len(array)] = array
-    return padded, counts
+    return padded, num_valid
 
 
 def _find_device(name: str) -> str:

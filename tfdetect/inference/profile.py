@@ -1,4 +1,4 @@
-"""Where the time of a prediction goes: a trace of TensorFlow's profiler, and a table of stages."""
+"""Profiles inference: a trace from TensorFlow's profiler, and a table of scopes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdetect.errors import InputError
-from tfdetect.layers.stage import STAGES
+from tfdetect.layers.profile_scope import PROFILE_SCOPES
 
 OTHER = "(between operations)"
-"""The stage of what neither an operation of a stage nor a `python_stage` accounts for."""
+"""The scope of time not covered by any operation in a scope or by a `python_scope`."""
 _BATCH = "tfdetect batch"
 _PYTHON = "tfdetect python "
 # An operation's event: the name of its node, and its type.
@@ -29,7 +29,7 @@ class _Interval(NamedTuple):
 
     start: float
     end: float
-    stage: str
+    scope: str
 
 
 class _Trace(NamedTuple):
@@ -40,8 +40,8 @@ class _Trace(NamedTuple):
 
 
 @contextmanager
-def python_stage(name: str) -> Iterator[None]:
-    """What is done within it, outside of TensorFlow, is the stage `name` of the profile."""
+def python_scope(name: str) -> Iterator[None]:
+    """A context for work outside TensorFlow, which the profile attributes to the scope `name`."""
     with tf.profiler.experimental.Trace(_PYTHON + name):
         yield
 
@@ -56,9 +56,9 @@ def profile(folder: Path, run: Callable[[int], None], count: int) -> dict[str, l
         count: how many times.
 
     Returns:
-        Milliseconds of each call by stage, in the order of the middles of the time that they take.
-        The stages of a call add up to its duration: while operations run beside each other, on
-        several threads, each gets an equal part of the time.
+        Milliseconds of each call by scope, ordered by the midpoint of their time. The scopes of a
+        call add up to its duration: while operations run concurrently on several threads, each gets
+        an equal share of the time.
 
     Raises:
         InputError: the trace cannot be written, or another profiler is running.
@@ -96,7 +96,7 @@ def format_table(times: dict[str, list[float]], images: int) -> str:
     total = sum(medians.values())
     wall = [sum(values) for values in zip(*times.values(), strict=True)]
     width = max(map(len, medians))
-    lines = [f"{'stage':{width}}  {'ms':>9}  share"]
+    lines = [f"{'scope':{width}}  {'ms':>9}  share"]
     lines += [f"{name:{width}}  {ms:9.2f}  {ms / total:5.1%}" for name, ms in medians.items()]
     batch = "an image" if images == 1 else f"a batch of {images}"
     lines.append(
@@ -130,20 +130,20 @@ def _read(path: Path) -> _Trace:
                 if name == _BATCH:
                     trace.batches.append(interval)
                 elif name.startswith(_PYTHON):
-                    trace.python.append(interval._replace(stage=name[len(_PYTHON) :]))
+                    trace.python.append(interval._replace(scope=name[len(_PYTHON) :]))
                 elif (matched := _OPERATION.fullmatch(name)) and (path_ := stage_of(matched[1])):
-                    operations.append(interval._replace(stage=path_))
+                    operations.append(interval._replace(scope=path_))
             trace.operations.append(operations)
     return trace
 
 
 def stage_of(name: str) -> str:
-    """The stage of the node of this name, such as "mask_head/pooler"; "" if it has none."""
+    """The scope of the node with this name, such as "mask_head/pooler"; "" if it has none."""
     found: list[str] = []
     for part in name.split("/"):
         part = re.sub(r"_\d+$", "", part)  # of the second scope of a name
         # The nodes of a function that was inlined begin with the name of its call.
-        if part in STAGES and part not in found:
+        if part in PROFILE_SCOPES and part not in found:
             found.append(part)
     return "/".join(found)
 
@@ -156,10 +156,10 @@ def _times(trace: _Trace) -> dict[str, list[float]]:
     for index, batch in enumerate(batches):
         moments: dict[str, float] = {}
         for piece in _share_out(batch, disjoint, trace.python):
-            values = times.setdefault(piece.stage, [0.0] * len(batches))
+            values = times.setdefault(piece.scope, [0.0] * len(batches))
             values[index] += piece.duration / 1e6
             moment = piece.duration / 1e6 * (piece.start - batch.start)
-            moments[piece.stage] = moments.get(piece.stage, 0.0) + moment
+            moments[piece.scope] = moments.get(piece.scope, 0.0) + moment
         for name, moment in moments.items():
             middles.setdefault(name, []).append(moment / times[name][index])
 
@@ -170,7 +170,8 @@ def _times(trace: _Trace) -> dict[str, list[float]]:
 
 
 def _innermost(intervals: Sequence[_Interval]) -> list[_Interval]:
-    """Nested intervals as disjoint ones: what is within another is not that one's."""
+    """Makes nested intervals disjoint: time in an inner interval is not counted in the outer
+    one."""
     result: list[_Interval] = []
     stack: list[_Interval] = []
     position = 0.0
@@ -178,7 +179,7 @@ def _innermost(intervals: Sequence[_Interval]) -> list[_Interval]:
     def advance(to: float) -> None:
         nonlocal position
         if stack and to > position:
-            result.append(_Interval(position, to, stack[-1].stage))
+            result.append(_Interval(position, to, stack[-1].scope))
         position = max(position, to)
 
     for interval in sorted(intervals, key=lambda i: (i.start, -i.end)):
@@ -196,7 +197,7 @@ def _innermost(intervals: Sequence[_Interval]) -> list[_Interval]:
 class _Share(NamedTuple):
     start: float
     duration: float
-    stage: str
+    scope: str
 
 
 def _share_out(
@@ -204,21 +205,21 @@ def _share_out(
 ) -> Iterator[_Share]:
     """The time of `batch` in pieces, each divided among the operations that run in it.
 
-    Where none does, it is of the Python stage.
+    If none runs, the time goes to the Python scope.
     """
     changes: list[tuple[float, int, int, str]] = []
     for kind, intervals in enumerate((operations, python)):
         for interval in intervals:
             start, end = max(interval.start, batch.start), min(interval.end, batch.end)
             if start < end:
-                changes += [(start, 1, kind, interval.stage), (end, -1, kind, interval.stage)]
+                changes += [(start, 1, kind, interval.scope), (end, -1, kind, interval.scope)]
     changes.append((batch.end, 0, 0, ""))
     active: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     position = batch.start
     for time, change, kind, name in sorted(changes):
         running = +active[0] or +active[1] or Counter([OTHER])
         if time > position:
-            for stage, number in running.items():
-                yield _Share(position, (time - position) * number / running.total(), stage)
+            for scope, number in running.items():
+                yield _Share(position, (time - position) * number / running.total(), scope)
             position = time
         active[kind][name] += change

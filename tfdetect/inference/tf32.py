@@ -1,4 +1,4 @@
-"""A word about TF32, which the commands switch off and a user's own process has on."""
+"""Warns about TF32, which the commands switch off and which is on by default in other processes."""
 
 from __future__ import annotations
 

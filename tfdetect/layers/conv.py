@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.layers.empty_batch import with_nonempty_batch
-from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.layers.norm import BatchNorm, make_norm, normalize
+from tfdetect.layers.norm import BatchNorm, apply_norm, make_norm
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.conv import conv2d
 
@@ -46,28 +46,28 @@ class Conv2d(tf.Module):
     def __call__(
         self,
         x: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
         *,
-        addend: tf.Tensor | None = None,
-        doubled: bool = False,
+        residual: tf.Tensor | None = None,
+        upsampled: bool = False,
         relu: bool = False,
     ) -> tf.Tensor:
-        """Convolve and normalise; then add `addend`, and then apply ReLU.
+        """Convolve and normalise; then add `residual`, and then apply ReLU.
 
-        With the extents of x each image's own part of the result is what it gets alone.
+        With the valid sizes of x, the valid part of each image's result is what it gets alone.
 
         Args:
             x: [N, H, W, in_channels]; the result is in its type.
-            extents: of x.
-            addend: of the result's shape and type, or None.
-            doubled: whether the addend has half the height and width, and every cell counts four
-                times.
+            valid_sizes: of x.
+            residual: of the result's shape and type, or None.
+            upsampled: whether the residual has half the height and width and is upsampled 2x
+                (nearest).
             relu: whether negative results become 0.
         """
         if self.kernel_size > 1:
-            x = extents.keep(x)
+            x = valid_sizes.zero_padding(x)
         weight, bias, norm = self.weight, self.bias, self.norm
-        # Scaling the weights, not the output, saves a pass over the feature map. Not with groups:
+        # Scaling the weights, not the output, saves a skip the feature map. Not with groups:
         # TensorFlow fuses the addition with the convolution, and its fused kernel on the CPU knows
         # no groups.
         if isinstance(norm, BatchNorm) and norm.uses_stored_statistics and self.groups == 1:
@@ -76,31 +76,31 @@ class Conv2d(tf.Module):
             bias = shift if bias is None else bias * scale + shift
             norm = None
         # Within the batch's guard, so that TensorFlow fuses it with the convolution.
-        fused_relu = relu and norm is None and addend is None
+        fused_relu = relu and norm is None and residual is None
 
         def convolve(x: tf.Tensor) -> tf.Tensor:
             options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
             y = conv2d(x, weight, bias, **options)
             return tf.nn.relu(y) if fused_relu else y
 
-        # A batch that has extents is one of images.
-        y = with_nonempty_batch(convolve, x, nonempty=extents.sizes is not None)
-        if doubled:
-            addend = nearest_double(addend)
-        return finish(y, norm, extents.strided(self.stride), addend, relu and not fused_relu)
+        # A batch that has valid sizes is one of images.
+        y = with_nonempty_batch(convolve, x, nonempty=valid_sizes.sizes is not None)
+        if upsampled:
+            residual = upsample_2x(residual)
+        return finish(y, norm, valid_sizes.strided(self.stride), residual, relu and not fused_relu)
 
 
 def finish(
     y: tf.Tensor,
     norm: tf.Module | None,
-    extents: Extents,
-    addend: tf.Tensor | None,
+    valid_sizes: ValidSizes,
+    residual: tf.Tensor | None,
     relu: bool,
 ) -> tf.Tensor:
-    """What comes after a convolution: y, whose extents these are, normalised, and so on."""
-    y = normalize(norm, y, extents)
-    if addend is not None:
-        y = y + addend
+    """What comes after a convolution: y, whose valid sizes these are, normalised, and so on."""
+    y = apply_norm(norm, y, valid_sizes)
+    if residual is not None:
+        y = y + residual
     return tf.nn.relu(y) if relu else y
 
 
@@ -134,7 +134,7 @@ class ConvTranspose2d(tf.Module):
         return with_nonempty_batch(convolve, x)
 
     def blocks(self, x: tf.Tensor, *, relu: bool = False) -> tf.Tensor:
-        """The same for kernel 2, before its cells are put in their places: a 1 x 1 convolution.
+        """The same for kernel 2, before the outputs are rearranged: a 1 x 1 convolution.
 
         On a CPU it takes half the time of TensorFlow's transposed convolution.
 
@@ -160,15 +160,15 @@ class ConvTranspose2d(tf.Module):
         return tf.reshape(by_input, [1, 1, by_input.shape[0], -1])
 
 
-def nearest_double(x: tf.Tensor) -> tf.Tensor:
-    """Repeat every cell twice along height and width."""
+def upsample_2x(x: tf.Tensor) -> tf.Tensor:
+    """Nearest-neighbour 2x upsampling."""
     batch, height, width, channels = tf.unstack(tf.shape(x))
     x = tf.broadcast_to(x[:, :, None, :, None], [batch, height, 2, width, 2, channels])
     return tf.reshape(x, [batch, 2 * height, 2 * width, channels])
 
 
 def max_pool(x: tf.Tensor, kernel_size: int, stride: int, padding: int) -> tf.Tensor:
-    """`torch.nn.functional.max_pool2d`, NHWC: symmetric padding that never wins."""
+    """`torch.nn.functional.max_pool2d`, NHWC: symmetric padding that is never the maximum."""
     pad = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
     if current_backend().fixed_shapes:  # XLA pools with no padding of its own
         x = tf.pad(x, pad, constant_values=float("-inf"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.layers.norm import BatchNorm, make_norm, normalize
+from tfdetect.layers.norm import BatchNorm, apply_norm, make_norm
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.deform_conv import deform_conv
 
 
@@ -13,8 +13,8 @@ class DeformConv2d(tf.Module):
     """Deformable convolution, NHWC, and its normalisation (`DeformConv`, `ModulatedDeformConv`).
 
     Variables are `weight` float32 [kernel, kernel, in_channels / groups, out_channels], the
-    kernel being 3, and those of `norm`; there is no bias. The offsets come from a convolution
-    beside it, which belongs to whoever uses the layer.
+    kernel being 3, and those of `norm`; there is no bias. The offsets come from a separate
+    convolution, which belongs to the module that uses this layer.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class DeformConv2d(tf.Module):
         x: tf.Tensor,
         offset: tf.Tensor,
         mask: tf.Tensor | None,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> tf.Tensor:
         """Convolve.
 
         Args:
             x: [N, H, W, in_channels].
-            offset: [N, h, w, deformable_groups * 18], (dy, dx) of each tap in cells of `x`.
+            offset: [N, h, w, deformable_groups * 18], (dy, dx) of each tap in pixels of `x`.
             mask: [N, h, w, deformable_groups * 9], the factor of each tap, or None for version 1.
-            extents: of x; each image's own part of the result is what it gets alone.
+            valid_sizes: of x; the valid part of each image's result is what it gets alone.
 
         Returns:
             [N, h, w, out_channels] in the type of x; the arithmetic is float32, because positions
@@ -64,7 +64,7 @@ class DeformConv2d(tf.Module):
             scale, shift = self.norm.scale_and_shift()
             weight = weight * scale
         y = deform_conv(
-            tf.cast(extents.keep(x), tf.float32),
+            tf.cast(valid_sizes.zero_padding(x), tf.float32),
             tf.cast(offset, tf.float32),
             None if mask is None else tf.cast(mask, tf.float32),
             tf.convert_to_tensor(weight),
@@ -73,5 +73,5 @@ class DeformConv2d(tf.Module):
         if shift is not None:
             y = tf.nn.bias_add(y, shift)
         else:
-            y = normalize(self.norm, y, extents.strided(self._options["stride"]))
+            y = apply_norm(self.norm, y, valid_sizes.strided(self._options["stride"]))
         return tf.cast(y, x.dtype)

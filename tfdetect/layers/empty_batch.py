@@ -10,12 +10,12 @@ import tensorflow as tf
 def with_nonempty_batch(
     operation: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, *, nonempty: bool = False
 ) -> tf.Tensor:
-    """`operation(x)`, which never sees an empty batch: it gets a batch of one, all zeros, instead.
+    """`operation(x)`, where an empty batch is replaced by a batch of one, all zeros.
 
     For a batch of 0, TensorFlow's oneDNN kernels (used by default on processors with AVX512-VNNI)
     give the result of a convolution the shape of its input, and the gradients likewise. With
-    this, the result has its own shape, and the gradients are zeros. An RoI head without regions
-    is such a batch. A batch with images costs a comparison; nothing is copied.
+    this, the result has its own shape, and the gradients are zeros. An RoI head without proposals
+    has such a batch. A non-empty batch costs one comparison and is not copied.
 
     Args:
         operation: maps [N, H, W, C] to [N, h, w, c], each element of the batch by itself.

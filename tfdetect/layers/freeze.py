@@ -1,4 +1,4 @@
-"""Layers that training leaves as they are."""
+"""Frozen layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def untrainable(when: bool = True) -> Iterator[None]:
-    """Variables that are created within it, if `when`, are not trainable: no tape watches them."""
+    """Variables created within this context, if `when`, are not trainable: no tape watches them."""
 
     def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
         return next_creator(**{**options, "trainable": False})

@@ -31,7 +31,7 @@ def collect_intermediates() -> Iterator[dict[str, tf.Tensor]]:
 
 
 def add_intermediates(tensors: Mapping[str, tf.Tensor]) -> None:
-    """Give tensors to whoever collects them; nothing happens where nobody does."""
+    """Give tensors to anyone who collects them; nothing happens where nobody does."""
     found = _collected.get()
     if found is not None:
         found.update(tensors)

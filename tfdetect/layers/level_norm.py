@@ -1,4 +1,4 @@
-"""Batch normalisation of a layer that several feature maps go through."""
+"""Batch normalisation for a layer shared by several feature maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Statistics(tf.Module):
 class LevelBatchNorm(tf.Module):
     """Stored statistics of each level, with one scale and shift for all of them.
 
-    Detectron2's `CycleBatchNormList`, through which the levels pass by turns. Variables are
+    Detectron2's `CycleBatchNormList`, which cycles through the levels. Variables are
     `weight` and `bias`, and of level i `i.running_mean` and `i.running_var`, each float32
     [channels].
     """

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import tensorflow as tf
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.batch_norm import batch_norm
 
@@ -31,10 +31,10 @@ _moments: ContextVar[dict[BatchNorm, list[tf.Tensor]] | None] = ContextVar(
 
 @contextlib.contextmanager
 def batch_statistics() -> Iterator[None]:
-    """Within it, `BatchNorm` normalises by its batch and updates its running statistics.
+    """A context in which `BatchNorm` normalises by batch statistics and updates its running ones.
 
-    It holds for the thread that enters it: under a strategy, for the replica that does. FrozenBN
-    takes no part.
+    It applies to the thread that enters it: under a strategy, to that replica. FrozenBN is not
+    affected.
     """
     token = _uses_batches.set(True)
     try:
@@ -45,10 +45,10 @@ def batch_statistics() -> Iterator[None]:
 
 @contextlib.contextmanager
 def collected_moments() -> Iterator[dict[BatchNorm, list[tf.Tensor]]]:
-    """Within it, `BatchNorm` hands over the moments of its batches and stores nothing.
+    """A context in which `BatchNorm` returns the moments of its batches instead of storing them.
 
-    It holds for the thread that enters it, as `batch_statistics`, which decides whether batches
-    have statistics at all.
+    It applies to the thread that enters it, like `batch_statistics`, which enables batch statistics
+    in the first place.
 
     Yields:
         By layer, of each batch that it normalised, float64 [3, channels]: the number of elements,
@@ -66,14 +66,15 @@ class BatchNorm(tf.Module):
     """Batch normalisation: by stored statistics, or within `batch_statistics` by the batch's.
 
     Variables are `weight`, `bias`, `running_mean` and `running_var`, each float32 [channels].
-    FrozenBN always uses the stored ones and trains nothing. In training the batch's variance is
+    FrozenBN always uses the stored statistics and has no trainable variables. In training the
+    batch's variance is
     biased, the one that goes into `running_var` unbiased, as PyTorch has it; replicas store the
     mean of theirs.
 
     Args:
         channels: of the input.
-        kind: as Detectron2 names it. BN takes the statistics of each replica by itself. SyncBN and
-            nnSyncBN take those of all elements on all replicas; naiveSyncBN and naiveSyncBN_N
+        kind: as Detectron2 names it. BN uses each replica's own statistics. SyncBN and nnSyncBN use
+            those of all elements on all replicas; naiveSyncBN and naiveSyncBN_N
             average the replicas' statistics, the latter by number of images (or regions), and both
             store the biased variance (Detectron2: `NaiveSyncBatchNorm`).
     """
@@ -84,15 +85,15 @@ class BatchNorm(tf.Module):
         trains = kind != _FROZEN
         self.weight = tf.Variable(tf.ones([channels]), trainable=trains)
         self.bias = tf.Variable(tf.zeros([channels]), trainable=trains)
-        # Replicas of BN see different batches; with a mean, what a checkpoint holds is what all of
-        # them go on with.
+        # Replicas of BN see different batches; averaging makes the checkpoint match what all of
+        # them continue with.
         mean = tf.VariableAggregation.MEAN
         self.running_mean = tf.Variable(tf.zeros([channels]), trainable=False, aggregation=mean)
         self.running_var = tf.Variable(tf.ones([channels]), trainable=False, aggregation=mean)
 
     @property
     def uses_stored_statistics(self) -> bool:
-        """Whether the layer is, at the moment, a scale and a shift that do not see the input."""
+        """Whether the layer is currently a scale and a shift that do not depend on the input."""
         return self._kind == _FROZEN or not _uses_batches.get()
 
     def scale_and_shift(self, dtype: tf.DType = tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
@@ -160,7 +161,7 @@ class BatchNorm(tf.Module):
         return True
 
     def _store(self, mean: tf.Tensor, variance: tf.Tensor, count: tf.Tensor) -> None:
-        """A batch without elements (no region is foreground) has no statistics."""
+        """A batch without elements (no foreground proposals) has no statistics."""
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
             value = tf.where(count > 0, tf.cast(value, tf.float32), running)
             running.assign(running + _MOMENTUM * (value - running))
@@ -178,10 +179,10 @@ class GroupNorm(tf.Module):
         self.weight = tf.Variable(tf.ones([channels]))
         self.bias = tf.Variable(tf.zeros([channels]))
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [N, H, W, channels]; statistics are float32 whatever the type of x.
 
-        They are those of each image's own cells; what lies beyond is normalised by them too.
+        They are computed over each image's valid part; its padding is normalised with them too.
         """
         shape = tf.shape(x)
         channels = x.shape[-1]
@@ -189,8 +190,8 @@ class GroupNorm(tf.Module):
             tf.cast(x, tf.float32),
             tf.concat([shape[:3], [self._groups, channels // self._groups]], 0),
         )
-        centred = grouped - _group_mean(grouped, extents)
-        variance = _group_mean(tf.square(centred), extents)
+        centred = grouped - _group_mean(grouped, valid_sizes)
+        variance = _group_mean(tf.square(centred), valid_sizes)
         y = tf.reshape(centred * tf.math.rsqrt(variance + _EPSILON), shape)
         return tf.cast(y * self.weight + self.bias, x.dtype)
 
@@ -213,25 +214,25 @@ class Shift(tf.Module):
         return x - tf.cast(self.negative, x.dtype)
 
 
-def _group_mean(x: tf.Tensor, extents: Extents) -> tf.Tensor:
+def _group_mean(x: tf.Tensor, valid_sizes: ValidSizes) -> tf.Tensor:
     """The mean over height, width and channels of [N, H, W, groups, C]: [N, 1, 1, groups, 1]."""
-    return extents.mean(tf.reduce_mean(x, 4))[..., None]
+    return valid_sizes.mean(tf.reduce_mean(x, 4))[..., None]
 
 
 def _bessel(count: tf.Tensor) -> tf.Tensor:
-    """What makes an unbiased variance of the biased one of float64 `count` elements."""
+    """Bessel's correction, from biased to unbiased variance, for float64 `count` elements."""
     return count / tf.maximum(count - 1.0, 1.0)
 
 
-def normalize(norm: tf.Module | None, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
-    """x [N, H, W, channels] after `norm`, if there is one; `extents` are those of x."""
+def apply_norm(norm: tf.Module | None, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
+    """x [N, H, W, channels] after `norm`, if there is one; `valid_sizes` are those of x."""
     if norm is None:
         return x
-    return norm(x, extents) if isinstance(norm, GroupNorm) else norm(x)
+    return norm(x, valid_sizes) if isinstance(norm, GroupNorm) else norm(x)
 
 
 def batch_norms_that_train(model: tf.Module) -> list[BatchNorm]:
-    """Those of its layers that normalise by the batch within `batch_statistics`."""
+    """The layers of a model that use batch statistics within `batch_statistics`."""
     return [
         module
         for module in model.submodules
@@ -240,12 +241,12 @@ def batch_norms_that_train(model: tf.Module) -> list[BatchNorm]:
 
 
 def frozen(name: str) -> str:
-    """What becomes of the norm `name` in a frozen stage: FrozenBN of every batch norm."""
+    """The norm that replaces `name` in a frozen stage: FrozenBN for every batch norm."""
     return _FROZEN if name in _BATCH_NORMS else name
 
 
 def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | None:
-    """The layer that Detectron2 calls `name`, None for "" and None.
+    """The norm layer with Detectron2's name `name`; None for "" and None.
 
     FrozenBN, BN, SyncBN and its variants nnSyncBN, naiveSyncBN and naiveSyncBN_N, which differ only
     in the statistics of training; GN.
@@ -262,4 +263,4 @@ def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | None:
         if channels % _GROUPS:
             raise InputError(f"NORM: GN has {_GROUPS} groups, into which {channels} do not divide")
         return GroupNorm(channels)
-    raise ValueError(f"{name!r} is none of {NORMS}")
+    raise ValueError(f"{name!r} is not one of {NORMS}")

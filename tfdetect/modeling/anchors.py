@@ -10,7 +10,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.conventions import conventions
 
 
@@ -39,10 +39,10 @@ def cell_anchors(
 def quantized_cell_anchors(
     sizes: Sequence[float], aspect_ratios: Sequence[float], stride: int
 ) -> np.ndarray:
-    """Detectron's anchors of the cell at the origin: float32 as `cell_anchors`, ratios outermost.
+    """Detectron's anchors at the origin: float32 like `cell_anchors`, ratios outermost.
 
-    A square of one cell, `stride` pixels wide, is brought to each ratio with sides of whole pixels,
-    and then enlarged by size / stride about its middle pixel. Detectron has the boxes as (x1, y1,
+    A square of `stride` pixels is changed to each ratio with integer sides and then scaled by size
+    / stride about its middle pixel. Detectron has the boxes as (x1, y1,
     x2, y2) of inclusive pixels, here they end at x2 + 1 and y2 + 1.
     """
     center = (stride - 1) / 2
@@ -59,22 +59,22 @@ def quantized_cell_anchors(
 
 
 def grid_anchors(
-    cells: np.ndarray, height: tf.Tensor, width: tf.Tensor, stride: int, offset: float
+    base_anchors: np.ndarray, height: tf.Tensor, width: tf.Tensor, stride: int, offset: float
 ) -> tf.Tensor:
-    """Anchors of one feature map, in pixels of the network's input image.
+    """Anchors for one feature map, in pixels of the network's input.
 
     Args:
-        cells: float32 [A, 4], from `cell_anchors`.
+        base_anchors: float32 [A, 4], from `cell_anchors`.
         height, width: of the feature map.
-        stride: pixels per feature cell.
-        offset: where in its cell an anchor's centre is, in strides: 0 at the corner.
+        stride: of the feature map, in pixels.
+        offset: of the anchor centres, in strides; 0 is the top left corner.
 
     Returns:
         float32 [height * width * A, 4], ordered by row, column, anchor.
     """
     x = (tf.range(width, dtype=tf.float32) + offset) * stride
     y = (tf.range(height, dtype=tf.float32) + offset) * stride
-    columns = x[:, None, None] * [1.0, 0.0, 1.0, 0.0] + cells
+    columns = x[:, None, None] * [1.0, 0.0, 1.0, 0.0] + base_anchors
     rows = y[:, None, None, None] * [0.0, 1.0, 0.0, 1.0]
     return tf.reshape(rows + columns, [-1, 4])  # adding zeros rounds nothing
 
@@ -84,13 +84,13 @@ class AnchorGenerator:
 
     Attributes:
         strides: of the feature maps.
-        anchors_per_cell: of every feature map.
+        anchors_per_location: of every feature map.
 
     Args:
-        strides: pixels per cell of each feature map.
+        strides: pixels per location of each feature map.
         sizes, aspect_ratios: of the anchors of each feature map, or of all of them; see
             `cell_anchors`.
-        offset: where in its cell an anchor's centre is, in strides.
+        offset: where in its location an anchor's centre is, in strides.
         kind: "exact", or what other conventions have: see `Conventions.anchors`.
 
     Raises:
@@ -109,7 +109,7 @@ class AnchorGenerator:
         sizes = _per_level("SIZES", sizes, len(strides))
         ratios = _per_level("ASPECT_RATIOS", aspect_ratios, len(strides))
         self._kind = kind
-        self._cells = [
+        self._base_anchors = [
             quantized_cell_anchors(*level)
             if self._kind == "quantized"
             else cell_anchors(*level[:2], rounded=self._kind == "rounded")
@@ -117,11 +117,14 @@ class AnchorGenerator:
         ]
         self.strides = list(strides)
         self._offset = float(offset)
-        self.anchors_per_cell = len(self._cells[0])
-        if any(len(cells) != self.anchors_per_cell for cells in self._cells):
+        self.anchors_per_location = len(self._base_anchors[0])
+        if any(
+            len(base_anchors) != self.anchors_per_location for base_anchors in self._base_anchors
+        ):
             raise InputError(
                 "MODEL.ANCHOR_GENERATOR.SIZES: with ASPECT_RATIOS they give the feature maps "
-                f"{[len(cells) for cells in self._cells]} anchors per cell; give all the same "
+                f"{[len(base_anchors) for base_anchors in self._base_anchors]} anchors per "
+                f"location; give all the same "
                 "number"
             )
 
@@ -139,32 +142,37 @@ class AnchorGenerator:
             kind=conventions(cfg).anchors,
         )
 
-    def __call__(self, features: Sequence[tf.Tensor], extents: Extents = WHOLE) -> list[tf.Tensor]:
+    def __call__(
+        self, features: Sequence[tf.Tensor], valid_sizes: ValidSizes = WHOLE
+    ) -> list[tf.Tensor]:
         """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, 4].
 
-        Those that are placed by the input's size are float32 [N, H * W * A, 4], or [1, ...] where
-        all of the batch is every image's.
+        If anchors depend on the input size, float32 [N, H * W * A, 4], or [1, ...] if the whole
+        batch is valid for every image.
         """
         result = []
-        for feature, cells, stride in zip(features, self._cells, self.strides, strict=True):
+        for feature, base_anchors, stride in zip(
+            features, self._base_anchors, self.strides, strict=True
+        ):
             height, width = tf.unstack(tf.shape(feature)[1:3])
             if self._kind != "rounded":
-                result.append(grid_anchors(cells, height, width, stride, self._offset))
+                result.append(grid_anchors(base_anchors, height, width, stride, self._offset))
                 continue
             # The first map's stride divides the size of the network's input.
-            sizes, input_sizes = extents.strided(stride).sizes, extents.sizes
+            sizes, input_sizes = valid_sizes.strided(stride).sizes, valid_sizes.sizes
             if sizes is None:
                 sizes = tf.shape(feature)[None, 1:3]
                 input_sizes = tf.shape(features[0])[None, 1:3] * self.strides[0]
             steps = tf.cast(tf.gather(input_sizes // sizes, [1, 0, 1, 0], axis=1), tf.float32)
-            places = grid_anchors(np.zeros_like(cells), height, width, 1, self._offset)
-            anchors = places * steps[:, None] + tf.tile(cells, [height * width, 1])
+            places = grid_anchors(np.zeros_like(base_anchors), height, width, 1, self._offset)
+            anchors = places * steps[:, None] + tf.tile(base_anchors, [height * width, 1])
             result.append(anchors)
         return result
 
 
 def _per_level(key: str, values: Sequence, levels: int) -> Sequence:
-    """One list per level; a single one, or numbers, serve for all (Detectron2's way)."""
+    """One list per level; a single list, or plain numbers, apply to all levels (as in
+    Detectron2)."""
     key = f"MODEL.ANCHOR_GENERATOR.{key}"
     if values and not any(isinstance(value, (list, tuple)) for value in values):
         values = [values]

@@ -26,7 +26,7 @@ def build_model(cfg: CfgNode) -> tf.Module:
     """
     check_model(cfg)
     for section in model_sections(cfg):
-        # None is Detectron2's to take as well: no norm. In an FPN there is no bias either then.
+        # Detectron2 accepts None too: no norm. In an FPN there is no bias either then.
         norm = cfg.MODEL[section].get("NORM", "")
         if norm not in (None, *NORMS):
             raise InputError(

@@ -1,8 +1,9 @@
-"""What the libraries before and beside Detectron2 mean by the same weights.
+"""Conventions in which other libraries differ from Detectron2.
 
-Detectron, maskrcnn-benchmark, torchvision and Detectron2 train the same networks, but place
-anchors, measure boxes, pool, resize and paste each in its own way. Detectron2's is the default of
-every operator; MODEL.CONVENTIONS, which the converter sets, names the library whose way is taken.
+Detectron, maskrcnn-benchmark, torchvision and Detectron2 train the same networks, but differ in how
+they place anchors, measure boxes, pool, resize and paste. Detectron2's conventions are the default
+of every operator; MODEL.CONVENTIONS, which the converter sets, names the library whose conventions
+to use.
 
 Inside the model a box is continuous whatever the library: what Detectron and maskrcnn-benchmark
 call (x1, y1, x2, y2), the pixels x1 to x2 inclusive and so x2 - x1 + 1 wide, is here (x1, y1,
@@ -23,18 +24,18 @@ from tfdetect.errors import InputError
 
 @dataclass(frozen=True)
 class Conventions:
-    """The ways that differ; the defaults are Detectron2's.
+    """The conventions that differ; the defaults are Detectron2's.
 
     Attributes:
         inclusive_boxes: boxes are reported, pooled, clipped and rescaled by their last pixel (see
             above).
         anchors: "exact"; "rounded" corners, placed by strides that are whole quotients of the sizes
             of the input and the feature map (torchvision); or "quantized" sides, centred on the
-            middle pixel of a cell, ratios before sizes (Detectron).
-        level_epsilon: what the pooler adds to sqrt(area) / 224 before the logarithm.
+            middle pixel of a feature-map pixel, ratios before sizes (Detectron).
+        level_epsilon: added to sqrt(area) / 224 in the pooler before the logarithm.
         least_proposal: the width and the height that a proposal must exceed, in pixels.
-        least_detection: the same of a detection before NMS; negative: none.
-        resize: whose size rule and filter the network's input is made with.
+        least_detection: the same for a detection before NMS; negative: no limit.
+        resize: the library whose size rule and filter are used to resize the input.
         masks_as_images: masks are pasted by whole pixels (see `paste_masks`).
         keypoint_offset: where in a pixel, on both axes, COCO's keypoints of that pixel were put for
             training.
@@ -89,7 +90,7 @@ def conventions(cfg: CfgNode) -> Conventions:
     """
     name = cfg.MODEL.CONVENTIONS
     if name not in _BY_NAME:
-        raise InputError(f"MODEL.CONVENTIONS: {name!r} is none of {', '.join(_BY_NAME)}")
+        raise InputError(f"MODEL.CONVENTIONS: {name!r} is not one of {', '.join(_BY_NAME)}")
     able, model = capabilities(cfg), cfg.MODEL
     plain = able.parts.roi_heads and not able.has_semantic and not able.takes_proposals
     if name != "detectron2" and (not plain or (able.cascade and name not in _WITH_CASCADE)):

@@ -26,7 +26,7 @@ def input_features(
     """
     known = ", ".join(shapes)
     if not names:
-        raise InputError(f"{key}: is empty; name some of {known}")
+        raise InputError(f"{key}: is empty; give some of {known}")
     for name in names:
         if name not in shapes:
             raise InputError(f"{key}: {name!r} is not a feature of the backbone ({known})")

@@ -27,10 +27,10 @@ def keypoints_to_heatmap(
     """
     points = keypoints[..., :2]
     origin, end = boxes[:, None, :2], boxes[:, None, 2:]
-    cells = tf.math.floor((points - origin) * (heatmap_size / (end - origin)))
-    cells = tf.where(points == end, heatmap_size - 1.0, cells)
+    pixels = tf.math.floor((points - origin) * (heatmap_size / (end - origin)))
+    pixels = tf.where(points == end, heatmap_size - 1.0, pixels)
     # Compared as floats: a point far away, or NaN, has no place among the integers.
-    inside = tf.reduce_all((cells >= 0) & (cells < heatmap_size), axis=-1)
+    inside = tf.reduce_all((pixels >= 0) & (pixels < heatmap_size), axis=-1)
     valid = inside & (keypoints[..., 2] > 0)
-    column, row = tf.unstack(tf.cast(tf.where(valid[..., None], cells, 0.0), tf.int32), axis=-1)
+    column, row = tf.unstack(tf.cast(tf.where(valid[..., None], pixels, 0.0), tf.int32), axis=-1)
     return row * heatmap_size + column, valid

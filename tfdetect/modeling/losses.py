@@ -1,4 +1,4 @@
-"""Box regression losses. What they are divided by is the business of those that use them."""
+"""Box regression losses, not normalised; that is left to the caller."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ _register_loss_of_boxes("ciou", ciou_loss)
 
 
 class BoxRegressionLoss:
-    """The sum over boxes of how far predicted deltas are from what they should be.
+    """The box regression loss, summed over boxes.
 
     Args:
         key: the configuration node that BBOX_REG_LOSS_TYPE is in, for errors.

@@ -11,7 +11,7 @@ from tfdetect.masks.polygon_rows import crop_polygon_rows
 def mask_targets(
     polygons: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor, mask_size: int
 ) -> tf.Tensor:
-    """What each box sees of the object it is matched to, for a batch of images.
+    """Mask targets: each box's crop of the object it is matched to, for a batch of images.
 
     Rasterised by pycocotools, on the CPU and in this process: a `tf.function` that has it cannot be
     compiled by XLA (`jit_compile`) or saved. It depends on its arguments alone.

@@ -1,7 +1,7 @@
-"""Which ground truth a box answers for, and which boxes a training step looks at.
+"""Matching of boxes to ground truth, and sampling of boxes for training.
 
-Ground truth may be padded to a fixed count, so that images of a batch share static shapes; a
-validity mask tells it apart.
+Ground truth may be padded to a fixed count, so that images in a batch have the same static shapes;
+a validity mask marks the padding.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def match(
     allow_low_quality: bool,
     valid: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Match every box to the ground truth of the highest quality, and label it by that quality.
+    """Match every box to the ground truth with the highest quality, and label it by that quality.
 
     Args:
         quality: float32 [G, N], not negative; the IoU of ground truth and boxes.
-        thresholds: rising, positive; they part the qualities into len(thresholds) + 1 ranges that
-            are closed below and open above.
+        thresholds: increasing, positive; they divide the qualities into len(thresholds) + 1
+            half-open ranges [low, high).
         labels: a label for each range, lowest first: 0 for background, 1 for foreground, -1 to
             ignore.
         allow_low_quality: label 1 also the boxes whose quality is the highest that some ground
@@ -69,7 +69,7 @@ def match(
     if len(labels) != len(thresholds) + 1:
         raise ValueError(f"{len(thresholds)} thresholds need one label more, not {len(labels)}")
     if list(thresholds) != sorted(thresholds) or thresholds[0] <= 0:
-        raise ValueError(f"thresholds must be positive and rise: {thresholds}")
+        raise ValueError(f"thresholds must be positive and increasing: {thresholds}")
     if valid is not None:
         quality = tf.where(valid[:, None], quality, -1.0)
     # A last row that loses against every other: then there is always one to take the maximum of.
@@ -96,10 +96,10 @@ def subsample_labels(
     background: int,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Choose boxes at random, in a mixture of foreground and background.
+    """Sample boxes at random, with a given fraction of foreground.
 
-    As many foreground boxes as there are, up to int(num_samples * positive_fraction); background
-    fills the rest, as far as it goes.
+    As many foreground boxes as available, up to int(num_samples * positive_fraction); the rest are
+    background boxes, as far as available.
 
     Args:
         labels: int [N]: -1 is never chosen (ignored or padding), `background` is background,

@@ -6,7 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
 from tfdetect.modeling.rcnn import GeneralizedRCNN
 from tfdetect.modeling.registries import META_ARCHITECTURES
@@ -17,7 +17,7 @@ from tfdetect.ops.paste_masks import paste_masks
 
 @META_ARCHITECTURES.register()
 class PanopticFPN(GeneralizedRCNN):
-    """GeneralizedRCNN with a semantic head beside its own: Detectron2's PanopticFPN.
+    """GeneralizedRCNN with an additional semantic head: Detectron2's PanopticFPN.
 
     How the two are combined is `combine_semantic_and_instance_outputs`, in the original image.
     """
@@ -36,7 +36,7 @@ class PanopticFPN(GeneralizedRCNN):
     def from_config(cls, cfg: CfgNode) -> PanopticFPN:
         """As `GeneralizedRCNN`, with the semantic head of MODEL.SEM_SEG_HEAD."""
         if not cfg.MODEL.MASK_ON:
-            raise InputError("MODEL.MASK_ON: PanopticFPN combines masks; set it True")
+            raise InputError("MODEL.MASK_ON: PanopticFPN needs masks; set it to True")
         backbone = build_backbone(cfg)
         shapes = backbone.output_shapes
         return cls(
@@ -47,14 +47,14 @@ class PanopticFPN(GeneralizedRCNN):
         )
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
+        self, images: tf.Tensor, image_sizes: tf.Tensor, valid_sizes: ValidSizes = WHOLE
     ) -> Predictions:
         """As `GeneralizedRCNN`, and `sem_seg_logits` beside the instances."""
-        features = self.backbone(images, extents)
-        proposals = self.proposal_generator(features, image_sizes, extents)
+        features = self.backbone(images, valid_sizes)
+        proposals = self.proposal_generator(features, image_sizes, valid_sizes)
         return Predictions(
-            self.roi_heads(features, proposals, image_sizes, extents),
-            self.sem_seg_head(features, extents),
+            self.roi_heads(features, proposals, image_sizes, valid_sizes),
+            self.sem_seg_head(features, valid_sizes),
         )
 
 
@@ -67,12 +67,12 @@ def combine_semantic_and_instance_outputs(
     stuff_area_limit: int,
     instances_confidence_threshold: float,
 ) -> dict[str, tf.Tensor]:
-    """Each pixel of one image to at most one segment (Detectron2's function of this name).
+    """Assigns each pixel of one image to at most one segment (Detectron2's function of this name).
 
-    Instances come first, by falling score down to the threshold. One of which more than
-    `overlap_threshold` is taken already gives no segment, nor does one without a pixel; else it
-    gets what is left of its mask. What no instance has goes to the stuff classes that have at least
-    `stuff_area_limit` pixels there, class 0 ("things") aside.
+    Instances come first, by descending score down to the threshold. An instance is dropped if more
+    than `overlap_threshold` of it is already taken, or if its mask is empty; otherwise it gets the
+    rest of its mask. Remaining pixels go to the stuff classes (except class 0, "things") with at
+    least `stuff_area_limit` pixels there.
 
     Args:
         detections: of one image, without the first axis, in its pixels.

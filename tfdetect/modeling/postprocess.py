@@ -1,4 +1,4 @@
-"""From what a model finds in the network's input to results in the original image."""
+"""Postprocessing: from results in the network's input to results in the original image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
 from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
@@ -18,11 +18,11 @@ from tfdetect.ops.boxes import clip_boxes, nonempty
 
 
 class Postprocessor:
-    """Results in the original images, whatever the model gives.
+    """Maps any model's results to the original images.
 
     Args:
         inclusive_boxes: see `rescale_detections`.
-        logits_stride: pixels of the network's input to a cell of the semantic logits.
+        logits_stride: pixels of the network's input to a location of the semantic logits.
         combination: options of `combine_semantic_and_instance_outputs`; None for a model that is
             not panoptic.
     """
@@ -55,7 +55,7 @@ class Postprocessor:
             combination=combination if is_panoptic else None,
         )
 
-    @stage("postprocess")
+    @profile_scope("postprocess")
     def __call__(
         self,
         outputs: Predictions,
@@ -63,12 +63,12 @@ class Postprocessor:
         from_sizes: tf.Tensor,
         to_sizes: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Rescale, and combine where there is something to combine.
+        """Rescale the results, and combine them for panoptic segmentation.
 
         Args:
             outputs: of a model.
-            padded_sizes: int32 [B, 2], (height, width) of what is each image's own of the network's
-                input, padding included.
+            padded_sizes: int32 [B, 2], valid (height, width) of each image in the network's input,
+                including its own padding.
             from_sizes: int32 [B, 2], (height, width) of each image in it.
             to_sizes: int32 [B, 2], of the original images.
 
@@ -91,8 +91,8 @@ class Postprocessor:
             arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]],
         ) -> dict[str, tf.Tensor]:
             image_logits, padded_size, from_size, to_size, found = arguments
-            cells = (padded_size + self._logits_stride - 1) // self._logits_stride
-            image_logits = image_logits[: cells[0], : cells[1]]
+            logits_size = (padded_size + self._logits_stride - 1) // self._logits_stride
+            image_logits = image_logits[: logits_size[0], : logits_size[1]]
             beyond = canvas - to_size
             padding = [[0, beyond[0]], [0, beyond[1]]]
             enlarged = enlarge_logits(image_logits, padded_size, from_size)

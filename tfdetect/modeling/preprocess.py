@@ -1,4 +1,4 @@
-"""From uint8 images of any sizes to the network's input, inside the graph."""
+"""Preprocessing: from uint8 images of any size to the network's input, inside the graph."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import Extents
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import ValidSizes
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
 
@@ -72,7 +72,7 @@ class Preprocessor:
             resize=conventions(cfg).resize,
         )
 
-    @stage("preprocess")
+    @profile_scope("preprocess")
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Prepare a batch.
 
@@ -96,9 +96,9 @@ class Preprocessor:
 
         return self._of_each(read, sizes)
 
-    @stage("preprocess")
+    @profile_scope("preprocess")
     def of_pixels(self, pixels: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same of images that lie one after the other, in memory that no other shape adds to.
+        """The same for images stored one after the other, without padding.
 
         Args:
             pixels: uint8 [P, 3] BGR, the pixels of all images, row by row.
@@ -161,11 +161,11 @@ class Preprocessor:
         )
         # Last, because float32 pixels are four times as large: one copy of them, in all.
         batch = normalize_pixels(batch, self._mean, self._std)
-        return Extents(resized_sizes).keep(batch), resized_sizes
+        return ValidSizes(resized_sizes).zero_padding(batch), resized_sizes
 
-    @stage("preprocess")
+    @profile_scope("preprocess")
     def of_one_size(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same of images that fill uint8 [B, H, W, 3] of known shape: all shapes are known."""
+        """The same for images of one known size, uint8 [B, H, W, 3], with static shapes."""
         batch, height, width, _ = images.shape
         if self._reverse_channels:
             images = images[..., ::-1]
@@ -211,7 +211,7 @@ def normalize_batch(
     values = normalize_pixels(images, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     height, width = tf.unstack(tf.shape(images)[1:3])
     below, right = -height % size_divisibility, -width % size_divisibility
-    return tf.pad(Extents(sizes).fill(values, 0.0), [[0, 0], [0, below], [0, right], [0, 0]])
+    return tf.pad(ValidSizes(sizes).fill(values, 0.0), [[0, 0], [0, below], [0, right], [0, 0]])
 
 
 def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The R-CNN detectors: GeneralizedRCNN, and its first and its second half alone."""
+"""The R-CNN detectors: GeneralizedRCNN, ProposalNetwork and FastRCNN."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.norm import batch_statistics
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
 from tfdetect.modeling.detector import Detector
 from tfdetect.modeling.registries import META_ARCHITECTURES
@@ -31,7 +31,7 @@ class GeneralizedRCNN(Detector):
         return cls(backbone, build_proposal_generator(cfg, shapes), build_roi_heads(cfg, shapes))
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
+        self, images: tf.Tensor, image_sizes: tf.Tensor, valid_sizes: ValidSizes = WHOLE
     ) -> Predictions:
         """Detect objects.
 
@@ -39,16 +39,16 @@ class GeneralizedRCNN(Detector):
             images: float32 [B, H, W, 3], normalised, zero beyond each image's own size. Features
                 are computed in their type, so they may be bfloat16; boxes and scores stay float32.
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
-            extents: how far each image and its own padding (to a multiple of `size_divisibility`)
-                reach into the batch; every image then gets what it gets alone. With `WHOLE` all
-                of the batch is every image's, as in Detectron2.
+            valid_sizes: valid (height, width) of each image, including its own padding to a
+                multiple of `size_divisibility`; each image then gets the result that it gets alone.
+                With `WHOLE` the whole batch is valid for every image, as in Detectron2.
 
         Returns:
             `instances`.
         """
-        features = self.backbone(images, extents)
-        proposals = self.proposal_generator(features, image_sizes, extents)
-        return Predictions(self.roi_heads(features, proposals, image_sizes, extents))
+        features = self.backbone(images, valid_sizes)
+        proposals = self.proposal_generator(features, image_sizes, valid_sizes)
+        return Predictions(self.roi_heads(features, proposals, image_sizes, valid_sizes))
 
     def losses(
         self,
@@ -57,20 +57,19 @@ class GeneralizedRCNN(Detector):
         targets: Targets,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """What a training step makes small: the sum of these.
+        """The training losses; a training step minimises their sum.
 
         Batch norms that are not frozen use, and store, the statistics of this batch. Under a
         strategy call it in replica context, with an equal share of the batch on each replica:
-        losses are divided by numbers of the whole batch, and the mean of the replicas' losses is
-        that of one device with all of it. (Detectron2's workers divide each by their own numbers of
-        regions, masks and keypoints, which is the same where they are equal.)
+        losses are normalised by counts over the whole batch, so the mean over replicas equals the
+        loss of one device with the whole batch. (In Detectron2, each worker normalises by its own
+        counts of proposals, masks and keypoints, which is the same if these are equal.)
 
         Args:
             images, image_sizes: as above.
             targets: the objects, with masks and keypoints for a model that has them.
-            seed: int32 or int64 [2], what the random choices in the first image depend on; those in
-                the image at index i depend on seed + [0, i]. No two images of a run, however they
-                are divided, should have the same.
+            seed: int32 or int64 [2], the seed for the random choices in the first image; the image
+                at index i uses seed + [0, i]. It should be unique for each image of a run.
 
         Returns:
             Scalars by Detectron2's names, weighted as configured: `loss_rpn_cls`, `loss_rpn_loc`,
@@ -106,19 +105,19 @@ class FastRCNN(Detector):
         images: tf.Tensor,
         image_sizes: tf.Tensor,
         proposals: Proposals,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> Predictions:
         """Detect objects.
 
         Args:
-            images, image_sizes, extents: as `GeneralizedRCNN`'s.
+            images, image_sizes, valid_sizes: as `GeneralizedRCNN`'s.
             proposals: in pixels of `images` (see `transform_proposals`).
 
         Returns:
             As `GeneralizedRCNN`.
         """
-        features = self.backbone(images, extents)
-        return Predictions(self.roi_heads(features, proposals, image_sizes, extents))
+        features = self.backbone(images, valid_sizes)
+        return Predictions(self.roi_heads(features, proposals, image_sizes, valid_sizes))
 
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
@@ -129,7 +128,7 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:
 
 @META_ARCHITECTURES.register()
 class ProposalNetwork(Detector):
-    """Backbone and proposal generator alone: Detectron2's ProposalNetwork (an RPN)."""
+    """Backbone and proposal generator only: Detectron2's ProposalNetwork (an RPN)."""
 
     def __init__(self, backbone: tf.Module, proposal_generator: tf.Module):
         super().__init__(backbone)
@@ -142,19 +141,19 @@ class ProposalNetwork(Detector):
         return cls(backbone, build_proposal_generator(cfg, backbone.output_shapes))
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
+        self, images: tf.Tensor, image_sizes: tf.Tensor, valid_sizes: ValidSizes = WHOLE
     ) -> Predictions:
         """Propose boxes.
 
         Args:
-            images, image_sizes, extents: as `GeneralizedRCNN`'s.
+            images, image_sizes, valid_sizes: as `GeneralizedRCNN`'s.
 
         Returns:
             The proposals as `instances` of class 0, whose scores are objectness logits and so no
             probabilities.
         """
-        features = self.backbone(images, extents)
-        boxes, num_valid, logits = self.proposal_generator(features, image_sizes, extents)
+        features = self.backbone(images, valid_sizes)
+        boxes, num_valid, logits = self.proposal_generator(features, image_sizes, valid_sizes)
         classes = tf.zeros_like(logits, tf.int32)
         return Predictions(Instances(boxes, logits, classes, num_valid))
 

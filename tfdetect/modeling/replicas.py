@@ -1,4 +1,4 @@
-"""What the replicas of a training step have to agree on.
+"""Values that the replicas of a training step share.
 
 Losses are divided by numbers of the whole global batch, and every image has random numbers of its
 own: the mean of the replicas' losses is then the loss of one device that has it all. Detectron2's
@@ -19,7 +19,7 @@ def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
 
 
 def mean_count(value: tf.Tensor) -> tf.Tensor:
-    """What to divide a sum over `value` (an integer) items by, to get their mean: float32.
+    """The divisor that turns a sum over `value` (an integer) items into a mean: float32.
 
     It is the mean of the replicas' numbers, so that the mean over replicas of what they get is the
     mean over all items of the global batch. 1 where there are none.
@@ -29,7 +29,7 @@ def mean_count(value: tf.Tensor) -> tf.Tensor:
 
 
 def of_first_replica(value: tf.Tensor) -> tf.Tensor:
-    """What the first replica has for float32 `value`, for all of them."""
+    """The first replica's float32 `value`, on all replicas."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value

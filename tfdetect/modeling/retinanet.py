@@ -9,11 +9,11 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.level_norm import LevelBatchNorm
-from tfdetect.layers.norm import make_norm, normalize
-from tfdetect.layers.stage import stage
+from tfdetect.layers.norm import apply_norm, make_norm
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.detector import Detector
@@ -38,7 +38,7 @@ class Subnet(tf.Module):
             place = index * (3 if norm else 2)
             setattr(self, str(place), conv)
             if norm:
-                # What is trained with the statistics of a batch keeps them for each level.
+                # Norms trained with batch statistics keep separate statistics for each level.
                 per_level = norm in ("BN", "SyncBN")
                 norm_layer = (
                     LevelBatchNorm(channels, levels) if per_level else make_norm(norm, channels)
@@ -46,14 +46,14 @@ class Subnet(tf.Module):
                 setattr(self, str(place + 1), norm_layer)
             self._steps.append((conv, norm_layer))
 
-    def __call__(self, x: tf.Tensor, level: int, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, level: int, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[B, H, W, channels] of the level of this index -> the same shape."""
         for conv, norm in self._steps:
-            x = conv(x, extents)
+            x = conv(x, valid_sizes)
             if isinstance(norm, LevelBatchNorm):
                 x = tf.nn.relu(norm(x, level))
             else:
-                x = tf.nn.relu(normalize(norm, x, extents))
+                x = tf.nn.relu(apply_norm(norm, x, valid_sizes))
         return x
 
 
@@ -62,7 +62,7 @@ class RetinaNetHead(tf.Module):
 
     Args:
         in_channels: of every level.
-        anchors_per_cell: of every level.
+        anchors_per_location: of every level.
         levels: number of feature maps.
         num_classes: K.
         num_convs: of each subnet.
@@ -72,7 +72,7 @@ class RetinaNetHead(tf.Module):
     def __init__(
         self,
         in_channels: int,
-        anchors_per_cell: int,
+        anchors_per_location: int,
         levels: int,
         *,
         num_classes: int,
@@ -83,35 +83,35 @@ class RetinaNetHead(tf.Module):
         subnet = (in_channels, num_convs, norm, levels)
         self.cls_subnet = Subnet(*subnet)
         self.bbox_subnet = Subnet(*subnet)
-        self.cls_score = Conv2d(in_channels, anchors_per_cell * num_classes, 3, padding=1)
-        self.bbox_pred = Conv2d(in_channels, anchors_per_cell * 4, 3, padding=1)
+        self.cls_score = Conv2d(in_channels, anchors_per_location * num_classes, 3, padding=1)
+        self.bbox_pred = Conv2d(in_channels, anchors_per_location * 4, 3, padding=1)
 
     @classmethod
     def from_config(
-        cls, cfg: CfgNode, in_channels: int, anchors_per_cell: int, levels: int
+        cls, cfg: CfgNode, in_channels: int, anchors_per_location: int, levels: int
     ) -> RetinaNetHead:
         """From MODEL.RETINANET."""
         retinanet = cfg.MODEL.RETINANET
         return cls(
             in_channels,
-            anchors_per_cell,
+            anchors_per_location,
             levels,
             num_classes=retinanet.NUM_CLASSES,
             num_convs=retinanet.NUM_CONVS,
             norm=retinanet.NORM or "",
         )
 
-    @stage("retinanet_head")
+    @profile_scope("retinanet_head")
     def __call__(
-        self, features: Sequence[tf.Tensor], extents: Sequence[Extents]
+        self, features: Sequence[tf.Tensor], valid_sizes: Sequence[ValidSizes]
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """[B, H, W, C] of each level -> logits [B, H, W, A * K], deltas [B, H, W, A * 4].
 
-        Both are float32; K logits, and 4 deltas, of the first anchor come first. `extents` are
+        Both are float32; K logits, and 4 deltas, of the first anchor come first. `valid_sizes` are
         those of each level.
         """
         logits, deltas = [], []
-        for level, (feature, here) in enumerate(zip(features, extents, strict=True)):
+        for level, (feature, here) in enumerate(zip(features, valid_sizes, strict=True)):
             logits.append(self.cls_score(self.cls_subnet(feature, level, here), here))
             deltas.append(self.bbox_pred(self.bbox_subnet(feature, level, here), here))
         return (
@@ -159,7 +159,7 @@ class RetinaNet(Detector):
         channels = shapes[names[0]][0]
         return cls(
             backbone,
-            RetinaNetHead.from_config(cfg, channels, anchors.anchors_per_cell, len(strides)),
+            RetinaNetHead.from_config(cfg, channels, anchors.anchors_per_location, len(strides)),
             anchors,
             in_features=names,
             selection={
@@ -172,7 +172,7 @@ class RetinaNet(Detector):
         )
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
+        self, images: tf.Tensor, image_sizes: tf.Tensor, valid_sizes: ValidSizes = WHOLE
     ) -> Predictions:
         """Detect objects.
 
@@ -180,15 +180,15 @@ class RetinaNet(Detector):
             images: [B, H, W, 3], normalised, zero beyond each image's own size.
             image_sizes: int32 [B, 2], (height, width) of each image without padding; the
                 detections do not depend on it: boxes are clipped in the original image only.
-            extents: of the images; see `GeneralizedRCNN`.
+            valid_sizes: of the images; see `GeneralizedRCNN`.
 
         Returns:
             `instances`: see `select_dense_detections`. Intermediates: `cls_logits_i`
             [B, H, W, A * K] and `anchor_deltas_i` [B, H, W, A * 4] of each level.
         """
-        features = self.backbone(images, extents)
+        features = self.backbone(images, valid_sizes)
         inputs = [features[name] for name in self._in_features]
-        levels = [extents.strided(stride) for stride in self._strides]
+        levels = [valid_sizes.strided(stride) for stride in self._strides]
         logits, deltas = self.head(inputs, levels)
         own_logits = [
             here.fill(level_logits, float("-inf"))
@@ -200,7 +200,7 @@ class RetinaNet(Detector):
         return Predictions(select_dense_detections(own_logits, deltas, anchors, **self.selection))
 
 
-@stage("detections")
+@profile_scope("detections")
 def select_dense_detections(
     logits: Sequence[tf.Tensor],
     deltas: Sequence[tf.Tensor],
@@ -214,10 +214,11 @@ def select_dense_detections(
 ) -> Instances:
     """Detectron2's `RetinaNet.forward_inference`.
 
-    Of every level the best `topk_candidates` pairs of anchor and class with a score strictly above
-    the threshold; NMS per class over all levels; the best `max_detections`. Pairs are ranked by
+    Takes the best `topk_candidates` (anchor, class) pairs of every level with scores strictly above
+    the threshold, applies NMS per class over all levels, and returns the best `max_detections`.
+    Pairs are ranked by
     logit, equal ones by position (level, row, column, anchor, class). Detectron2 ranks by score:
-    the same but where the sigmoid saturates, and there it leaves the order to chance.
+    the same except where the sigmoid saturates, where its order is arbitrary.
 
     Args:
         logits: per level float32 [B, H, W, A * K].
@@ -245,12 +246,12 @@ def select_dense_detections(
     labels = tf.concat(level_labels, 1)
 
     ranked = tf.where(tf.sigmoid(ranked) > score_threshold, ranked, lowest)
-    order, counts = best_after_nms(boxes, ranked, labels, nms_threshold, max_detections)
-    used = tf.sequence_mask(counts, max_detections)
+    order, num_valid = best_after_nms(boxes, ranked, labels, nms_threshold, max_detections)
+    used = tf.sequence_mask(num_valid, max_detections)
     best = tf.gather(ranked, order, batch_dims=1)
     return Instances(
         pred_boxes=tf.where(used[..., None], tf.gather(boxes, order, batch_dims=1), 0.0),
         scores=tf.where(used, tf.sigmoid(best), 0.0),
         pred_classes=tf.where(used, tf.gather(labels, order, batch_dims=1), 0),
-        num_detections=counts,
+        num_detections=num_valid,
     )

@@ -9,8 +9,8 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.detector import Detector
 from tfdetect.modeling.features import Shapes, input_features
@@ -48,14 +48,15 @@ class ScaleHead(tf.Module):
             self._convs.append(conv)
             in_channels = out_channels
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[B, H, W, in_channels] -> [B, s H, s W, out_channels], s = 2 ** convs or 1.
 
-        The extents are those of the images, of which a cell of x is `stride` by `stride` pixels.
+        The valid sizes are those of the images, of which a location of x is `stride` by `stride`
+        pixels.
         """
         stride = self._stride
         for conv in self._convs:
-            here = extents.strided(stride)
+            here = valid_sizes.strided(stride)
             x = conv(x, here, relu=True)
             if self._double:
                 # Between pixel centres, computed in float32 whatever the type of x.
@@ -130,14 +131,18 @@ class SemSegFPNHead(tf.Module):
             norm=head.NORM or "",
         )
 
-    @stage("sem_seg_head")
-    def __call__(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> tf.Tensor:
+    @profile_scope("sem_seg_head")
+    def __call__(
+        self, features: dict[str, tf.Tensor], valid_sizes: ValidSizes = WHOLE
+    ) -> tf.Tensor:
         """Features [B, H, W, C] by name -> logits float32 [B, H', W', K] at COMMON_STRIDE.
 
         Detectron2's head also enlarges them to the size of the image batch: see `enlarge_logits`.
-        The extents are those of the images.
+        The valid sizes are those of the images.
         """
-        x = tf.add_n([getattr(self, name)(features[name], extents) for name in self._in_features])
+        x = tf.add_n(
+            [getattr(self, name)(features[name], valid_sizes) for name in self._in_features]
+        )
         return tf.cast(self.predictor(x), tf.float32)
 
 
@@ -162,7 +167,7 @@ class SemanticSegmentor(Detector):
         return cls(backbone, build_sem_seg_head(cfg, backbone.output_shapes))
 
     def __call__(
-        self, images: tf.Tensor, image_sizes: tf.Tensor, extents: Extents = WHOLE
+        self, images: tf.Tensor, image_sizes: tf.Tensor, valid_sizes: ValidSizes = WHOLE
     ) -> Predictions:
         """Segment.
 
@@ -170,13 +175,13 @@ class SemanticSegmentor(Detector):
             images: [B, H, W, 3], normalised, zero beyond each image's own size.
             image_sizes: int32 [B, 2], (height, width) of each image without padding; only what is
                 made of the logits depends on it.
-            extents: of the images; see `GeneralizedRCNN`.
+            valid_sizes: of the images; see `GeneralizedRCNN`.
 
         Returns:
             `sem_seg_logits`.
         """
-        features = self.backbone(images, extents)
-        return Predictions(sem_seg_logits=self.sem_seg_head(features, extents))
+        features = self.backbone(images, valid_sizes)
+        return Predictions(sem_seg_logits=self.sem_seg_head(features, valid_sizes))
 
 
 def enlarge_logits(logits: tf.Tensor, padded_size: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:

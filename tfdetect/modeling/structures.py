@@ -28,7 +28,7 @@ class Proposals(NamedTuple):
 
 
 class Instances(NamedTuple):
-    """Detections, by falling score; zeros in slots without one.
+    """Detections, by descending score; zeros in slots without one.
 
     Attributes:
         pred_boxes: float32 [B, D, 4] in pixels of the network's input, or, once rescaled, of the

@@ -35,7 +35,7 @@ class Backend:
             "baseline" leaves convolutions to TensorFlow.
 
     Raises:
-        InputError: a value is none of these.
+        InputError: a value is not one of these.
     """
 
     device: str = "cpu"

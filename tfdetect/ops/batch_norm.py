@@ -1,4 +1,4 @@
-"""Batch normalisation in training, with sums that are exact to float32."""
+"""Batch normalisation for training, with sums accurate to float32."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def batch_norm(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalise by the statistics of the batch: `torch.nn.functional.batch_norm(training=True)`.
 
-    TensorFlow's fused kernel adds up all pixels in float32 on a CPU, which is off by 1e-4 of the
-    sum for a large map. Differentiable once in x, weight and bias, whose gradients are sums too;
+    On a CPU, TensorFlow's fused kernel sums all pixels in float32, with a relative error of 1e-4
+    for a large map. Differentiable once in x, weight and bias, whose gradients are sums too;
     the statistics that are returned have no gradient of their own.
 
     Args:
         x: [N, H, W, C], of any floating type; the arithmetic is float32.
         weight, bias: float32 [C].
         epsilon: added to the variance.
-        share: float64 scalar, what this replica's mean counts of all replicas' (they sum to 1);
+        share: float64 scalar, weight of this replica's mean (the weights sum to 1 over replicas);
             None if there is only one.
         reduce: the sum over the replicas of a float64 tensor.
 
@@ -34,7 +34,7 @@ def batch_norm(
         (0 without elements).
     """
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
-    # What one element counts in a mean over all replicas; without elements nothing counts.
+    # The weight of one element in a mean over all replicas; 0 without elements.
     part = tf.math.divide_no_nan(tf.ones_like(count) if share is None else share, count)
 
     @tf.custom_gradient

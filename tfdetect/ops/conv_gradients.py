@@ -1,8 +1,8 @@
 """Convolutions with groups or dilation that a CPU can differentiate.
 
-TensorFlow's CPU kernels run both, but have no gradient for either. A dilated convolution becomes an
-ordinary one on each phase of the map; a grouped one keeps TensorFlow's forward kernel and
-differentiates each group by itself, as the ordinary convolution that it is.
+TensorFlow's CPU kernels run both, but have no gradient for either. A dilated convolution is
+computed as an ordinary one on each phase of the map; a grouped one uses TensorFlow's forward kernel
+and differentiates each group separately, as an ordinary convolution.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def to_phases(x: tf.Tensor, dilation: int, padding: int) -> tf.Tensor:
-    """Every `dilation`-th row and column, from each of the first ones on, as an image of its own.
+    """Splits x into phases: every `dilation`-th row and column, for each offset, becomes an image.
 
     A convolution with this dilation is one without it of each phase.
 

@@ -21,30 +21,30 @@ def deform_conv(
     groups: int = 1,
     deformable_groups: int = 1,
 ) -> tf.Tensor:
-    """Convolve with a kernel whose taps are displaced, at every output position by its own offsets.
+    """Convolve with a kernel with taps displaced by offsets that differ for every output position.
 
     (Deformable ConvNets, Dai et al. 2017, and v2, Zhu et al. 2019; `torchvision.ops.deform_conv2d`
     and Detectron2's `DeformConv` and `ModulatedDeformConv`.) A tap reads by bilinear interpolation
     from a map that is zero outside; one with an offset of NaN reads zero. Differentiable once in
-    `x`, `offset`, `mask` and `weight`; where the interpolation has a kink, at whole cells, the
-    slope is that to the right and below.
+    `x`, `offset`, `mask` and `weight`; where the interpolation has a kink, at integer positions,
+    the gradient is that to the right and below.
 
     Args:
         x: float32 [B, H, W, Cin].
-        offset: float32 [B, h, w, G * kh * kw * 2] in cells of `x`, where (h, w) is the size of the
+        offset: float32 [B, h, w, G * kh * kw * 2] in pixels of `x`, where (h, w) is the size of the
             output; of each deformable group, of each tap in row order, (dy, dx).
         mask: float32 [B, h, w, G * kh * kw], a factor on what each tap reads; None for version 1.
         weight: float32 [kh, kw, Cin / groups, Cout].
         stride, padding, dilation: of the undisplaced taps, alike along both axes.
-        groups: parts of the channels that are convolved apart, as in grouped convolution.
-        deformable_groups: G, parts of Cin that have offsets (and masks) of their own.
+        groups: number of channel groups, as in grouped convolution.
+        deformable_groups: G, number of parts of Cin with separate offsets (and masks).
 
     Returns:
         float32 [B, h, w, Cout].
 
     Raises:
         ValueError: if the channels do not fit each other.
-        tf.errors.InvalidArgumentError: if `offset` or `mask` has not the size of the output.
+        tf.errors.InvalidArgumentError: if `offset` or `mask` does not have the size of the output.
     """
     _check_channels(x, offset, mask, weight, groups, deformable_groups)
     if current_backend().native:
@@ -101,7 +101,8 @@ def _portable(
     groups: int,
     deformable_groups: int,
 ) -> tf.Tensor:
-    """Tap after tap, forwards and backwards, so that the memory does not grow with the kernel."""
+    """One tap at a time, forward and backward, so that memory does not grow with the kernel
+    size."""
     kernel_height, kernel_width, inputs, outputs = weight.shape
     taps = kernel_height * kernel_width
     batch, height, width, _ = tf.unstack(tf.shape(x))
@@ -122,7 +123,7 @@ def _portable(
     def convolve_tap(
         tap: tf.Tensor, x: tf.Tensor, offset: tf.Tensor, weight: tf.Tensor, *mask: tf.Tensor
     ) -> tf.Tensor:
-        """What one tap adds to the output: [B, h, w, Cout]."""
+        """The contribution of one tap to the output: [B, h, w, Cout]."""
         down = tf.cast(tap // kernel_width * dilation, tf.float32)
         right = tf.cast(tap % kernel_width * dilation, tf.float32)
         y = (rows + down)[:, :, None] + offset[..., 0]
@@ -187,7 +188,7 @@ def _portable(
 def _output_size(
     size: tf.Tensor, kernel: int, stride: int, padding: int, dilation: int
 ) -> tf.Tensor:
-    """How many positions a kernel has along an axis of `size` cells, as in any convolution."""
+    """The output size along an axis of length `size`, as in any convolution."""
     return tf.maximum((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1, 0)
 
 
@@ -209,10 +210,10 @@ def _bilinear(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """
     batch, height, width, _ = tf.unstack(tf.shape(x))
     parts = rows.shape[-1]
-    # With a border of zeros every corner of every sample is a cell of the map: a sample in
-    # [-1, H] has corners in -1 .. H + 1, and those further out are moved to where they read zero.
+    # With a zero border every corner of every sample lies inside the map: a sample in [-1, H] has
+    # corners in -1 .. H + 1, and samples further out are moved to where they read zero.
     x = tf.pad(x, [[0, 0], [1, 2], [1, 2], [0, 0]])
-    cells = tf.reshape(x, [-1, x.shape[-1] // parts])
+    locations = tf.reshape(x, [-1, x.shape[-1] // parts])
 
     def corners(position: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         position = tf.where(tf.math.is_nan(position), -1.0, position)
@@ -226,8 +227,8 @@ def _bilinear(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     image = tf.reshape(tf.range(batch), [-1, 1, 1, 1])
     first = ((image * (height + 3) + row) * (width + 3) + column) * parts + tf.range(parts)
     steps = tf.stack([0, 1, width + 3, width + 4]) * parts
-    values = tf.gather(cells, first[..., None] + steps)
+    values = tf.gather(locations, first[..., None] + steps)
     weights = row_weights[..., :, None] * column_weights[..., None, :]
-    depth = cells.shape[1]
+    depth = locations.shape[1]
     read = tf.matmul(tf.reshape(weights, [-1, 1, 4]), tf.reshape(values, [-1, 4, depth]))
     return tf.reshape(read, tf.concat([tf.shape(rows), [depth]], 0))

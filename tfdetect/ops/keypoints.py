@@ -10,8 +10,8 @@ from tfdetect.ops.bicubic import bicubic_weights
 from tfdetect.ops.boxes import all_finite
 from tfdetect.ops.fixed.keypoints import maximum_by_tiles
 
-# Longest side, in pixels, to which a heatmap is enlarged. Beyond it the position is interpolated
-# on a coarser grid, so that a box of any size takes bounded time and memory.
+# Longest side, in pixels, to which a heatmap is enlarged. For larger boxes the position is
+# interpolated on a coarser grid, which bounds time and memory.
 _LONGEST_SIDE = 2**14
 # Values of the enlarged heatmap held at a time, over all keypoints.
 _BLOCK_VALUES = 2**22
@@ -53,8 +53,8 @@ def _decode_one(heatmap: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     best, position = find(heatmap, tf.cast(pixels, tf.int32))
     total = tf.reduce_sum(tf.exp(heatmap - best), [0, 1])
     width = tf.cast(pixels[0], tf.int32)
-    cell = tf.cast(tf.stack([position % width, position // width], 1), tf.float32)
-    xy = (cell + 0.5) * (extent / pixels) + box[:2]
+    pixel = tf.cast(tf.stack([position % width, position // width], 1), tf.float32)
+    xy = (pixel + 0.5) * (extent / pixels) + box[:2]
     return tf.concat([xy, best[:, None], (1.0 / total)[:, None]], 1)
 
 

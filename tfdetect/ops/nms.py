@@ -18,22 +18,22 @@ _BLOCK = 256
 def batched_nms(
     boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, iou_threshold: float
 ) -> tf.Tensor:
-    """Greedy NMS, each group (image and class, or image and FPN level) for itself.
+    """Greedy NMS within each group (image and class, or image and FPN level).
 
-    A box is suppressed when its IoU with a kept box of its group that stands before it is strictly
-    greater than the threshold; the IoU is float32, the threshold float64, as in torchvision. The
-    order is by falling score, equal scores by index. The meaning is that of the loop form of
-    torchvision's `batched_nms`; its other form, which shifts the groups apart in the plane and so
+    A box is suppressed if its IoU with an earlier kept box of its group is strictly greater than
+    the threshold; the IoU is float32, the threshold float64, as in torchvision. Boxes are ordered
+    by descending score, equal scores by index. The semantics are those of the loop form of
+    torchvision's `batched_nms`; its other form, which offsets the boxes of each group and thereby
     rounds the coordinates, is not reproduced.
 
     Args:
         boxes: float32 [N, 4].
         scores: float32 [N].
-        group_ids: int32 [N]; a negative id marks what is no candidate.
+        group_ids: int32 [N]; a negative id marks boxes that are not candidates.
         iou_threshold: between 0 and 1.
 
     Returns:
-        bool [N], True for what is kept. Never True for a negative group id, for a score that is
+        bool [N], True for kept boxes. Never True for a negative group id, for a score that is
         NaN or for a box with a NaN or infinite coordinate.
     """
     boxes = tf.convert_to_tensor(boxes)
@@ -52,7 +52,7 @@ def _portable_nms(
         & tf.reduce_all(tf.math.is_finite(boxes), 1)
         & tf.logical_not(tf.math.is_nan(scores))
     )
-    # Candidates only, by group and within it by falling score: two stable sorts.
+    # Candidates only, by group and within it by descending score: two stable sorts.
     order = tf.cast(tf.where(candidate)[:, 0], tf.int32)
     by_score = tf.argsort(-tf.gather(scores, order), stable=True)
     order = tf.gather(order, by_score)
@@ -127,11 +127,12 @@ def best_after_nms(
     iou_threshold: float,
     k: int | tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best k of each image that `batched_nms` keeps, by falling score, equal scores by index.
+    """The best k of each image that `batched_nms` keeps, by descending score, equal scores by
+    index.
 
     Args:
         boxes: float32 [B, N, 4].
-        scores: float32 [B, N]; negative infinity marks what is no candidate.
+        scores: float32 [B, N]; negative infinity marks boxes that are not candidates.
         group_ids: int32 [B, N], not negative; only boxes of a group suppress each other.
         iou_threshold: see `batched_nms`.
         k: how many; may exceed N. A number where shapes are to be known.
@@ -164,7 +165,7 @@ def best_after_nms(
 
 
 def top_k(values: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The k greatest along the last axis, sorted; NaN counts as greatest, as in `torch.topk`.
+    """The k largest values along the last axis, sorted; NaN counts as largest, as in `torch.topk`.
 
     PyTorch does not say in which order equal values come; here it is by index.
 

@@ -1,9 +1,9 @@
-"""Convolutions of the CPU whose weights are put in order once.
+"""CPU convolutions with pre-packed weights.
 
-Those of 3 x 3 and stride 1 go by Winograd's minimal filtering (Lavin and Gray, 2016) with tiles of
-2 x 2, whose rounding errors are as small as those of the definition; others are matrix products.
-They are native operators only: what they mean is `tf.nn.conv2d` with the bias, the addend and the
-ReLU after it.
+3 x 3 convolutions with stride 1 use Winograd's minimal filtering (Lavin and Gray, 2016) with tiles
+of
+2 x 2, which rounds no worse than direct convolution; others are matrix products. They exist only as
+native operators, equivalent to `tf.nn.conv2d` followed by the bias, the residual and ReLU.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tfdetect.ops.kernels.instruction_set import BASELINE
 def can_pack(weight_shape: tf.TensorShape, groups: int) -> bool:
     """Whether `packed_conv` takes a weight [k, k, Cin / groups, Cout].
 
-    Outputs that do not fill vectors of 16 are left to TensorFlow.
+    Output channels must be a multiple of the vector length 16; others use TensorFlow.
     """
     return weight_shape[3] % 16 == 0 and weight_shape[3] % groups == 0
 
@@ -41,7 +41,7 @@ def packing_pays(
     Args:
         weight_shape: [k, k, Cin / groups, Cout].
         stride: of both axes.
-        groups: parts into which the channels are divided.
+        groups: number of channel groups.
         instruction_set: of the native kernels on the processor that runs the model: "baseline",
             "avx2" or "avx512".
     """
@@ -58,12 +58,12 @@ def packing_pays(
 
 
 def pack_weight(weight: tf.Tensor, *, winograd: bool = False, groups: int = 1) -> tf.Tensor:
-    """The weight of a convolution in the order in which it is read.
+    """The packed weight of a convolution, in the order in which the kernel reads it.
 
     Args:
         weight: float32 [k, k, Cin / groups, Cout].
         winograd: whether for `winograd_conv`, and not for `packed_conv`.
-        groups: parts into which the channels are divided.
+        groups: number of channel groups.
 
     Returns:
         float32 [matrices, panels, rows, 16].
@@ -81,7 +81,7 @@ def packed_conv(
     stride: int,
     padding: int,
     relu: bool,
-    addend: tf.Tensor | None = None,
+    residual: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """2-D convolution with zeros around x.
 
@@ -91,8 +91,8 @@ def packed_conv(
         bias: float32 [Cout].
         kernel_size: k, of both axes, as are `stride` and `padding`.
         relu: whether negative results become 0, after all.
-        addend: added to the result, float32 of its shape, or of half its height and width with
-            every cell taken four times; or None.
+        residual: added to the result: float32 of its shape, or of half its height and width, which
+            is upsampled 2x; or None.
 
     Returns:
         float32 [B, h, w, Cout], h = (H + 2 padding - k) // stride + 1.
@@ -101,7 +101,7 @@ def packed_conv(
         x=x,
         packed=packed,
         bias=bias,
-        addend=tf.zeros([0]) if addend is None else addend,
+        residual=tf.zeros([0]) if residual is None else residual,
         kernel_size=kernel_size,
         stride=stride,
         padding=padding,
@@ -124,8 +124,8 @@ def winograd_conv(
         packed: of `pack_weight`.
         bias: float32 [Cout].
         relu: whether negative results become 0.
-        sizes: int32 [B, 2], the (height, width) of each image's own cells; others count as 0,
-            whatever they hold. None: all cells.
+        sizes: int32 [B, 2], the valid (height, width) of each image; the rest is read as 0. None:
+            everything is valid.
 
     Returns:
         float32 [B, H, W, Cout].
@@ -140,7 +140,7 @@ def winograd_conv(
 
 
 def trainable_winograd_conv(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """`winograd_conv` of a weight that changes, differentiable in all three.
+    """`winograd_conv` for training, differentiable in x, weight and bias.
 
     The gradient of x is such a convolution too; the others are TensorFlow's.
 

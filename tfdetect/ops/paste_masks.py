@@ -1,4 +1,4 @@
-"""Pasting of the square masks that a mask head predicts into the image."""
+"""Pastes the square masks predicted by a mask head into the image."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def paste_masks(
 ) -> tf.Tensor:
     """Paste soft masks into their boxes (Detectron2's `paste_masks_in_image`).
 
-    Each pixel of the image is sampled at its centre, bilinearly between the centres of the mask's
-    cells, with zeros outside the mask.
+    Each pixel of the image is sampled at its centre, with bilinear interpolation between the
+    centres of the mask's pixels and zeros outside the mask.
 
     Args:
         masks: float32 [N, M, M], probabilities.
         boxes: float32 [N, 4] XYXY in pixels of the image. Empty or non-finite ones give no pixel.
         size: int32 [2], the image's (height, width).
-        threshold: a pixel belongs to the object from this probability on (>=).
-        as_images: the way of Detectron, maskrcnn-benchmark and torchvision: a border of zeros, a
-            cell wide, is put around the mask; the box grows with it about its centre and is cut to
-            whole pixels, both ends included; the mask is resized to these pixels as an image; and
-            a pixel belongs to the object beyond the threshold (>).
+        threshold: a pixel belongs to the object if its probability is at least this.
+        as_images: paste as Detectron, maskrcnn-benchmark and torchvision do: the mask is padded
+            with one pixel of zeros, the box grows with it about its centre and is truncated to
+            whole pixels, both ends included, the mask is resized to these pixels as an image, and a
+            pixel belongs to the object if it is above the threshold (>).
 
     Returns:
         bool [N, height, width].
@@ -62,13 +62,13 @@ def paste_masks(
     return tf.map_fn(paste, arguments, fn_output_signature=tf.bool)[:-1]
 
 
-def _whole_pixels(boxes: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
-    """The pixels of a mask of `cells` cells along a side and a border of one around it.
+def _whole_pixels(boxes: tf.Tensor, mask_size: tf.Tensor) -> tf.Tensor:
+    """The pixels of a mask of `mask_size` pixels along a side and a border of one around it.
 
     Resizing to these as an image is sampling at the centres of their pixels: the border of zeros
     makes what lies beyond it the same.
     """
-    scale = tf.cast(cells + 2, tf.float32) / tf.cast(cells, tf.float32)
+    scale = tf.cast(mask_size + 2, tf.float32) / tf.cast(mask_size, tf.float32)
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * scale
     center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
     finite = all_finite(boxes)[:, None]
@@ -80,10 +80,12 @@ def _whole_pixels(boxes: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
     return tf.concat([low, tf.maximum(high, low) + 1.0], 1)
 
 
-def _axis_weights(low: tf.Tensor, high: tf.Tensor, size: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
-    """Share of each mask cell in each of `size` pixels along one axis: float32 [size, cells]."""
+def _axis_weights(
+    low: tf.Tensor, high: tf.Tensor, size: tf.Tensor, mask_size: tf.Tensor
+) -> tf.Tensor:
+    """Share of each mask pixel in each of `size` pixels along one axis: float32 [size, pixels]."""
     center = tf.range(tf.cast(size, tf.float32)) + 0.5
     normalized = (center - low) / (high - low) * 2.0 - 1.0
-    count = tf.cast(cells, tf.float32)
+    count = tf.cast(mask_size, tf.float32)
     position = ((normalized + 1.0) * count - 1.0) / 2.0
     return tf.maximum(1.0 - tf.abs(position[:, None] - tf.range(count)), 0.0)

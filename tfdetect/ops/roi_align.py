@@ -11,8 +11,8 @@ from tfdetect.ops.backend import current_backend
 
 # Regions treated together in the portable form; it bounds the memory for the sampling weights.
 _CHUNK = 256
-# Boxes are cut off at this many feature cells from the origin: far beyond any map, and near enough
-# that float32 still tells neighbouring samples apart.
+# Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and near
+# enough that float32 still tells neighbouring samples apart.
 _FARTHEST = 2.0**14
 
 
@@ -36,10 +36,10 @@ def roi_align(
         boxes: float32 [R, 4] XYXY in pixels of the network's input image.
         box_indices: int32 [R], the image of each box, in [0, B).
         output_size: bins, (height, width) or one number for both.
-        spatial_scale: feature cells per input pixel (1 / stride).
+        spatial_scale: feature-map pixels per input pixel (1 / stride).
         sampling_ratio: samples per bin along each axis; 0 takes ceil(box size / bins), adaptively.
-        aligned: shift by half a cell (Detectron2's ROIAlignV2). False is the older ROIAlign: no
-            shift, and boxes are at least one cell wide and high.
+        aligned: shift by half a feature-map pixel (Detectron2's ROIAlignV2). False is the older
+            ROIAlign: no shift, and boxes are at least one feature-map pixel wide and high.
         sizes: int32 [B, 2], how many rows and columns at the top left are each image's own: its
             map ends there, and what lies beyond is not read. None: all of them.
 
@@ -148,7 +148,8 @@ def _portable(
     sampling_ratio: int,
     aligned: bool,
 ) -> tf.Tensor:
-    """Every output bin is a weighted sum of feature cells: one sparse matrix times the features.
+    """Every output bin is a weighted sum of feature-map pixels: one sparse matrix times the
+    features.
 
     The bilinear weights are separable, so that those of a region are an outer product of one
     vector per axis; only their non-zero range enters the matrix.
@@ -159,7 +160,7 @@ def _portable(
     @tf.custom_gradient
     def pool(features: tf.Tensor):
         batch, height, width, depth = tf.unstack(tf.shape(features))
-        cells = batch * height * width
+        locations = batch * height * width
 
         def matrix(start: tf.Tensor) -> tf.SparseTensor:
             chunk = slice(start, start + _CHUNK)
@@ -174,7 +175,7 @@ def _portable(
             )
 
         def forward(start: tf.Tensor, out: tf.TensorArray):
-            dense = tf.reshape(tf.cast(features, tf.float32), [cells, depth])
+            dense = tf.reshape(tf.cast(features, tf.float32), [locations, depth])
             pooled = tf.sparse.sparse_dense_matmul(matrix(start), dense)
             return start + _CHUNK, out.write(start // _CHUNK, pooled)
 
@@ -190,7 +191,7 @@ def _portable(
             _, total = tf.while_loop(
                 lambda start, _: start < count,
                 backward,
-                [tf.constant(0), tf.zeros([cells, depth])],
+                [tf.constant(0), tf.zeros([locations, depth])],
                 parallel_iterations=1,
             )
             return tf.cast(tf.reshape(total, tf.shape(features)), features.dtype)
@@ -224,7 +225,9 @@ def _pooling_matrix(
     sampling_ratio: int,
     aligned: bool,
 ) -> tf.SparseTensor:
-    """The matrix [R * bins, B * H * W] that pools the features of `shape`; boxes are in cells."""
+    """The matrix [R * bins, B * H * W] that pools the features of `shape`; boxes are in feature-map
+    pixels.
+    """
     batch, height, width = shape
     finite = tf.reduce_all(tf.math.is_finite(boxes), 1)
     boxes = tf.where(finite[:, None], boxes, 0.0) - (0.5 if aligned else 0.0)
@@ -254,9 +257,9 @@ def _pooling_matrix(
     values = tf.gather(tf.reshape(wy, [-1]), row_y * height + y) * tf.gather(
         tf.reshape(wx, [-1]), row_x * width + x
     )
-    cell = (tf.gather(box_indices, region) * height + y) * width + x
+    location = (tf.gather(box_indices, region) * height + y) * width + x
     return tf.SparseTensor(
-        tf.stack([tf.cast(row, tf.int64), tf.cast(cell, tf.int64)], 1),
+        tf.stack([tf.cast(row, tf.int64), tf.cast(location, tf.int64)], 1),
         values,
         tf.cast(tf.stack([tf.size(per_row), batch * height * width]), tf.int64),
     )
@@ -278,10 +281,11 @@ def _axis_weights(
     own: tf.Tensor,
     sampling_ratio: int,
 ) -> tf.Tensor:
-    """How much each of `size` cells counts in each bin along one axis: float32 [R, bins, size].
+    """How much each of `size` feature-map pixels counts in each bin along one axis: float32 [R,
+    bins, size].
 
-    The map ends after `own` [R] of them. Samples beyond one cell outside of it count nothing; those
-    in the border cell are clamped.
+    The map ends after `own` [R] of them. Samples beyond one feature-map pixel outside of it count
+    nothing; those in the border feature-map pixel are clamped.
     """
     own = own[:, None, None]
     limit = tf.cast(own, tf.float32)
@@ -293,7 +297,7 @@ def _axis_weights(
     step = bin_extent / tf.maximum(samples, 1.0)
     bin_start = start[:, None] + tf.range(bins, dtype=tf.float32) * bin_extent[:, None]
     # Of a huge box only the samples that can fall into the map are enumerated. With adaptive
-    # sampling they lie at least half a cell apart, so that they are few.
+    # sampling they lie at least half a feature-map pixel apart, so that they are few.
     if sampling_ratio > 0:
         skipped = tf.zeros_like(bin_start)
         longest = tf.constant(sampling_ratio)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: model directories with the state to go on from."""
+"""Training checkpoints: model directories that also hold the training state."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come.
+    """The progress of a training run.
 
     Attributes:
-        iteration: how many are done, and so the number of the next.
-        seed: of everything random in it.
+        iteration: number of completed iterations, which is the index of the next.
+        seed: of all randomness in it.
         hooks: by its class's name, what a hook's `state_dict` gave.
     """
 
@@ -53,8 +53,8 @@ class Checkpoints:
     Each is a folder `model_0004999`, named by the last iteration in it as Detectron2 names its
     files, or `model_final`: a model directory (for `tfdetect predict`) with two more things:
     `training.json`, the `Progress`, and a TensorFlow checkpoint `training` of the optimizer. It is
-    written beside its place and renamed when all of it is on disk, so that a folder of this name is
-    whole, whenever the process was killed.
+    written under a temporary name and renamed when it is completely on disk, so that a folder with
+    this name is always complete, even if the process is killed.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Checkpoints:
         self._final = -1  # the iterations in model_final
 
     def save(self, progress: Progress, final: bool = False) -> Path:
-        """Write a checkpoint, and remove what SOLVER.CHECKPOINTS_KEPT no longer wants.
+        """Write a checkpoint, and remove old ones beyond SOLVER.CHECKPOINTS_KEPT.
 
         Raises:
             InputError: the disk is full or cannot be written, or a variable is not finite. Earlier
-                checkpoints are then as they were.
+                checkpoints are then unchanged.
         """
         target = self._folder / (FINAL if final else f"model_{progress.iteration - 1:07d}")
         content = {"iteration": progress.iteration, "seed": progress.seed}
@@ -140,7 +140,7 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
             raise InputError(
-                f"{target}: cannot be written ({reason}); make room and go on with --resume"
+                f"{target}: cannot be written ({reason}); make room and continue with --resume"
             ) from error
 
     def has_final(self, iteration: int) -> bool:
@@ -155,7 +155,7 @@ class Checkpoints:
     def restore(self) -> Progress | None:
         """Set model and state to the latest checkpoint's; None if there is none.
 
-        What a killed process left half written is removed.
+        Partial files left by a killed process are removed.
 
         Raises:
             InputError: the checkpoint is damaged, or of another model, or one of both has averaged
@@ -181,7 +181,7 @@ class Checkpoints:
                 raise _of_another_configuration(path, changed) from error
             reason = str(getattr(error, "message", error)).strip().splitlines()[0]
             raise InputError(
-                f"{path / _STATE}.index: is damaged ({reason}); remove the folder to go on from "
+                f"{path / _STATE}.index: is damaged ({reason}); remove the folder to continue from "
                 "the checkpoint before it"
             ) from error
         progress = _read_progress(path / _PROGRESS)
@@ -190,7 +190,7 @@ class Checkpoints:
         return progress
 
     def advice(self) -> str:
-        """What to do when training has failed."""
+        """Advice for a failed training."""
         latest = self.latest()
         where = f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
         return f"{where}; try a lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS"
@@ -199,7 +199,7 @@ class Checkpoints:
         kept = self._cfg.SOLVER.CHECKPOINTS_KEPT
         numbered = [path for _, path in saved(self._folder) if path.name != FINAL]
         for path in numbered[: -kept if kept > 0 else 0]:
-            # Renamed first: what is half removed must not look whole.
+            # Renamed first, so that a partly removed checkpoint does not look complete.
             unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
             path.rename(unfinished)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -213,14 +213,14 @@ def _check_averages(path: Path, cfg: CfgNode) -> None:
         return  # said by who reads the rest
     if before != cfg.TRAIN.EMA.ENABLED:
         raise InputError(
-            f"--resume: {path} is of a training with TRAIN.EMA.ENABLED {before} instead of "
-            f"{cfg.TRAIN.EMA.ENABLED}; set the same to go on with it, or another OUTPUT_DIR with "
+            f"--resume: {path} is of a training run with TRAIN.EMA.ENABLED {before} instead of "
+            f"{cfg.TRAIN.EMA.ENABLED}; set the same to continue it, or another OUTPUT_DIR with "
             "its folder as MODEL.WEIGHTS"
         )
 
 
 def load_trained(path: Path, cfg: CfgNode, model: tf.Module) -> None:
-    """`load_weights` of a checkpoint of a training that is to go on, or to be evaluated.
+    """`load_weights` from a training checkpoint, to resume or to evaluate it.
 
     Args:
         path: the checkpoint.
@@ -255,8 +255,8 @@ def _shapes_of(model: tf.Module) -> list[list[int]]:
 def _of_another_configuration(path: Path, changed: Sequence[str]) -> InputError:
     more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
     return InputError(
-        f"--resume: {path} is of a training with {', '.join(changed[:_LISTED])}{more}; set the "
-        "same to go on with it, or another OUTPUT_DIR with its folder as MODEL.WEIGHTS"
+        f"--resume: {path} is of a training run with {', '.join(changed[:_LISTED])}{more}; set the "
+        "same to continue it, or another OUTPUT_DIR with its folder as MODEL.WEIGHTS"
     )
 
 
@@ -302,17 +302,18 @@ def _read_progress(path: Path) -> Progress:
         if not all(type(value) is int and value >= 0 for value in numbers):
             raise ValueError("iteration and seed are not numbers from 0 on")
         if not isinstance(progress.hooks, dict):
-            raise ValueError("hooks is no object")
+            raise ValueError("hooks is not an object")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: is not a training's progress ({error}); remove its folder to go on from the "
+            f"{path}: is not a training's progress ({error}); remove its folder to continue from "
+            f"the "
             "checkpoint before it"
         ) from error
     return progress
 
 
 def _flush(folder: Path) -> None:
-    """Have a folder and the files in it on disk, power cut or not."""
+    """Flush a folder and its files to disk, to survive a power failure."""
     for path in (*(entry for entry in folder.iterdir() if entry.is_file()), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""A model's outputs of classes, put in the order of another data set's."""
+"""Reorders a model's class outputs to the order of another data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which devices and which workers share a training."""
+"""Devices and workers of a training run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Workers:
         """The lines of text of all workers, those of worker 0 first; every worker calls it."""
         if self.count == 1:
             return list(lines)
-        # Collective operations know numbers, not text, and no bytes.
+        # Collective operations support numbers, but not text or bytes.
         content = "".join(line + "\n" for line in lines).encode("utf-8")
         mine = tf.constant(np.frombuffer(content, np.uint8).astype(np.int32))
 
@@ -47,7 +47,7 @@ class Workers:
         return everything.tobytes().decode("utf-8").splitlines()
 
     def wait(self) -> None:
-        """Return when every worker has come as far as this."""
+        """Wait for all workers (a barrier)."""
         self.gather(["here"])
 
 
@@ -78,7 +78,7 @@ def set_up_devices(num_gpus: int | None, device: str) -> Workers:
             tf.config.set_visible_devices(gpus[:count], "GPU")
         except RuntimeError as error:
             raise InputError(
-                f"MODEL.DEVICE: {device} with {len(gpus[:count])} GPUs cannot be had after"
+                f"MODEL.DEVICE: {device} with {len(gpus[:count])} GPUs are not available after"
                 " TensorFlow has started; train in a new process"
             ) from error
     for gpu in gpus[:count]:
@@ -118,7 +118,7 @@ def _read_cluster() -> tuple[int, int] | None:
         index = places.index((task["type"], int(task["index"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"TF_CONFIG: is not understood ({error}); give "
+            f"TF_CONFIG: is invalid ({error}); give "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
         ) from None
     return (index, len(places)) if len(places) > 1 else None

@@ -48,8 +48,8 @@ def train(
         cfg: of `load_config`. DATASETS.TRAIN names data sets that are known
             (`tfdetect.data.registry.register_coco_dataset`).
         hooks: called after the built-in ones and those of TRAIN.HOOKS.
-        resume: go on from the last checkpoint in OUTPUT_DIR, if there is one. Without it, an
-            OUTPUT_DIR with checkpoints is refused.
+        resume: continue from the last checkpoint in OUTPUT_DIR, if there is one. Without it, an
+            OUTPUT_DIR with checkpoints is rejected.
         workers: of `tfdetect.training.devices.set_up_devices`, for several devices or machines;
             None for one device, a GPU where there is one and MODEL.DEVICE is cuda.
         preparation: what `prepare` gave, where it was called before TensorFlow was loaded.
@@ -60,7 +60,7 @@ def train(
     Raises:
         InputError: data, configuration or checkpoint cannot be used; the disk is full; a loss is
             not finite; one of the hooks or the evaluation in the end failed. What is on disk then
-            is whole, and `resume` goes on from it.
+            is whole, and `resume` continues from it.
     """
     check_hooks(hooks, "hooks")
     if preparation is None:

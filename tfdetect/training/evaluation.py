@@ -41,7 +41,7 @@ def expected_results(cfg: CfgNode) -> list[tuple[str, float, float]]:
             found.append((f"{task}/{metric}", float(value), float(tolerance)))
         except (TypeError, ValueError):
             raise InputError(
-                f"TEST.EXPECTED_RESULTS: {entry!r} is not understood; give lists such as "
+                f"TEST.EXPECTED_RESULTS: {entry!r} is invalid; give lists such as "
                 "['bbox', 'AP', 38.5, 0.2]"
             ) from None
     return found
@@ -49,7 +49,7 @@ def expected_results(cfg: CfgNode) -> list[tuple[str, float, float]]:
 
 @dataclass
 class Outcome:
-    """What an evaluation gave.
+    """The results of an evaluation.
 
     Attributes:
         metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
@@ -77,7 +77,7 @@ class Evaluation:
 
         Args:
             cfg: TEST, DATALOADER.ON_ERROR and OUTPUT_DIR.
-            model: whose weights may go on changing.
+            model: whose weights may continue to change.
             metadata: of the model's directory.
             workers: that share the images.
             test_data: of `open_test_data`.
@@ -98,7 +98,7 @@ class Evaluation:
     def __call__(self) -> Outcome:
         """Predict, write and measure, the results to OUTPUT_DIR/inference and a data set's name.
 
-        What fails of one data set is logged, and does not keep the others from being evaluated.
+        Errors for one data set are logged and do not prevent the evaluation of the others.
         """
         outcome = Outcome()
         for data in self._test_data:
@@ -122,7 +122,7 @@ class Evaluation:
         return outcome
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether metrics are what TEST.EXPECTED_RESULTS says; the log names each that is not.
+        """Whether the metrics match TEST.EXPECTED_RESULTS; each mismatch is logged.
 
         Detectron2: `verify_results`.
         """
@@ -156,7 +156,7 @@ class Evaluation:
         )
         for index, detections in progress:
             results[index] = dataset.to_results(index, detections)
-        # Every worker hears of every error, so that all of them stop or none.
+        # All workers receive every error, so that either all of them stop or none.
         everything = self._gather(results, errors)
         for index in sorted(everything):
             if isinstance(everything[index], str) and workers.count > 1:

@@ -1,4 +1,4 @@
-"""What a training says of itself: to its writers, to the log, and on a terminal with a bar."""
+"""What training reports: to its writers, to the log, and on a terminal with a bar."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Events:
         )
 
     def add(self, iteration: int, metrics: Scalars) -> None:
-        """Take note of an iteration, and write if it is the last of a period.
+        """Record an iteration, and write if it is the last of a period.
 
         Args:
             iteration: from 0.
@@ -116,7 +116,7 @@ class Events:
         self.write(iteration, line)
 
     def _eta(self, iteration: int) -> float:
-        """Seconds to go. The first step, which builds the graph, says nothing of the others."""
+        """Estimated seconds left. The first step is ignored because it builds the graph."""
         times = self._step_times[1:][-1000:] or self._step_times
         return statistics.median(times) * (self._max_iter - 1 - iteration)
 

@@ -1,4 +1,4 @@
-"""The values that training from scratch begins with, by Detectron2's rules."""
+"""Initial values for training from scratch, by Detectron2's rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Fill = Callable[[NamedVariable, np.random.Generator], np.ndarray]
 
 
 def initialize(model: tf.Module, cfg: CfgNode, seed: int) -> None:
-    """Give every variable the value that Detectron2 would draw it from.
+    """Initialise every variable from the distribution that Detectron2 uses.
 
     Each depends on the seed and on its name only, so that what is loaded afterwards, and what is
     added to a model, changes nothing in the others.
@@ -42,7 +42,7 @@ def initialize(model: tf.Module, cfg: CfgNode, seed: int) -> None:
 
 
 def _rule(named: NamedVariable) -> Fill:
-    """How a variable is filled.
+    """The initialiser of a variable.
 
     Biases are 0, except those of squeeze-and-excitation, which Detectron2 leaves to PyTorch.
     Normalisation layers begin as the identity.

@@ -153,7 +153,7 @@ class Loop:
             self._save(self.state, done)
         except Exception as error:
             return f"; no checkpoint could be saved after it ({error})"
-        return f"; {done} iterations are saved, correct the hook and go on with --resume"
+        return f"; {done} iterations are saved, correct the hook and continue with --resume"
 
     def _check(self, iteration: int, losses: Mapping[str, float], batch: Batch) -> None:
         """Raise InputError if a loss is not finite."""

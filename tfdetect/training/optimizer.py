@@ -1,4 +1,4 @@
-"""The optimizer of a configuration, and what is done to gradients before it."""
+"""Builds the configured optimizer and gradient clipping."""
 
 from __future__ import annotations
 

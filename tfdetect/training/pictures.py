@@ -1,4 +1,4 @@
-"""Pictures of a training batch: what is in an image and what the model finds in it."""
+"""Pictures of a training batch: ground truth and predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TEST.PRECISE_BN: statistics of batch norms over many batches of the weights as they are."""
+"""TEST.PRECISE_BN: batch norm statistics over many batches with fixed weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PreciseStatistics:
     `PreciseBN`). A mean of the batches' variances would leave out how far their means are apart,
     which is much of it where a batch has few images. Detectron2's workers each see their own
     batches, and the first one's statistics are saved; here those of all replicas count. The batches
-    are those that training would go on with, so that they depend on seed and iteration alone.
+    are the next ones that training would use, so they depend only on seed and iteration.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PreciseStatistics:
 
         Args:
             cfg: TEST.PRECISE_BN.
-            model: whose batch norms are meant.
+            model: the model with the batch norms.
             trainer: of the model.
             batches: the batches of training from a given iteration on.
 
@@ -57,7 +57,7 @@ class PreciseStatistics:
     def __call__(self, iteration: int) -> None:
         """Set the statistics, with batches from `iteration` on.
 
-        A layer that saw no element (no region was foreground) keeps what it has.
+        A layer that saw no elements (no foreground proposals) keeps its statistics.
 
         Raises:
             InputError: an image cannot be used.

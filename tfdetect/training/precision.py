@@ -1,4 +1,4 @@
-"""Mixed precision: the type that features are computed in, and loss scaling for float16."""
+"""Mixed precision: the compute dtype, and loss scaling for float16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GROWTH_INTERVAL = 2000
 
 
 def compute_dtype(cfg: CfgNode) -> tf.DType:
-    """What SOLVER.AMP makes of the network's input and so of its features; variables are float32.
+    """The dtype of features according to SOLVER.AMP; variables are float32.
 
     Raises:
         InputError: SOLVER.AMP.DTYPE is neither float16 nor bfloat16.

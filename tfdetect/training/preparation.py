@@ -128,7 +128,7 @@ def _metadata(cfg: CfgNode, resume: bool, eval_only: bool) -> dict[str, Any]:
     """What is said of the model in its directory, or is going to be.
 
     Raises:
-        InputError: it goes on with a training of other classes, or the data sets cannot be used.
+        InputError: the training to resume has other classes, or the data sets cannot be used.
     """
     previous = sorted(Path(cfg.OUTPUT_DIR).glob(f"model_*/{METADATA}")) if resume else []
     earlier = read_metadata(previous[0].parent) if previous else None
@@ -188,7 +188,8 @@ def check_shares(cfg: CfgNode, replicas: int) -> None:
     images, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS
     if images % (replicas * parts):
         raise InputError(
-            f"SOLVER.IMS_PER_BATCH: {images} images do not divide among {replicas} devices with "
+            f"SOLVER.IMS_PER_BATCH: {images} images cannot be divided among {replicas} devices "
+            f"with "
             f"SOLVER.ACCUMULATION_STEPS {parts} each; give a multiple of {replicas * parts}"
         )
 
@@ -205,7 +206,7 @@ def scale_to_replicas(cfg: CfgNode, replicas: int) -> CfgNode:
     if reference < 0 or cfg.SOLVER.IMS_PER_BATCH % reference:
         raise InputError(
             f"SOLVER.REFERENCE_WORLD_SIZE: SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not"
-            f" divide among {reference}; correct one of them"
+            f" divide evenly by {reference}; correct one of them"
         )
     cfg = cfg.clone()
     cfg.defrost()

@@ -1,4 +1,4 @@
-"""A training from its first step, or from the last checkpoint, to its end."""
+"""Runs training, from the first step or the last checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def run_training(
         workers: of this training; every one calls this.
         test_data: of `open_test_data`.
         user_hooks: called after the built-in ones.
-        seed: of everything random in a training that starts; one that resumes goes on with its own.
-        resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+        seed: of all randomness in a new run; a resumed run continues with its own.
+        resume: continue from the last checkpoint in OUTPUT_DIR, if there is one.
 
     Returns:
         Whether every evaluation succeeded, and the metrics in the end are TEST.EXPECTED_RESULTS.
@@ -83,8 +83,8 @@ def run_training(
     earlier = [path for _, path in previous] + [p for p in [folder / BEST] if p.exists()]
     if earlier and not resume:
         raise InputError(
-            f"OUTPUT_DIR: {folder} has checkpoints of another training, such as {earlier[-1]};"
-            " add --resume to go on with it, or set another OUTPUT_DIR"
+            f"OUTPUT_DIR: {folder} has checkpoints of another training run, such as {earlier[-1]};"
+            " add --resume to continue it, or set another OUTPUT_DIR"
         )
     # Kept for later: what is wrong with the data is said before the model is built.
     training_records(cfg)
@@ -168,7 +168,7 @@ def run_training(
     )
     try:
         loop.run(dataset)
-        # Who ends while another still writes would be missed.
+        # A worker that ends while another still writes would break the cluster.
         workers.wait()
     finally:
         events.close()
@@ -245,9 +245,9 @@ def evaluate(
 
 
 def set_federated_weights(cfg: CfgNode, model: tf.Module) -> None:
-    """Have the federated loss draw classes by their numbers of images.
+    """Set the federated loss's class sampling weights from the number of images per class.
 
-    What MODEL.WEIGHTS says of it goes before. Detectron2: `get_fed_loss_cls_weights`.
+    Weights from MODEL.WEIGHTS take precedence. Detectron2: `get_fed_loss_cls_weights`.
     """
     power = cfg.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER
     weights = np.power(class_image_counts(cfg), power, dtype=np.float32)
@@ -257,7 +257,7 @@ def set_federated_weights(cfg: CfgNode, model: tf.Module) -> None:
 
 
 def class_image_counts(cfg: CfgNode) -> np.ndarray:
-    """float32 [K]: in how many images of DATASETS.TRAIN each class is."""
+    """float32 [K]: the number of images of DATASETS.TRAIN that contain each class."""
     counts = np.zeros([cfg.MODEL.ROI_HEADS.NUM_CLASSES], np.float32)
     for record in training_records(cfg):
         counts[list({annotation.class_index for annotation in record.annotations})] += 1

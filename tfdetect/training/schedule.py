@@ -1,9 +1,9 @@
 """Learning-rate schedules: the factor on the base learning rate, as a function of the iteration.
 
 The meaning is that of Detectron2's `build_lr_scheduler`: a schedule is a function of the fraction
-of training done, `iteration / max_iter`, and a warm-up stage is put in front of it. The arithmetic
-is in double precision and in the same order as there (fvcore's param_scheduler), because where a
-stage ends is decided by comparing such fractions.
+of training done, `iteration / max_iter`, preceded by a warm-up. The arithmetic is in double
+precision and in the same order as there (fvcore's param_scheduler), because the ends of phases are
+determined by comparing such fractions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def warmup_multistep_factor(
     """
     milestones = list(steps)
     if milestones != sorted(milestones):
-        raise InputError(f"SOLVER.STEPS: must rise, but it is {milestones}; correct it")
+        raise InputError(f"SOLVER.STEPS: must be increasing, but it is {milestones}; correct it")
 
     def schedule(done: float) -> float:
         reached = int((done + _FRACTION_EPSILON) * max_iter)
@@ -93,7 +93,7 @@ def warmup_cosine_factor(
     """
     if not 0.0 <= end_factor <= 1.0:
         raise InputError(
-            f"SOLVER.BASE_LR_END: is {end_factor} times SOLVER.BASE_LR; give 0 to 1 times of it"
+            f"SOLVER.BASE_LR_END: is {end_factor} times SOLVER.BASE_LR; give 0 to 1 times that"
         )
 
     def schedule(done: float) -> float:
@@ -166,8 +166,9 @@ def _with_warmup(
     """`schedule` at the fraction `done` of training, with a warm-up over the first `length` of it.
 
     The warm-up starts at `factor` times the schedule's first value. "constant" stays there;
-    "linear" rises to what the schedule gives where the warm-up ends. After it the schedule goes on
-    as if there had been none, or, with `rescale_interval`, is squeezed whole into the rest.
+    "linear" rises to what the schedule gives where the warm-up ends. After it the schedule
+    continues as if there had been no warm-up, or, with `rescale_interval`, is squeezed whole into
+    the rest.
     Detectron2: `WarmupParamScheduler`.
     """
     if method not in ("linear", "constant"):
@@ -212,7 +213,7 @@ def learning_rate(cfg: CfgNode, iteration: int) -> float:
         )
     elif solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
         if solver.BASE_LR == 0:
-            raise InputError("SOLVER.BASE_LR: is 0, of which WarmupCosineLR has no part; give more")
+            raise InputError("SOLVER.BASE_LR: is 0, which WarmupCosineLR cannot scale; give more")
         end_factor = solver.BASE_LR_END / solver.BASE_LR
         factor = warmup_cosine_factor(iteration, end_factor=end_factor, **warmup)
     elif solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":

@@ -28,7 +28,7 @@ class EvaluationData:
 
 
 def open_test_data(cfg: CfgNode, metadata: Mapping[str, Any]) -> list[EvaluationData]:
-    """Open DATASETS.TEST, and say what is wrong with it before anything else is done.
+    """Open DATASETS.TEST, and report any problem with it before anything else is done.
 
     Args:
         cfg: DATASETS.TEST, DATALOADER.ON_ERROR, and the model's.

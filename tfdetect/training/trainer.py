@@ -1,4 +1,4 @@
-"""One step of training, on one device or on all replicas of a strategy."""
+"""A training step, on one device or on all replicas of a strategy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Trainer:
 
     Attributes:
         optimizer: with its momentum buffers.
-        state: what a checkpoint needs beside the model's variables.
+        state: what a checkpoint needs in addition to the model's variables.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Trainer:
         images = element_spec["image"].shape[0]
         if self._parts < 1 or images % (local_replicas * self._parts):
             raise InputError(
-                f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} images do not divide into "
+                f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} images cannot be divided into "
                 f"{self._strategy.num_replicas_in_sync} replicas with "
                 f"SOLVER.ACCUMULATION_STEPS {self._parts} each"
             )
         self._part_size = images // (local_replicas * self._parts)
-        learning_rate(cfg, 0)  # a schedule that is not supported is refused here
+        learning_rate(cfg, 0)  # a schedule that is not supported is rejected here
         with self._strategy.scope():
             self.optimizer = build_optimizer(cfg, model, self._parameters)
             self._loss_scale = LossScale()
@@ -113,7 +113,7 @@ class Trainer:
         return {name: float(loss) for name, loss in losses.items()}
 
     def batch_moments(self, batch: Batch, iteration: int) -> list[np.ndarray]:
-        """What batch norms would see of a batch, which leaves everything as it is.
+        """The moments that batch norms see in a batch; nothing is changed.
 
         Args:
             batch, iteration: as for a step.
@@ -146,7 +146,7 @@ class Trainer:
         losses: list[dict[str, tf.Tensor]] = []
         gradients: list[Gradients] = []
         for part in range(self._parts):
-            # One after the other, so that they need the memory of one.
+            # Sequentially, so that they need the memory of one.
             before = [g for g in gradients[-1] if g is not None] if gradients else []
             with tf.control_dependencies(before):
                 part_losses, part_gradients = self._differentiate(

@@ -42,7 +42,7 @@ def load_initial_weights(
         model: set in place.
         seed: of the initial values.
         class_names: of `model`. A model directory with as many classes, of which some have these
-            names in another order, goes on with each class where it has that name.
+            names in another order, each class starts from the weights of the class with its name.
 
     Raises:
         InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the

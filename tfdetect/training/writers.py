@@ -24,7 +24,7 @@ Scalars = Mapping[str, float]
 
 
 class Writer(Protocol):
-    """Takes what a training says of itself (Detectron2: `EventWriter`)."""
+    """Takes what training reports (Detectron2: `EventWriter`)."""
 
     def write(self, iteration: int, scalars: Scalars) -> None:
         """Write numbers by name, of which some may be NaN."""
@@ -150,5 +150,5 @@ def naming(path: Path) -> Iterator[None]:
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
         raise InputError(
-            f"{path}: cannot be written ({reason}); make room and go on with --resume"
+            f"{path}: cannot be written ({reason}); make room and continue with --resume"
         ) from error

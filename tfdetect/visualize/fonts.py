@@ -21,7 +21,7 @@ def load_font(path: str | os.PathLike[str] | None, size: int) -> ImageFont.FreeT
     Korean; it comes with Matplotlib, so that pictures are the same on every machine.
 
     Raises:
-        InputError: the file cannot be read or is no font.
+        InputError: the file cannot be read or is not a font.
     """
     return _load(_dejavu() if path is None else os.fspath(path), size)
 

@@ -1,4 +1,4 @@
-"""Pictures of detections and segmentations that one would show to others."""
+"""Draws detections and segmentations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfdetect.visualize.fonts import load_font
 KEYPOINT_THRESHOLD = 0.05
 """Keypoints of no higher score are not drawn: the number of Detectron2's Visualizer."""
 
-# Neighbours differ in hue, and all stand out on dark and on light photographs.
+# Adjacent colours differ in hue, and all stand out on dark and on light images.
 # fmt: off
 PALETTE = sv.ColorPalette.from_hex([
     "#ff4b4b", "#2f9bff", "#2ecc71", "#ffb020", "#b15cff", "#00c8c8", "#ff66b3", "#a3d900",
@@ -50,8 +50,8 @@ def draw_detections(
     """A copy of the image with its detections drawn on it.
 
     Each has a box and a label of class and score, and where there are any a translucent mask
-    with its contour, and keypoints joined by the skeleton. A colour stands for an instance where
-    there are masks or keypoints to tell apart, else for a class; it is the same in every run.
+    with its contour, and keypoints joined by the skeleton. Colours distinguish instances if there
+    are masks or keypoints, else classes; they are the same in every run.
     Small images are enlarged by a whole number, so the picture may be larger than the image.
 
     Args:
@@ -68,7 +68,7 @@ def draw_detections(
         uint8 [k * height, k * width, 3], BGR, k >= 1.
 
     Raises:
-        InputError: the skeleton has a keypoint that there is not, or the font cannot be read.
+        InputError: the skeleton has a keypoint that does not exist, or the font cannot be read.
     """
     height, width = image.shape[:2]
     if (height, width) != (detections.height, detections.width):
@@ -182,7 +182,7 @@ def label_name(names: Sequence[str], index: int) -> str:
 def check_connections(
     source: str, connections: Sequence[tuple[int, int]], keypoints: np.ndarray | int
 ) -> None:
-    """Raise InputError if a skeleton has a keypoint that there is not.
+    """Raise InputError if a skeleton has a keypoint that does not exist.
 
     Args:
         source: what the message begins with.
@@ -195,7 +195,8 @@ def check_connections(
             raise InputError(f"{source}: {pair!r} is not a pair of keypoint indices")
         if not all(0 <= index < count for index in pair):
             raise InputError(
-                f"{source}: joins keypoints {pair[0]} and {pair[1]}, but there are {count}, from 0"
+                f"{source}: joins keypoints {pair[0]} and {pair[1]}, but there are {count}, "
+                f"numbered from 0"
             )
 
 
@@ -206,8 +207,8 @@ def _class_color(colors: Sequence[Sequence[int]] | None, index: int) -> sv.Color
 
 
 def _enlarge(image: np.ndarray) -> tuple[int, int, int, np.ndarray]:
-    """How often the picture repeats the image and the canvas the picture, the width of lines on
-    the canvas, and the canvas."""
+    """Scale factors from image to picture and from picture to canvas, the line width on the canvas,
+    and the canvas."""
     height, width = image.shape[:2]
     enlarge = min(8, max(1, round(_SMALL / max(height, width))))
     picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
@@ -316,7 +317,7 @@ def _draw_labels(
     colors: Sequence[sv.Color],
     font_file: str | os.PathLike[str] | None,
 ) -> np.ndarray:
-    """Labels in the picture, each at its box, clear of one another where that can be."""
+    """Draw labels at their boxes, without overlap where possible."""
     font_size = max(14, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 55))
     image = Image.fromarray(picture[:, :, ::-1])
     draw = ImageDraw.Draw(image)
@@ -372,6 +373,6 @@ def _places(
 
 
 def _ink(color: sv.Color) -> tuple[int, int, int]:
-    """Black or white, whichever is easier to read on the colour."""
+    """Black or white, whichever is more legible on the colour."""
     red, green, blue = color.as_rgb()
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)

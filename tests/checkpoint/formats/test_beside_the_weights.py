@@ -1,4 +1,4 @@
-"""What training scripts save beside the weights is inert; it is refused where a weight should be.
+"""What training scripts save beside the weights is inert; it is rejected where a weight should be.
 
 The forms are those that pickle and torch.save write for these objects.
 """
@@ -176,8 +176,8 @@ UNREADABLE = {
     "float4": (UNKNOWN_DTYPE, "unknown dtype (float4_e2m1fn_x2)"),
     "wrapped": (WRAPPED, "spread over several processes"),
     "negated": (NEGATED, "lazily negated"),
-    "pickle_dump": (PICKLE_DUMP, "that pickle.dump wrote"),
-    "objects": (numpy_array(np.zeros(2), code="O8"), "refuses an array of dtype 'O8'"),
+    "pickle_dump": (PICKLE_DUMP, "written by pickle.dump"),
+    "objects": (numpy_array(np.zeros(2), code="O8"), "an array of dtype 'O8' is not allowed"),
 }
 
 BESIDE = {
@@ -231,7 +231,7 @@ def test_what_is_no_weight_is_refused_where_a_weight_should_be(tmp_path, name, c
 
 def test_an_object_among_the_weights(tmp_path):
     state = torch_state(ARRAYS) | {"roi_heads.x": New(Global("argparse Namespace"))}
-    with pytest.raises(InputError, match=r"model\.roi_heads\.x is a argparse\.Namespace and not"):
+    with pytest.raises(InputError, match=r"model\.roi_heads\.x is a argparse\.Namespace, not"):
         read_checkpoint(torch_file(tmp_path / "x.pth", {"model": state}, ARRAYS))
     # What torch's modules and trainers do store there.
     extra = {"a._extra_state": New(Global("io BytesIO")), "epoch": 3, "_metadata": {"": {}}}

@@ -102,7 +102,7 @@ def test_damaged_checkpoints(tmp_path, originals, kind, capsys, model, monkeypat
         # MODEL.WEIGHTS of train.py; whatever is whole fits no layer of the demo's model.
         training = status_of(lambda: load_initial_weights(cfg, model, 1), capsys)
         assert training == 2
-    # Some damage is of what nobody reads; a header of safetensors has little of that.
+    # Some damage is in unused data, of which a header of safetensors has little.
     assert statuses == {0, 2} or (kind == "safetensors" and statuses == {2})
     assert not (tmp_path / "m").exists()
 

@@ -77,18 +77,21 @@ FILES = {
     "tflite": (b"\x1c\0\0\0TFL3\0\0", "LiteRT"),
     "zeros": (bytes(1000), "nothing but zeros"),
     "noise": (b"\x01\x02\x03\x04 noise", "neither a pickle"),
-    "tf_list": (b'model_checkpoint_path: "model-1"\n', "TensorFlow's checkpoints"),
-    "tf_index": (b"\0\0\1" * 9 + bytes.fromhex("57fb808b247547db"), "checkpoint of TensorFlow"),
+    "tf_list": (b'model_checkpoint_path: "model-1"\n', "list of checkpoints"),
+    "tf_index": (b"\0\0\1" * 9 + bytes.fromhex("57fb808b247547db"), "TensorFlow checkpoint"),
     "torchscript": (zipped("m/data.pkl", "m/code/__torch__.py", "m/constants.pkl"), "TorchScript"),
     "mobile": (zipped("m/bytecode.pkl", "m/data.pkl"), "PyTorch Mobile"),
     "package": (zipped("p/.data/extern_modules", "p/model.pkl"), "torch.package"),
     "export": (zipped("m/models/model.json", "m/data/weights/weight_0"), "torch.export"),
     "torchserve": (zipped("MAR-INF/MANIFEST.json", "model.pth"), "TorchServe"),
-    "keras": (zipped("config.json", "metadata.json", "model.weights.h5"), "a model of Keras"),
-    "zip_of_pth": (zipped("models/model.pth", "readme.txt"), "zip with models/model.pth in it"),
-    "zip": (zipped("word/document.xml"), "no checkpoint of PyTorch (no data.pkl"),
-    "empty_zip": (zipped(), "no checkpoint of PyTorch"),
-    "truncated_zip": (zipped("archive/data.pkl", "archive/data/0")[:60], "cut short or damaged"),
+    "keras": (zipped("config.json", "metadata.json", "model.weights.h5"), "a Keras model"),
+    "zip_of_pth": (
+        zipped("models/model.pth", "readme.txt"),
+        "zip file with models/model.pth in it",
+    ),
+    "zip": (zipped("word/document.xml"), "not a PyTorch checkpoint (no data.pkl"),
+    "empty_zip": (zipped(), "not a PyTorch checkpoint"),
+    "truncated_zip": (zipped("archive/data.pkl", "archive/data/0")[:60], "truncated or damaged"),
     "protocol_0": (pickle.dumps({"a": 1}, 0), "protocol 0 or 1"),
     "protocol_1": (pickle.dumps({"a": [1]}, 1), "protocol 0 or 1"),
     "ordered_0": (pickle.dumps(__import__("collections").OrderedDict(a=1), 0), "protocol 0 or 1"),
@@ -121,10 +124,10 @@ def test_what_is_no_checkpoint(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("model.ckpt-1.data-00000-of-00001", "checkpoint of TensorFlow"),
-        ("model.ckpt-1.meta", "checkpoint of TensorFlow"),
+        ("model.ckpt-1.data-00000-of-00001", "TensorFlow checkpoint"),
+        ("model.ckpt-1.meta", "TensorFlow checkpoint"),
         ("model.onnx", "ONNX"),
-        ("frozen.pb", "graph of TensorFlow"),
+        ("frozen.pb", "TensorFlow graph"),
         ("yolov3.weights", "darknet"),
     ],
 )
@@ -236,7 +239,7 @@ def test_safetensors_through_the_command(tmp_path, model_dir, capsys):
     config = str(DEMO / "joint_rcnn" / "config.yaml")
     output = tmp_path / "model"
     main(["--config-file", config, "--weights", str(path), "--output", str(output)])
-    assert "'model.' before the names is left out" in capsys.readouterr().err
+    assert "'model.' before the names is stripped" in capsys.readouterr().err
     models = [load_model(folder)[1] for folder in (output, model_dir)]
     for ours, theirs in zip(*map(named_variables, models), strict=True):
         np.testing.assert_array_equal(ours.variable, theirs.variable)
@@ -256,14 +259,14 @@ def test_models_in_several_files(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(checkpoint.arrays[name], array)
     for text, expected in (
-        ("{", "no index"),
-        ("[" * 100_000, "no index"),
-        ('{"weight_map": [1]}', "no index"),
-        ('{"weight_map": {"a": "../b.bin"}}', "not beside it"),
-        ('{"weight_map": {"a": 3}}', "not beside it"),
-        ('{"weight_map": {"a": "model.safetensors.index.json"}}', "not beside it"),
+        ("{", "not the index"),
+        ("[" * 100_000, "not the index"),
+        ('{"weight_map": [1]}', "not the index"),
+        ('{"weight_map": {"a": "../b.bin"}}', "not next to it"),
+        ('{"weight_map": {"a": 3}}', "not next to it"),
+        ('{"weight_map": {"a": "model.safetensors.index.json"}}', "not next to it"),
         ('{"weight_map": {"a": "b.bin"}}', "none of its files has a"),
-        ('{"weight_map": {"a": [1]}}', "no index"),
+        ('{"weight_map": {"a": [1]}}', "not the index"),
         ('{"weight_map": {}}', "holds no arrays"),
     ):
         index.write_text(text)

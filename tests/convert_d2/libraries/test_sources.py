@@ -18,7 +18,7 @@ from convert_d2.command import main
 from convert_d2.export import export_arrays
 from convert_d2.inspection import describe
 from convert_d2.libraries.architecture import architecture, fits
-from convert_d2.libraries.sources import find_lineage, make_config
+from convert_d2.libraries.sources import find_library, make_config
 from convert_d2.libraries.tensorpack import to_tensorpack
 from tests.support.paths import DATA, DEMO, ROOT
 from tests.support.pickle_writer import dumps, torch_storage, torch_tensor, write_torch
@@ -73,10 +73,10 @@ ALL = [
 @pytest.mark.parametrize(("library", "name"), ALL)
 def test_every_array_finds_its_variable(library, name):
     arrays = narrow_arrays(library, name)
-    lineage = find_lineage(arrays)
-    assert lineage.name == library.replace("_", "-")
-    renamed = lineage.to_detectron2(arrays)
-    cfg = make_config(lineage, renamed, [], name)
+    source_library = find_library(arrays)
+    assert source_library.name == library.replace("_", "-")
+    renamed = source_library.to_detectron2(arrays)
+    cfg = make_config(source_library, renamed, [], name)
     assert library == cfg.MODEL.CONVENTIONS
     assert ("mask" in name) == cfg.MODEL.MASK_ON
     assert ("keypoint" in name) == cfg.MODEL.KEYPOINT_ON
@@ -85,7 +85,7 @@ def test_every_array_finds_its_variable(library, name):
 
 def test_background_and_norms():
     arrays = narrow_arrays("maskrcnn_benchmark", "e2e_mask_rcnn_R_50_FPN_1x")
-    renamed = find_lineage(arrays).to_detectron2(arrays)
+    renamed = find_library(arrays).to_detectron2(arrays)
     scores = arrays["roi_heads.box.predictor.cls_score.weight"]
     predictor = "roi_heads.box_predictor"
     np.testing.assert_array_equal(renamed[f"{predictor}.cls_score.weight"][:-1], scores[1:])
@@ -102,7 +102,7 @@ def test_background_and_norms():
 def test_res5_of_the_mask_head_counts():
     """maskrcnn-benchmark loads the shared layers under both names, the mask head's last."""
     arrays = narrow_arrays("maskrcnn_benchmark", "e2e_mask_rcnn_R_50_C4_1x")
-    renamed = find_lineage(arrays).to_detectron2(arrays)
+    renamed = find_library(arrays).to_detectron2(arrays)
     part = "feature_extractor.head.layer4.1.conv2.weight"
     np.testing.assert_array_equal(
         renamed["roi_heads.res5.1.conv2.weight"], arrays[f"roi_heads.mask.{part}"]
@@ -120,8 +120,8 @@ def test_older_names_of_torchvision():
             r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", name
         )
         older[name] = array
-    expected = find_lineage(arrays).to_detectron2(arrays)
-    renamed = find_lineage(older).to_detectron2(older)
+    expected = find_library(arrays).to_detectron2(arrays)
+    renamed = find_library(older).to_detectron2(older)
     assert set(renamed) == set(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(renamed[name], array, err_msg=name)
@@ -131,10 +131,10 @@ def test_frozen_norms_of_torchvision_have_no_epsilon():
     arrays = narrow_arrays("torchvision", "fasterrcnn_resnet50_fpn")
     name = "backbone.body.bn1.running_var"
     ours = "backbone.bottom_up.stem.conv1.norm.running_var"
-    lineage = find_lineage(arrays)
-    np.testing.assert_array_equal(lineage.to_detectron2(arrays)[ours], arrays[name])
+    source_library = find_library(arrays)
+    np.testing.assert_array_equal(source_library.to_detectron2(arrays)[ours], arrays[name])
     frozen = {key: x for key, x in arrays.items() if not key.endswith("num_batches_tracked")}
-    variance = lineage.to_detectron2(frozen)[ours] + np.float32(1e-5)
+    variance = source_library.to_detectron2(frozen)[ours] + np.float32(1e-5)
     np.testing.assert_allclose(variance, arrays[name], rtol=1e-6)
 
 
@@ -206,7 +206,7 @@ def test_detectrons_blobs_are_the_same_model(name, tmp_path):
             for key, array in arrays.items()
             if "mask.feature_extractor" in key
         }
-    expected = find_lineage(arrays).to_detectron2(arrays)
+    expected = find_library(arrays).to_detectron2(arrays)
     blobs = to_caffe2(arrays, "FPN" in name)
     if "keypoint" in name:  # the enlargement of heatmaps, which Detectron stores as weights
         blobs |= {"kps_score_w": np.ones([17, 17, 4, 4], np.float32)}
@@ -214,9 +214,9 @@ def test_detectrons_blobs_are_the_same_model(name, tmp_path):
     path.write_bytes(dumps({"blobs": blobs, "cfg": "MODEL: {}"}, python2=True))
 
     checkpoint = read_checkpoint(path)
-    lineage = find_lineage(checkpoint.arrays)
-    assert (lineage.name, checkpoint.ignored) == ("Detectron", ("cfg",))
-    found = lineage.to_detectron2(checkpoint.arrays)
+    source_library = find_library(checkpoint.arrays)
+    assert (source_library.name, checkpoint.ignored) == ("Detectron", ("cfg",))
+    found = source_library.to_detectron2(checkpoint.arrays)
     assert set(found) == set(expected)
     for key, array in expected.items():
         if ".norm." not in key:
@@ -225,7 +225,7 @@ def test_detectrons_blobs_are_the_same_model(name, tmp_path):
     for layer, values in scales_and_shifts(expected).items():
         np.testing.assert_allclose(norms[layer], values, atol=1e-6, rtol=1e-6, err_msg=layer)
     configs = [
-        make_config(find_lineage(x), y, [], name)
+        make_config(find_library(x), y, [], name)
         for x, y in ((arrays, expected), (checkpoint.arrays, found))
     ]
     assert configs[0] == configs[1]
@@ -266,17 +266,17 @@ def test_inspection(tmp_path):
     assert "GeneralizedRCNN, ResNet-50-FPN, StandardROIHeads, boxes, masks, 17 keypoints" in lines
     assert "2,267,721 in 317 arrays" in lines
     assert "4 classes" in lines
-    assert "none of configs/ fits" in lines
+    assert "no configuration in configs/ fits" in lines
     arrays = narrow_arrays("torchvision", "keypointrcnn_resnet50_fpn")
     lines = describe(write_pth(tmp_path / "x.pth", arrays))
     assert "torchvision" in lines
     assert "1 classes" in lines
-    assert "none is needed" in lines
+    assert "not needed" in lines
     backbone = {"conv1_w": np.zeros([64, 3, 7, 7], np.float32), "fc1000_b": np.zeros(1000)}
     (tmp_path / "R-50.pkl").write_bytes(dumps(backbone))
     lines = describe(tmp_path / "R-50.pkl")
     assert "Caffe2 (a backbone)" in lines
-    assert "no detector" in lines
+    assert "not a detector" in lines
     backbone = {"conv1.weight": np.zeros([1], np.float32), "layer1.0.conv1.weight": np.zeros([1])}
     (tmp_path / "r50.pkl").write_bytes(dumps(backbone))
     assert "torchvision (a backbone)" in describe(tmp_path / "r50.pkl")
@@ -345,13 +345,13 @@ def test_tensorpack_through_the_command(tmp_path, capsys):
         assert set(written) == set(expected)
         for name, array in expected.items():
             np.testing.assert_array_equal(written[name], array)
-    with pytest.raises(InputError, match=r"end it in \.npz"):
+    with pytest.raises(InputError, match=r"use \.npz"):
         main([*arguments, "--output", str(tmp_path / "tensorpack.pkl")])
 
     # And back: the file says what it is.
     model = tmp_path / "model"
     main(["--weights", str(output), "--output", str(model)])
-    assert "lineage:      tensorpack" in describe(output)
+    assert "library:      tensorpack" in describe(output)
     exported = export_arrays(*load_model(model)[:2])
     assert set(exported) == set(arrays)
     for name, array in arrays.items():
@@ -371,11 +371,11 @@ def test_tensorpacks_models_are_recognised(path):
         for name, (shape, _) in record["arrays"].items()
     }
     arrays |= {"global_step:0": np.array(7), "conv0/W/Momentum": np.zeros(3, np.float32)}
-    lineage = find_lineage(arrays)
-    renamed = lineage.to_detectron2(arrays)
-    cfg = make_config(lineage, renamed, [], path.name)
+    source_library = find_library(arrays)
+    renamed = source_library.to_detectron2(arrays)
+    cfg = make_config(source_library, renamed, [], path.name)
     expected = load_config(ROOT / "configs" / f"{path.stem.replace('__', '/')}.yaml")
-    assert lineage.name == "tensorpack"
+    assert source_library.name == "tensorpack"
     assert fits(expected, architecture({name: array.shape for name, array in renamed.items()}))
     for key in ("NAME", "NUM_CLASSES", "IN_FEATURES"):
         assert cfg.MODEL.ROI_HEADS[key] == expected.MODEL.ROI_HEADS[key]
@@ -386,15 +386,19 @@ def test_what_the_command_refuses(tmp_path):
     weights = write_pth(tmp_path / "x.pth", narrow_arrays("torchvision", "fasterrcnn_resnet50_fpn"))
     config = str(ROOT / "configs" / "COCO-Detection" / "faster_rcnn_R_50_FPN_1x.yaml")
     rest = ["--weights", str(weights), "--output", str(tmp_path / "model")]
-    with pytest.raises(InputError, match=r"is torchvision's, whose weights and rules settle"):
+    with pytest.raises(InputError, match=r"is torchvision's, and its weights determine"):
         main(["--config-file", config, *rest])
     rest[1] = str(DEMO / "joint_rcnn" / "model_final.pkl")
-    with pytest.raises(InputError, match=r"is Detectron2's; give its YAML with --config-file"):
+    with pytest.raises(
+        InputError,
+        match=r"is a Detectron2 checkpoint; give its YAML with "
+        r"--config-file",
+    ):
         main(rest)
     arrays = narrow_arrays("torchvision", "fasterrcnn_resnet50_fpn")
     del arrays["roi_heads.box_predictor.cls_score.weight"]
     rest[1] = str(write_pth(tmp_path / "y.pth", arrays))
-    with pytest.raises(InputError, match=r"looks like torchvision's, but is none of its R-CNNs"):
+    with pytest.raises(InputError, match=r"looks like torchvision's, but is not one of its R-CNNs"):
         main(rest)
     arrays["roi_heads.box_predictor.bbox_pred.bias"] = np.zeros([], np.float32)
     rest[1] = str(write_pth(tmp_path / "z.pth", arrays))

@@ -110,7 +110,7 @@ def test_a_crop_cuts_polygons():
     assert boxes == [(0, 0, 5, 25), (15, 5, 25, 25)]
     assert all(len(part) == 8 for part in parts)
     assert crop.apply_polygons([u + 200]) == []
-    # Only a side of it touches: a line is no polygon.
+    # Only a side of it touches: a line is not a polygon.
     assert CropTransform(30, 0, 10, 10, 100, 100).apply_polygons([u]) == []
     # The rectangle, not the image, cuts: see `CropTransform`.
     (whole,) = CropTransform(0, 0, 100, 100, 20, 20).apply_polygons([u])

@@ -91,7 +91,7 @@ def test_polygons_without_area_go_and_so_do_objects_of_only_those(load, caplog):
     (annotation,) = record.annotations
     np.testing.assert_array_equal(annotation.polygons, SQUARE)
     assert "1 annotations have no polygon" in caplog.text
-    assert "1 annotations are of images" in caplog.text
+    assert "1 annotations belong to images" in caplog.text
     # Detectron2 drops them for a model without masks, too.
     assert len(load(annotations)[0].annotations) == 1
 
@@ -108,7 +108,11 @@ def test_images_of_crowds_and_nothing_are_left_out(load):
     assert [record.image_id for record in kept] == [1, 2, 3]
     with pytest.raises(InputError, match=r"^DATASETS.TRAIN: .* all of 1 annotations are crowds"):
         load(annotations[:1], sizes)
-    with pytest.raises(InputError, match=r"^DATASETS.TRAIN: .* none of 3 images has an annotation"):
+    with pytest.raises(
+        InputError,
+        match=r"^DATASETS.TRAIN: .* none of 3 images has a usable "
+        r"annotation",
+    ):
         load([], sizes)
 
 
@@ -348,7 +352,7 @@ def test_advice_leads_to_a_training(load):
     with pytest.raises(InputError, match=r"has the 1 labelled keypoints.* MODEL.KEYPOINT_ON False"):
         load([{}], **keypoints)
     assert len(load([{}])) == 1
-    with pytest.raises(InputError, match=r"no category of .* names 'keypoints'"):
+    with pytest.raises(InputError, match=r"no category of .* has 'keypoints'"):
         load([{}], category={"id": 7, "name": "person"}, **keypoints)
 
 

@@ -153,7 +153,7 @@ def test_other_errors_of_tensorflow_pass():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"SOLVER__IMS_PER_BATCH": 3}, r"^SOLVER.IMS_PER_BATCH: 3 is no multiple of 2"),
+        ({"SOLVER__IMS_PER_BATCH": 3}, r"^SOLVER.IMS_PER_BATCH: 3 is not a multiple of 2"),
         ({"SOLVER__IMS_PER_BATCH": 0}, r"^SOLVER.IMS_PER_BATCH"),
         ({"DATALOADER__NUM_WORKERS": -1}, r"^DATALOADER.NUM_WORKERS"),
         ({"DATALOADER__SAMPLER_TRAIN": "RandomSampler"}, r"^DATALOADER.SAMPLER_TRAIN"),

@@ -228,7 +228,7 @@ void TestLargeMemory() {
   EXPECT(whole != nullptr);
   memory.Give(whole);
   EXPECT(memory.Take(total / 2) == whole);
-  // More addresses than there are: nothing can be had, and nothing breaks.
+  // More addresses than available: every allocation fails, and nothing breaks.
   LargeMemory none(size_t{1} << 60);
   EXPECT(none.Take(1) == nullptr);
 }

@@ -171,7 +171,7 @@ def test_automatic_choice_without_a_compiler_is_portable(tmp_path):
 
 def test_native_without_a_compiler_is_an_error(tmp_path):
     done = run(ASK, environment(tmp_path, PATH="/nonexistent", TFDETECT_OPS="native"))
-    assert "InputError: the native operators cannot be had: no C++ compiler" in done.stderr
+    assert "InputError: the native operators are not available: no C++ compiler" in done.stderr
 
 
 def test_portable_builds_nothing(tmp_path):

@@ -254,9 +254,9 @@ def test_decode_keypoints_of_an_endless_box(native):
     start = time.monotonic()
     x, y, logit, score = native.tfdetect_decode_keypoints(heatmaps, box).numpy()[0, 0]
     assert time.monotonic() - start < 10
-    cell = 2e9 / 56
-    assert abs(x - (-1e9 + (column + 0.5) * cell)) < cell
-    assert abs(y - (-1e9 + (row + 0.5) * cell)) < cell
+    pixel = 2e9 / 56
+    assert abs(x - (-1e9 + (column + 0.5) * pixel)) < pixel
+    assert abs(y - (-1e9 + (row + 0.5) * pixel)) < pixel
     assert logit >= 20
     assert score > 0
 

@@ -56,7 +56,7 @@ def run(folder, cfg, start=0, aps=APS, killed_in=None, killed_after=None):
     def step(batch, iteration):
         if killed_after == iteration - 1:
             raise Killed
-        # What a user's hook writes is no evaluation.
+        # What a user's hook writes is not an evaluation.
         state.events.write(iteration, {"mine": 1.0, "other/AP": 90.0})
         return {"loss": 1.0}
 

@@ -1,8 +1,7 @@
-"""What stands in for the functions that a pickle names.
+"""Replacements for the functions named in a pickle.
 
 None of those functions is called. The few that make arrays, tensors and plain containers have a
-counterpart, which checks what it is given and builds a value of its own; whatever else a pickle
-makes is a `Placeholder`.
+counterpart that checks its arguments and builds the value; everything else becomes a `Placeholder`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tfdetect.checkpoint.formats.torch_objects import TORCH_CONSTRUCTORS
 def _encode(args: tuple, budget: Budget) -> bytes:
     text, encoding = args
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise Malformed("encodes text in other ways than latin-1; save it again")
+        raise Malformed("encodes text in something other than latin-1; save it again")
     budget.claim("byte strings", len(text))
     return text.encode("latin-1")
 
@@ -30,7 +29,7 @@ def _mapping(args: tuple, budget: Budget) -> dict:
     """OrderedDict() filled later, OrderedDict(pairs) of Python 2, Counter(dict)."""
     content = args[0] if args else {}
     if not isinstance(content, (dict, list)):
-        raise Malformed("has a mapping of unknown form; save it again")
+        raise Malformed("has a mapping of unknown format; save it again")
     budget.claim("containers", len(content))
     mapping: dict = {}
     for key, value in content.items() if isinstance(content, dict) else content:
@@ -43,10 +42,10 @@ def _defaultdict(args: tuple, budget: Budget) -> dict:
 
 
 def _sequence(args: tuple, budget: Budget) -> list:
-    """A set, as a list (nobody here looks into one, and hashing what it holds is not safe)."""
+    """A set, as a list (its contents are never used, and hashing them is not safe)."""
     content = args[0] if args else []
     if not isinstance(content, list):
-        raise Malformed("has a set of unknown form; save it again")
+        raise Malformed("has a set of unknown format; save it again")
     budget.claim("containers", len(content))
     return list(content)
 
@@ -75,8 +74,8 @@ CONSTRUCTORS: dict[str, Constructor] = {
     "copyreg._reconstructor": _object,
 }
 
-# No training writes these; a file that names them was made to run a program where it is loaded
-# with pickle or torch.load. It would do nothing here, but who made it should not be trusted.
+# No training code writes these; a file that names them was made to run a program when it is loaded
+# with pickle or torch.load. It would do nothing here, but its author should not be trusted.
 _ATTACKS = frozenset(
     [
         *("os", "posix", "nt", "subprocess", "pty", "sys", "shutil", "socket"),
@@ -89,7 +88,7 @@ _ATTACKS_OF_BUILTINS = frozenset(
 
 
 def is_attack(module: str, name: str) -> bool:
-    """Whether what a pickle names is only there to run a program."""
+    """Whether a name in a pickle can only serve to run a program."""
     if module in ("builtins", "__builtin__", "__builtins__"):
         return name.partition(".")[0] in _ATTACKS_OF_BUILTINS
     return module.partition(".")[0] in _ATTACKS

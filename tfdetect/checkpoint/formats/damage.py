@@ -1,4 +1,4 @@
-"""One line for whatever the libraries that read files stumble over."""
+"""Turns errors of libraries that read files into one line."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def damage_named(source: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"{source}: cut short or damaged ({reason}); download or save it again"
+            f"{source}: truncated or damaged ({reason}); download or save it again"
         ) from None

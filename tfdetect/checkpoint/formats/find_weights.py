@@ -1,4 +1,4 @@
-"""Which of the mappings in a checkpoint are the model's weights."""
+"""Finds the model's weights among the mappings in a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tfdetect.errors import InputError
 
 RESAVE = "re-save it with PyTorch: torch.save(model.state_dict(), NEW_FILE)"
 
-# What trainers call the weights, the first before the others: Detectron2, Detectron, and the rest.
-# Whatever the names in the first few are, they are the weights; in others they have to look so.
+# Trainers' names for the weights, in order of precedence: Detectron2, Detectron, and the rest.
+# The first few are always the weights; in the others, the names have to look like weights.
 _CERTAIN = ("model", "blobs", "state_dict", "model_state_dict", "model_state", "model_weights")
 _CONTAINERS = (
     *_CERTAIN,
@@ -46,9 +46,9 @@ class Weights:
     Attributes:
         values: by name.
         container: where they lie, such as "state_dict" or "checkpoint.model"; "" for the top.
-        author: what the file says of its origin.
-        ignored: the names of what lies beside them.
-        others: further places that hold weights, such as "model_ema", and were not taken.
+        author: the origin according to the file.
+        ignored: the names of everything else in the file.
+        others: further places that hold weights, such as "model_ema", and were not used.
     """
 
     values: dict[str, Array | Tensor]
@@ -73,14 +73,14 @@ def find_weights(source: str, root: Any) -> Weights:
     if isinstance(root, Placeholder) and root.reason:
         raise InputError(f"{source}: {root.reason}")
     if mapping is None:
-        raise InputError(f"{source}: holds a {type_name(root)}, no names with arrays; {RESAVE}")
+        raise InputError(f"{source}: holds a {type_name(root)}, not arrays by name; {RESAVE}")
     author = mapping.pop("__author__", None)
     candidates = sorted(_candidates(source, mapping), key=lambda candidate: candidate[0])
     if not candidates:
         found = ", ".join(list(mapping)[:5])[:100] or "nothing"
         raise InputError(
-            f"{source}: holds no arrays, under 'model' or at the top (there is: {found}); "
-            "give a checkpoint of Detectron2"
+            f"{source}: holds no arrays, under 'model' or at the top level (found: {found}); "
+            "give a Detectron2 checkpoint"
         )
     (_, container, chosen), *rest = candidates
     others = tuple(name for _, name, other in rest if name and _looks_like_weights(other))
@@ -151,20 +151,19 @@ def _values(
         where = f"{container}.{name}" if container else name
         if reason and (container or re.search("[./]", name) or _WEIGHT.fullmatch(name)):
             raise InputError(f"{source}: {where} cannot be read: {reason}")
-        # (torch's modules store what is no tensor as _extra_state.)
+        # (torch modules store anything that is not a tensor as _extra_state.)
         extra = name.endswith(("_extra_state", "_metadata"))
         if container and not extra and not isinstance(value, (int, float, type(None))):
             raise InputError(
-                f"{source}: {where} is a {type_name(value)} and not an array; "
-                "save the weights alone"
+                f"{source}: {where} is a {type_name(value)}, not an array; save the weights alone"
             )
 
 
 def _mapping(source: str, value: Any) -> dict[str, Any] | None:
-    """What has names: a dictionary, a class derived from one, a module's weights, or an object's
+    """Named values: of a dictionary or a class derived from it, a module's weights, or an object's
     attributes. None for anything else.
 
-    With a source, keys that are no text are an error; without one, the mapping is None.
+    With a source, keys that are not text are an error; without one, the mapping is None.
     """
     if isinstance(value, Placeholder):
         if isinstance(value.state.get("_modules"), (dict, Placeholder)):

@@ -1,4 +1,4 @@
-"""What `torch.save` wrote before PyTorch 1.6: five pickles, and then the storages one by one."""
+"""Reads the `torch.save` format from before PyTorch 1.6: five pickles, followed by the storages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PROTOCOL_VERSION = 1001
 def read_legacy_torch(
     content: mmap.mmap, source: str, progress: Callable[[int], Any]
 ) -> tuple[Any, Callable[[Storage], bytes]]:
-    """Read on behind the magic number.
+    """Read the rest of the file, after the magic number.
 
     Args:
         content: the file, at the second pickle.
         source: its name, for errors.
-        progress: is told how many bytes were read.
+        progress: is called with the number of bytes read.
 
     Returns:
         What was saved, and a function that reads the bytes of one storage, once.
@@ -36,7 +36,7 @@ def read_legacy_torch(
     version = unpickle(content, source, size)
     machine = unpickle(content, source, size)
     if version != _PROTOCOL_VERSION or not isinstance(machine, dict):
-        raise InputError(f"{source}: is in an unknown form of torch's; save it with a newer one")
+        raise InputError(f"{source}: is in an unknown torch format; save it with a newer version")
     if machine.get("little_endian") is not True:
         raise InputError(f"{source}: was written on a big-endian machine; re-save it on another")
     known: dict[str, Storage] = {}
@@ -64,7 +64,7 @@ def read_legacy_torch(
             read[storage.key] = data
         if len(read[storage.key]) != storage.nbytes:
             raise InputError(
-                f"{source}: cut short or damaged (storage {storage.key[:40]}); download or save it "
+                f"{source}: truncated or damaged (storage {storage.key[:40]}); download or save it "
                 "again"
             )
         return read[storage.key]

@@ -1,4 +1,4 @@
-"""NumPy's `.npz`, in which tensorpack's models are published, without trusting it."""
+"""Reads NumPy's `.npz` (used for tensorpack's models) without trusting it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from tfdetect.errors import InputError
 
-# Weights hardly shrink when they are compressed; a file that claims more is made to fill memory.
+# Weights are hardly compressible; a file that claims otherwise is meant to exhaust memory.
 _MOST_COMPRESSION = 32
 _MOST_COMPRESSION_OF_LARGE = 4  # from a gigabyte on
 _LARGE = 1 << 30
@@ -33,10 +33,10 @@ def read_npz(
         archive: an open one, of which `is_npz` holds.
         source: the file's name, for errors.
         size: bytes of the file.
-        progress: is told how many bytes of it were read.
+        progress: is called with the number of bytes read.
 
     Raises:
-        InputError: an entry is no array of numbers, or claims more than it can hold.
+        InputError: an entry is not an array of numbers, or claims more than it can hold.
         zipfile.BadZipFile, ValueError: it is damaged.
     """
     entries = archive.infolist()
@@ -54,10 +54,12 @@ def read_npz(
             (2, 0): np.lib.format.read_array_header_2_0,
         }.get(version)
         if read_header is None:
-            raise InputError(f"{source}: {name}: is of an unknown version of NumPy's format")
+            raise InputError(f"{source}: {name}: uses an unknown version of NumPy's format")
         shape, fortran, dtype = read_header(file)
         if dtype.kind not in "fiub":
-            raise InputError(f"{source}: {name}: refuses dtype {dtype.str}; arrays hold numbers")
+            raise InputError(
+                f"{source}: {name}: dtype {dtype.str} is not allowed; arrays hold numbers"
+            )
         if prod(shape) * dtype.itemsize != len(content) - file.tell():
             raise InputError(f"{source}: {name}: its shape {shape} does not fit its bytes")
         array = np.frombuffer(content, dtype, offset=file.tell())

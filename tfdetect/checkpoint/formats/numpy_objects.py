@@ -24,13 +24,15 @@ class DType:
 
     def __init__(self, code: str) -> None:
         if code not in _CODES:  # objects, records, text, complex numbers
-            raise Malformed(f"refuses an array of dtype {code[:20]!r}; arrays hold numbers only")
+            raise Malformed(
+                f"an array of dtype {code[:20]!r} is not allowed; arrays hold numbers only"
+            )
         self.numpy = np.dtype(f"<{code}")
         self.reason: str | None = None
 
     def set_state(self, state: Any, budget: Budget) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-            raise Malformed("has a dtype of unknown form; save it again with a current NumPy")
+            raise Malformed("has a dtype of unknown format; save it again with a current NumPy")
         if state[1] == ">":
             self.numpy = self.numpy.newbyteorder(">")
 
@@ -50,7 +52,7 @@ class Array:
     def set_state(self, state: Any, budget: Budget) -> None:
         # (version, shape, dtype, is Fortran order, content); the first NumPys had no version.
         if not isinstance(state, tuple) or len(state) not in (4, 5):
-            raise Malformed("has an array of unknown form; save it again with a current NumPy")
+            raise Malformed("has an array of unknown format; save it again with a current NumPy")
         shape, dtype, fortran, content = state[-4:]
         self.value = _array(shape, dtype, "F" if fortran else "C", content, budget)
 

@@ -1,4 +1,4 @@
-"""What may come out of a checkpoint's pickle, beside NumPy's arrays and torch's tensors.
+"""Objects read from a checkpoint's pickle, other than NumPy arrays and torch tensors.
 
 Nothing that a pickle names is imported or called. What is not an array, a tensor or a plain
 container becomes a `Placeholder`: the name of its class and the data that it was given.
@@ -13,7 +13,8 @@ from typing import Any
 
 
 class Malformed(ValueError):
-    """The pickle holds what no checkpoint does; the message is one line without the file name."""
+    """The pickle holds something that no checkpoint contains; the message is one line without the
+    file name."""
 
 
 class TooLarge(Malformed):
@@ -93,7 +94,7 @@ def set_item(mapping: Any, key: Any, value: Any) -> None:
 
 
 def type_name(value: Any) -> str:
-    """What a value is, for a message: the class of a placeholder, or Python's own."""
+    """A value's type, for messages: the class of a placeholder, or Python's own."""
     if isinstance(value, (Placeholder, Global)):
         return value.name[:100]
     return type(value).__name__
@@ -106,7 +107,9 @@ _MAX_DIM = 1 << 40
 def check_dims(value: Any, what: str) -> tuple[int, ...]:
     """Check a shape, stride or offset."""
     if not isinstance(value, (tuple, list)) or len(value) > _MAX_DIMS:
-        raise Malformed(f"has {what} that is no list of up to {_MAX_DIMS} numbers; save it again")
+        raise Malformed(
+            f"has {what} that is not a list of up to {_MAX_DIMS} numbers; save it again"
+        )
     for dim in value:
         if type(dim) is not int or not 0 <= dim <= _MAX_DIM:
             raise Malformed(f"has {what} with an impossible number; save it again")

@@ -45,12 +45,12 @@ class Checkpoint:
             read-only.
         source: the file's name, without its folder.
         sha256: of the file, hexadecimal.
-        author: what the file says of its origin, such as "Detectron2 Model Zoo".
+        author: the origin according to the file, such as "Detectron2 Model Zoo".
         format: "pkl" (a pickle of NumPy arrays), "pth" (torch's, archive or older), "npz",
             "safetensors" or "index.json" (of several files).
-        ignored: what lies beside the weights: "optimizer", "scheduler", "iteration", ...
+        ignored: what else the file holds: "optimizer", "scheduler", "iteration", ...
         container: where the weights were, such as "model" or "state_dict"; "" for the top.
-        others: further places that hold weights, such as "model_ema", and were not taken.
+        others: further places that hold weights, such as "model_ema", and were not used.
     """
 
     arrays: dict[str, np.ndarray]
@@ -68,19 +68,19 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     content, or the `.index.json` of a model in several files.
 
     A zoo file is {"model": arrays, "__author__": text}, written by Python 2 or 3 and any NumPy; a
-    `.pth` has {"model": tensors} with the state of the training beside it. Both may also be the
+    `.pth` has {"model": tensors} together with the training state. Both may also be the
     name -> array dictionary itself, have it under another name (`find_weights`), or be a module
     of torch that was saved whole. A bar on stderr appears if it takes more than a second.
 
     Raises:
-        InputError: the file cannot be read, is none of these or is damaged, or there is something
-            else where a weight should be. Nothing in it is executed.
+        InputError: the file cannot be read, is not one of these or is damaged, or there is
+            something else where a weight should be. Nothing in it is executed.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: {describe_folder(path)}")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; give a checkpoint file")
+        raise InputError(f"{path}: is not a regular file; give a checkpoint file")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -146,19 +146,19 @@ def _of_arrays(path: Path, sha256: str, kind: str, arrays: dict[str, np.ndarray]
 
 
 def _read_several(path: Path, content: bytes) -> Checkpoint:
-    """Read the files that an index names: {"weight_map": {array: file beside the index}}."""
+    """Read the files that an index names: {"weight_map": {array: file next to the index}}."""
     try:
         index = json.loads(content)
         files = list(dict.fromkeys(index["weight_map"].values()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(
-            f"{path}: is no index of a model in several files (no weight_map); give the .pth or "
+            f"{path}: is not the index of a sharded model (no weight_map); give the .pth or "
             ".safetensors itself"
         ) from None
     arrays: dict[str, np.ndarray] = {}
     for name in files:
         if not isinstance(name, str) or Path(name).name != name or name.endswith(".index.json"):
-            raise InputError(f"{path}: names a file that is not beside it; download it again")
+            raise InputError(f"{path}: names a file that is not next to it; download it again")
         arrays |= read_checkpoint(path.parent / name).arrays
     if missing := set(index["weight_map"]) - set(arrays):
         raise InputError(f"{path}: none of its files has {min(missing)[:100]}; download them again")

@@ -57,7 +57,7 @@ def read_safetensors(content: Any, source: str) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{source}: cut short or damaged ({reason}); download or save it again"
+            f"{source}: truncated or damaged ({reason}); download or save it again"
         ) from None
     arrays = {}
     for name, entry in entries:

@@ -1,4 +1,4 @@
-"""What `torch.save` writes since PyTorch 1.6: a zip with a pickle, and the storages beside it."""
+"""Reads the `torch.save` format since PyTorch 1.6: a zip with a pickle and the storages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_torch_archive(
         source: the file's name, for errors.
         archive: opened.
         size: bytes of the file.
-        progress: is told how many bytes were read.
+        progress: is called with the number of bytes read.
 
     Returns:
         What the pickle holds, and a function that reads the bytes of one storage, once.
@@ -39,12 +39,16 @@ def read_torch_archive(
     if other := describe_zip(names):
         raise InputError(f"{source}: {other}")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"{source}: is a compressed zip, which torch does not write; {_RESAVE}")
+        raise InputError(
+            f"{source}: is a compressed zip file, which torch does not write; {_RESAVE}"
+        )
     if sum(entry.file_size for entry in entries) > size:
         raise InputError(f"{source}: its entries claim more bytes than the file has; {_RESAVE}")
     folders = [name.split("/")[0] for name in names if re.fullmatch("[^/]+/data.pkl", name)]
     if len(folders) != 1:
-        raise InputError(f"{source}: is a zip, but no checkpoint of PyTorch (no data.pkl in it)")
+        raise InputError(
+            f"{source}: is a zip file, but not a PyTorch checkpoint (no data.pkl in it)"
+        )
     folder = folders[0]
 
     def read(entry: str) -> bytes:
@@ -66,7 +70,7 @@ def read_torch_archive(
         data = storages[storage.key]
         if len(data) != storage.nbytes:
             raise InputError(
-                f"{source}: storage {storage.key[:40]} has {len(data)} bytes and not "
+                f"{source}: storage {storage.key[:40]} has {len(data)} bytes instead of "
                 f"{storage.nbytes}; download or save it again"
             )
         return data

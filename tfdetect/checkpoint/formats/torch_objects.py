@@ -97,11 +97,11 @@ class Tensor:
 def read_persistent_id(pid: Any) -> Storage | Global:
     """Read torch's persistent id: ("storage", type, key, device, number of items).
 
-    Before PyTorch 1.6 there was one entry more, None for all storages that are no part of another;
+    Before PyTorch 1.6 there was one entry more, None for all storages that are not part of another;
     and a module that was saved whole had ("module", class, file, source code) for its class.
 
     Raises:
-        Malformed: it is none of these.
+        Malformed: it is not one of these.
     """
     if isinstance(pid, tuple) and len(pid) == 6 and pid[5] is None:
         pid = pid[:5]
@@ -137,7 +137,7 @@ def _tensor_v3(args: tuple, budget: Budget) -> Tensor:
 
 def _tensor(content: Any, offset: Any, size: Any, stride: Any, dtype: str | None) -> Tensor:
     if isinstance(content, Placeholder) and content.name == "torch.storage._load_from_bytes":
-        raise Malformed("has tensors that pickle.dump wrote; write the file with torch.save")
+        raise Malformed("has tensors written by pickle.dump; write the file with torch.save")
     if isinstance(content, Placeholder) and content.reason:
         raise Malformed(content.reason)
     if not isinstance(content, Storage) or dtype not in TORCH_DTYPES:
@@ -153,7 +153,7 @@ def _tensor(content: Any, offset: Any, size: Any, stride: Any, dtype: str | None
     if prod(size):
         end += 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if end * TORCH_DTYPES[dtype].itemsize > content.nbytes:
-        raise Malformed(f"has a tensor of size {size} that reaches outside of its storage")
+        raise Malformed(f"has a tensor of size {size} that reaches outside its storage")
     return Tensor(content, dtype, offset, size, stride)
 
 
@@ -190,8 +190,8 @@ def _refuse(what: str) -> Callable[[tuple, Budget], Any]:
     return constructor
 
 
-_NO_VALUES = "a tensor of the meta device, which has no values; save it after they are loaded"
-_QUANTISED = "a quantised tensor; save the float model that it was made of"
+_NO_VALUES = "a tensor on the meta device, which has no values; save it after they are loaded"
+_QUANTISED = "a quantised tensor; save the float model that it was made from"
 _SPARSE = "a sparse tensor; save it dense (Tensor.to_dense())"
 
 TORCH_CONSTRUCTORS: dict[str, Constructor] = {

@@ -1,9 +1,10 @@
-"""Reading a pickle as data: nothing that it names is imported, called or given attributes.
+"""Reads a pickle as data: nothing named in it is imported, called or given attributes.
 
 A pickle is a program for a small stack machine. `pickle.Unpickler` runs all of it, and even with
-a strict `find_class` leaves doors open: BUILD sets attributes on whatever is at hand, a memo
+a strict `find_class` leaves doors open: BUILD sets attributes on any object, a memo
 index of 2 ** 31 takes tens of gigabytes, hashing deeply nested tuples overflows the C stack. So
-the machine is here a second time, with the instructions that protocols 2 to 5 write. Arrays,
+this is a reimplementation of the machine, with the instructions that protocols 2 to 5 write.
+Arrays,
 tensors and plain containers are made by this project's own functions; every other object is an
 inert `Placeholder`, which only matters where a weight should be.
 """
@@ -46,18 +47,17 @@ def unpickle(file: Any, source: str, size: int, storages: dict[str, Storage] | N
         Plain containers of scalars, `Array`, `Tensor`, `Global` and `Placeholder`.
 
     Raises:
-        InputError: it is no pickle, is cut short, or names what only an attack does.
+        InputError: it is not a pickle, is truncated, or names what only an attack does.
     """
     try:
         return _Machine(size, {} if storages is None else storages).run(file)
     except Malformed as error:
         raise InputError(f"{source}: {error}") from None
     except (ValueError, TypeError, IndexError, OverflowError) as error:
-        # From pickletools on bytes that are no pickle, and from unpacking arguments that are
-        # missing.
+        # From pickletools on bytes that are not a pickle, and from missing arguments.
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{source}: cut short or damaged ({reason}); download or save it again"
+            f"{source}: truncated or damaged ({reason}); download or save it again"
         ) from None
 
 
@@ -80,7 +80,7 @@ class _Machine:
             elif opcode.name == "INST":
                 raise _refuse(str(arg))
             else:
-                raise Malformed(f"refuses the pickle instruction {opcode.name}: {_REFUSAL}")
+                raise Malformed(f"the pickle instruction {opcode.name} is not allowed: {_REFUSAL}")
         return self.stack.pop()
 
     def mark(self, arg: Any) -> None:
@@ -121,7 +121,7 @@ class _Machine:
 
     def extend(self, items: list[Any] | tuple) -> None:
         target = self.top()
-        if isinstance(target, Placeholder):  # of a class derived from list; nobody looks into it
+        if isinstance(target, Placeholder):  # of a class derived from list; its items are not used
             return
         if not isinstance(target, list):
             raise Malformed(f"appends to a {type(target).__name__}; save it again")
@@ -144,7 +144,7 @@ class _Machine:
     def stack_global(self, arg: Any) -> None:
         module, name = self.pop(2)
         if not isinstance(module, str) or not isinstance(name, str):
-            raise Malformed("names a class by something else than text; save it again")
+            raise Malformed("names a class by something other than text; save it again")
         self.global_(f"{module} {name}")
 
     def reduce(self, arg: Any) -> None:
@@ -157,7 +157,7 @@ class _Machine:
     def make(self, function: Any, args: Any) -> Any:
         """What stands in for function(*args)."""
         if not isinstance(function, (Global, Placeholder)) or not isinstance(args, tuple):
-            raise Malformed(f"refuses to call a {type(function).__name__}: {_REFUSAL}")
+            raise Malformed(f"calling a {type(function).__name__} is not allowed: {_REFUSAL}")
         constructor = CONSTRUCTORS.get(function.name) if isinstance(function, Global) else None
         if constructor is None:
             return Placeholder(function.name, args)
@@ -182,7 +182,9 @@ class _Machine:
                 target.reason = _reason(error)
         elif not isinstance(target, (dict, list, tuple, Tensor)):
             # (Those may have attributes, such as a state dict's _metadata: left out.)
-            raise Malformed(f"refuses to set the state of a {type(target).__name__}: {_REFUSAL}")
+            raise Malformed(
+                f"setting the state of a {type(target).__name__} is not allowed: {_REFUSAL}"
+            )
 
     def persistent_id(self, arg: Any) -> None:
         (pid,) = self.pop(1)
@@ -203,14 +205,14 @@ _DAMAGE = (ValueError, TypeError, IndexError, OverflowError, AttributeError)
 def _reason(error: Exception) -> str:
     if isinstance(error, Malformed):
         return str(error)
-    return f"cut short or damaged ({' '.join(str(error).split())[:120]}); save it again"
+    return f"truncated or damaged ({' '.join(str(error).split())[:120]}); save it again"
 
 
 def _refuse(module_and_name: str) -> Malformed:
     name = ".".join(module_and_name.split())[:100]
     return Malformed(
-        f"refuses to load {name}: no checkpoint needs it, and it would run a program where this "
-        "file is opened with PyTorch; get it from somewhere else"
+        f"refusing to load {name}: no checkpoint needs it, and it would run a program when this "
+        "file is opened with PyTorch; get it from another source"
     )
 
 

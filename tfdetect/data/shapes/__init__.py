@@ -155,7 +155,7 @@ def _dot(image: np.ndarray, point: np.ndarray, radius: int, color: Any) -> None:
 
 
 def _annotation(found: _Object) -> dict[str, Any] | None:
-    """What COCO says of an object; None if too little of it is seen."""
+    """The COCO annotation of an object; None if too little of it is visible."""
     height, width = found.mask.shape
     contours, _ = cv2.findContours(found.mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     # OpenCV's outlines go through the centres of pixels, COCO's coordinates begin at their corner.

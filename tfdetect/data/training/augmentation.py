@@ -1,4 +1,4 @@
-"""Random augmentations: tensorpack's augmentors, with Detectron2's distributions and geometry.
+"""Random augmentations: tensorpack augmentors with Detectron2's distributions and geometry.
 
 What an augmentor draws depends on the size of the image and on its `rng` only, never on pixels: so
 the size of a sample after augmentation is known before anything is read.
@@ -124,7 +124,8 @@ def shortest_edge_size(height: int, width: int, length: int, max_size: int) -> t
 
 @AUGMENTATIONS.register()
 class RandomFlip(ImageAugmentor):
-    """Mirror every other image, "horizontal" or "vertical" (Detectron2's class of this name)."""
+    """Flip each image with probability 0.5, "horizontal" or "vertical" (Detectron2's class of this
+    name)."""
 
     def __init__(self, direction: str):
         super().__init__()

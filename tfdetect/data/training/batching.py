@@ -1,4 +1,4 @@
-"""Which images make up a batch, and how arrays of different sizes become one."""
+"""Batching: which images make up a batch, and how arrays of different sizes are stacked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 def plan_batches(
     sampler: Sampler, groups: Sequence[int], batch_size: int
 ) -> Iterator[tuple[Sample, ...]]:
-    """Divide a sampler's stream into batches, each of images of one group.
+    """Divide a sampler's stream into batches of images from the same group.
 
     A batch is complete when its group has images enough, whatever the others have (Detectron2:
     `AspectRatioGroupedDataset`).

@@ -1,4 +1,4 @@
-"""Batches as a tensorpack dataflow, made by worker processes in an order that never changes.
+"""Batches as a tensorpack dataflow, made by worker processes in a deterministic order.
 
 Batch n depends on the seed, on n and on the files, and on nothing else: each worker makes every
 W-th batch, all by itself, and they are taken from the workers in turn.
@@ -111,7 +111,8 @@ class BatchSource:
             record = int(random_state(self.seed, sample.position, attempt).choice(candidates))
             transforms = self._draw(record, sample.position, attempt)
         raise InputError(
-            f"DATALOADER.ON_ERROR: {_REPLACEMENTS} images in a row cannot be used, the last because"
+            f"DATALOADER.ON_ERROR: {_REPLACEMENTS} images in a row cannot be used, the last one "
+            f"because"
             f" of {skipped[-1]}"
         )
 
@@ -126,7 +127,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What ended a worker: for the person if it is an `InputError`, else for the programmer."""
+    """The error that ended a worker: for the user if it is an `InputError`, else for the
+    developer."""
 
     message: str
     is_input_error: bool
@@ -166,7 +168,8 @@ class _InWorker(DataFlow):
         self._flow.reset_state()
 
     def _end_with_parent(self) -> None:
-        # Whatever ends the parent, kill -9 included: its child is then somebody else's. (Linux can
+        # If the parent ends for any reason, including kill -9, its child gets another parent.
+        # (Linux can
         # send a signal, but does so when the parent's thread ends that started the child.)
         while os.getppid() == self._parent:
             time.sleep(0.5)

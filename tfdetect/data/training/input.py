@@ -35,14 +35,14 @@ def training_dataset(
     start with the first batch of an iterator and end with it.
 
     Batches are ready before they are asked for. `prefetch` would add little but a thread of
-    TensorFlow that calls Python, for which a program that ends with the iterator alive (on an
-    error, say) waits for ever.
+    TensorFlow that calls Python, for which a program that ends while the iterator is alive (on an
+    error, say) waits forever.
 
     Args:
-        cfg: INPUT, DATASETS.TRAIN, DATALOADER and SOLVER.IMS_PER_BATCH, and what MODEL says of
+        cfg: INPUT, DATASETS.TRAIN, DATALOADER and SOLVER.IMS_PER_BATCH, and MODEL's settings for
             masks and keypoints.
         seed: not negative.
-        start_batch: the first batch; a run that has done n goes on with n.
+        start_batch: the first batch; a run that has completed n continues with n.
         shard: (k, n) gives the k-th of n equal parts of every batch, padded as the whole batch:
             what worker k of n computes of it.
 
@@ -69,13 +69,14 @@ def training_dataset(
     batch_size = cfg.SOLVER.IMS_PER_BATCH
     if batch_size < 1 or batch_size % shard[1]:
         raise InputError(
-            f"SOLVER.IMS_PER_BATCH: {batch_size} is no multiple of {shard[1]}, the number of parts"
+            f"SOLVER.IMS_PER_BATCH: {batch_size} is not a multiple of {shard[1]}, the number of "
+            f"parts"
         )
     if cfg.DATALOADER.NUM_WORKERS < 0:
         raise InputError("DATALOADER.NUM_WORKERS: is negative, give 0 or more")
     if cfg.MODEL.LOAD_PROPOSALS:
         raise InputError(
-            "MODEL.LOAD_PROPOSALS: training takes no precomputed proposals, set it to False"
+            "MODEL.LOAD_PROPOSALS: training does not support precomputed proposals, set it to False"
         )
     records = training_records(cfg)
     sizes = [(record.height, record.width) for record in records]

@@ -34,10 +34,11 @@ class Annotation:
     Attributes:
         box: float64 [4] XYXY.
         class_index: 0..K-1.
-        iscrowd: whether it is a group that nobody separated. Training passes over those.
+        iscrowd: whether it is a group of objects that are not annotated individually. Training
+            skips those.
         polygons: the outlines, each float64 [2 P] of x0, y0, x1, y1, ...; or None.
         rle: the mask as pycocotools' compressed RLE; or None. An object of a model with masks
-            that is no crowd has polygons or RLE.
+            that is not a crowd has polygons or RLE.
         keypoints: float64 [N, 3] of x, y in continuous coordinates and visibility (0, 1, 2), for
             a model with keypoints; else None.
     """
@@ -62,7 +63,7 @@ class Record:
 
 
 class BrokenData:
-    """What happens to data that cannot be used: DATALOADER.ON_ERROR.
+    """Handling of unusable data: DATALOADER.ON_ERROR.
 
     Called with an error, it raises it for "stop"; for "skip" it logs and counts it.
 
@@ -84,7 +85,7 @@ class BrokenData:
 
 
 def stopping(error: InputError) -> InputError:
-    """The error that stops training, which says how to go on without what is broken."""
+    """The error that stops training, with advice on how to skip the broken data."""
     return InputError(f"{error} (or set DATALOADER.ON_ERROR skip)")
 
 
@@ -148,7 +149,7 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
     in_data = len(first.keypoint_names or [])
     if cfg.MODEL.KEYPOINT_ON and not in_data:
         raise InputError(
-            f"MODEL.KEYPOINT_ON: no category of {names[0]} names 'keypoints'; add them to the"
+            f"MODEL.KEYPOINT_ON: no category of {names[0]} has 'keypoints'; add them to the"
             " category that has them, or set it to False"
         )
     if cfg.MODEL.KEYPOINT_ON and in_data != num_keypoints:
@@ -198,19 +199,18 @@ def _load(
 
 
 def _why_nothing(records: Sequence[Record], min_keypoints: int) -> str:
-    """Why no image is left to train on, and what to do about it."""
+    """The reason why no image is left to train on, and what to do about it."""
     annotations = [annotation for record in records for annotation in record.annotations]
     also = " and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE 0" if min_keypoints > 0 else ""
-    anyway = f"to train on nothing all the same set DATALOADER.FILTER_EMPTY_ANNOTATIONS False{also}"
+    anyway = (
+        f"to train without annotations anyway, set DATALOADER.FILTER_EMPTY_ANNOTATIONS False{also}"
+    )
     if not annotations:
-        return (
-            f"none of {len(records)} images has an annotation that can be used; annotate some, or "
-            + anyway
-        )
+        return f"none of {len(records)} images has a usable annotation; annotate some, or " + anyway
     if all(annotation.iscrowd for annotation in annotations):
         return (
-            f"all of {len(annotations)} annotations are crowds (iscrowd 1), which are not trained "
-            f"on; annotate single objects, or {anyway}"
+            f"all of {len(annotations)} annotations are crowds (iscrowd 1), which are not used "
+            f"in training; annotate single objects, or {anyway}"
         )
     return (
         f"no image has the {min_keypoints} labelled keypoints of "
@@ -228,7 +228,7 @@ def _check_files(names: str, records: Sequence[Record], broken: BrokenData) -> N
     )
     if len(missing) == len(records):
         raise error
-    # With "skip" the data flow passes over each, as over one that is damaged.
+    # With "skip" the data flow skips each, as over one that is damaged.
     broken(error)
 
 
@@ -257,7 +257,7 @@ def _read(
     passed_over: Counter[str] = Counter()
     for entry in dataset.annotations:
         if entry["image_id"] not in sizes:
-            passed_over["are of images that the file does not list"] += 1
+            passed_over["belong to images that the file does not list"] += 1
             continue
         try:
             annotation = _annotation(
@@ -267,7 +267,7 @@ def _read(
             broken(InputError(f"{files.annotations}: annotation {entry['id']}: {error}"))
             continue
         if annotation is None:
-            passed_over["have no polygon of three points or more"] += 1
+            passed_over["have no polygon with three or more points"] += 1
             continue
         by_image[entry["image_id"]].append(annotation)
     for reason, count in passed_over.items():
@@ -291,7 +291,7 @@ def _annotation(
     mask_format: str | None,
     num_keypoints: int | None,
 ) -> Annotation | None:
-    """One entry of `annotations`; None for one that Detectron2 drops without a word."""
+    """One entry of `annotations`; None for one that Detectron2 drops silently."""
     if entry.get("ignore"):
         raise InputError("'ignore' is not supported; remove it, or the annotation")
     x, y, width, height = entry["bbox"]
@@ -328,7 +328,7 @@ def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:
 
 
 def repeat_factors(records: Sequence[Record], threshold: float, sqrt: bool) -> np.ndarray:
-    """How often each image should come in an epoch, so that rare classes come often enough.
+    """The repeat factor of each image per epoch, to oversample rare classes.
 
     Image I comes max over its classes c of max(1, sqrt(threshold / f(c))) times, where f(c) is the
     share of images that have class c (LVIS, appendix B.2; Detectron2:

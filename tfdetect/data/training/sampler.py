@@ -1,4 +1,4 @@
-"""Which image comes when: infinite streams that depend on a seed alone.
+"""Samplers: infinite streams of image indices that depend only on a seed.
 
 A stream is epochs one after another. Every epoch has its own random numbers, made from the seed
 and the epoch's number, so that a stream can be entered anywhere. They come from NumPy's
@@ -50,7 +50,7 @@ class TrainingSampler(Sampler):
 class RepeatFactorTrainingSampler(Sampler):
     """Every image as often as its factor says, shuffled (Detectron2's class of this name).
 
-    Of a factor that is no whole number, the fraction is the chance of coming once more.
+    The fractional part of a factor is the probability of one more repetition.
 
     Args:
         factors: float32 [N], of `repeat_factors`.

@@ -47,7 +47,7 @@ class ImageTransform(imgaug.Transform):
 
 @dataclass(frozen=True, repr=False)
 class NoOpTransform(ImageTransform):
-    """Leave an image of `height` x `width` pixels as it is."""
+    """Leave an image of `height` x `width` pixels unchanged."""
 
     height: int
     width: int
@@ -226,7 +226,7 @@ def _shapely() -> tuple[Any, Any]:
         from shapely import geometry as shapely_geometry
     except ImportError as error:
         raise InputError(
-            "INPUT.CROP, INPUT.LARGE_SCALE_JITTER: cropping polygons takes shapely, run:"
+            "INPUT.CROP, INPUT.LARGE_SCALE_JITTER: cropping polygons requires shapely; run:"
             " pip install 'shapely>=2', or set INPUT.MASK_FORMAT bitmask"
         ) from error
     return shapely_geometry, shapely_geometry.box

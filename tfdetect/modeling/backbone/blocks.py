@@ -1,4 +1,4 @@
-"""The blocks that a ResNet is made of."""
+"""ResNet blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, max_pool
 from tfdetect.layers.deform_conv import DeformConv2d
-from tfdetect.layers.extents import WHOLE, Extents
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 
 
 class Stem(tf.Module):
@@ -18,11 +18,11 @@ class Stem(tf.Module):
         super().__init__()
         self.conv1 = Conv2d(3, out_channels, 7, stride=2, padding=3, bias=False, norm=norm)
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[N, H, W, 3] to [N, H / 4, W / 4, out_channels]."""
-        x = self.conv1(x, extents, relu=True)
-        # After ReLU a zero is never more than what is in the image.
-        return max_pool(extents.strided(2).keep(x), 3, 2, 1)
+        x = self.conv1(x, valid_sizes, relu=True)
+        # After ReLU, zeros never exceed the values in the image.
+        return max_pool(valid_sizes.strided(2).zero_padding(x), 3, 2, 1)
 
 
 class BasicBlock(tf.Module):
@@ -37,19 +37,19 @@ class BasicBlock(tf.Module):
         )
         self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1, bias=False, norm=norm)
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
-        y = self.conv1(x, extents, relu=True)
-        shortcut = x if self.shortcut is None else self.shortcut(x, extents)
-        return self.conv2(y, extents.strided(self.stride), addend=shortcut, relu=True)
+        y = self.conv1(x, valid_sizes, relu=True)
+        shortcut = x if self.shortcut is None else self.shortcut(x, valid_sizes)
+        return self.conv2(y, valid_sizes.strided(self.stride), residual=shortcut, relu=True)
 
 
 class Deformation(NamedTuple):
     """How the 3 x 3 convolution of a block is deformed.
 
     Attributes:
-        modulated: version 2, where every tap has a factor beside its offset.
-        groups: parts of the channels with offsets of their own.
+        modulated: version 2, where every tap has a modulation factor in addition to its offset.
+        groups: number of channel groups with separate offsets.
     """
 
     modulated: bool
@@ -122,10 +122,10 @@ class BottleneckBlock(tf.Module):
             )
         self.conv3 = Conv2d(bottleneck_channels, out_channels, 1, bias=False, norm=norm)
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
-        between = extents.strided(self._stride_1x1)
-        y = self.conv1(x, extents, relu=True)
+        between = valid_sizes.strided(self._stride_1x1)
+        y = self.conv1(x, valid_sizes, relu=True)
         if self.conv2_offset is None:
             y = self.conv2(y, between, relu=True)
         else:
@@ -136,8 +136,8 @@ class BottleneckBlock(tf.Module):
             )
             factor = tf.sigmoid(factor) if self._factor_channels else None
             y = tf.nn.relu(self.conv2(y, offset, factor, between))
-        shortcut = x if self.shortcut is None else self.shortcut(x, extents)
-        return self.conv3(y, extents.strided(self.stride), addend=shortcut, relu=True)
+        shortcut = x if self.shortcut is None else self.shortcut(x, valid_sizes)
+        return self.conv3(y, valid_sizes.strided(self.stride), residual=shortcut, relu=True)
 
 
 def _make_shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv2d | None:

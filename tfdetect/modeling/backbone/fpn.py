@@ -11,16 +11,16 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet_backbone
 from tfdetect.modeling.registries import BACKBONES
 
 
 class LastLevelMaxPool(tf.Module):
-    """One more level, of `in_feature` at every other cell: a max-pool of kernel 1 and stride 2."""
+    """One more level: `in_feature` subsampled by 2 (max-pool with kernel 1 and stride 2)."""
 
     num_levels = 1
 
@@ -28,8 +28,8 @@ class LastLevelMaxPool(tf.Module):
         super().__init__()
         self.in_feature = in_feature
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> list[tf.Tensor]:
-        del extents  # a cell depends on one cell
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> list[tf.Tensor]:
+        del valid_sizes  # each output depends on a single location
         return [x[:, ::2, ::2]]
 
 
@@ -44,17 +44,17 @@ class LastLevelP6P7(tf.Module):
         self.p6 = Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         self.p7 = Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> list[tf.Tensor]:
-        p6 = self.p6(x, extents)
-        return [p6, self.p7(tf.nn.relu(p6), extents.strided(2))]
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> list[tf.Tensor]:
+        p6 = self.p6(x, valid_sizes)
+        return [p6, self.p7(tf.nn.relu(p6), valid_sizes.strided(2))]
 
 
 class FPN(tf.Module):
-    """Lateral and output convolutions over `bottom_up`, and what `top_block` adds above them.
+    """Lateral and output convolutions over `bottom_up`, and the levels that `top_block` adds.
 
     Args:
         bottom_up: a backbone; see `tfdetect.modeling.backbone.resnet.ResNet`.
-        in_features: of `bottom_up`, from the highest resolution down, each of half the one before.
+        in_features: of `bottom_up`, in order of decreasing resolution, each half of the one before.
         out_channels: of every level.
         norm: as Detectron2 names it; the convolutions have a bias only with "", and so with None
             neither a norm nor a bias.
@@ -92,31 +92,33 @@ class FPN(tf.Module):
             f"p{stage}": (out_channels, 2**stage) for stage in range(self._stages[0], highest + 1)
         }
 
-    @stage("backbone")
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+    @profile_scope("backbone")
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> dict[str, tf.Tensor]:
         """[N, H, W, 3] -> the levels by name (p2, p3, ...).
 
-        The extents are multiples of `size_divisibility`, as the batch is.
+        The valid sizes are multiples of `size_divisibility`, as the batch is.
         """
-        levels = self._make_levels(self.bottom_up(x, extents), extents)
+        levels = self._make_levels(self.bottom_up(x, valid_sizes), valid_sizes)
         add_intermediates(levels)
         return levels
 
-    @stage("fpn")
+    @profile_scope("fpn")
     def _make_levels(
-        self, bottom_up: dict[str, tf.Tensor], extents: Extents
+        self, bottom_up: dict[str, tf.Tensor], valid_sizes: ValidSizes
     ) -> dict[str, tf.Tensor]:
         levels: dict[str, tf.Tensor] = {}
         top_down = None
         for name, number in zip(reversed(self._in_features), reversed(self._stages), strict=True):
-            here = extents.strided(2**number)
+            here = valid_sizes.strided(2**number)
             lateral = getattr(self, f"fpn_lateral{number}")
-            merged = lateral(bottom_up[name], here, addend=top_down, doubled=top_down is not None)
+            merged = lateral(
+                bottom_up[name], here, residual=top_down, upsampled=top_down is not None
+            )
             if top_down is not None and self._average:
                 merged /= 2
             top_down = merged
             levels[f"p{number}"] = getattr(self, f"fpn_output{number}")(merged, here)
-        highest = extents.strided(2 ** self._stages[-1])
+        highest = valid_sizes.strided(2 ** self._stages[-1])
         top = self.top_block({**bottom_up, **levels}[self.top_block.in_feature], highest)
         for number, level in enumerate(top, start=self._stages[-1] + 1):
             levels[f"p{number}"] = level
@@ -157,7 +159,7 @@ def _build(cfg: CfgNode, bottom_up: tf.Module, make_top_block: Callable) -> FPN:
     fpn = cfg.MODEL.FPN
     shapes = bottom_up.output_shapes
     if not fpn.IN_FEATURES:
-        raise InputError(f"MODEL.FPN.IN_FEATURES: is empty; name some of {', '.join(shapes)}")
+        raise InputError(f"MODEL.FPN.IN_FEATURES: is empty; give some of {', '.join(shapes)}")
     for name in fpn.IN_FEATURES:
         if name not in shapes:
             raise InputError(

@@ -10,11 +10,11 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.intermediates import add_intermediates
-from tfdetect.layers.norm import frozen, make_norm, normalize
-from tfdetect.layers.stage import stage
+from tfdetect.layers.norm import apply_norm, frozen, make_norm
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 
 _STAGE_STRIDE = 2
 # Widths are multiples of this before they are fitted to the groups.
@@ -30,13 +30,13 @@ class SimpleStem(tf.Module):
         super().__init__()
         self.conv, self.bn = _conv_and_norm(3, out_channels, 3, norm, stride=2)
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[N, H, W, 3] to [N, H / 2, W / 2, out_channels]."""
-        return tf.nn.relu(normalize(self.bn, self.conv(x, extents), extents.strided(2)))
+        return tf.nn.relu(apply_norm(self.bn, self.conv(x, valid_sizes), valid_sizes.strided(2)))
 
 
 class SqueezeExcitation(tf.Module):
-    """Each channel times a factor that depends on the means of all of them."""
+    """Scales each channel by a factor computed from the means of all channels."""
 
     def __init__(self, channels: int, squeezed_channels: int):
         super().__init__()
@@ -46,9 +46,9 @@ class SqueezeExcitation(tf.Module):
             "2": Conv2d(squeezed_channels, channels, 1),
         }
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
-        """x: [N, H, W, channels]; the means are those of each image's own cells."""
-        mean = extents.mean(tf.cast(x, tf.float32))
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
+        """x: [N, H, W, channels]; the means are taken over each image's valid part."""
+        mean = valid_sizes.mean(tf.cast(x, tf.float32))
         squeezed = tf.nn.relu(self.f_ex["0"](tf.cast(mean, x.dtype)))
         return x * tf.sigmoid(self.f_ex["2"](squeezed))
 
@@ -70,19 +70,19 @@ class BottleneckTransform(tf.Module):
         self.se = SqueezeExcitation(out_channels, se) if se else None
         self.c, self.c_bn = _conv_and_norm(out_channels, out_channels, 1, norm)
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
-        x = tf.nn.relu(normalize(self.a_bn, self.a(x), extents))
-        x = self.b(x, extents)
-        extents = extents.strided(self._stride)
-        x = tf.nn.relu(normalize(self.b_bn, x, extents))
+        x = tf.nn.relu(apply_norm(self.a_bn, self.a(x), valid_sizes))
+        x = self.b(x, valid_sizes)
+        valid_sizes = valid_sizes.strided(self._stride)
+        x = tf.nn.relu(apply_norm(self.b_bn, x, valid_sizes))
         if self.se is not None:
-            x = self.se(x, extents)
-        return normalize(self.c_bn, self.c(x), extents)
+            x = self.se(x, valid_sizes)
+        return apply_norm(self.c_bn, self.c(x), valid_sizes)
 
 
 class ResBottleneckBlock(tf.Module):
-    """A bottleneck transform beside a shortcut."""
+    """A bottleneck transform with a shortcut."""
 
     normalized = (("proj", "bn"),)
 
@@ -98,12 +98,12 @@ class ResBottleneckBlock(tf.Module):
             in_channels, out_channels, stride=stride, groups=groups, se=se, norm=norm
         )
 
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[N, H, W, in_channels] to [N, H / stride, W / stride, out_channels]."""
         shortcut = x
         if self.proj is not None:
-            shortcut = normalize(self.bn, self.proj(x), extents.strided(self.stride))
-        return tf.nn.relu(shortcut + self.f(x, extents))
+            shortcut = apply_norm(self.bn, self.proj(x), valid_sizes.strided(self.stride))
+        return tf.nn.relu(shortcut + self.f(x, valid_sizes))
 
 
 class RegNet(tf.Module):
@@ -120,7 +120,7 @@ class RegNet(tf.Module):
         freeze_at: this many of stem, s1, s2, ... do not train (MODEL.BACKBONE.FREEZE_AT).
     """
 
-    # As ResNet's: nothing to be a multiple of.
+    # As in ResNet, no divisibility requirement.
     size_divisibility = 1
 
     def __init__(
@@ -168,17 +168,17 @@ class RegNet(tf.Module):
                 raise InputError(f"MODEL.REGNETS.OUT_FEATURES: {name!r} is not one of {[*shapes]}")
         self.output_shapes = {name: shapes[name] for name in out_features}
 
-    @stage("backbone")
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+    @profile_scope("backbone")
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> dict[str, tf.Tensor]:
         """[N, H, W, 3] -> the features by name (stem, s1 .. s4)."""
-        x = self.stem(x, extents)
-        extents = extents.strided(2)
+        x = self.stem(x, valid_sizes)
+        valid_sizes = valid_sizes.strided(2)
         features = {"stem": x}
         for name in self._stage_names:
             blocks = getattr(self, name)
             for block in range(1, len(blocks) + 1):
-                x = blocks[f"b{block}"](x, extents)
-                extents = extents.strided(blocks[f"b{block}"].stride)
+                x = blocks[f"b{block}"](x, valid_sizes)
+                valid_sizes = valid_sizes.strided(blocks[f"b{block}"].stride)
             features[name] = x
         features = {name: features[name] for name in self.output_shapes}
         add_intermediates(features)
@@ -225,7 +225,7 @@ def build_regnet(cfg: CfgNode) -> RegNet:
     for key, holds in limits.items():
         if not holds:
             raise InputError(
-                f"MODEL.REGNETS.{key}: {regnets[key]} describes no RegNet; "
+                f"MODEL.REGNETS.{key}: {regnets[key]} does not describe a RegNet; "
                 "see the YAMLs in configs/new_baselines"
             )
     widths, depths = stage_widths_and_depths(
@@ -246,7 +246,7 @@ def build_regnet(cfg: CfgNode) -> RegNet:
 def _conv_and_norm(
     in_channels: int, out_channels: int, kernel: int, norm: str, *, stride: int = 1, groups: int = 1
 ) -> tuple[Conv2d, tf.Module | None]:
-    """The two have names of their own here, not `conv.norm` as in ResNet."""
+    """Here the two have separate names, unlike `conv.norm` in ResNet."""
     conv = Conv2d(
         in_channels,
         out_channels,

@@ -9,11 +9,11 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.norm import frozen
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.backbone.blocks import BasicBlock, BottleneckBlock, Deformation, Stem
 from tfdetect.modeling.registries import BACKBONES
 
@@ -55,16 +55,16 @@ class ResNet(tf.Module):
             setattr(self, name, blocks)
         self.output_shapes = output_shapes
 
-    @stage("backbone")
-    def __call__(self, x: tf.Tensor, extents: Extents = WHOLE) -> dict[str, tf.Tensor]:
+    @profile_scope("backbone")
+    def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> dict[str, tf.Tensor]:
         """[N, H, W, 3] -> the features by name (stem, res2 .. res5)."""
-        x = self.stem(x, extents)
-        extents = extents.strided(4)
+        x = self.stem(x, valid_sizes)
+        valid_sizes = valid_sizes.strided(4)
         features = {"stem": x}
         for name in self._stage_names:
             for block in getattr(self, name):
-                x = block(x, extents)
-                extents = extents.strided(block.stride)
+                x = block(x, valid_sizes)
+                valid_sizes = valid_sizes.strided(block.stride)
             features[name] = x
         features = {name: features[name] for name in self.output_shapes}
         add_intermediates(features)
@@ -183,7 +183,7 @@ def _check(cfg: CfgNode) -> None:
     if resnets.RES5_DILATION not in (1, 2):
         raise InputError(f"MODEL.RESNETS.RES5_DILATION: {resnets.RES5_DILATION} is not 1 or 2")
     if not resnets.OUT_FEATURES:
-        raise InputError(f"MODEL.RESNETS.OUT_FEATURES: is empty; name some of {_FEATURES}")
+        raise InputError(f"MODEL.RESNETS.OUT_FEATURES: is empty; give some of {_FEATURES}")
     for name in resnets.OUT_FEATURES:
         if name not in _FEATURES:
             raise InputError(f"MODEL.RESNETS.OUT_FEATURES: {name!r} is not one of {_FEATURES}")
@@ -204,6 +204,6 @@ def _check(cfg: CfgNode) -> None:
     for key, fits in plain.items():
         if not fits:
             raise InputError(
-                f"MODEL.RESNETS.{key}: {resnets[key]} does not go with DEPTH {resnets.DEPTH}, "
-                "whose blocks have neither groups nor dilation nor deformation; use the default"
+                f"MODEL.RESNETS.{key}: {resnets[key]} does not work with DEPTH {resnets.DEPTH}, "
+                "which supports neither groups nor dilation nor deformation; use the default"
             )

@@ -1,15 +1,15 @@
-"""Proposals that come from elsewhere (Fast R-CNN)."""
+"""Precomputed proposals (Fast R-CNN)."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.structures import Proposals
 from tfdetect.ops.boxes import clip_boxes, nonempty
 
 
-@stage("proposals")
+@profile_scope("proposals")
 def transform_proposals(
     proposals: Proposals,
     from_sizes: tf.Tensor,

@@ -11,9 +11,9 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.empty_batch import with_nonempty_batch
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.features import Shapes, input_features
@@ -28,7 +28,7 @@ from tfdetect.ops.boxes import apply_deltas
 class RPNHead(tf.Module):
     """3 x 3 convolutions shared by all levels, then objectness logits and anchor deltas."""
 
-    def __init__(self, in_channels: int, anchors_per_cell: int, conv_dims: Sequence[int]):
+    def __init__(self, in_channels: int, anchors_per_location: int, conv_dims: Sequence[int]):
         super().__init__()
         convs = []
         for dim in conv_dims:
@@ -39,32 +39,34 @@ class RPNHead(tf.Module):
         self.conv = (
             convs[0] if len(convs) == 1 else {f"conv{i}": conv for i, conv in enumerate(convs)}
         )
-        self.objectness_logits = Conv2d(in_channels, anchors_per_cell, 1)
-        self.anchor_deltas = Conv2d(in_channels, anchors_per_cell * 4, 1)
+        self.objectness_logits = Conv2d(in_channels, anchors_per_location, 1)
+        self.anchor_deltas = Conv2d(in_channels, anchors_per_location * 4, 1)
 
-    def __call__(self, feature: tf.Tensor, extents: Extents = WHOLE) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(
+        self, feature: tf.Tensor, valid_sizes: ValidSizes = WHOLE
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * 4], both float32."""
         for conv in self.convs():
-            feature = conv(feature, extents, relu=True)
+            feature = conv(feature, valid_sizes, relu=True)
         logits = self.objectness_logits(feature)
         deltas = self.anchor_deltas(feature)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
 
-    def at(self, features: Sequence[tf.Tensor], cells: Sequence[tf.Tensor]) -> tf.Tensor:
-        """The same of some cells alone, from what is around them.
+    def at(self, features: Sequence[tf.Tensor], locations: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The same at selected locations only, from their surroundings.
 
-        A step of training looks at some hundred cells of a hundred thousand; the gradient of all
-        others is zero, and this way it is not computed.
+        A training step samples a few hundred of a hundred thousand locations; the gradient of all
+        others is zero and is not computed.
 
         Args:
             features: of each level, [N, H, W, C].
-            cells: int64 [S_l, 3] of each level, (image, row, column).
+            locations: int64 [S_l, 3] of each level, (image, row, column).
 
         Returns:
-            float32 [S, A, 5], logits and deltas of the cells of all levels, one after the other.
+            float32 [S, A, 5], logits and deltas of the locations of all levels, concatenated.
         """
-        reach = len(self.convs())  # each sees one cell further
-        around = [_around(*level, reach) for level in zip(features, cells, strict=True)]
+        reach = len(self.convs())  # each sees one location further
+        around = [_around(*level, reach) for level in zip(features, locations, strict=True)]
         x, inside = (tf.concat(parts, 0) for parts in zip(*around, strict=True))
         for conv in self.convs():
             x = tf.nn.relu(tf.nn.bias_add(_valid_conv(x, conv.weight), tf.cast(conv.bias, x.dtype)))
@@ -91,15 +93,16 @@ def _valid_conv(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     return y[:, None, None]
 
 
-def _around(feature: tf.Tensor, cells: tf.Tensor, reach: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is up to `reach` cells away, [S, R, R, C], zero beyond the map; bool [S, R, R, 1]."""
+def _around(feature: tf.Tensor, locations: tf.Tensor, reach: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Windows of radius `reach`, [S, R, R, C], zero outside the map, and a mask bool [S, R, R,
+    1]."""
     size = tf.shape(feature, tf.int64)[1:3]
     steps = tf.range(-reach, reach + 1, dtype=tf.int64)
     offsets = tf.stack(tf.meshgrid(steps, steps, indexing="ij"), -1)
-    places = cells[:, None, None, 1:] + offsets
+    places = locations[:, None, None, 1:] + offsets
     inside = tf.reduce_all((places >= 0) & (places < size), -1, keepdims=True)
     places = tf.clip_by_value(places, tf.zeros([], tf.int64), size - 1)
-    images = tf.broadcast_to(cells[:, None, None, :1], tf.shape(inside))
+    images = tf.broadcast_to(locations[:, None, None, :1], tf.shape(inside))
     x = tf.gather_nd(feature, tf.concat([images, places], -1))
     x = tf.where(inside, x, tf.zeros([], x.dtype))
     side = 2 * reach + 1
@@ -118,7 +121,7 @@ class _Predictions(NamedTuple):
 
 
 def _least_size(cfg: CfgNode) -> float:
-    """Of a proposal, in pixels; where it is negative, proposals without area stay."""
+    """Minimum size of a proposal in pixels; if negative, proposals without area are kept."""
     least = conventions(cfg).least_proposal
     configured = float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE)
     return max(configured, least) if least > 0 else configured
@@ -130,7 +133,7 @@ class RPN(tf.Module):
 
     Args:
         in_features: the features' names.
-        head: gives logits and deltas of every cell.
+        head: gives logits and deltas of every location.
         anchor_generator: of these features.
         box_weights: of the deltas, see `apply_deltas`.
         selection: options of `select_proposals` at inference.
@@ -210,7 +213,7 @@ class RPN(tf.Module):
         channels = shapes[names[0]][0]
         return cls(
             names,
-            RPNHead(channels, anchors.anchors_per_cell, rpn.CONV_DIMS),
+            RPNHead(channels, anchors.anchors_per_location, rpn.CONV_DIMS),
             anchors,
             box_weights=weights,
             selection=selection,
@@ -222,20 +225,23 @@ class RPN(tf.Module):
         )
 
     def __call__(
-        self, features: dict[str, tf.Tensor], image_sizes: tf.Tensor, extents: Extents = WHOLE
+        self,
+        features: dict[str, tf.Tensor],
+        image_sizes: tf.Tensor,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> Proposals:
         """Propose boxes.
 
         Args:
             features: by name, [B, H, W, C].
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
-            extents: of the images; anchors beyond them are left out.
+            valid_sizes: of the images; anchors outside them are ignored.
 
         Returns:
             P = POST_NMS_TOPK_TEST slots. Intermediates: `rpn_logits_i` [B, H, W, A] and
             `rpn_deltas_i` [B, H, W, 4 A] of each level, `proposals` and `proposal_logits`.
         """
-        outputs = self._predict(features, extents)
+        outputs = self._predict(features, valid_sizes)
         boxes = self._decode(outputs.anchors, outputs.deltas)
         proposals = select_proposals(boxes, outputs.logits, image_sizes, **self._selection)
         add_intermediates({"proposals": proposals.boxes, "proposal_logits": proposals.logits})
@@ -248,7 +254,7 @@ class RPN(tf.Module):
         targets: Targets,
         seeds: tf.Tensor,
     ) -> tuple[Proposals, dict[str, tf.Tensor]]:
-        """Propose boxes for training, and say how wrong the predictions are.
+        """Proposals for training, and the losses.
 
         Args:
             features, image_sizes: as above.
@@ -261,12 +267,12 @@ class RPN(tf.Module):
             by BATCH_SIZE_PER_IMAGE times the number of images (Detectron2: `RPN.losses`).
 
         Raises:
-            InputError: the losses are Detectron2's, and MODEL.CONVENTIONS are not.
+            InputError: MODEL.CONVENTIONS are not Detectron2's, which training requires.
         """
         if self._conventions != "detectron2":
             raise InputError(
-                f"MODEL.CONVENTIONS: a model is not trained with those of {self._conventions}; "
-                "set detectron2, with which its weights can be trained further"
+                f"MODEL.CONVENTIONS: a model with those of {self._conventions} cannot be trained; "
+                "set detectron2 to fine-tune its weights"
             )
         outputs = self._predict(features)
         anchors = tf.concat(outputs.anchors, 0)
@@ -307,33 +313,38 @@ class RPN(tf.Module):
     def _predict_sampled(
         self, features: dict[str, tf.Tensor], outputs: _Predictions, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Which anchors are sampled, int64 [S, 2] of (image, anchor), and what is predicted there.
+        """The sampled anchors, int64 [S, 2] (image, anchor), and the predictions for them.
 
         Logits [S] and deltas [S, 4] are those of `outputs`, computed again, with their gradient.
         """
         inputs = [features[name] for name in self._in_features]
-        per_cell = self._anchors.anchors_per_cell
-        sampled, kinds, cells = [], [], []
+        per_location = self._anchors.anchors_per_location
+        sampled, kinds, locations = [], [], []
         begin = 0
         for feature, anchors in zip(inputs, outputs.anchors, strict=True):
             count = tf.shape(anchors)[0]
             here = tf.where(labels[:, begin : begin + count] >= 0)
-            cell = here[:, 1] // per_cell
+            location = here[:, 1] // per_location
             width = tf.shape(feature, tf.int64)[2]
-            cells.append(tf.stack([here[:, 0], cell // width, cell % width], 1))
-            kinds.append(here[:, 1] % per_cell)
+            locations.append(tf.stack([here[:, 0], location // width, location % width], 1))
+            kinds.append(here[:, 1] % per_location)
             sampled.append(here + tf.cast(tf.stack([0, begin]), tf.int64))
             begin += count
-        predicted = tf.gather(self.rpn_head.at(inputs, cells), tf.concat(kinds, 0), batch_dims=1)
+        predicted = tf.gather(
+            self.rpn_head.at(inputs, locations), tf.concat(kinds, 0), batch_dims=1
+        )
         return tf.concat(sampled, 0), predicted[:, 0], predicted[:, 1:]
 
-    @stage("rpn_head")
-    def _predict(self, features: dict[str, tf.Tensor], extents: Extents = WHOLE) -> _Predictions:
-        """Those of every cell; beyond the extents `logits` are negative infinity."""
+    @profile_scope("rpn_head")
+    def _predict(
+        self, features: dict[str, tf.Tensor], valid_sizes: ValidSizes = WHOLE
+    ) -> _Predictions:
+        """The predictions at every location; outside the valid sizes `logits` are negative
+        infinity."""
         inputs = [features[name] for name in self._in_features]
         logits, deltas = [], []
         for index, (feature, stride) in enumerate(zip(inputs, self._strides, strict=True)):
-            here = extents.strided(stride)
+            here = valid_sizes.strided(stride)
             level_logits, level_deltas = self.rpn_head(feature, here)
             add_intermediates(
                 {f"rpn_logits_{index}": level_logits, f"rpn_deltas_{index}": level_deltas}
@@ -341,9 +352,9 @@ class RPN(tf.Module):
             batch = tf.shape(feature)[0]
             logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, -1]))
             deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
-        return _Predictions(self._anchors(inputs, extents), logits, deltas)
+        return _Predictions(self._anchors(inputs, valid_sizes), logits, deltas)
 
-    @stage("proposals")
+    @profile_scope("proposals")
     def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
         """Boxes [B, N_l, 4] of each level."""
         return [

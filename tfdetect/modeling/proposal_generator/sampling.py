@@ -1,4 +1,4 @@
-"""Which anchors a training step looks at, and what they should have predicted."""
+"""Sampling of anchors for training, and their targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdetect.modeling.matcher import match, pairwise_iou, subsample_labels
 from tfdetect.modeling.structures import Targets
 
-# Sets these random numbers apart from those of the RoI heads.
+# Makes these random numbers independent of those of the RoI heads.
 _STREAM = 0
 
 
@@ -25,7 +25,7 @@ def label_and_sample_anchors(
     positive_fraction: float,
     boundary_threshold: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Match the anchors of every image and choose some (Faster R-CNN, section 3.1.2).
+    """Match the anchors of every image and sample some (Faster R-CNN, section 3.1.2).
 
     Args:
         anchors: float32 [N, 4] in pixels of the network's input, those of all levels.
@@ -35,7 +35,7 @@ def label_and_sample_anchors(
         thresholds, labels: of `match`, which also takes the best anchors of each object.
         batch_size_per_image: how many anchors to choose.
         positive_fraction: the largest share of foreground.
-        boundary_threshold: how many pixels an anchor may lie outside its image; -1 for no limit.
+        boundary_threshold: how many pixels an anchor may extend beyond its image; -1 for no limit.
 
     Returns:
         int32 [B, N]: 1 for the foreground that was chosen, 0 for the background, -1 for the rest;

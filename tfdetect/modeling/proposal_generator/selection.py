@@ -1,4 +1,4 @@
-"""From scored boxes on feature maps to proposals."""
+"""Selects proposals from scored boxes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.structures import Proposals
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.nms import best_after_nms, top_k
 
 
-@stage("proposals")
+@profile_scope("proposals")
 def select_proposals(
     boxes: Sequence[tf.Tensor],
     logits: Sequence[tf.Tensor],
@@ -33,12 +33,12 @@ def select_proposals(
         boxes: per level float32 [B, N_l, 4], in pixels of the network's input image.
         logits: per level float32 [B, N_l].
         image_sizes: int32 [B, 2], (height, width) without padding.
-        nms_threshold: IoU above which the lesser box goes.
-        min_box_size: boxes not wider and higher than this are dropped.
+        nms_threshold: IoU above which the lower-scoring box is removed.
+        min_box_size: boxes that are not wider and higher than this are dropped.
         inclusive_boxes: see `clip_boxes`.
 
     Returns:
-        By falling logit, in P = `post_nms_topk` slots.
+        By descending logit, in P = `post_nms_topk` slots.
     """
     best_boxes, best_logits, levels = [], [], []
     for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
@@ -55,16 +55,16 @@ def select_proposals(
         tf.where(usable[..., None], all_boxes, 0.0), image_sizes, inclusive=inclusive_boxes
     )
     usable &= nonempty(all_boxes, min_box_size)
-    indices, counts = best_after_nms(
+    indices, num_valid = best_after_nms(
         all_boxes,
         tf.where(usable, all_logits, tf.constant(float("-inf"))),
         tf.broadcast_to(level_ids, tf.shape(all_logits)),
         nms_threshold,
         min(post_nms_topk, pre_nms_topk * len(boxes)),
     )
-    kept = tf.sequence_mask(counts, indices.shape[1])
+    kept = tf.sequence_mask(num_valid, indices.shape[1])
     return Proposals(
         boxes=tf.where(kept[..., None], tf.gather(all_boxes, indices, batch_dims=1), 0.0),
-        num_valid=counts,
+        num_valid=num_valid,
         logits=tf.where(kept, tf.gather(all_logits, indices, batch_dims=1), 0.0),
     )

@@ -1,4 +1,5 @@
-"""The box head: pooled regions to class logits and box deltas (Fast R-CNN; FPN, section 4.2)."""
+"""The box head: from pooled features to class logits and box deltas (Fast R-CNN; FPN, section
+4.2)."""
 
 from __future__ import annotations
 
@@ -135,5 +136,5 @@ class FastRCNNOutputLayers(tf.Module):
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
-        """Scores of the same shape: softmax, or each class for itself with USE_SIGMOID_CE."""
+        """Scores of the same shape: softmax, or a sigmoid per class with USE_SIGMOID_CE."""
         return tf.sigmoid(logits) if self._sigmoid else tf.nn.softmax(logits)

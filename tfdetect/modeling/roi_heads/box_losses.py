@@ -1,4 +1,4 @@
-"""How wrong the box head is (Fast R-CNN, section 2.3; federated: Zhou et al., 2021)."""
+"""Losses of the box head (Fast R-CNN, section 2.3; federated: Zhou et al., 2021)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.replicas import mean_count, mean_over_replicas, of_first_replica
-from tfdetect.modeling.roi_heads.sampling import Regions
+from tfdetect.modeling.roi_heads.sampling import SampledProposals
 from tfdetect.ops.boxes import apply_deltas
 
 
@@ -66,24 +66,24 @@ class FastRCNNLosses:
         self,
         logits: tf.Tensor,
         deltas: tf.Tensor,
-        regions: Regions,
+        regions: SampledProposals,
         class_weights: tf.Variable | None,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Both divided by the number of regions, background included.
+        """Both losses are divided by the number of sampled proposals, including background.
 
         Args:
             logits: float32 [R, K + 1].
             deltas: float32 [R, K * 4], or [R, 4] if they do not depend on the class.
             regions: R of them.
-            class_weights: float32 [K], how likely the federated loss draws each class.
+            class_weights: float32 [K], sampling weight of each class in the federated loss.
             seed: int [2], of the federated loss's choice of classes.
 
         Returns:
             `loss_cls` and `loss_box_reg`.
 
         Raises:
-            InputError: a configuration of losses that there is not.
+            InputError: the configured losses do not exist.
         """
         count = mean_count(tf.shape(logits)[0])
         if self._sigmoid:
@@ -108,7 +108,7 @@ class FastRCNNLosses:
             "loss_box_reg": loss_box_reg * self._box_loss_weight / count,
         }
 
-    def predicted_boxes(self, deltas: tf.Tensor, regions: Regions) -> tf.Tensor:
+    def predicted_boxes(self, deltas: tf.Tensor, regions: SampledProposals) -> tf.Tensor:
         """Boxes [R, 4] that the deltas of each region's own class give; R foreground regions."""
         deltas = self._deltas_of_classes(deltas, regions.gt_classes)
         return apply_deltas(deltas, regions.boxes, self._weights)
@@ -125,7 +125,7 @@ class FastRCNNLosses:
         class_weights: tf.Variable | None,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """The sum over regions and classes; background is no class of its own."""
+        """The sum over regions and classes; background is not a class of its own."""
         wanted = tf.one_hot(gt_classes, self._classes)
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits[:, :-1])
         if self._federated:
@@ -141,13 +141,13 @@ class FastRCNNLosses:
 def federated_classes(
     present: tf.Tensor, weights: tf.Tensor, num_classes: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    """The classes that the federated loss looks at: those that are there, and others at random.
+    """The classes used in the federated loss: those present, and others sampled at random.
 
     Args:
-        present: bool [K + 1], background last; it counts, though it is no class of the loss.
-        weights: float32 [K], how likely each class is drawn, without replacement.
-        num_classes: how many there shall be, with those present.
-        seed: int [2]; under a strategy the first replica's counts.
+        present: bool [K + 1], background last; it counts, although it is not a class of the loss.
+        weights: float32 [K], sampling weight of each class; sampling is without replacement.
+        num_classes: how many classes to use, including those present.
+        seed: int [2]; under a strategy the first replica's is used.
 
     Returns:
         bool [K].

@@ -9,14 +9,14 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import Extents
 from tfdetect.layers.intermediates import add_intermediates
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import ValidSizes
 from tfdetect.modeling.registries import BOX_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.roi_heads import StandardROIHeads
-from tfdetect.modeling.roi_heads.sampling import Regions, match_regions
+from tfdetect.modeling.roi_heads.sampling import SampledProposals, match_proposals
 from tfdetect.modeling.roi_heads.shared import flatten_boxes, per_image
 from tfdetect.modeling.structures import Targets
 from tfdetect.ops.boxes import apply_deltas, clip_boxes, nonempty
@@ -24,10 +24,10 @@ from tfdetect.ops.boxes import apply_deltas, clip_boxes, nonempty
 
 @ROI_HEADS.register()
 class CascadeROIHeads(StandardROIHeads):
-    """Box heads one after the other, each on the boxes of the one before.
+    """A sequence of box heads, each applied to the boxes predicted by the previous one.
 
     `box_head`, `box_predictor`, `box_losses` and `box_weights` are lists, a member for every stage.
-    The boxes are the last one's, the scores the mean of all.
+    The boxes are those of the last stage; the scores are averaged over all stages.
 
     Args:
         ious: from which overlap on a region is foreground, of every stage.
@@ -43,8 +43,8 @@ class CascadeROIHeads(StandardROIHeads):
         box, cascade = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_BOX_CASCADE_HEAD
         if not box.CLS_AGNOSTIC_BBOX_REG:
             raise InputError(
-                "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG: CascadeROIHeads hands one box of each "
-                "region from stage to stage; set it to True"
+                "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG: CascadeROIHeads passes one box of each "
+                "proposal from stage to stage; set it to True"
             )
         weights = [list(stage_weights) for stage_weights in cascade.BBOX_REG_WEIGHTS]
         if len(weights) != len(cascade.IOUS):
@@ -70,20 +70,20 @@ class CascadeROIHeads(StandardROIHeads):
             "ious": cascade.IOUS,
         }
 
-    @stage("box_head")
+    @profile_scope("box_head")
     def _predict_boxes(
         self,
         inputs: list[tf.Tensor],
         boxes: tf.Tensor,
         image_sizes: tf.Tensor,
-        extents: Extents,
+        valid_sizes: ValidSizes,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         scores = []
         for index, weights in enumerate(self._box_weights):
             if index > 0:
                 # Empty boxes stay: the scores of all stages must belong to the same regions.
                 boxes = clip_boxes(boxes, image_sizes)
-            pooled = self.box_pooler(inputs, *flatten_boxes(boxes), extents)
+            pooled = self.box_pooler(inputs, *flatten_boxes(boxes), valid_sizes)
             predictor = self.box_predictor[index]
             logits, deltas = predictor(self.box_head[index](pooled))
             logits, deltas = per_image(logits, boxes), per_image(deltas, boxes)
@@ -95,11 +95,11 @@ class CascadeROIHeads(StandardROIHeads):
     def _losses_of_boxes(
         self,
         inputs: list[tf.Tensor],
-        regions: Regions,
+        regions: SampledProposals,
         image_sizes: tf.Tensor,
         targets: Targets,
         seed: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], Regions]:
+    ) -> tuple[dict[str, tf.Tensor], SampledProposals]:
         losses: dict[str, tf.Tensor] = {}
         objects = regions.where(regions.gt_classes < self._num_classes)
         seeds = tf.random.experimental.stateless_split(seed, len(self._box_weights))
@@ -117,7 +117,7 @@ class CascadeROIHeads(StandardROIHeads):
                 sizes = tf.gather(image_sizes, regions.image_indices)
                 boxes = clip_boxes(boxes, sizes)
                 usable = nonempty(boxes)
-                regions = match_regions(
+                regions = match_proposals(
                     tf.boolean_mask(boxes, usable),
                     tf.boolean_mask(regions.image_indices, usable),
                     targets,

@@ -1,4 +1,4 @@
-"""How wrong the keypoint head is (Mask R-CNN, section 5)."""
+"""Losses of the keypoint head (Mask R-CNN, section 5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfdetect.modeling.replicas import mean_count
 
 
 class KeypointRCNNLoss:
-    """Cross-entropy over a heatmap's pixels, summed over the keypoints that a region has to find.
+    """Cross-entropy over a heatmap's pixels, summed over the visible keypoints of each proposal.
 
     Detectron2: `keypoint_rcnn_loss`.
 
@@ -50,7 +50,7 @@ class KeypointRCNNLoss:
     def __call__(
         self, heatmaps: tf.Tensor, keypoints: tf.Tensor, boxes: tf.Tensor, num_images: tf.Tensor
     ) -> tf.Tensor:
-        """The loss, a scalar; 0 if there is no keypoint to find.
+        """The loss, a scalar; 0 if there are no visible keypoints.
 
         Args:
             heatmaps: float32 [R, S, S, K] logits.
@@ -70,7 +70,7 @@ class KeypointRCNNLoss:
 
 
 def has_visible_keypoints(keypoints: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """Which regions have a labelled keypoint of their object on or in their box: bool [R].
+    """Which proposals have a labelled keypoint of their object inside or on their box: bool [R].
 
     Args:
         keypoints: float32 [R, K, 3].

@@ -27,11 +27,11 @@ class MaskHead(tf.Module):
         raise NotImplementedError
 
     def predict(self, x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        """The probabilities of each region's own class (Detectron2's `mask_rcnn_inference`).
+        """Mask probabilities of each box's predicted class (Detectron2's `mask_rcnn_inference`).
 
         Args:
             x: [R, side, side, C].
-            classes: int32 [R]; they do not matter to masks that do not depend on the class.
+            classes: int32 [R]; ignored by class-agnostic masks.
 
         Returns:
             float32 [R, M, M].
@@ -44,7 +44,7 @@ class MaskHead(tf.Module):
 
 @MASK_HEADS.register()
 class MaskRCNNConvUpsampleHead(MaskHead):
-    """Convolutions `mask_fcn1` .., a doubling transposed convolution and a 1 x 1 predictor.
+    """Convolutions `mask_fcn1` .., a 2x transposed convolution and a 1 x 1 predictor.
 
     Args:
         in_channels: of the pooled regions.
@@ -84,30 +84,30 @@ class MaskRCNNConvUpsampleHead(MaskHead):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> mask logits float32 [R, 2 side, 2 side, K or 1]."""
-        cells = self._logits_of_cells(x)
-        shape = tf.shape(cells)
-        logits = tf.reshape(cells, [shape[0], shape[1], shape[2], 4 * cells.shape[4]])
+        locations = self._logits_of_locations(x)
+        shape = tf.shape(locations)
+        logits = tf.reshape(locations, [shape[0], shape[1], shape[2], 4 * locations.shape[4]])
         return tf.cast(tf.nn.depth_to_space(logits, 2), tf.float32)
 
     def predict(self, x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """As `MaskHead.predict`."""
-        # Cells are put in their places last: then they are of one class, not of all.
-        cells = self._logits_of_cells(x)
-        shape = tf.shape(cells)
-        if cells.shape[4] > 1:
-            flat = tf.reshape(cells, [shape[0], -1, cells.shape[4]])
-            cells = tf.gather(flat, classes, axis=2, batch_dims=1)
-        logits = tf.nn.depth_to_space(tf.reshape(cells, [shape[0], shape[1], shape[2], 4]), 2)
+        # Rearranged last, when only one class is left.
+        locations = self._logits_of_locations(x)
+        shape = tf.shape(locations)
+        if locations.shape[4] > 1:
+            flat = tf.reshape(locations, [shape[0], -1, locations.shape[4]])
+            locations = tf.gather(flat, classes, axis=2, batch_dims=1)
+        logits = tf.nn.depth_to_space(tf.reshape(locations, [shape[0], shape[1], shape[2], 4]), 2)
         return tf.sigmoid(tf.cast(logits[..., 0], tf.float32))
 
-    def _logits_of_cells(self, x: tf.Tensor) -> tf.Tensor:
-        """[R, side, side, C] -> [R, side, side, 4, K or 1], four cells for each of x."""
+    def _logits_of_locations(self, x: tf.Tensor) -> tf.Tensor:
+        """[R, side, side, C] -> [R, side, side, 4, K or 1], four outputs for each location of x."""
         for conv in self._convs:
             x = conv(x, relu=True)
-        # The predictor looks at every cell by itself, so that the many channels of the doubled map
-        # need not be put in their places.
+        # The predictor is 1 x 1, so that the upsampled map with its many channels need not be
+        # rearranged.
         blocks = self.deconv.blocks(x, relu=True)
         shape = tf.shape(blocks)
-        cells = tf.reshape(blocks, [shape[0], shape[1], 4 * shape[2], blocks.shape[3] // 4])
-        logits = self.predictor(cells)
+        locations = tf.reshape(blocks, [shape[0], shape[1], 4 * shape[2], blocks.shape[3] // 4])
+        logits = self.predictor(locations)
         return tf.reshape(logits, [shape[0], shape[1], shape[2], 4, logits.shape[3]])

@@ -1,4 +1,4 @@
-"""How wrong the mask head is (Mask R-CNN, section 3)."""
+"""Losses of the mask head (Mask R-CNN, section 3)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import tensorflow as tf
 from tfdetect.masks.bitmasks import crop_bitmasks
 from tfdetect.modeling.mask_targets import mask_targets
 from tfdetect.modeling.replicas import mean_count
-from tfdetect.modeling.roi_heads.sampling import Regions
+from tfdetect.modeling.roi_heads.sampling import SampledProposals
 from tfdetect.modeling.structures import Targets
 
 
 def mask_rcnn_loss(
-    logits: tf.Tensor, regions: Regions, targets: Targets, mask_size: int
+    logits: tf.Tensor, regions: SampledProposals, targets: Targets, mask_size: int
 ) -> tf.Tensor:
     """The mean binary cross-entropy over the pixels of each region's own class.
 
@@ -33,13 +33,13 @@ def mask_rcnn_loss(
         chosen = tf.gather(tf.transpose(logits, [0, 3, 1, 2]), regions.gt_classes, batch_dims=1)
     wanted = tf.cast(_targets(regions, targets, mask_size), tf.float32)
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=chosen)
-    # Region by region, for the sake of the last digits of a sum of so many terms.
+    # One proposal at a time, for the accuracy of a sum of so many terms.
     per_region = tf.reduce_mean(entropy, [1, 2])
     return tf.reduce_sum(per_region) / mean_count(tf.shape(logits)[0])
 
 
-def _targets(regions: Regions, targets: Targets, mask_size: int) -> tf.Tensor:
-    """What each region sees of its object: bool [R, M, M]."""
+def _targets(regions: SampledProposals, targets: Targets, mask_size: int) -> tf.Tensor:
+    """The mask targets of the sampled proposals: bool [R, M, M]."""
     if targets.gt_bitmasks is not None:
         bitmasks = targets.gt_bitmasks
         batch, objects, height, width = tf.unstack(tf.shape(bitmasks))

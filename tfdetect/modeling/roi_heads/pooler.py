@@ -1,4 +1,4 @@
-"""Pooling of regions from the levels of a feature pyramid (FPN, section 4.2)."""
+"""RoI pooling from the levels of a feature pyramid (FPN, section 4.2)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.conventions import last_pixels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.fixed.roi_align import pool_levels
@@ -87,7 +87,8 @@ class RoIPooler:
         # with the stride of its own map.
         if not levels[0].is_integer() or levels[-1] - levels[0] != len(levels) - 1:
             raise InputError(
-                f"MODEL.ROI_HEADS.IN_FEATURES: the strides {list(strides)} are no pyramid; name "
+                f"MODEL.ROI_HEADS.IN_FEATURES: the strides {list(strides)} do not form a "
+                f"pyramid; give "
                 "features from the highest resolution down, each of half the one before"
             )
         self.resolution = resolution
@@ -98,13 +99,13 @@ class RoIPooler:
         self._strides = list(strides)
         self._levels = [int(level) for level in levels]
 
-    @stage("pooler")
+    @profile_scope("pooler")
     def __call__(
         self,
         features: Sequence[tf.Tensor],
         boxes: tf.Tensor,
         box_indices: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> tf.Tensor:
         """Pool.
 
@@ -112,7 +113,7 @@ class RoIPooler:
             features: one [B, H, W, C] per stride.
             boxes: float32 [R, 4] in pixels of the network's input image.
             box_indices: int32 [R], the image of each box.
-            extents: of the images; samples do not leave that of their own.
+            valid_sizes: of the images; samples stay within their own image.
 
         Returns:
             [R, resolution, resolution, C].
@@ -134,5 +135,5 @@ class RoIPooler:
         )
         if current_backend().fixed_shapes:
             return pool_levels(*arguments)
-        sizes = [extents.strided(stride).sizes for stride in self._strides]
+        sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
         return roi_align_levels(*arguments, sizes)

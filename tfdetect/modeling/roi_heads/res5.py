@@ -1,4 +1,4 @@
-"""The heads of a C4 model (He et al., 2016, appendix A): res5 runs on every region."""
+"""The heads of a C4 model (He et al., 2016, appendix A): res5 runs on every box."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.backbone.resnet import make_stage, stage_options
 from tfdetect.modeling.features import input_features
 from tfdetect.modeling.registries import MASK_HEADS, ROI_HEADS
@@ -38,7 +38,7 @@ _BLOCKS = 3
 
 @ROI_HEADS.register()
 class Res5ROIHeads(tf.Module):
-    """Boxes and masks from the same pooled features, which `res5` works on.
+    """Predicts boxes and masks from the same pooled features, processed by `res5`.
 
     Args:
         in_feature: the name of the feature that regions are pooled from.
@@ -136,13 +136,13 @@ class Res5ROIHeads(tf.Module):
         features: dict[str, tf.Tensor],
         proposals: Proposals,
         image_sizes: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> Instances:
         """Detect: as `StandardROIHeads`, without keypoints."""
         feature = features[self._in_feature]
-        with stage("box_head"):
+        with profile_scope("box_head"):
             logits, deltas = self.predict_boxes(
-                self.region_features(feature, *flatten_boxes(proposals.boxes), extents)
+                self.region_features(feature, *flatten_boxes(proposals.boxes), valid_sizes)
             )
         logits, deltas = per_image(logits, proposals.boxes), per_image(deltas, proposals.boxes)
         add_intermediates({"box_logits": logits, "box_deltas": deltas})
@@ -157,11 +157,11 @@ class Res5ROIHeads(tf.Module):
         if mask_head is None:
             return detections
 
-        @stage("mask_head")
+        @profile_scope("mask_head")
         def predict_masks(
             boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
         ) -> dict[str, tf.Tensor]:
-            region_features = self.region_features(feature, boxes, box_indices, extents)
+            region_features = self.region_features(feature, boxes, box_indices, valid_sizes)
             return {"pred_masks": mask_head.predict(region_features, classes)}
 
         return predict_on_detections(detections, predict_masks)
@@ -175,7 +175,7 @@ class Res5ROIHeads(tf.Module):
         seeds: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """As `StandardROIHeads.losses`, without keypoints."""
-        del image_sizes  # only a cascade clips boxes on the way
+        del image_sizes  # only a cascade clips intermediate boxes
         regions = label_and_sample_proposals(proposals, targets, seeds, **self._sampling)
         region_features = self.region_features(
             features[self._in_feature], regions.boxes, regions.image_indices
@@ -197,10 +197,10 @@ class Res5ROIHeads(tf.Module):
         feature: tf.Tensor,
         boxes: tf.Tensor,
         box_indices: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> tf.Tensor:
         """Pool boxes [R, 4] and run res5: [R, side / 2, side / 2, C]."""
-        x = self.pooler([feature], boxes, box_indices, extents)
+        x = self.pooler([feature], boxes, box_indices, valid_sizes)
         for block in self.res5:
             x = block(x)
         return x

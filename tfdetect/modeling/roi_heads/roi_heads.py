@@ -1,4 +1,4 @@
-"""The heads that look at regions of a feature pyramid, put together."""
+"""The standard RoI heads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.layers.extents import WHOLE, Extents
 from tfdetect.layers.intermediates import add_intermediates
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.conventions import DETECTRON2, Conventions, conventions, last_pixels
 from tfdetect.modeling.features import input_features
 from tfdetect.modeling.registries import BOX_HEADS, KEYPOINT_HEADS, MASK_HEADS, ROI_HEADS
@@ -21,7 +21,7 @@ from tfdetect.modeling.roi_heads.mask_head import MaskHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.roi_heads.sampling import (
-    Regions,
+    SampledProposals,
     label_and_sample_proposals,
     sampling_options,
 )
@@ -154,7 +154,7 @@ class StandardROIHeads(tf.Module):
         features: dict[str, tf.Tensor],
         proposals: Proposals,
         image_sizes: tf.Tensor,
-        extents: Extents = WHOLE,
+        valid_sizes: ValidSizes = WHOLE,
     ) -> Instances:
         """Detect.
 
@@ -162,21 +162,21 @@ class StandardROIHeads(tf.Module):
             features: by name, [B, H, W, C].
             proposals: of each image.
             image_sizes: int32 [B, 2], (height, width) of each image without padding.
-            extents: of the images; see `GeneralizedRCNN`.
+            valid_sizes: of the images; see `GeneralizedRCNN`.
 
         Returns:
             D = TEST.DETECTIONS_PER_IMAGE slots. Intermediates: `box_logits` [B, P, K + 1] and
             `box_deltas`, in a cascade `box_logits_0` and so on.
         """
         inputs = [features[name] for name in self._in_features]
-        boxes, scores = self._predict_boxes(inputs, proposals.boxes, image_sizes, extents)
+        boxes, scores = self._predict_boxes(inputs, proposals.boxes, image_sizes, valid_sizes)
         detections = select_detections(
             boxes, scores, proposals.num_valid, image_sizes, **self._selection
         )
         return predict_on_detections(
             detections,
             lambda boxes, box_indices, classes: self._predict_on_boxes(
-                inputs, boxes, box_indices, classes, extents
+                inputs, boxes, box_indices, classes, valid_sizes
             ),
         )
 
@@ -188,17 +188,17 @@ class StandardROIHeads(tf.Module):
         targets: Targets,
         seeds: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """How wrong the heads are about a sample of the proposals.
+        """The losses of the heads on sampled proposals.
 
         Args:
             features, proposals, image_sizes: as above.
             targets: the objects.
-            seeds: int [B, 2], of what is chosen at random in each image.
+            seeds: int [B, 2], of the random sampling in each image.
 
         Returns:
             Scalars `loss_cls` and `loss_box_reg` (in a cascade `loss_cls_stage0` and so on), and
-            `loss_mask` and `loss_keypoint` where the model has the heads. The latter two look at
-            the foreground only, the last at regions in which there is a keypoint.
+            `loss_mask` and `loss_keypoint` where the model has the heads. The latter two use
+            foreground proposals only, and the last only those with a visible keypoint.
         """
         inputs = [features[name] for name in self._in_features]
         regions = label_and_sample_proposals(proposals, targets, seeds, **self._sampling)
@@ -222,13 +222,13 @@ class StandardROIHeads(tf.Module):
     def _losses_of_boxes(
         self,
         inputs: list[tf.Tensor],
-        regions: Regions,
+        regions: SampledProposals,
         image_sizes: tf.Tensor,
         targets: Targets,
         seed: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], Regions]:
-        """The box head's losses, and the foreground, which the other heads look at."""
-        del image_sizes  # only a cascade clips boxes on the way
+    ) -> tuple[dict[str, tf.Tensor], SampledProposals]:
+        """The box head's losses, and the foreground proposals for the other heads."""
+        del image_sizes  # only a cascade clips intermediate boxes
         pooled = self.box_pooler(inputs, regions.boxes, regions.image_indices)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         weights = self.box_predictor.fed_loss_cls_weights
@@ -240,17 +240,17 @@ class StandardROIHeads(tf.Module):
             objects = objects._replace(boxes=self._box_losses.predicted_boxes(deltas, objects))
         return losses, objects
 
-    @stage("box_head")
+    @profile_scope("box_head")
     def _predict_boxes(
         self,
         inputs: list[tf.Tensor],
         boxes: tf.Tensor,
         image_sizes: tf.Tensor,
-        extents: Extents,
+        valid_sizes: ValidSizes,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes [B, P, K * 4 or 4] and scores [B, P, K + 1] of proposals [B, P, 4]."""
-        del image_sizes  # only a cascade clips boxes on the way
-        pooled = self.box_pooler(inputs, *flatten_boxes(boxes), extents)
+        del image_sizes  # only a cascade clips intermediate boxes
+        pooled = self.box_pooler(inputs, *flatten_boxes(boxes), valid_sizes)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         logits, deltas = per_image(logits, boxes), per_image(deltas, boxes)
         add_intermediates({"box_logits": logits, "box_deltas": deltas})
@@ -263,21 +263,21 @@ class StandardROIHeads(tf.Module):
         boxes: tf.Tensor,
         box_indices: tf.Tensor,
         classes: tf.Tensor,
-        extents: Extents,
+        valid_sizes: ValidSizes,
     ) -> dict[str, tf.Tensor]:
         """Masks [R, M, M] and keypoints [R, K, 3] of given boxes, where the model has the heads."""
         result = {}
         if self.mask_head is not None:
-            with stage("mask_head"):
-                regions = self.mask_pooler(inputs, boxes, box_indices, extents)
-                result["pred_masks"] = self.mask_head.predict(regions, classes)
+            with profile_scope("mask_head"):
+                pooled = self.mask_pooler(inputs, boxes, box_indices, valid_sizes)
+                result["pred_masks"] = self.mask_head.predict(pooled, classes)
         if self.keypoint_head is not None:
-            with stage("keypoint_head"):
-                pooled = self.keypoint_pooler(inputs, boxes, box_indices, extents)
+            with profile_scope("keypoint_head"):
+                pooled = self.keypoint_pooler(inputs, boxes, box_indices, valid_sizes)
                 heatmaps = self.keypoint_head(pooled)
             if self._conventions.inclusive_boxes:
                 boxes = last_pixels(boxes)
-            with stage("decode_keypoints"):
+            with profile_scope("decode_keypoints"):
                 keypoints = decode_keypoints(heatmaps, boxes)
             columns = [0, 1, self._conventions.keypoint_scores]
             result["pred_keypoints"] = tf.gather(keypoints, columns, axis=2)

@@ -1,4 +1,4 @@
-"""Which regions a training step looks at, and what the heads should say of them."""
+"""Sampling of proposals for training, and their targets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from yacs.config import CfgNode
 from tfdetect.modeling.matcher import match, pairwise_iou, subsample_labels
 from tfdetect.modeling.structures import Proposals, Targets
 
-# Sets these random numbers apart from those of the RPN.
+# Makes these random numbers independent of those of the RPN.
 _STREAM = 1
 
 
-class Regions(NamedTuple):
-    """Regions of the images of a batch, and the objects that they are matched to.
+class SampledProposals(NamedTuple):
+    """Proposals sampled from the images of a batch, and the objects that they are matched to.
 
     Attributes:
         boxes: float32 [R, 4] in pixels of the network's input.
         image_indices: int32 [R], the image of each.
-        gt_indices: int32 [R], the object in its image; any, of background.
+        gt_indices: int32 [R], the index of the object in its image; arbitrary for background.
         gt_classes: int32 [R], `num_classes` for background.
         gt_boxes: float32 [R, 4], of the object.
     """
@@ -33,12 +33,12 @@ class Regions(NamedTuple):
     gt_boxes: tf.Tensor
 
     def of_objects(self, values: tf.Tensor) -> tf.Tensor:
-        """What `values` [B, G, ...] has of each region's object: [R, ...]."""
+        """`values` [B, G, ...] gathered for each proposal's object: [R, ...]."""
         return tf.gather_nd(values, tf.stack([self.image_indices, self.gt_indices], 1))
 
-    def where(self, mask: tf.Tensor) -> Regions:
-        """Those of which bool [R] `mask` is true."""
-        return Regions(*(tf.boolean_mask(values, mask) for values in self))
+    def where(self, mask: tf.Tensor) -> SampledProposals:
+        """The proposals where `mask`, bool [R], is true."""
+        return SampledProposals(*(tf.boolean_mask(values, mask) for values in self))
 
 
 def sampling_options(cfg: CfgNode) -> dict[str, Any]:
@@ -65,8 +65,8 @@ def label_and_sample_proposals(
     batch_size_per_image: int,
     positive_fraction: float,
     append_gt: bool,
-) -> Regions:
-    """Match the proposals of every image to its objects and choose some (Fast R-CNN, section 2.3).
+) -> SampledProposals:
+    """Match the proposals of every image to its objects and sample some (Fast R-CNN, section 2.3).
 
     Args:
         proposals: of each image.
@@ -115,7 +115,7 @@ def label_and_sample_proposals(
     slots = tf.where(chosen)
     image_indices = tf.cast(slots[:, 0], tf.int32)
     gt_indices = tf.gather_nd(matches, slots)
-    return Regions(
+    return SampledProposals(
         boxes=tf.gather_nd(candidates, slots),
         image_indices=image_indices,
         gt_indices=gt_indices,
@@ -124,14 +124,14 @@ def label_and_sample_proposals(
     )
 
 
-def match_regions(
+def match_proposals(
     boxes: tf.Tensor,
     image_indices: tf.Tensor,
     targets: Targets,
     threshold: float,
     num_classes: int,
-) -> Regions:
-    """Match all of float32 [R, 4] `boxes`, those of a stage of a cascade, to objects.
+) -> SampledProposals:
+    """Match all `boxes`, float32 [R, 4], of a cascade stage to objects.
 
     Detectron2: `CascadeROIHeads._match_and_label_boxes`.
     """
@@ -139,11 +139,11 @@ def match_regions(
     owner = tf.repeat(tf.range(batch), objects)
     candidate = tf.reshape(targets.gt_valid, [-1])[:, None] & (owner[:, None] == image_indices)
     quality = pairwise_iou(tf.reshape(targets.gt_boxes, [-1, 4]), boxes)
-    # Objects of other images are worth less than no overlap; without any in its own image, a box
-    # is background whatever it is matched to.
+    # Objects of other images rank below no overlap; a box in an image without objects is background
+    # whatever it is matched to.
     matches, found = match(tf.where(candidate, quality, -1.0), [threshold], [0, 1], False)
     gt_classes = tf.gather(tf.reshape(targets.gt_classes, [-1]), matches)
-    return Regions(
+    return SampledProposals(
         boxes=boxes,
         image_indices=image_indices,
         gt_indices=matches % objects,

@@ -1,18 +1,18 @@
-"""From scored boxes of regions to detections."""
+"""Selects detections from scored boxes."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 from tfdetect.errors import InputError
-from tfdetect.layers.stage import stage
+from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.structures import Instances
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.nms import best_after_nms
 
 
-@stage("detections")
+@profile_scope("detections")
 def select_detections(
     boxes: tf.Tensor,
     scores: tf.Tensor,
@@ -27,8 +27,9 @@ def select_detections(
 ) -> Instances:
     """Detectron2's `fast_rcnn_inference`.
 
-    Regions with a non-finite number are dropped; boxes clipped to the image; scores strictly above
-    the threshold kept; NMS per class; the best `max_detections` of each image by falling score.
+    Drops proposals with non-finite values, clips boxes to the image, keeps scores strictly above
+    the threshold, applies NMS per class, and returns the best `max_detections` of each image by
+    descending score.
 
     Args:
         boxes: float32 [B, R, K * 4], or [B, R, 4] if the boxes do not depend on the class.
@@ -75,11 +76,11 @@ def select_detections(
         for values in (boxes, ranked, labels)
     )
     slots = tf.shape(ranked)[1] if max_detections < 0 else max_detections
-    indices, counts = best_after_nms(boxes, ranked, labels, nms_threshold, slots)
+    indices, num_valid = best_after_nms(boxes, ranked, labels, nms_threshold, slots)
     if max_detections < 0:
-        slots = tf.reduce_max(tf.pad(counts, [[0, 1]]))  # 0 in a batch of no image
+        slots = tf.reduce_max(tf.pad(num_valid, [[0, 1]]))  # 0 in a batch of no image
         indices = indices[:, :slots]
-    used = tf.sequence_mask(counts, slots)
+    used = tf.sequence_mask(num_valid, slots)
 
     def place(values: tf.Tensor) -> tf.Tensor:
         chosen = tf.gather(values, indices, batch_dims=1)
@@ -89,6 +90,6 @@ def select_detections(
         pred_boxes=place(boxes),
         scores=place(ranked),
         pred_classes=place(labels),
-        num_detections=counts,
+        num_detections=num_valid,
         region_indices=tf.where(used, indices // classes, 0),
     )

@@ -1,4 +1,4 @@
-"""What all RoI heads have in common."""
+"""Code shared by all RoI heads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Forms of the operators in which every shape is known when the graph is traced.
+"""Variants of the operators with static shapes.
 
-XLA compiles nothing else, and LiteRT and ONNX do best with it. The ordinary forms look only at what
-is there (candidates above the threshold, regions of a level, detections of an image), which is
-faster where a graph is interpreted; these look at all that there could be, and give the same
-results to float rounding. `Backend.fixed_shapes` chooses them.
+XLA requires them, and LiteRT and ONNX work best with them. The ordinary implementations process
+only the actual elements (candidates above the threshold, boxes of a level, detections of an image),
+which is faster when a graph is interpreted. These process the maximum number and give the same
+results up to float rounding. `Backend.fixed_shapes` chooses them.
 """

@@ -1,4 +1,4 @@
-"""Decoding of keypoint heatmaps, tile after tile of the enlarged heatmap."""
+"""Decoding of keypoint heatmaps, one tile of the enlarged heatmap at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOWEST = tf.float32.min  # with infinity, what tf2onnx 1.17 makes of tf.where g
 
 
 def maximum_by_tiles(heatmap: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The maxima of a heatmap after bicubic enlargement, and their first positions.
+    """The maxima of a bicubically upsampled heatmap, and their first positions.
 
     Args:
         heatmap: float32 [S, S, K] of known shape.

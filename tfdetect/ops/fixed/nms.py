@@ -1,4 +1,4 @@
-"""Non-maximum suppression by picking the best again and again."""
+"""Non-maximum suppression by repeatedly picking the best box."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _LOWEST = float("-inf")
 def pick_greedily(
     boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, iou_threshold: float, k: int
 ) -> tf.Tensor:
-    """The `best_after_nms` of fixed shapes: each pick suppresses its group's overlapping boxes.
+    """`best_after_nms` with static shapes: each pick suppresses the overlapping boxes of its group.
 
-    The first k picks over all groups are the k best of what suppression leaves, so that nothing
-    needs sorting, and a pick looks at every box once.
+    The first k picks over all groups are the k best survivors, so no sorting is needed; each pick
+    looks at every box once.
 
     Args:
         boxes: float32 [B, N, 4].
-        scores: float32 [B, N]; negative infinity marks what is no candidate.
+        scores: float32 [B, N]; negative infinity marks boxes that are not candidates.
         group_ids: int32 [B, N].
         iou_threshold: what float32 IoUs are compared with, itself a float32.
         k: how many.

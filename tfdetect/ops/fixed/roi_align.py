@@ -1,4 +1,4 @@
-"""RoIAlign over the levels of a pyramid, sample after sample."""
+"""Multi-level RoIAlign, one sample at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-# Regions whose samples are read together. They take as many steps as the one with most samples.
+# Number of boxes sampled together. They take as many steps as the one with the most samples.
 _CHUNK = 64
 
 
@@ -20,7 +20,7 @@ def pool_levels(
     sampling_ratio: int,
     aligned: bool,
 ) -> tf.Tensor:
-    """`roi_align` of each box on its own level, whichever level that is.
+    """`roi_align` of each box on its level.
 
     Args:
         features: of each level [B, H, W, C] of known shape.
@@ -28,14 +28,14 @@ def pool_levels(
         box_indices: int32 [R], the image of each.
         levels: int32 [R], an index into `features`.
         bins: along each side.
-        scales: of each level, feature cells per input pixel.
+        scales: of each level, feature-map pixels per input pixel.
         sampling_ratio, aligned: see `roi_align`.
 
     Returns:
         [R, bins, bins, C] in the type of the features.
     """
     channels = features[0].shape[3]
-    cells = tf.concat([tf.reshape(feature, [-1, channels]) for feature in features], 0)
+    locations = tf.concat([tf.reshape(feature, [-1, channels]) for feature in features], 0)
     sizes, starts, start = [], [], 0
     for feature in features:
         batch, height, width, _ = feature.shape
@@ -43,7 +43,7 @@ def pool_levels(
         starts.append(start)
         start += batch * height * width
     size = tf.gather(tf.constant(sizes), levels)
-    first_cell = tf.gather(tf.constant(starts), levels) + box_indices * size[:, 0] * size[:, 1]
+    first_location = tf.gather(tf.constant(starts), levels) + box_indices * size[:, 0] * size[:, 1]
 
     usable = tf.reduce_all(tf.math.is_finite(boxes), 1, keepdims=True)
     boxes = tf.where(usable, boxes, 0.0) * tf.gather(tf.constant(scales), levels)[:, None]
@@ -69,8 +69,8 @@ def pool_levels(
         return tf.reshape(tf.pad(values, padding), [chunks, chunk, *values.shape[1:]])
 
     pooled = tf.map_fn(
-        lambda regions: _pool(cells, bins, *regions),
-        tuple(divide(values) for values in (low, bin_extent, samples, size, first_cell)),
+        lambda regions: _pool(locations, bins, *regions),
+        tuple(divide(values) for values in (low, bin_extent, samples, size, first_location)),
         fn_output_signature=tf.TensorSpec([chunk, bins, bins, channels], tf.float32),
         parallel_iterations=1,
     )
@@ -79,23 +79,24 @@ def pool_levels(
 
 
 def _pool(
-    cells: tf.Tensor,
+    locations: tf.Tensor,
     bins: int,
     low: tf.Tensor,
     bin_extent: tf.Tensor,
     samples: tf.Tensor,
     size: tf.Tensor,
-    first_cell: tf.Tensor,
+    first_location: tf.Tensor,
 ) -> tf.Tensor:
-    """float32 [R, bins, bins, C], the means of the samples; regions without a map have none.
+    """float32 [R, bins, bins, C], the means of the samples; boxes without a map have none.
 
     Args:
-        cells: [N, C], of all maps.
+        locations: [N, C], of all maps.
         bins: along each side.
-        low, bin_extent: float32 [R, 2], (y, x) of the region's corner and of its bins, in cells.
+        low, bin_extent: float32 [R, 2], (y, x) of the region's corner and of its bins, in
+            feature-map pixels.
         samples: int32 [R, 2], in each bin, along each axis.
         size: int32 [R, 2], of the region's map.
-        first_cell: int32 [R], of that map in `cells`.
+        first_location: int32 [R], of that map in `locations`.
     """
     step = bin_extent / tf.cast(tf.maximum(samples, 1), tf.float32)
     bin_low = low[:, None] + tf.range(float(bins))[:, None] * bin_extent[:, None]  # [R, bins, 2]
@@ -109,16 +110,16 @@ def _pool(
         position = bin_low + ((index + 0.5) * step)[:, None]
         inside = (position >= -1.0) & (position <= limit) & (sample < total)[:, None, None]
         position = tf.clip_by_value(position, 0.0, limit - 1.0)
-        cell = tf.math.floor(position)
-        fraction = position - cell
-        cell = tf.cast(cell, tf.int32)
-        corners = [cell, tf.minimum(cell + 1, size[:, None] - 1)]
+        location = tf.math.floor(position)
+        fraction = position - location
+        location = tf.cast(location, tf.int32)
+        corners = [location, tf.minimum(location + 1, size[:, None] - 1)]
         weights = [tf.where(inside, w, 0.0) for w in (1.0 - fraction, fraction)]
         read = []
         for rows, row_weights in zip(corners, weights, strict=True):
-            row = first_cell[:, None] + rows[..., 0] * size[:, None, 1]
+            row = first_location[:, None] + rows[..., 0] * size[:, None, 1]
             for columns, column_weights in zip(corners, weights, strict=True):
-                values = tf.gather(cells, row[:, :, None] + columns[:, None, :, 1])
+                values = tf.gather(locations, row[:, :, None] + columns[:, None, :, 1])
                 weight = row_weights[:, :, None, 0] * column_weights[:, None, :, 1]
                 read.append(tf.cast(values, tf.float32) * weight[..., None])
         return tf.add_n(read)

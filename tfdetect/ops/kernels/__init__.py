@@ -2,8 +2,8 @@
 
 `library()` is the loaded module of operators or None. Which operators a graph has is its
 `Backend`'s to say (`tfdetect.ops.backend`); where that does not, the environment variable
-TFDETECT_OPS chooses: `native` (an error where it cannot be had), `portable`, or unset for native
-where it can be had.
+TFDETECT_OPS chooses: `native` (an error if it is unavailable), `portable`, or unset for native
+if available.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _announced_convolutions = False
 
 
 def library() -> Any:
-    """The loaded native operators, building them if need be, or None where they cannot be had.
+    """The loaded native operators, built if necessary; None if they are unavailable.
 
     It is a module with one function per operator (`tfdetect_roi_align`, ...); no type checker
-    knows them. The answer is kept for the life of the process. A build says so in a line on
+    knows them. The result is cached for the life of the process. A build is announced in a line on
     stderr.
 
     Raises:
-        InputError: TFDETECT_INSTRUCTION_SET is no instruction set, or one that is not there.
+        InputError: TFDETECT_INSTRUCTION_SET is not an instruction set, or one that is not there.
     """
     global _tried, _module, _reason
     with _lock:
@@ -69,13 +69,13 @@ def library() -> Any:
 
 
 def choose_ops() -> str:
-    """`native` or `portable`: what TFDETECT_OPS says, else native where it can be had.
+    """`native` or `portable`: what TFDETECT_OPS says, else native if available.
 
     Where it cannot, a line on stderr says why, once.
 
     Raises:
         InputError: TFDETECT_OPS is neither `native` nor `portable`, or it is `native` and there
-            is no native library.
+            is not a native library.
     """
     global _announced
     choice = os.environ.get("TFDETECT_OPS", "")
@@ -96,7 +96,7 @@ def choose_ops() -> str:
 def require() -> None:
     """Raise `InputError` where there is no native library."""
     if library() is None:
-        raise InputError(f"the native operators cannot be had: {_reason}")
+        raise InputError(f"the native operators are not available: {_reason}")
 
 
 def instruction_sets() -> InstructionSets:

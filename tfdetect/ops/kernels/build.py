@@ -1,4 +1,4 @@
-"""Compile the native operators against the installed TensorFlow, into a cache, once.
+"""Compiles the native operators against the installed TensorFlow and caches the library.
 
 The mathematics is in files that include nothing of TensorFlow (`roi_align.cc`, `nms.cc`, ...);
 `*_op.cc` register it. A file that includes TensorFlow's headers takes ten seconds whatever it
@@ -38,10 +38,10 @@ from tfdetect.ops.kernels import instruction_set
 
 SOURCES = Path(__file__).resolve().parent
 SECONDS = 60
-"""What a build takes on two cores, CUDA included, for the line that announces it."""
+"""Build time on two cores, including CUDA, for the line that announces it."""
 
 KEPT_LIBRARIES = 8
-"""Libraries that stay in the cache when another is added: those used last."""
+"""Number of most recently used libraries to keep in the cache when another is added."""
 KEPT_SECONDS = 3600.0
 """A library that was used within this time stays too: it may be about to be loaded."""
 
@@ -83,7 +83,7 @@ class Cuda:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The compilers that a build uses; without `cuda` the GPU's kernels are left out."""
+    """The compilers that a build uses; without `cuda` the GPU kernels are not built."""
 
     compiler: tuple[str, ...]
     version: str

@@ -1,4 +1,4 @@
-// Convolutions on the CPU in float32, with weights that are put in order ahead:
+// float32 convolutions on the CPU, with pre-packed weights:
 // TfdetectPackWeights, TfdetectPackedConv and TfdetectWinogradConv.
 #include <optional>
 #include <vector>
@@ -35,7 +35,7 @@ REGISTER_OP("TfdetectPackedConv")
     .Input("x: float")
     .Input("packed: float")
     .Input("bias: float")
-    .Input("addend: float")
+    .Input("residual: float")
     .Output("output: float")
     .Attr("kernel_size: int >= 1")
     .Attr("stride: int >= 1")
@@ -60,8 +60,8 @@ REGISTER_OP("TfdetectPackedConv")
       c->set_output(0, c->MakeShape({c->Dim(x, 0), sides[0], sides[1], c->Dim(bias, 0)}));
       return absl::OkStatus();
     })
-    .Doc("A convolution of x [B, H, W, Cin], plus bias [Cout], plus addend (of the output's shape, "
-         "of half its height and width with every cell taken four times, or empty), and with "
+    .Doc("A convolution of x [B, H, W, Cin], plus bias [Cout], plus residual (of the output's shape, "
+         "of half its height and width, upsampled 2x, or empty), and with "
          "`relu` negative values to 0.");
 
 REGISTER_OP("TfdetectWinogradConv")
@@ -186,7 +186,7 @@ class PackedConvOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     OP_REQUIRES_OK(context, CheckRanks(context));
     const Tensor &x = context->input(0), &packed = context->input(1), &bias = context->input(2);
-    const Tensor& addend = context->input(3);
+    const Tensor& residual = context->input(3);
     Grid grid;
     grid.height = x.dim_size(1);
     grid.width = x.dim_size(2);
@@ -204,21 +204,21 @@ class PackedConvOp : public OpKernel {
     const tensorflow::TensorShape half_shape(
         {x.dim_size(0), grid.out_height / 2, grid.out_width / 2, out});
     const bool even = grid.out_height % 2 == 0 && grid.out_width % 2 == 0;
-    const bool doubled = even && addend.NumElements() != 0 && addend.shape() == half_shape;
-    OP_REQUIRES_OK(context, CheckShape(addend.NumElements() == 0 || addend.shape() == shape ||
-                                           doubled,
-                                       "addend", shape.DebugString().c_str(), addend));
+    const bool upsampled = even && residual.NumElements() != 0 && residual.shape() == half_shape;
+    OP_REQUIRES_OK(context, CheckShape(residual.NumElements() == 0 || residual.shape() == shape ||
+                                           upsampled,
+                                       "residual", shape.DebugString().c_str(), residual));
     Tensor* output;
-    if (addend.NumElements() == 0 || doubled ||
+    if (residual.NumElements() == 0 || upsampled ||
         !context->forward_input_to_output_with_shape(3, 0, shape, &output))
       OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     const float* from = x.flat<float>().data();
     const float* weights = packed.flat<float>().data();
     const float* shift = bias.flat<float>().data();
-    const float* added = addend.NumElements() ? addend.flat<float>().data() : nullptr;
-    const float* halves = doubled ? added : nullptr;
+    const float* added = residual.NumElements() ? residual.flat<float>().data() : nullptr;
+    const float* halves = upsampled ? added : nullptr;
     float* to = output->flat<float>().data();
-    if (doubled) added = to;  // where each task first puts the cells that it needs
+    if (upsampled) added = to;  // where each task first upsamples the rows that it needs
     // Where the rows of x are those of the product, they are read in place.
     const bool in_place = kernel_size_ == 1 && stride_ == 1 && padding_ == 0 && matrices == 1;
     const int64_t rows = x.dim_size(0) * grid.out_height * grid.out_width;
@@ -232,7 +232,7 @@ class PackedConvOp : public OpKernel {
     ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
       std::optional<Scratch> gathered;
       if (!in_place) gathered.emplace(context, (end - begin) * depth);
-      if (halves) CopyDoubled(grid, halves, begin, end, out, to);
+      if (halves) CopyUpsampled(grid, halves, begin, end, out, to);
       for (int64_t m = 0; m < matrices; ++m) {
         const float* a = from + begin * in;
         if (!in_place) {
@@ -256,8 +256,8 @@ class PackedConvOp : public OpKernel {
     return std::max<int64_t>(side + 2 * padding_ - kernel_size_ + stride_, 0) / stride_;
   }
 
-  // The rows [begin, end) of a map of half the height and width, every cell taken four times.
-  static void CopyDoubled(const Grid& grid, const float* halves, int64_t begin, int64_t end,
+  // Rows [begin, end) of a map of half the height and width, upsampled 2x.
+  static void CopyUpsampled(const Grid& grid, const float* halves, int64_t begin, int64_t end,
                           int64_t channels, float* to) {
     for (int64_t row = begin; row < end; ++row) {
       // Images do not matter to it: their heights are even.
@@ -267,7 +267,7 @@ class PackedConvOp : public OpKernel {
     }
   }
 
-  // The channels [first, first + count) of the cells that an output is made of, one after another.
+  // The channels [first, first + count) of an output's input window, one location after another.
   void Gather(const Grid& grid, const float* x, int64_t row, int64_t first, int64_t count,
               float* to) const {
     const int64_t line = row / grid.out_width, image = line / grid.out_height;
@@ -275,15 +275,15 @@ class PackedConvOp : public OpKernel {
     const int64_t top = line % grid.out_height * stride_ - padding_;
     const bool whole = count == grid.channels && left >= 0 && left + kernel_size_ <= grid.width;
     for (int64_t y = top; y < top + kernel_size_; ++y) {
-      const float* cells = x + ((image * grid.height + y) * grid.width + left) * grid.channels;
+      const float* locations = x + ((image * grid.height + y) * grid.width + left) * grid.channels;
       if (y < 0 || y >= grid.height) {
         to = std::fill_n(to, kernel_size_ * count, 0.0f);
       } else if (whole) {
-        to = std::copy_n(cells, kernel_size_ * count, to);
+        to = std::copy_n(locations, kernel_size_ * count, to);
       } else {
         for (int64_t i = 0; i < kernel_size_; ++i) {
           const bool inside = left + i >= 0 && left + i < grid.width;
-          to = inside ? std::copy_n(cells + i * grid.channels + first, count, to)
+          to = inside ? std::copy_n(locations + i * grid.channels + first, count, to)
                       : std::fill_n(to, count, 0.0f);
         }
       }

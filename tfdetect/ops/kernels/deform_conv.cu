@@ -18,9 +18,9 @@ constexpr int64_t kMaxColumns = 6000;  // so that small tests have several runs
 constexpr int64_t kMaxColumns = int64_t{1} << 24;  // floats
 #endif
 
-// The addends of x's gradient are below 2^38 as whole numbers. At most one per tap and position
+// The terms of x's gradient are below 2^38 as whole numbers. At most one per tap and position
 // falls on a value, so that no sum of the 2^24 that there are at a time exceeds 62 bits.
-constexpr int kAddendBits = 38;
+constexpr int kTermBits = 38;
 
 struct Sample {
   int64_t corner[4];  // pixel of x, or -1: (low, low), (low, high), (high, low), (high, high)
@@ -136,7 +136,7 @@ __device__ float GreatestOfWarp(float value) {
 }
 
 // From the columns' gradients: those of the offsets and of the mask, and the magnitude of the
-// greatest addend to x's gradient, as the bits of a float, which are in the floats' order.
+// greatest term to x's gradient, as the bits of a float, which are in the floats' order.
 __global__ void OffsetAndMaskGradientKernel(Run run, float* d_offset, float* d_mask,
                                             unsigned* greatest) {
   Place place;
@@ -166,10 +166,10 @@ __global__ void OffsetAndMaskGradientKernel(Run run, float* d_offset, float* d_m
   atomicMax(greatest, bits);
 }
 
-// The power of two that multiplies addends to whole numbers.
-__device__ int AddendExponent(const unsigned* greatest) {
+// The power of two that multiplies terms to whole numbers.
+__device__ int TermExponent(const unsigned* greatest) {
   const int exponent = static_cast<int>(*greatest >> 23) - 126;  // the greatest is below 2 to it
-  return min(kAddendBits - exponent, 126);
+  return min(kTermBits - exponent, 126);
 }
 
 // Adds the columns' gradients to x's, in `sums` [H, W, Cin] for the one image of the run. What is
@@ -179,7 +179,7 @@ __global__ void InputGradientKernel(Run run, const unsigned* greatest, unsigned 
   Place place;
   if (!FindPlace(run, &place)) return;
   const Sample sample = SampleAt(run, place);
-  const float scale = ldexpf(1.0f, AddendExponent(greatest));
+  const float scale = ldexpf(1.0f, TermExponent(greatest));
   const DeformConvShape& s = run.shape;
   const int64_t image_start = place.position / (s.out_height * s.out_width) * s.height * s.width;
   for (int c = place.first_channel + threadIdx.x; c < place.end_channel; c += kWarp) {
@@ -200,7 +200,7 @@ __global__ void AddSumsKernel(int64_t n, const unsigned* greatest, unsigned long
                               float* d_x) {
   const int64_t i = ThreadNumber(kWarp * kWarps);
   if (i >= n) return;
-  const float unit = ldexpf(1.0f, -AddendExponent(greatest));
+  const float unit = ldexpf(1.0f, -TermExponent(greatest));
   d_x[i] += static_cast<float>(static_cast<long long>(sums[i])) * unit;
   sums[i] = 0;
 }

@@ -27,7 +27,7 @@ struct DeformConvGradients {
 int64_t DeformConvGradientWorkspace(const DeformConvShape& shape);
 
 // From dy [B, h, w, Cout], all of `gradients` written. The same bits every time: the sums for x,
-// which threads add to in any order, are whole numbers, in steps of 2^-38 of the greatest addend.
+// which threads add to in any order, are whole numbers, in steps of 2^-38 of the greatest term.
 const char* LaunchDeformConvGradient(const DeformConvShape& shape, const DeformConvInputs& inputs,
                                      const float* dy, void* workspace,
                                      const DeformConvGradients& gradients, GpuStream stream);

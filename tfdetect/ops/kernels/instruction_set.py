@@ -60,7 +60,7 @@ class InstructionSets:
 
 
 def check_variable() -> None:
-    """Raise `InputError` where TFDETECT_INSTRUCTION_SET is no instruction set."""
+    """Raise `InputError` where TFDETECT_INSTRUCTION_SET is not an instruction set."""
     wanted = os.environ.get(VARIABLE, "")
     if wanted and wanted not in TITLES:
         raise InputError(f"{VARIABLE} is {wanted!r}: set it to {', '.join(TITLES)}, or unset it")

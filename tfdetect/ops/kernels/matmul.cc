@@ -45,8 +45,8 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
       for (int v = 0; v < kVectors; ++v) sums[r][v] += value * b[v];
     }
   }
-  // Every use of the sums is unrolled, so that they are no array in memory: GCC 11 would store to it
-  // in the loop above, which then takes three times as long.
+  // Every use of the sums is unrolled, so that they do not become an array in memory: GCC 11 would
+  // store to it in the loop above, which then takes three times as long.
   alignas(V) float values[kRows][kPanels * kPanel];
   TFDETECT_UNROLL for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) Store(sums[r][v], &values[r][v * kLanes<V>]);
@@ -61,8 +61,8 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
           Load(e.bias + column + v * kLanes<V>, other);
           sum += other;
         }
-        if (e.addend) {
-          Load(e.addend + at + v * kLanes<V>, other);
+        if (e.residual) {
+          Load(e.residual + at + v * kLanes<V>, other);
           sum += other;
         }
         if (e.relu) sum = sum < V{} ? V{} : sum;  // NaN stays NaN
@@ -72,7 +72,7 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
       for (int64_t j = 0; j < o.n - column; ++j) {
         float sum = values[r][j];
         if (e.bias) sum += e.bias[column + j];
-        if (e.addend) sum += e.addend[at + j];
+        if (e.residual) sum += e.residual[at + j];
         o.c[at + j] = e.relu && sum < 0.0f ? 0.0f : sum;
       }
     }

@@ -16,11 +16,11 @@ inline int64_t PackedSize(int64_t k, int64_t n) { return Panels(n) * kPanel * k;
 void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
           float* packed);
 
-// What becomes of a product before it is stored: + bias [n], + addend [m, n] (rows as far apart as
-// those of the result, of which it may be the old value), and negative values to 0.
+// Epilogue of a product: + bias [n], + residual [m, n] (with the row stride of the result, and
+// possibly its old value), then ReLU.
 struct Epilogue {
   const float* bias = nullptr;
-  const float* addend = nullptr;
+  const float* residual = nullptr;
   bool relu = false;
 };
 

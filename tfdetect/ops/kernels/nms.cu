@@ -1,6 +1,7 @@
 // Non-maximum suppression on the GPU.
 //
-// The boxes are sorted by group, falling score and index (a bitonic network: the same order every
+// The boxes are sorted by group, descending score and index (a bitonic network: the same order
+// every
 // time), and go through in segments of a few thousand. Within a segment, a table of bits says which
 // pairs of one group overlap; one block sweeps it, 64 boxes at a time, for those that are kept. Then
 // the kept ones suppress what follows the segment in its last group. Memory grows with the boxes,
@@ -24,7 +25,7 @@ constexpr int kSegment = kWords * kChunk;
 // The block that sweeps has a thread per box of the chunk and per few words.
 constexpr int kSweepParts = kWords < 16 ? kWords : 16;
 constexpr int kEach = kWords / kSweepParts;
-constexpr uint64_t kNone = ~uint64_t{};  // the order of what is no candidate
+constexpr uint64_t kNone = ~uint64_t{};  // sorts last what is not a candidate
 
 struct alignas(16) Box {
   float x1, y1, x2, y2;
@@ -32,7 +33,7 @@ struct alignas(16) Box {
 
 struct Workspace {
   Box* sorted;      // [n]
-  uint64_t* order;  // [padded]: group, then falling score
+  uint64_t* order;  // [padded]: group, then descending score
   int32_t* index;   // [padded]: of the input; decides where the order is equal
   bool* suppressed; // [n], as sorted
   // Of the segment: for word w and box i, which of boxes [64 w, 64 w + 64) it overlaps.

@@ -18,7 +18,7 @@ inline float NmsThreshold(double iou_threshold) {
 }
 
 // The candidates by group, then score from high to low, then index. A negative group, a NaN score
-// or a coordinate that is not finite is no candidate.
+// or a coordinate that is not finite is not a candidate.
 struct NmsOrder {
   std::vector<int32_t> indices;
   std::vector<std::pair<int64_t, int64_t>> groups;  // [begin, end) of `indices`

@@ -16,8 +16,8 @@ __device__ bool IsNear(float low, float high, int64_t pixel) {
   return position >= floorf(low) - 1.0f && position < ceilf(high) + 1.0f;
 }
 
-// A cell of a mask with a border of zeros.
-__device__ float Cell(const float* mask, int64_t side, int32_t row, int32_t column) {
+// A pixel of a mask with a border of zeros.
+__device__ float MaskAt(const float* mask, int64_t side, int32_t row, int32_t column) {
   const bool inside = row > 0 && row <= side && column > 0 && column <= side;
   return inside ? mask[(row - 1) * side + column - 1] : 0.0f;
 }
@@ -26,10 +26,10 @@ __device__ bool Sample(const float* mask, int64_t side, const MaskSample& row,
                        const MaskSample& column, float threshold) {
   const float south = row.fraction, north = 1.0f - south;
   const float east = column.fraction, west = 1.0f - east;
-  const float value = Cell(mask, side, row.lower, column.lower) * (north * west) +
-                      Cell(mask, side, row.lower, column.lower + 1) * (north * east) +
-                      Cell(mask, side, row.lower + 1, column.lower) * (south * west) +
-                      Cell(mask, side, row.lower + 1, column.lower + 1) * (south * east);
+  const float value = MaskAt(mask, side, row.lower, column.lower) * (north * west) +
+                      MaskAt(mask, side, row.lower, column.lower + 1) * (north * east) +
+                      MaskAt(mask, side, row.lower + 1, column.lower) * (south * west) +
+                      MaskAt(mask, side, row.lower + 1, column.lower + 1) * (south * east);
   return value >= threshold;
 }
 

@@ -17,15 +17,15 @@ struct MaskSample {
 };
 
 // For a mask that spans [low, high], by the float32 steps of grid_sample: to [-1, 1], then to the
-// mask's cells.
+// mask's pixels.
 TFDETECT_HOST_DEVICE MaskSample SampleMask(float low, float high, int64_t side, int64_t pixel) {
   const float half_side = static_cast<float>(side) / 2.0f;
   const float relative = (static_cast<float>(pixel) + 0.5f - low) / (high - low) * 2.0f - 1.0f;
-  const float cell = (relative + 1.0f) * half_side - 0.5f;
-  const float lower = floorf(cell);
+  const float location = (relative + 1.0f) * half_side - 0.5f;
+  const float lower = floorf(location);
   // Outside, the sample is the border's corner of zeros whatever the other axis says.
   if (!(lower >= -1.0f && lower < static_cast<float>(side))) return {0, 0.0f};
-  return {static_cast<int32_t>(lower) + 1, cell - lower};
+  return {static_cast<int32_t>(lower) + 1, location - lower};
 }
 
 // Masks [begin, end) of [N, side, side], with XYXY boxes [N, 4] in pixels of the output, to

@@ -115,7 +115,7 @@ class EvalHook(Hook):
     """Evaluates every TEST.EVAL_PERIOD iterations and in the end.
 
     Attributes:
-        failed: whether an evaluation on the way did; the training goes on all the same.
+        failed: whether an evaluation during training did; the training goes on all the same.
     """
 
     def __init__(self, evaluation: Callable[[], Outcome], *, needed: Sequence[str] = ()):
@@ -151,7 +151,7 @@ class EvalHook(Hook):
             self._evaluate(state, last)
 
     def _evaluate_on_the_way(self, state: TrainingState, iteration: int) -> None:
-        # Its errors must not cost what was trained since the last checkpoint.
+        # Its errors must not lose the progress since the last checkpoint.
         self.failed |= bool(self._evaluate(state, iteration).errors)
 
     def _evaluate(self, state: TrainingState, iteration: int) -> Outcome:

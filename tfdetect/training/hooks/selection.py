@@ -147,5 +147,5 @@ def _read_record(path: Path) -> tuple[str, float] | None:
         return str(content["metric"]), float(content["value"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: is no record of a best checkpoint ({error}); remove its folder"
+            f"{path}: is not a record of a best checkpoint ({error}); remove its folder"
         ) from error

@@ -1,7 +1,8 @@
 // Enough of CUDA to run the project's kernels on the CPU, so that tests check them without a GPU.
 //
 // The threads of a block are fibers on one thread of the CPU that take turns at every
-// synchronisation, in rising order in one block and in falling order in the next, so that what
+// synchronisation, in ascending order in one block and in descending order in the next, so that
+// what
 // depends on the order shows; blocks run one after another.
 #ifndef TFDETECT_EMULATED_GPU_H_
 #define TFDETECT_EMULATED_GPU_H_

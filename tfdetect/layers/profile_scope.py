@@ -1,4 +1,5 @@
-"""The parts of a prediction, whose operations bear their names in the graph."""
+"""Profile scopes: named parts of a prediction. Their names appear in the operations of the
+graph."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-STAGES = (
+PROFILE_SCOPES = (
     "preprocess",
     "backbone",
     "fpn",
@@ -24,22 +25,22 @@ STAGES = (
     "postprocess",
     "paste_masks",
 )
-"""What `stage` takes; a stage within another one ("fpn" in "backbone") is a part of it."""
+"""Names of profile scopes; a scope within another ("fpn" in "backbone") is a part of it."""
 
 
 @contextlib.contextmanager
-def stage(name: str) -> Iterator[None]:
-    """What is added to a graph within it is of the stage `name`, by which profiles are read.
+def profile_scope(name: str) -> Iterator[None]:
+    """Operations added to a graph within this context are attributed to `name` in profiles.
 
     It decorates functions as well. The names of variables do not depend on it.
 
     Args:
-        name: of `STAGES`.
+        name: of `PROFILE_SCOPES`.
 
     Raises:
-        ValueError: there is no such stage.
+        ValueError: there is no such scope.
     """
-    if name not in STAGES:
-        raise ValueError(f"{name!r} is none of {STAGES}")
+    if name not in PROFILE_SCOPES:
+        raise ValueError(f"{name!r} is not one of {PROFILE_SCOPES}")
     with tf.name_scope(name):
         yield

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.paths import DATA
 from tests.support.records import detections_of
-from tfdetect.cli.records import prediction_record
+from tfdetect.cli.prediction_file import prediction_to_dict
 
 TINY = DATA / "tiny"
 
@@ -16,7 +16,7 @@ TINY = DATA / "tiny"
 @pytest.mark.parametrize("model", json.loads((TINY / "detectron2_coco_ap.json").read_text()))
 def test_prediction_record_is_detectron2s(model):
     for expected in json.loads((TINY / f"{model}.json").read_text()):
-        record = prediction_record(expected["file_name"], detections_of(expected))
+        record = prediction_to_dict(expected["file_name"], detections_of(expected))
         del expected["image_id"]
         assert record == expected
         assert list(record) == list(expected)

@@ -15,10 +15,10 @@ from tfdetect.files import write_json
 from tfdetect.masks.rle import encode_mask
 
 
-class Records:
+class PredictionFile:
     """The records of a run.
 
-    Each is what `prediction_record` gives, and where the model segments images
+    Each is what `prediction_to_dict` gives, and where the model segments images
 
     - `sem_seg`: of every class that is there, `category_id` and `segmentation` (RLE), as in
       Detectron2's sem_seg_predictions.json;
@@ -45,7 +45,7 @@ class Records:
         Raises:
             InputError: the PNG cannot be written.
         """
-        record = prediction_record(file_name, detections)
+        record = prediction_to_dict(file_name, detections)
         if detections.sem_seg is not None:
             record["sem_seg"] = [
                 {"category_id": label, "segmentation": encode_mask(detections.sem_seg == label)}
@@ -80,7 +80,7 @@ class Records:
         return name
 
 
-def prediction_record(file_name: str, detections: Detections) -> dict[str, Any]:
+def prediction_to_dict(file_name: str, detections: Detections) -> dict[str, Any]:
     """One image's detections for JSON.
 
     Returns:

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import seeded_weights
-from convert_d2.libraries.sources import find_lineage, make_config
+from convert_d2.libraries.sources import find_library, make_config
 from tests.support.comparison import compare
 from tests.support.paths import DATA
 from tfdetect.checkpoint.assign import assign_state_dict
@@ -54,10 +54,10 @@ def test_detections_of_the_others(library, name):
 def check(library, name):
     with gzip.open(DATA / library / "state_dicts.json.gz", "rt") as file:
         arrays = seeded_weights.state_dict(json.load(file)[name])
-    lineage = find_lineage(arrays)
-    assert lineage.name.replace("-", "_") == library
-    arrays = lineage.to_detectron2(arrays)
-    cfg = make_config(lineage, arrays, [], name)
+    source_library = find_library(arrays)
+    assert source_library.name.replace("-", "_") == library
+    arrays = source_library.to_detectron2(arrays)
+    cfg = make_config(source_library, arrays, [], name)
     model = build_model(cfg)
     assign_state_dict(model, arrays, source=name)
     with np.load(DATA / library / f"{name}.npz") as file:

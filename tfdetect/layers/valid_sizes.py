@@ -1,17 +1,18 @@
-"""How far each image of a batch reaches into the feature maps, so that no other one matters."""
+"""Valid sizes: the part of each feature map that belongs to each image of a batch."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 
-class Extents:
-    """The top left (height, width) of a map that is each image's own; what lies beyond is not.
+class ValidSizes:
+    """The valid (height, width) of each image in a padded batch, measured from the top left corner.
 
-    The maps of an image alone end with its own padding; those of a batch go on. Where an operator
-    that looks at more than one cell treats what lies beyond as the edge of the map, every image
-    gets what it gets alone. `WHOLE` is the extents of training, and of a batch as Detectron2 has
-    it: everything belongs to every image, and no operation is added.
+    Feature maps of a single image end at its own padding; those of a batch continue to the size of
+    the largest image. If every operator with a receptive field larger than one location treats the
+    end of the valid part as the edge of the map, each image gets the result that it gets alone.
+    `WHOLE` is for training, and for batches padded as in Detectron2: the whole map is valid for
+    every image, and no operations are added.
 
     Args:
         sizes: int32 [B, 2], each at least 1 and not larger than the map, or None for all of it.
@@ -19,22 +20,22 @@ class Extents:
 
     def __init__(self, sizes: tf.Tensor | None = None):
         self.sizes = sizes
-        self._half: Extents | None = None
+        self._half: ValidSizes | None = None
         self._inside: tf.Tensor | None = None
         self._nothing_beyond: tf.Tensor | None = None
 
-    def strided(self, stride: int) -> Extents:
-        """Those of a map with a cell for `stride` by `stride` of these; a power of two."""
+    def strided(self, stride: int) -> ValidSizes:
+        """The valid sizes after downsampling by `stride`, a power of two."""
         if self.sizes is None or stride == 1:
             return self
-        # Once for all layers at a resolution: they share the mask. Rounding up at every halving
-        # is rounding up once.
+        # Cached, so that all layers at a resolution share the mask. Rounding up at every halving
+        # equals rounding up once.
         if self._half is None:
-            self._half = Extents((self.sizes + 1) // 2)
+            self._half = ValidSizes((self.sizes + 1) // 2)
         return self._half.strided(stride // 2)
 
-    def keep(self, x: tf.Tensor) -> tf.Tensor:
-        """x [B, H, W, C] with zeros beyond; what is there has to be finite."""
+    def zero_padding(self, x: tf.Tensor) -> tf.Tensor:
+        """x [B, H, W, C] with zeros in the padding, which must be finite."""
         if self.sizes is None:
             return x
         if self._nothing_beyond is None:
@@ -44,33 +45,33 @@ class Extents:
         return tf.cond(self._nothing_beyond, lambda: x, lambda: x * tf.cast(mask, x.dtype))
 
     def fill(self, x: tf.Tensor, value: float) -> tf.Tensor:
-        """x [B, H, W, C] with `value` beyond, whatever is there."""
+        """x [B, H, W, C] with `value` in the padding, whatever it holds."""
         return x if self.sizes is None else tf.where(self._mask(x), x, tf.cast(value, x.dtype))
 
     def extend(self, x: tf.Tensor) -> tf.Tensor:
-        """x [B, H, W, C] with the last row and column of each image repeated beyond it."""
+        """x [B, H, W, C] with each image's last valid row and column repeated into the padding."""
         if self.sizes is None:
             return x
         for axis in (0, 1):
-            cells = tf.range(tf.shape(x)[1 + axis])
-            own = tf.minimum(cells, self.sizes[:, axis, None] - 1)
+            locations = tf.range(tf.shape(x)[1 + axis])
+            own = tf.minimum(locations, self.sizes[:, axis, None] - 1)
             x = tf.gather(x, own, axis=1 + axis, batch_dims=1)
         return x
 
     def mean(self, x: tf.Tensor) -> tf.Tensor:
-        """The mean of float32 x [B, H, W, C] over each image's cells: [B, 1, 1, C].
+        """The mean of float32 x [B, H, W, C] over each image's valid part: [B, 1, 1, C].
 
-        One axis after the other: TensorFlow adds up in a row, and in float32 a sum of half a
-        million terms is off by 1e-4 of itself.
+        One axis at a time: TensorFlow sums sequentially, and a float32 sum of half a million terms
+        has a relative error of 1e-4.
         """
         if self.sizes is None:
             return tf.reduce_mean(tf.reduce_mean(x, 2, keepdims=True), 1, keepdims=True)
         sizes = tf.cast(self.sizes, x.dtype)[:, :, None, None, None]
-        mean = tf.reduce_sum(self.keep(x), 2, keepdims=True) / sizes[:, 1]
+        mean = tf.reduce_sum(self.zero_padding(x), 2, keepdims=True) / sizes[:, 1]
         return tf.reduce_sum(mean, 1, keepdims=True) / sizes[:, 0]
 
     def _mask(self, x: tf.Tensor) -> tf.Tensor:
-        """bool [B, H, W, 1], true for each image's own cells."""
+        """The padding mask: bool [B, H, W, 1], true where an image is valid."""
         assert self.sizes is not None
         if self._inside is None:
             rows = tf.range(tf.shape(x)[1]) < self.sizes[:, :1]
@@ -79,4 +80,4 @@ class Extents:
         return self._inside
 
 
-WHOLE = Extents()
+WHOLE = ValidSizes()

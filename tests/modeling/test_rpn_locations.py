@@ -1,4 +1,4 @@
-"""The RPN's head at some cells alone: what it gives on whole maps, and its gradient."""
+"""The RPN's head at some locations alone: what it gives on whole maps, and its gradient."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def whole(head, features):
     ]
 
 
-def every_cell(features):
+def every_location(features):
     return [tf.where(tf.ones(feature.shape[:3], bool)) for feature in features]
 
 
-def test_every_cell(head, features):
+def test_every_location(head, features):
     """Those at the edge and in the corners too; float32 sums in another order."""
     expected = [tf.reshape(level, [-1, ANCHORS, 5]) for level in whole(head, features)]
-    found = head.at(features, every_cell(features))
+    found = head.at(features, every_location(features))
     np.testing.assert_allclose(found, tf.concat(expected, 0), rtol=1e-5, atol=2e-6)
 
 
 def test_gradient(head, features):
-    """Of a weighted sum over some cells, one of them twice, and over none of a level."""
-    cells = [
+    """Of a weighted sum over some locations, one of them twice, and over none of a level."""
+    locations = [
         tf.constant([[0, 0, 0], [1, 4, 6], [1, 2, 3], [1, 2, 3]], tf.int64),
         tf.constant([[0, 1, 2]], tf.int64),
         tf.zeros([0, 3], tf.int64),
@@ -57,9 +57,9 @@ def test_gradient(head, features):
     watched = [*features, *head.trainable_variables]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(watched)
-        found = tf.reduce_sum(weights * head.at(features, cells))
+        found = tf.reduce_sum(weights * head.at(features, locations))
         maps = whole(head, features)
-        values = [tf.gather_nd(level, here) for level, here in zip(maps, cells, strict=True)]
+        values = [tf.gather_nd(level, here) for level, here in zip(maps, locations, strict=True)]
         expected = tf.reduce_sum(weights * tf.concat(values, 0))
     wanted = tape.gradient(expected, watched, unconnected_gradients="zero")
     gradients = tape.gradient(found, watched, unconnected_gradients="zero")

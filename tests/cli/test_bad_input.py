@@ -128,7 +128,7 @@ def test_yaml_with_a_python_tag(tmp_path, capfd):
 
 def test_unknown_configuration_key(tmp_path, capfd):
     line = convert(capfd, tmp_path, more=["--opts", "MODEL.ROI_HEAD.NUM_CLASSES", "4"])
-    assert "unknown key MODEL.ROI_HEAD.NUM_CLASSES; the nearest" in line
+    assert "unknown key MODEL.ROI_HEAD.NUM_CLASSES; the closest" in line
     assert "MODEL.ROI_HEADS" in line
 
 

@@ -24,7 +24,7 @@ from tfdetect.training.preparation import check_shares, scale_to_replicas
 @pytest.mark.parametrize(
     ("arguments", "opts", "message"),
     [
-        ((), ("DATASETS.TRAIN", "('other',)"), "DATASETS.TRAIN: no data set 'other'"),
+        ((), ("DATASETS.TRAIN", "('other',)"), "DATASETS.TRAIN: unknown data set 'other'"),
         ((), ("SOLVER.NOTHING", "1"), "unknown key SOLVER.NOTHING"),
         ((), ("MODEL.DEVICE", "tpu"), "MODEL.DEVICE: 'tpu'"),
         (("--num-gpus", "0"), (), "--num-gpus 0"),

@@ -55,7 +55,7 @@ def get_cfg_with(opts):
 def test_an_architecture_of_ones_own(monkeypatch):
     monkeypatch.setattr(module, "_ARCHITECTURES", dict(module._ARCHITECTURES))
     cfg = get_cfg_with(["MODEL.META_ARCHITECTURE", "MyDetector"])
-    with pytest.raises(InputError, match=r"^MODEL\.META_ARCHITECTURE: MyDetector cannot be"):
+    with pytest.raises(InputError, match=r"^MODEL\.META_ARCHITECTURE: MyDetector is not known"):
         check_training(cfg)
     register_architecture("MyDetector", Parts(roi_heads=True, trainable=True))
     check_training(cfg)

@@ -37,7 +37,7 @@ def test_added_keys_are_read_checked_and_written(tmp_path):
     cfg = load_config(path, ["MODEL.MINE.HEAD.NAME", "b"])
     assert (cfg.MODEL.MINE.WIDTH, cfg.MODEL.MINE.HEAD.NAME) == (64, "b")
     assert load_config(write(tmp_path, dump_config(cfg))) == cfg
-    with pytest.raises(InputError, match=r"nearest known one is MODEL\.MINE\.WIDTH"):
+    with pytest.raises(InputError, match=r"closest known key is MODEL\.MINE\.WIDTH"):
         load_config(path, ["MODEL.MINE.WIDHT", 1])
     with pytest.raises(InputError, match=r"MODEL\.MINE\.WIDTH: "):
         load_config(path, ["MODEL.MINE.WIDTH", "wide"])

@@ -96,7 +96,7 @@ def test_missing_and_wrong_pngs_are_named(tmp_path):
         with pytest.raises(InputError, match=r"b\.png: has 4 x 4 pixels, its image 3 x 2"):
             read()
     image.label_file.write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"b\.png: no image"):
+    with pytest.raises(InputError, match=r"b\.png: not an image"):
         read_panoptic(path)
     image.label_file.unlink()
     with pytest.raises(InputError, match=r"b\.png"):

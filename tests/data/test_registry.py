@@ -27,7 +27,7 @@ ANNOTATIONS = DEMO / "annotations.json"
 def test_the_zoo_is_where_detectron2_has_it(monkeypatch, tmp_path, name, annotations, images):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     path = tmp_path / "coco" / "annotations" / f"{annotations}.json"
-    with pytest.raises(InputError, match=r"^DATASETS.TEST: .* is missing, .*DETECTRON2_DATASETS"):
+    with pytest.raises(InputError, match=r"^DATASETS.TEST: .* is missing; .*DETECTRON2_DATASETS"):
         registry.dataset_files(name, "DATASETS.TEST")
     path.parent.mkdir(parents=True)
     path.touch()

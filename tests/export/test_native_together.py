@@ -51,7 +51,7 @@ REFUSED = "error tfdetect's operators are loaded in this process already, of ano
     ],
 )
 def test_any_order(places, order, expected):
-    words = [sys.executable, ROOT / "tests" / "serving" / "native_process.py", IMAGES[0]]
+    words = [sys.executable, ROOT / "tests" / "support" / "native_process.py", IMAGES[0]]
     done = subprocess.run(
         [str(word) for word in [*words, *(places[name] for name in order.split())]],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TFDETECT_OPS": ""},

@@ -138,7 +138,7 @@ def test_the_command(model_dir, tmp_path, capfd):
     assert "two lines" in out
     assert len(out.splitlines()) == 1
     (line,) = [line for line in err.splitlines() if line.startswith("note:")]
-    assert "does not have 猫, which class names use; give another with --font" in line
+    assert "the label font lacks 猫, which class names use; give another with --font" in line
     with pytest.raises(InputError, match=r"metadata\.json: cannot be read as a font"):
         tfdetect.cli.predict.main([*arguments, "--font", str(model / "metadata.json")])
     assert tfdetect.cli.predict.main([*arguments, "--font", str(FONTS / "DejaVuSans.ttf")]) == 0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
-from tfdetect.config.capabilities import capabilities, trainable_architectures
+from tfdetect.config.capabilities import Parts, capabilities, trainable_architectures
 from tfdetect.errors import InputError
 
 
@@ -334,6 +334,11 @@ def _check_hooks(cfg: CfgNode) -> None:
 def require_trainable(cfg: CfgNode) -> None:
     """Raise InputError if the configured model cannot be trained."""
     able = capabilities(cfg)
+    if able.parts == Parts():
+        raise InputError(
+            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not known; use "
+            f"{' or '.join(trainable_architectures())}, or --import the file that registers it"
+        )
     if not able.parts.trainable:
         raise InputError(
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "

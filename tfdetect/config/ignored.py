@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config.capabilities import capabilities
+from tfdetect.config.capabilities import Parts, capabilities
 from tfdetect.config.defaults import DEFAULTS
 
 # Keys that nothing reads, here or in Detectron2's own models.
@@ -54,7 +54,8 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
             yield key, why
     if cfg.TEST.AUG.ENABLED:
         yield "TEST.AUG.ENABLED", "there is no test-time augmentation here"
-    if not able.parts.roi_heads:
+    # An architecture of no known parts is an error, which the model's construction raises.
+    if not able.parts.roi_heads and able.parts != Parts():
         for key in ("MASK_ON", "KEYPOINT_ON"):
             if model[key]:
                 yield f"MODEL.{key}", f"{model.META_ARCHITECTURE} has no such head"

@@ -266,7 +266,7 @@ def test_inspection(tmp_path):
     assert "GeneralizedRCNN, ResNet-50-FPN, StandardROIHeads, boxes, masks, 17 keypoints" in lines
     assert "2,267,721 in 317 arrays" in lines
     assert "4 classes" in lines
-    assert "no configuration in configs/ fits" in lines
+    assert "none of the zoo fits" in lines
     arrays = narrow_arrays("torchvision", "keypointrcnn_resnet50_fpn")
     lines = describe(write_pth(tmp_path / "x.pth", arrays))
     assert "torchvision" in lines

@@ -13,7 +13,6 @@
 #include "decode_keypoints.h"
 #include "deform_conv.h"
 #include "half.h"
-#include "large_memory.h"
 #include "matmul.h"
 #include "nms.h"
 #include "paste_masks.h"
@@ -196,43 +195,6 @@ void TestHalf() {
   EXPECT(ToFloat(infinite) == kInfinity);
 }
 
-void TestLargeMemory() {
-  const size_t total = size_t{64} << 20;
-  LargeMemory memory(total);
-  EXPECT(memory.Take(total + 1) == nullptr);
-  std::vector<std::pair<char*, size_t>> blocks;
-  const auto give = [&](size_t index) {
-    const auto [block, length] = blocks[index];
-    // Nothing else was written there since.
-    for (size_t i = 0; i < length; i += 4096) EXPECT(block[i] == static_cast<char>(length % 127));
-    memory.Give(block);
-    blocks.erase(blocks.begin() + index);
-  };
-  int refused = 0;
-  for (int i = 0; i < 2000; ++i) {
-    const size_t length = (size_t{1} << 20) + generator() % (size_t{8} << 20);
-    char* const block = static_cast<char*>(memory.Take(length));
-    if (block == nullptr) {
-      ++refused;
-      give(generator() % blocks.size());
-      continue;
-    }
-    EXPECT(reinterpret_cast<uintptr_t>(block) % 4096 == 0);
-    std::fill(block, block + length, static_cast<char>(length % 127));
-    blocks.emplace_back(block, length);
-  }
-  EXPECT(refused > 100 && refused < 1900);
-  while (!blocks.empty()) give(generator() % blocks.size());
-  // All gaps have become one again, and the lowest is used first.
-  void* const whole = memory.Take(total);
-  EXPECT(whole != nullptr);
-  memory.Give(whole);
-  EXPECT(memory.Take(total / 2) == whole);
-  // More addresses than available: every allocation fails, and nothing breaks.
-  LargeMemory none(size_t{1} << 60);
-  EXPECT(none.Take(1) == nullptr);
-}
-
 void TestResize() {
   for (int i = 0; i < 40; ++i) {
     const int64_t height = 1 + generator() % 40, width = 1 + generator() % 40;
@@ -411,7 +373,6 @@ void TestDeformConv() {
 int main() {
   TestHalf();
   TestRoiAligns();
-  TestLargeMemory();
   TestResize();
   TestNms();
   TestPasteMasks();

@@ -35,6 +35,11 @@ def run(command, env):
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
 
+def said(text):
+    """This project's lines: TensorFlow has its own to say in a process that is no command."""
+    return "\n".join(line for line in text.splitlines() if line.startswith("tfdetect: "))
+
+
 def one_line(text):
     lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) == 1, text
@@ -157,7 +162,7 @@ def test_no_compiler(tmp_path):
     env = environment(tmp_path, PATH="/nonexistent")
     done = run(BUILD, env)
     assert done.returncode == 2
-    assert "no C++ compiler" in one_line(done.stderr)
+    assert "no C++ compiler" in one_line(said(done.stderr))
     done = run([*BUILD, "--optional"], env)
     assert done.returncode == 0
     assert "portable" in one_line(done.stderr)
@@ -166,7 +171,7 @@ def test_no_compiler(tmp_path):
 def test_automatic_choice_without_a_compiler_is_portable(tmp_path):
     done = run(ASK, environment(tmp_path, PATH="/nonexistent"))
     assert done.stdout == "False\n"
-    assert "no C++ compiler" in one_line(done.stderr)
+    assert "no C++ compiler" in one_line(said(done.stderr))
 
 
 def test_native_without_a_compiler_is_an_error(tmp_path):
@@ -177,7 +182,7 @@ def test_native_without_a_compiler_is_an_error(tmp_path):
 def test_portable_builds_nothing(tmp_path):
     done = run(ASK, environment(tmp_path, TFDETECT_OPS="portable"))
     assert done.stdout == "False\n"
-    assert not done.stderr
+    assert not said(done.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -193,8 +198,8 @@ def test_compiler_that_fails(tmp_path):
     assert one_line(done.stderr).endswith("some error")
     done = run(ASK, env)
     assert done.stdout == "False\n"
-    assert "building the native operators" in done.stderr.splitlines()[0]
-    assert "using the portable operators" in done.stderr.splitlines()[1]
+    assert "building the native operators" in said(done.stderr).splitlines()[0]
+    assert "using the portable operators" in said(done.stderr).splitlines()[1]
 
 
 def test_cache_that_cannot_be_written():

@@ -36,7 +36,7 @@ def run(command, env):
 
 
 def said(text):
-    """This project's lines: TensorFlow has its own to say in a process that is no command."""
+    """The lines of this project: outside commands TensorFlow logs, too."""
     return "\n".join(line for line in text.splitlines() if line.startswith("tfdetect: "))
 
 
@@ -162,7 +162,7 @@ def test_no_compiler(tmp_path):
     env = environment(tmp_path, PATH="/nonexistent")
     done = run(BUILD, env)
     assert done.returncode == 2
-    assert "no C++ compiler" in one_line(said(done.stderr))
+    assert "no C++ compiler" in one_line(done.stderr)
     done = run([*BUILD, "--optional"], env)
     assert done.returncode == 0
     assert "portable" in one_line(done.stderr)

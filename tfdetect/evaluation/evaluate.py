@@ -31,7 +31,7 @@ def evaluate(
     proposals: str | os.PathLike[str] | None = None,
     skip: Callable[[int, InputError], None] | None = None,
 ) -> Evaluated:
-    """Measure a model as `predict.py --evaluate` does.
+    """Measure a model as `tfdetect evaluate` does.
 
     >>> predictor = tfdetect.Predictor("models/mask_rcnn")
     >>> found = tfdetect.evaluate(predictor, "instances_val2017.json", "val2017")

@@ -39,10 +39,10 @@ def train(
     workers: Workers | None = None,
     preparation: Preparation | None = None,
 ) -> bool:
-    """Train a model and evaluate it, as the command `train.py` does (docs/training.md).
+    """Train a model and evaluate it, as the command `tfdetect train` does (docs/training.md).
 
-    Checkpoints, metrics, log and results go to cfg.OUTPUT_DIR; `predict.py` and `Predictor` take
-    its folder `model_final`. Detectron2: `DefaultTrainer`.
+    Checkpoints, metrics, log and results go to cfg.OUTPUT_DIR, whose folder `model_final` is for
+    `tfdetect predict` and `Predictor`. Detectron2: `DefaultTrainer`.
 
     Args:
         cfg: of `load_config`. DATASETS.TRAIN names data sets that are known

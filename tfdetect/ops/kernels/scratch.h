@@ -1,4 +1,8 @@
 // What one task of a CPU operator writes to first, from TensorFlow's allocator.
+//
+// Operators have no memory of their own. A pool that keeps the pages of feature maps saved 8 % of a
+// prediction's processor time in a process with malloc's defaults, and none in one that keeps them
+// anyway (cli/heap.py); but nothing else in the process could use its memory.
 #ifndef TFDETECT_SCRATCH_H_
 #define TFDETECT_SCRATCH_H_
 

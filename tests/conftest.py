@@ -12,6 +12,12 @@ import pytest
 
 from tests.support.native import require_native, using_ops
 from tests.support.paths import DATA, DEMO
+from tfdetect.cli.heap import keep_freed_memory, prepare_heap
+
+# As commands do, before TensorFlow is imported: without it half the time of a training step goes
+# into clearing new pages.
+prepare_heap()
+keep_freed_memory()
 
 # A shell has what it starts in the background ignore Ctrl-C, and processes inherit that; the ones
 # that tests start are to be as at a terminal.

@@ -48,7 +48,7 @@ def two_images(folder, names):
     "name",
     [
         "faster_dc5",
-        "regnety",
+        pytest.param("regnety", marks=pytest.mark.full),
         "trained_bn",
         pytest.param("clip_norm", marks=pytest.mark.full),
         pytest.param("weight_decay", marks=pytest.mark.full),

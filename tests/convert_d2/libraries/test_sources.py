@@ -271,7 +271,7 @@ def test_inspection(tmp_path):
     lines = describe(write_pth(tmp_path / "x.pth", arrays))
     assert "torchvision" in lines
     assert "1 classes" in lines
-    assert "not needed" in lines
+    assert "none is needed" in lines
     backbone = {"conv1_w": np.zeros([64, 3, 7, 7], np.float32), "fc1000_b": np.zeros(1000)}
     (tmp_path / "R-50.pkl").write_bytes(dumps(backbone))
     lines = describe(tmp_path / "R-50.pkl")

@@ -68,7 +68,10 @@ def check(name, found, recorded):
         assert np.mean(np.array(differences.keypoints) <= 0.02) >= 0.995
 
 
-CASES = [(name, "native") for name in VARIANTS] + [("joint_rcnn", "portable")]
+CASES = [
+    *((name, "native") for name in VARIANTS),
+    pytest.param("joint_rcnn", "portable", marks=pytest.mark.full),
+]
 
 
 @pytest.mark.parametrize(("name", "operators"), CASES)

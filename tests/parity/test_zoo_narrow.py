@@ -84,7 +84,7 @@ CONFIGURATIONS = [
     for path in sorted((ROOT / "configs").glob("*/*.yaml"))
     if not any(kind in path.name for kind in DENSE)
 ]
-SLOW = ["cascade_dconv_v2", "dconv_v1", *CONFIGURATIONS]
+SLOW = ["cascade", "cascade_dconv_v2", "dconv_v1", "regnetx", "resnext", *CONFIGURATIONS]
 NAMES = [
     *(name for name in ARCHITECTURES if name not in SLOW),
     *(pytest.param(name, marks=pytest.mark.full) for name in SLOW),

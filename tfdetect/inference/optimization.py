@@ -69,7 +69,7 @@ class _Optimizer:
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
             DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
             ConvTranspose2d: self._conv_transpose,
-            Linear: self._linear,
+            Linear: self._rounded,
             RPNHead: self._rpn_head,
         }
 
@@ -163,9 +163,6 @@ class _Optimizer:
             if self._packs(weight.shape):
                 return PackedConvTranspose2d(weight, tf.convert_to_tensor(conv.bias))
         return self._rounded(conv)
-
-    def _linear(self, linear: Linear) -> tf.Module:
-        return self._rounded(linear)
 
     def _rounded(self, layer: ConvTranspose2d | Linear) -> tf.Module:
         weight, bias = (self._variable(value, self._dtype) for value in (layer.weight, layer.bias))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdetect.layers.conv import finish, upsample_2x
+from tfdetect.layers.conv import finish
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
 
@@ -66,9 +66,8 @@ class PackedConv2d(tf.Module):
         )
         if fused:
             return y
-        if upsampled:
-            residual = upsample_2x(residual)
-        return finish(y, self.norm, valid_sizes.strided(self.stride), residual, relu)
+        valid_sizes = valid_sizes.strided(self.stride)
+        return finish(y, self.norm, valid_sizes, residual, upsampled, relu)
 
 
 class WinogradConv2d(tf.Module):
@@ -99,9 +98,7 @@ class WinogradConv2d(tf.Module):
         y = winograd_conv(x, self.packed, self.bias, relu=relu and fused, sizes=valid_sizes.sizes)
         if fused:
             return y
-        if upsampled:
-            residual = upsample_2x(residual)
-        return finish(y, self.norm, valid_sizes, residual, relu)
+        return finish(y, self.norm, valid_sizes, residual, upsampled, relu)
 
 
 class PackedConvTranspose2d(tf.Module):

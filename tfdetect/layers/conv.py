@@ -67,7 +67,7 @@ class Conv2d(tf.Module):
         if self.kernel_size > 1:
             x = valid_sizes.zero_padding(x)
         weight, bias, norm = self.weight, self.bias, self.norm
-        # Scaling the weights, not the output, saves a skip the feature map. Not with groups:
+        # Scaling the weights, not the output, saves reading the feature map again. Not with groups:
         # TensorFlow fuses the addition with the convolution, and its fused kernel on the CPU knows
         # no groups.
         if isinstance(norm, BatchNorm) and norm.uses_stored_statistics and self.groups == 1:
@@ -85,9 +85,8 @@ class Conv2d(tf.Module):
 
         # A batch that has valid sizes is one of images.
         y = with_nonempty_batch(convolve, x, nonempty=valid_sizes.sizes is not None)
-        if upsampled:
-            residual = upsample_2x(residual)
-        return finish(y, norm, valid_sizes.strided(self.stride), residual, relu and not fused_relu)
+        valid_sizes = valid_sizes.strided(self.stride)
+        return finish(y, norm, valid_sizes, residual, upsampled, relu and not fused_relu)
 
 
 def finish(
@@ -95,12 +94,13 @@ def finish(
     norm: tf.Module | None,
     valid_sizes: ValidSizes,
     residual: tf.Tensor | None,
+    upsampled: bool,
     relu: bool,
 ) -> tf.Tensor:
     """What comes after a convolution: y, whose valid sizes these are, normalised, and so on."""
     y = apply_norm(norm, y, valid_sizes)
     if residual is not None:
-        y = y + residual
+        y = y + (upsample_2x(residual) if upsampled else residual)
     return tf.nn.relu(y) if relu else y
 
 

@@ -108,20 +108,13 @@ def read_metric(folder: Path, start: int, metric: str) -> dict[int, float]:
         start: the iteration before which lines count.
         metric: such as "bbox/AP".
     """
-    path = folder / METRICS
     found: dict[int, float] = {}
-    if not path.exists():
-        return found
     task = metric.rpartition("/")[0]
-    with naming(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            content = json.loads(line)
-            iteration = int(content["iteration"])
-            if iteration < start and any(name.rpartition("/")[0] == task for name in content):
+    for _, content in _lines_before(folder / METRICS, start):
+        if any(name.rpartition("/")[0] == task for name in content):
+            with contextlib.suppress(ValueError, TypeError):
                 value = content.get(metric)
-                found[iteration] = math.nan if value is None else float(value)
+                found[int(content["iteration"])] = math.nan if value is None else float(value)
     return dict(sorted(found.items()))
 
 
@@ -133,13 +126,27 @@ def _keep_lines_before(path: Path, start: int) -> None:
     """
     if not path.exists():
         return
-    kept = []
-    with naming(path):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                if json.loads(line)["iteration"] < start:
-                    kept.append(line + "\n")
+    kept = [line + "\n" for line, _ in _lines_before(path, start)]
     write_text_atomically(path, "".join(kept))
+
+
+def _lines_before(path: Path, start: int) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of iterations before `start`, each with what it says; none if there is no file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    found: list[tuple[str, dict[str, Any]]] = []
+    if not path.exists():
+        return found
+    with naming(path):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            content = json.loads(line)
+            if content["iteration"] < start:
+                found.append((line, content))
+    return found
 
 
 @contextlib.contextmanager

@@ -14,26 +14,13 @@ import pytest
 
 import convert_d2.command
 import tfdetect.cli.predict
+from tests.support.commands import fails
 from tests.support.paths import DEMO, ROOT
 from tfdetect.cli.command import run_command
 
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 WEIGHTS = DEMO / "joint_rcnn" / "model_final.pkl"
 IMAGE = DEMO / "images" / "000001.jpg"
-
-
-def fails(capfd, main, *arguments, status=2):
-    """Run a command in this process; it must fail with one line, which is returned."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as raised:
-        run_command(lambda: main([str(argument) for argument in arguments]))
-    out, err = capfd.readouterr()
-    assert raised.value.code == status, err
-    lines = [line for line in err.splitlines() if line]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("error: ")
-    assert "Traceback" not in out
-    return lines[0]
 
 
 def convert(capfd, folder, config=CONFIG, weights=WEIGHTS, output=None, more=()):

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 import tfdetect.cli.train
+from tests.support.commands import fails
 from tests.support.paths import DEMO
 from tests.support.train_runs import CONFIG, command
-from tfdetect.cli.command import run_command
 from tfdetect.cli.imports import import_user_module
 from tfdetect.errors import InputError
 
@@ -114,11 +114,7 @@ def test_said_before_the_training(tmp_path, capfd, content, hook, expected):
     path = write(tmp_path / "my_module.py", content)
     opts = ("TRAIN.HOOKS", f"['{hook}']")
     words = command(tmp_path / "run", DEMO, "--import", path, opts=opts)
-    with pytest.raises(SystemExit) as raised:
-        run_command(lambda: tfdetect.cli.train.main(["--config-file", str(CONFIG), *words]))
-    assert raised.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert expected in line
+    assert expected in fails(capfd, tfdetect.cli.train.main, "--config-file", CONFIG, *words)
     assert not (tmp_path / "run").exists()
 
 
@@ -126,9 +122,8 @@ def test_before_the_configuration_is_read(tmp_path, capfd):
     """Which may have keys of the file's."""
     path = write(tmp_path / "my_module.py", "b = unknown\n")
     words = command(tmp_path / "run", DEMO, "--import", path)
-    with pytest.raises(SystemExit):
-        run_command(lambda: tfdetect.cli.train.main(["--config-file", "not_there.yaml", *words]))
-    assert "NameError" in capfd.readouterr().err
+    line = fails(capfd, tfdetect.cli.train.main, "--config-file", "not_there.yaml", *words)
+    assert "NameError" in line
 
 
 def test_hooks_of_a_file_are_given_to_the_training(tmp_path, monkeypatch):

@@ -11,9 +11,9 @@ import time
 import pytest
 
 import tfdetect.cli.train
+from tests.support.commands import fails
 from tests.support.paths import DATA, DEMO
 from tests.support.train_runs import CONFIG, SMALL, command, lines, losses, train, training, words
-from tfdetect.cli.command import run_command
 from tfdetect.cli.train import _parse
 from tfdetect.config import load_config
 from tfdetect.data.shapes import write_shapes
@@ -45,12 +45,7 @@ from tfdetect.training.preparation import check_shares, scale_to_replicas
 )
 def test_bad_input(tmp_path, capfd, arguments, opts, message):
     arguments = ["--config-file", CONFIG, *command(tmp_path / "run", DEMO, *arguments, opts=opts)]
-    with pytest.raises(SystemExit) as raised:
-        run_command(lambda: tfdetect.cli.train.main(list(map(str, arguments))))
-    assert raised.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
+    assert message in fails(capfd, tfdetect.cli.train.main, *arguments)
     assert not (tmp_path / "run").exists()
 
 
@@ -77,9 +72,8 @@ def test_checkpoints_of_another_training_are_not_mixed_with(tmp_path, capfd, nam
     if name != "model_best":
         (place / "training.json").write_text('{"iteration": 10, "seed": 1}')
     arguments = ["--config-file", str(CONFIG), *command(tmp_path / "run", DEMO)]
-    with pytest.raises(SystemExit):
-        run_command(lambda: tfdetect.cli.train.main(arguments))
-    assert f"such as {place}; add --resume" in capfd.readouterr().err
+    line = fails(capfd, tfdetect.cli.train.main, *arguments)
+    assert f"such as {place}; add --resume" in line
 
 
 def test_a_training_does_not_go_on_with_other_classes(tmp_path, capfd):
@@ -89,10 +83,7 @@ def test_a_training_does_not_go_on_with_other_classes(tmp_path, capfd):
     names = ["circle", "person", "square", "triangle"]
     (place / "metadata.json").write_text(json.dumps({"class_names": names}))
     arguments = ["--config-file", str(CONFIG), *command(tmp_path / "run", DEMO, "--resume")]
-    with pytest.raises(SystemExit) as raised:
-        run_command(lambda: tfdetect.cli.train.main(arguments))
-    assert raised.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    line = fails(capfd, tfdetect.cli.train.main, *arguments)
     assert "DATASETS.TRAIN: has the classes person, circle, square, triangle, the training" in line
 
 
@@ -117,11 +108,7 @@ def test_test_data_is_checked_before_tensorflow_is_loaded(tmp_path, monkeypatch,
     test = ("--register", f"test_{case}", path, DEMO / "images")
     opts = ("DATASETS.TEST", f"('test_{case}',)")
     words = command(tmp_path / "run", DEMO, *test, opts=opts)
-    with pytest.raises(SystemExit) as raised:
-        run_command(lambda: tfdetect.cli.train.main(["--config-file", str(CONFIG), *words]))
-    assert raised.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert expected in line
+    assert expected in fails(capfd, tfdetect.cli.train.main, "--config-file", CONFIG, *words)
     assert not (tmp_path / "run").exists()
 
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from tests.support.damaged_json import check_rejected, replaced
 from tfdetect.data.lvis import LvisImage, read_lvis
-from tfdetect.errors import InputError
 
 POLYGON = [[0, 0, 4, 0, 4, 4]]
 VALID = {
@@ -92,13 +92,5 @@ def test_a_test_set_has_neither_annotations_nor_frequencies(tmp_path):
     ],
 )
 def test_what_is_not_lvis_is_named(tmp_path, where, value, message):
-    root = copy.deepcopy(VALID)
-    parent = root
-    for key in where[:-1]:
-        parent = parent[key]
-    parent[where[-1]] = value
-    path = _write(tmp_path, root)
-    with pytest.raises(InputError, match=message) as caught:
-        read_lvis(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    path = _write(tmp_path, replaced(VALID, where, value))
+    check_rejected(read_lvis, path, message)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import seeded_weights
+from tests.support import dense_models
 from tests.support.intermediates import by_name
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
@@ -18,30 +19,9 @@ from tfdetect.inference.optimization import optimize
 from tfdetect.ops.backend import Backend
 
 CONFIGS = {
-    "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x",
-    "semantic": "Misc/semantic_R_50_FPN_1x",
-    "panoptic": "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x",
+    **dense_models.CONFIGS,
     "rpn": "COCO-Detection/rpn_R_50_FPN_1x",
     "fast_rcnn": "COCO-Detection/fast_rcnn_R_50_FPN_1x",
-}
-NARROW = {
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
-    "MODEL.FPN.OUT_CHANNELS": 32,
-    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32,
-    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 7,
-    "MODEL.ROI_HEADS.NUM_CLASSES": 5,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
-    "MODEL.RETINANET.NUM_CLASSES": 5,
-    "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": 0.3,
-    "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": 20,
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": 50,
-    "MODEL.RPN.POST_NMS_TOPK_TEST": 30,
-    "TEST.DETECTIONS_PER_IMAGE": 20,
-    "INPUT.MIN_SIZE_TEST": 96,
-    "INPUT.MAX_SIZE_TEST": 160,
 }
 IMAGES = [DEMO / "images" / name for name in ("000001.jpg", "000002.jpg")]
 DETECTIONS = {"pred_boxes", "scores", "pred_classes", "num_detections"}
@@ -66,7 +46,7 @@ SIGNATURES = {
 
 @functools.lru_cache(maxsize=1)
 def make(name, dtype="float32"):
-    options = [str(item) for pair in NARROW.items() for item in pair]
+    options = [str(item) for pair in dense_models.NARROW.items() for item in pair]
     cfg = load_config(ROOT / "configs" / f"{CONFIGS[name]}.yaml", options)
     backend = Backend.for_device("cpu", dtype=dtype)
     return Servable(cfg, seeded_weights.seeded_model(cfg), backend, max_batch=2)
@@ -119,9 +99,7 @@ def test_proposals_that_are_refused():
 
 def test_bfloat16_is_stored_as_it_is_computed():
     """Weights in bfloat16 give what float32 ones give to bfloat16 features, bit for bit."""
-    options = [str(item) for pair in NARROW.items() for item in pair]
-    cfg = load_config(ROOT / "configs" / f"{CONFIGS['retinanet']}.yaml", options)
-    model = seeded_weights.seeded_model(cfg)
+    _, model = dense_models.make("retinanet")
     image = tf.constant(np.random.default_rng(0).normal(size=[1, 96, 128, 3]), tf.float32)
     sizes = tf.constant([[96, 128]])
     image = tf.cast(image, tf.bfloat16)

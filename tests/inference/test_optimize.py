@@ -63,16 +63,8 @@ def reachable(value: object, seen: dict[int, object] | None = None) -> dict[int,
 
 
 def models() -> Iterator[tuple[str, tf.Module]]:
-    regnet = {
-        "MODEL.REGNETS.STEM_WIDTH": 8,
-        "MODEL.REGNETS.W_0": 8,
-        "MODEL.REGNETS.W_A": 4.0,
-        "MODEL.REGNETS.GROUP_WIDTH": 8,
-        "MODEL.REGNETS.DEPTH": 8,
-        "MODEL.REGNETS.W_M": 1.7,
-    }
     name = "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ"
-    yield "regnet", small_training.small_model(name, regnet)[1]
+    yield "regnet", small_training.small_model(name, small_training.NARROW_REGNET)[1]
     yield "cascade", small_training.small_model(small_training.CASCADE)[1]
     for name in ("panoptic", "retinanet"):
         yield name, dense_models.make(name)[1]

@@ -16,8 +16,7 @@ import tensorflow as tf
 from benchmarks import seeded_weights
 from tests.support.intermediates import by_name, call_with_intermediates
 from tests.support.paths import ROOT
-from tfdetect.checkpoint.assign import assign_state_dict
-from tfdetect.checkpoint.names import named_variables
+from tests.support.small_training import NARROW_REGNET
 from tfdetect.config import load_config
 from tfdetect.config.capabilities import capabilities
 from tfdetect.data.images import read_image
@@ -49,14 +48,6 @@ R18 = {"MODEL.RESNETS.DEPTH": 18}
 GROUPS = {"MODEL.RESNETS.NUM_GROUPS": 4, "MODEL.RESNETS.WIDTH_PER_GROUP": 8}
 VERSION_1 = {"MODEL.RESNETS.DEFORM_MODULATED": False, "MODEL.RESNETS.DEFORM_NUM_GROUPS": 2}
 VERSION_2 = {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.DEFORM_MODULATED": True, **GROUPS}
-NARROW_REGNET = {
-    "MODEL.REGNETS.STEM_WIDTH": 8,
-    "MODEL.REGNETS.W_0": 8,
-    "MODEL.REGNETS.W_A": 4.0,
-    "MODEL.REGNETS.GROUP_WIDTH": 8,
-    "MODEL.REGNETS.DEPTH": 8,
-    "MODEL.REGNETS.W_M": 1.7,
-}
 ARCHITECTURES = {
     "fpn": ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", R18),
     "keypoints": ("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x", R18),
@@ -104,10 +95,7 @@ def configure(name, **changes):
 @lru_cache(maxsize=1)
 def make(name):
     cfg = configure(name)
-    model = build_model(cfg)
-    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
-    assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
-    return cfg, model
+    return cfg, seeded_weights.seeded_model(cfg)
 
 
 @lru_cache

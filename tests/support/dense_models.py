@@ -8,10 +8,7 @@ import tensorflow as tf
 from benchmarks import seeded_weights
 from tests.support.intermediates import by_name, call_with_intermediates
 from tests.support.paths import ROOT
-from tfdetect.checkpoint.assign import assign_state_dict
-from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
-from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor
 
 CONFIGS = {
@@ -47,10 +44,7 @@ def make(name, **changes):
         ROOT / "configs" / f"{CONFIGS[name]}.yaml",
         [str(item) for pair in options.items() for item in pair],
     )
-    model = build_model(cfg)
-    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
-    assign_state_dict(model, seeded_weights.state_dict(shapes), source="seeded weights")
-    return cfg, model
+    return cfg, seeded_weights.seeded_model(cfg)
 
 
 def two_images():

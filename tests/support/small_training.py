@@ -36,6 +36,14 @@ NARROW = {
 }
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
 KEYPOINT_RCNN = "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x"
+NARROW_REGNET = {
+    "MODEL.REGNETS.STEM_WIDTH": 8,
+    "MODEL.REGNETS.W_0": 8,
+    "MODEL.REGNETS.W_A": 4.0,
+    "MODEL.REGNETS.GROUP_WIDTH": 8,
+    "MODEL.REGNETS.DEPTH": 8,
+    "MODEL.REGNETS.W_M": 1.7,
+}
 C4 = "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x"
 C4_OPTIONS = {"MODEL.RESNETS.DEPTH": 50, "MODEL.ANCHOR_GENERATOR.SIZES": [[16, 32]]}
 CASCADE = "Misc/cascade_mask_rcnn_R_50_FPN_1x"

@@ -10,6 +10,7 @@ from tests.support.small_training import (
     C4_OPTIONS,
     CASCADE,
     KEYPOINT_RCNN,
+    NARROW_REGNET,
     configuration,
     small_model,
 )
@@ -95,12 +96,7 @@ def test_deformable_and_squeezing_layers():
         {
             "MODEL.BACKBONE.NAME": "build_regnet_fpn_backbone",
             "MODEL.REGNETS.SE_RATIO": 0.25,
-            "MODEL.REGNETS.STEM_WIDTH": 8,
-            "MODEL.REGNETS.W_0": 8,
-            "MODEL.REGNETS.W_A": 4.0,
-            "MODEL.REGNETS.GROUP_WIDTH": 8,
-            "MODEL.REGNETS.DEPTH": 8,
-            "MODEL.REGNETS.W_M": 1.7,
+            **NARROW_REGNET,
             "MODEL.FPN.IN_FEATURES": ["s1", "s2", "s3", "s4"],
         },
     )

@@ -89,8 +89,7 @@ def to_detectron2(
     except (IndexError, ValueError) as error:
         raise InputError(
             f"{source}: looks like {source_library.name}'s, but has an array of an impossible "
-            f"shape "
-            f"({' '.join(str(error).split())[:100]}); download or save it again"
+            f"shape ({' '.join(str(error).split())[:100]}); download or save it again"
         ) from None
 
 

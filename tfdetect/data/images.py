@@ -81,8 +81,7 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
         raise InputError(f"{path}: too many pixels ({error}), make the image smaller") from error
     except Exception as error:
         # On damaged files, Pillow's decoders raise whatever their parsing happens to raise:
-        # OSError,
-        # SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
+        # OSError, SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
         raise InputError(f"{path}: damaged or truncated ({error}), replace the image") from error
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
 

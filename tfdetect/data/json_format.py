@@ -1,5 +1,4 @@
-"""Shared by the readers of JSON annotations: lenient conversion of values, and errors with a
-location.
+"""Shared by the readers of JSON annotations: lenient conversion, and errors with a location.
 
 Annotation tools write a number as text ("12"), an integer as a float (12.0), a name as a number. An
 unambiguous value is converted; anything else is an error in one line that names the file, the entry

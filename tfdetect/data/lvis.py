@@ -64,8 +64,7 @@ class LvisDataset:
         frequencies: of each category, one of `FREQUENCIES`; None where the file has none.
         annotations: the entries (treat as read-only), each with the guarantees of
             `validate_annotation`, `area`, and a `segmentation` of polygons or compressed RLE. None
-            where the
-            file has none, as the test sets.
+            where the file has none, as the test sets.
     """
 
     path: Path

@@ -124,8 +124,7 @@ class AnchorGenerator:
             raise InputError(
                 "MODEL.ANCHOR_GENERATOR.SIZES: with ASPECT_RATIOS they give the feature maps "
                 f"{[len(base_anchors) for base_anchors in self._base_anchors]} anchors per "
-                f"location; give all the same "
-                "number"
+                "location; give all the same number"
             )
 
     @classmethod

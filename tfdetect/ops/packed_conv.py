@@ -1,9 +1,8 @@
 """CPU convolutions with pre-packed weights.
 
 3 x 3 convolutions with stride 1 use Winograd's minimal filtering (Lavin and Gray, 2016) with tiles
-of
-2 x 2, which rounds no worse than direct convolution; others are matrix products. They exist only as
-native operators, equivalent to `tf.nn.conv2d` followed by the bias, the residual and ReLU.
+of 2 x 2, which rounds no worse than direct convolution; others are matrix products. They exist only
+as native operators, equivalent to `tf.nn.conv2d` followed by the bias, the residual and ReLU.
 """
 
 from __future__ import annotations

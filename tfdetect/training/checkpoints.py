@@ -306,8 +306,7 @@ def _read_progress(path: Path) -> Progress:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: is not a training's progress ({error}); remove its folder to continue from "
-            f"the "
-            "checkpoint before it"
+            "the checkpoint before it"
         ) from error
     return progress
 

@@ -189,8 +189,7 @@ def check_shares(cfg: CfgNode, replicas: int) -> None:
     if images % (replicas * parts):
         raise InputError(
             f"SOLVER.IMS_PER_BATCH: {images} images cannot be divided among {replicas} devices "
-            f"with "
-            f"SOLVER.ACCUMULATION_STEPS {parts} each; give a multiple of {replicas * parts}"
+            f"with SOLVER.ACCUMULATION_STEPS {parts} each; give a multiple of {replicas * parts}"
         )
 
 

@@ -112,8 +112,7 @@ class BatchSource:
             transforms = self._draw(record, sample.position, attempt)
         raise InputError(
             f"DATALOADER.ON_ERROR: {_REPLACEMENTS} images in a row cannot be used, the last one "
-            f"because"
-            f" of {skipped[-1]}"
+            f"because of {skipped[-1]}"
         )
 
 

@@ -70,7 +70,7 @@ def training_dataset(
     if batch_size < 1 or batch_size % shard[1]:
         raise InputError(
             f"SOLVER.IMS_PER_BATCH: {batch_size} is not a multiple of {shard[1]}, the number of "
-            f"parts"
+            "parts"
         )
     if cfg.DATALOADER.NUM_WORKERS < 0:
         raise InputError("DATALOADER.NUM_WORKERS: is negative, give 0 or more")

@@ -1,11 +1,10 @@
 // Non-maximum suppression on the GPU.
 //
 // The boxes are sorted by group, descending score and index (a bitonic network: the same order
-// every
-// time), and go through in segments of a few thousand. Within a segment, a table of bits says which
-// pairs of one group overlap; one block sweeps it, 64 boxes at a time, for those that are kept. Then
-// the kept ones suppress what follows the segment in its last group. Memory grows with the boxes,
-// not with their pairs.
+// every time), and go through in segments of a few thousand. Within a segment, a table of bits says
+// which pairs of one group overlap; one block sweeps it, 64 boxes at a time, for those that are
+// kept. Then the kept ones suppress what follows the segment in its last group. Memory grows with
+// the boxes, not with their pairs.
 #include "gpu_kernels.h"
 #include "nms.h"
 #include "nms_gpu.h"

@@ -2,8 +2,7 @@
 //
 // The threads of a block are fibers on one thread of the CPU that take turns at every
 // synchronisation, in ascending order in one block and in descending order in the next, so that
-// what
-// depends on the order shows; blocks run one after another.
+// what depends on the order shows; blocks run one after another.
 #ifndef TFDETECT_EMULATED_GPU_H_
 #define TFDETECT_EMULATED_GPU_H_
 

@@ -117,6 +117,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     if source_library is DETECTRON2:
         if cfg is None:
             raise InputError(f"{args.weights}: {_no_configuration(found, arrays)}")
+        arrays = to_detectron2(source_library, arrays, args.weights)
         return dataclasses.replace(checkpoint, arrays=arrays), cfg, notes
     if cfg is not None:
         raise InputError(

@@ -26,6 +26,8 @@ class Parts:
     trainable: bool = False
 
 
+_POINT_MASKS = ("PointRendMaskHead", "ImplicitPointRendMaskHead", "CoarseMaskHead")
+
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
@@ -58,6 +60,8 @@ class Capabilities:
         proposes: it gives proposals and nothing else: boxes of one class with a logit.
         has_semantic: it gives each pixel a stuff class.
         has_panoptic: it gives each pixel a segment, of boxes and stuff combined.
+        has_point_masks: its masks are computed at points (PointRend).
+        has_point_semantic: its semantic logits are.
         cascade: its box head is a cascade of several.
         trainable: it can be trained here.
         classes_key: the key of the number of classes; of stuff classes where there are no others.
@@ -74,12 +78,19 @@ class Capabilities:
     proposes: bool
     has_semantic: bool
     has_panoptic: bool
+    has_point_masks: bool
+    has_point_semantic: bool
     cascade: bool
     trainable: bool
     classes_key: str
     num_classes: int
     num_stuff_classes: int
     num_keypoints: int
+
+    @property
+    def has_points(self) -> bool:
+        """Whether it has a point head (PointRend)."""
+        return self.has_point_masks or self.has_point_semantic
 
 
 def capabilities(cfg: CfgNode) -> Capabilities:
@@ -93,6 +104,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         and model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals"
     )
     proposes = parts.proposal_generator and not has_boxes
+    has_masks = parts.roi_heads and model.MASK_ON
     has_keypoints = parts.roi_heads and model.KEYPOINT_ON
     section = "RETINANET" if parts.dense_head else "ROI_HEADS"
     if parts.semantic_head and not has_boxes:
@@ -101,11 +113,14 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         parts=parts,
         takes_proposals=takes_proposals,
         has_boxes=has_boxes,
-        has_masks=parts.roi_heads and model.MASK_ON,
+        has_masks=has_masks,
         has_keypoints=has_keypoints,
         proposes=proposes,
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
+        has_point_masks=has_masks and model.ROI_MASK_HEAD.NAME in _POINT_MASKS,
+        has_point_semantic=parts.semantic_head
+        and model.SEM_SEG_HEAD.NAME == "PointRendSemSegHead",
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
         trainable=parts.trainable and not takes_proposals,
         classes_key=f"MODEL.{section}.NUM_CLASSES",

@@ -1,0 +1,76 @@
+"""Sampling of feature maps at points (PointRend, Kirillov et al., 2020, section 3.1)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def point_sample(
+    features: tf.Tensor,
+    points: tf.Tensor,
+    map_indices: tf.Tensor | None = None,
+    *,
+    nearest: bool = False,
+    sizes: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Sample maps at points, between the centres of their locations and zeros around them.
+
+    Differentiable in `features` only. At the very border a value fades to half, half a location
+    beyond it to zero. A point with a NaN coordinate gives zeros.
+
+    Args:
+        features: [B, H, W, C], of a number type or bool.
+        points: float32 [R, P, 2] of (x, y); (0, 0) and (1, 1) are the corners of the map.
+        map_indices: int32 [R], the map of each row of points, in [0, B); None for row r in map r.
+        nearest: take the nearest location (of two equally near ones the even one), instead of
+            interpolating bilinearly.
+        sizes: int32 [B, 2], how many rows and columns at the top left are each map's own: they are
+            what `points` are measured in, and what lies beyond is not read. None: all of them.
+
+    Returns:
+        [R, P, C], in the type of `features`; float32 for what is interpolated of integers or bool.
+
+    Detectron2: `point_sample`, which is `torch.nn.functional.grid_sample` with `2 * points - 1`,
+    align_corners=False and zero padding.
+    """
+    batch, height, width, channels = tf.unstack(tf.shape(features))
+    rows = tf.shape(points)[0]
+    if map_indices is None:
+        map_indices = tf.range(rows)
+    if sizes is None:
+        sizes = tf.repeat(tf.stack([height, width])[None], batch, axis=0)
+    own = tf.gather(tf.minimum(sizes, tf.stack([height, width])), map_indices)[:, None]
+    dtype = features.dtype if nearest or features.dtype.is_floating else tf.float32
+    flat = tf.reshape(features, [-1, channels])
+    flat = tf.ensure_shape(flat, [None, features.shape[3]])
+    first = map_indices[:, None] * height
+
+    def at(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The values [R, P, C] at whole positions, and [R, P, 1] whether they are in the map."""
+        column, row = tf.cast(x, tf.int32), tf.cast(y, tf.int32)
+        inside = (column >= 0) & (row >= 0) & (column < own[..., 1]) & (row < own[..., 0])
+        column = tf.clip_by_value(column, 0, tf.maximum(width - 1, 0))
+        row = tf.clip_by_value(row, 0, tf.maximum(height - 1, 0))
+        return tf.gather(flat, (first + row) * width + column), inside[..., None]
+
+    # In the order of PyTorch's operations, which decides what is nearest.
+    limit = tf.cast(own[..., ::-1], tf.float32)
+    position = ((2.0 * points - 1.0) + 1.0) * (limit / 2.0) - 0.5
+    position = tf.stop_gradient(tf.where(tf.math.is_nan(position), -2.0, position))
+    position = tf.clip_by_value(position, -2.0, limit + 1.0)
+    if nearest:
+        x, y = tf.unstack(tf.round(position), axis=2)
+        values, inside = at(x, y)
+        return tf.where(inside, values, tf.zeros([], values.dtype))
+    low = tf.floor(position)
+    (x, y), (right, down) = tf.unstack(low, axis=2), tf.unstack((position - low)[..., None], axis=2)
+    result: tf.Tensor = 0.0
+    for dx, dy, weight in (
+        (0.0, 0.0, (1.0 - right) * (1.0 - down)),
+        (1.0, 0.0, right * (1.0 - down)),
+        (0.0, 1.0, (1.0 - right) * down),
+        (1.0, 1.0, right * down),
+    ):
+        values, inside = at(x + dx, y + dy)
+        result += tf.cast(values, tf.float32) * tf.where(inside, weight, 0.0)
+    return tf.cast(result, dtype)

@@ -16,7 +16,6 @@ CASES = [
     (FPN, ["MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"], "rotated boxes are out of scope"),
     (FPN, ["MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"], "is not supported"),
     (FPN, ["MODEL.ROI_HEADS.NAME", "RROIHeads"], "rotated boxes are out of scope"),
-    (FPN, ["MODEL.ROI_HEADS.NAME", "PointRendROIHeads"], "projects/ add is out of scope"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", ["p7"]], "is not a feature of the backbone"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", []], "is empty"),
     (FPN, ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "rotated boxes are out of scope"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
+
 
 def point_sample(
     features: tf.Tensor,
@@ -33,10 +36,27 @@ def point_sample(
     Detectron2: `point_sample`, which is `torch.nn.functional.grid_sample` with `2 * points - 1`,
     align_corners=False and zero padding.
     """
-    batch, height, width, channels = tf.unstack(tf.shape(features))
-    rows = tf.shape(points)[0]
     if map_indices is None:
-        map_indices = tf.range(rows)
+        map_indices = tf.range(tf.shape(points)[0])
+    # The native operator is the CPU's; on a GPU TensorFlow's own gathers are as fast as it gets.
+    if current_backend().native_on_cpu and features.dtype.is_floating and not nearest:
+        return kernels.library().tfdetect_point_sample(
+            features=features,
+            points=points,
+            map_indices=map_indices,
+            sizes=tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
+        )
+    return _portable(features, points, map_indices, nearest, sizes)
+
+
+def _portable(
+    features: tf.Tensor,
+    points: tf.Tensor,
+    map_indices: tf.Tensor,
+    nearest: bool,
+    sizes: tf.Tensor | None,
+) -> tf.Tensor:
+    batch, height, width, channels = tf.unstack(tf.shape(features))
     if sizes is None:
         sizes = tf.repeat(tf.stack([height, width])[None], batch, axis=0)
     own = tf.gather(tf.minimum(sizes, tf.stack([height, width])), map_indices)[:, None]
@@ -49,8 +69,9 @@ def point_sample(
         """The values [R, P, C] at whole positions, and [R, P, 1] whether they are in the map."""
         column, row = tf.cast(x, tf.int32), tf.cast(y, tf.int32)
         inside = (column >= 0) & (row >= 0) & (column < own[..., 1]) & (row < own[..., 0])
-        column = tf.clip_by_value(column, 0, tf.maximum(width - 1, 0))
-        row = tf.clip_by_value(row, 0, tf.maximum(height - 1, 0))
+        # What is not its own is not read, not even to be multiplied by 0.
+        column = tf.maximum(tf.minimum(column, own[..., 1] - 1), 0)
+        row = tf.maximum(tf.minimum(row, own[..., 0] - 1), 0)
         return tf.gather(flat, (first + row) * width + column), inside[..., None]
 
     # In the order of PyTorch's operations, which decides what is nearest.

@@ -60,7 +60,7 @@ def load_initial_weights(
         )
     names = [named.name for named in named_variables(model)]
     if Path(weights).is_dir():
-        _, source, metadata = load_model(weights)
+        source_cfg, source, metadata = load_model(weights)
         initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}
         order = reorder(metadata["class_names"], class_names)
@@ -68,7 +68,7 @@ def load_initial_weights(
             pairs = zip(class_names, order, strict=True)
             names_of = [f"{name} from {metadata['class_names'][index]}" for name, index in pairs]
             _logger.info("%s: classes are matched by name: %s", weights, _listed(names_of))
-            found = reorder_classes(found, order)
+            found = reorder_classes(found, order, source_cfg)
         _assign(model, found, weights, own_layout=True)
         return
     arrays = _read(weights)

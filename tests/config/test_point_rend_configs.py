@@ -1,0 +1,27 @@
+"""PointRend's configurations mean what Detectron2's of the same name mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.point_rend import records, write_config
+from tfdetect.config import load_config, zoo_models
+from tfdetect.config.capabilities import capabilities
+
+PREFIX = "PointRend/"
+NAMES = [name.removeprefix(PREFIX) for name in zoo_models() if name.startswith(PREFIX)]
+
+
+def test_all_are_there():
+    published = {name for name in records()["configs"] if not name.startswith("narrow_")}
+    assert set(NAMES) == published
+    assert len(NAMES) == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_are_those_of_detectron2(name, tmp_path):
+    """Of the complete configuration, which Detectron2 wrote for a training."""
+    expected = load_config(write_config(name, tmp_path))
+    found = load_config(f"{PREFIX}{name}")
+    assert found == expected
+    assert capabilities(found).has_points

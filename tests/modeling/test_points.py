@@ -155,7 +155,7 @@ def test_point_labels_and_loss(implementation):
     for name, found in (
         ("point_loss", roi_mask_point_loss(own, labels)),
         ("point_loss_with_ignored", roi_mask_point_loss(own, ignored)),
-        ("point_loss_agnostic", roi_mask_point_loss(own_logits(logits[..., :1], classes), labels)),
+        ("point_loss_agnostic", roi_mask_point_loss(own_logits(logits[..., :1], classes), ignored)),
         ("point_loss_no_masks", roi_mask_point_loss(own[:0], labels[:0])),
     ):
         np.testing.assert_allclose(found, RECORD[name], **TOLERANCE, err_msg=name)

@@ -98,7 +98,7 @@ def test_half_precision(recorded, features, dtype, implementation):
 
 def test_bitmaps_and_labels(implementation):
     """Of bool the share of true, of integers the nearest."""
-    bits = tf.constant([[[1, 0], [0, 0]]], tf.bool)[..., None]
+    bits = tf.constant([[[True, False], [False, False]]])[..., None]
     points = tf.constant([[[0.5, 0.5], [0.25, 0.25], [0.0, 0.25]]])
     np.testing.assert_array_equal(point_sample(bits, points)[0, :, 0], [0.25, 1.0, 0.5])
     labels = tf.constant([[[7, 8], [9, 255]]])[..., None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_saved_model(kind, ops, convert, tmp_path):
     """The two images in one request give the recorded masks or labels."""
     exported = export_savedmodel(convert(kind), tmp_path / "exported", ops=ops, max_batch=2)
     loaded = tf.saved_model.load(str(exported.path))
-    contents = tf.constant([open(path, "rb").read() for path in IMAGES])
+    contents = tf.constant([Path(path).read_bytes() for path in IMAGES])
     found = loaded.signatures["serving_default"](contents)
     records = []
     for index, path in enumerate(IMAGES):

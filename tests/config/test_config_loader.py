@@ -155,7 +155,12 @@ def test_opts():
         ),
         *(
             (key, "has no similar one; remove it")
-            for key in ("SOLVER.OPTIMIZER", "MODEL.FCOS.NUM", "WANDB", "MODEL.ROI_MASK_HEAD.FC_DIM")
+            for key in (
+                "SOLVER.OPTIMIZER",
+                "MODEL.FCOS.NUM",
+                "WANDB",
+                "MODEL.ROI_KEYPOINT_HEAD.FC_DIM",
+            )
         ),
     ],
 )

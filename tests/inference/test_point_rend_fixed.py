@@ -44,7 +44,9 @@ def made(request, tmp_path_factory):
 def check(found, index, expected, image):
     count = int(expected["num_detections"][image])
     assert int(found["num_detections"][index]) == count > 2
-    ours = {name: np.asarray(found[name])[index][:count] for name in found if name != "num_detections"}
+    ours = {
+        name: np.asarray(found[name])[index][:count] for name in found if name != "num_detections"
+    }
     theirs = {name: expected[name][image][:count] for name in ours}
     np.testing.assert_array_equal(ours["pred_classes"], theirs["pred_classes"])
     np.testing.assert_allclose(ours["scores"], theirs["scores"], rtol=0, atol=1e-4)

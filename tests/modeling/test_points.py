@@ -72,7 +72,9 @@ def test_of_equal_ones_the_first():
     values = tie.numpy().ravel()
     np.testing.assert_array_equal(np.sort(values[indices]), np.sort(values[recorded]))
     equal = values[indices] == values[indices[-1]]
-    assert list(indices[equal]) == list(np.flatnonzero(values == values[indices[-1]])[: equal.sum()])
+    assert list(indices[equal]) == list(
+        np.flatnonzero(values == values[indices[-1]])[: equal.sum()]
+    )
 
 
 def test_most_uncertain_of_the_own_part():

@@ -47,9 +47,7 @@ def model(request, tmp_path_factory):
     return SimpleNamespace(kind=kind, cfg=cfg, model=made, recorded=load_arrays(f"narrow_{kind}"))
 
 
-@pytest.fixture(
-    scope="module", params=["native", pytest.param("portable", marks=pytest.mark.full)]
-)
+@pytest.fixture(scope="module", params=["native", pytest.param("portable", marks=pytest.mark.full)])
 def run(request, model):
     """What the model gives, in the original images; its intermediates; those on given boxes."""
     with using_ops(request.param):
@@ -193,9 +191,7 @@ def test_semantic_logits_and_labels(run):
     whole = run.outputs.sem_seg_logits.numpy()
     labels = whole.argmax(-1)
     assert np.mean(labels == recorded["padded_argmax"]) > 1 - 1e-4
-    differences = np.abs(
-        np.moveaxis(whole, -1, 1)[:, :, ::8, ::8] - recorded["padded_logits_sub"]
-    )
+    differences = np.abs(np.moveaxis(whole, -1, 1)[:, :, ::8, ::8] - recorded["padded_logits_sub"])
     assert np.quantile(differences, 0.999) < LOGITS
     for index, image in enumerate(run.images):
         height, width = image.shape[:2]

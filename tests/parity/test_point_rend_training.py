@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.seeded_weights import seeded_model
 from tests.support.point_rend import (
     draws,
     load_arrays,
@@ -22,7 +23,6 @@ from tests.support.point_rend import (
 )
 from tests.support.recorded_steps import load_recorded_config, relative_differences, take_steps
 from tests.support.training_variants import arrays_of
-from benchmarks.seeded_weights import seeded_model
 from tfdetect.modeling.roi_heads import point_rend
 
 SEEN = ("points_wrt_image", "point_labels", "point_logits")

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.seeded_weights import seeded_model
 from tests.support.paths import DATA
+from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 
 FOLDER = DATA / "pointrend"
@@ -27,9 +28,7 @@ def records() -> dict:
 def state_dicts() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the parameters and buffers of each model."""
     with gzip.open(FOLDER / "state_dicts.json.gz", "rt", encoding="utf-8") as file:
-        return {
-            name.removesuffix(".yaml"): shapes for name, shapes in json.load(file).items()
-        }
+        return {name.removesuffix(".yaml"): shapes for name, shapes in json.load(file).items()}
 
 
 def load_arrays(name: str) -> dict[str, np.ndarray]:
@@ -53,10 +52,7 @@ def write_config(name: str, folder):
 
 def narrow_model(kind: str, folder, options=()):
     """The configuration and the model, "instance", "implicit" or "semantic"."""
-    return _with_weights(load_config(write_config(f"narrow_{kind}", folder), options))
-
-
-def _with_weights(cfg):
+    cfg = load_config(write_config(f"narrow_{kind}", folder), options)
     model = seeded_model(cfg)
     scale_parameters(model)
     return cfg, model
@@ -64,10 +60,9 @@ def _with_weights(cfg):
 
 def scale_parameters(model) -> None:
     """Implicit PointRend's parameters are predicted by seeded weights times 0.1."""
-    head = getattr(getattr(getattr(model, "roi_heads", None), "mask_head", None), "parameter_head", None)
-    if head is not None:
-        for variable in (head.prediction.weight, head.prediction.bias):
-            variable.assign(variable.numpy() * np.float32(0.1))
+    for named in named_variables(model):
+        if "parameter_head.prediction" in named.name:
+            named.variable.assign(named.variable.numpy() * np.float32(0.1))
 
 
 def draws(first: int):
@@ -96,9 +91,7 @@ def assert_same_points(found: np.ndarray, recorded: np.ndarray, share: float = 0
 def assert_same_logits(indices, logits, recorded_indices, recorded_logits, atol: float) -> None:
     """Logits [R, P, ...] of the points that both have."""
     for row in range(len(indices)):
-        _, ours, theirs = np.intersect1d(
-            indices[row], recorded_indices[row], return_indices=True
-        )
+        _, ours, theirs = np.intersect1d(indices[row], recorded_indices[row], return_indices=True)
         np.testing.assert_allclose(
             logits[row][ours], recorded_logits[row][theirs], rtol=0, atol=atol
         )

@@ -119,8 +119,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
         has_point_masks=has_masks and model.ROI_MASK_HEAD.NAME in _POINT_MASKS,
-        has_point_semantic=parts.semantic_head
-        and model.SEM_SEG_HEAD.NAME == "PointRendSemSegHead",
+        has_point_semantic=parts.semantic_head and model.SEM_SEG_HEAD.NAME == "PointRendSemSegHead",
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
         trainable=parts.trainable and not takes_proposals,
         classes_key=f"MODEL.{section}.NUM_CLASSES",

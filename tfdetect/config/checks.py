@@ -370,6 +370,11 @@ def require_trainable(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
             f"only; to train, use {' or '.join(trainable_architectures())}"
         )
+    if able.has_point_semantic:
+        raise InputError(
+            "MODEL.SEM_SEG_HEAD.NAME: PointRendSemSegHead supports inference only; to train, use "
+            "SemSegFPNHead"
+        )
     if not able.trainable:
         raise InputError(
             "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals supports inference "

@@ -203,7 +203,7 @@ def build_point_head(cfg: CfgNode, shapes: Shapes, num_classes: int, classes_key
         InputError: it does not, or there is no such head or no such feature.
     """
     head = cfg.MODEL.POINT_HEAD
-    if head.NUM_CLASSES != num_classes:
+    if num_classes != head.NUM_CLASSES:
         raise InputError(
             f"MODEL.POINT_HEAD.NUM_CLASSES: is {head.NUM_CLASSES}, but {classes_key} is "
             f"{num_classes}; give both the same number"

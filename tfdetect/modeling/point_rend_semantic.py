@@ -82,7 +82,10 @@ class PointRendSemSegHead(tf.Module):
                 "give less"
             )
         coarse = SEM_SEG_HEADS.build(
-            "MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME", points.COARSE_SEM_SEG_HEAD_NAME, cfg, shapes
+            "MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME",
+            points.COARSE_SEM_SEG_HEAD_NAME,
+            cfg,
+            shapes,
         )
         return cls(
             coarse,

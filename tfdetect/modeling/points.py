@@ -203,10 +203,6 @@ def point_labels(
 
     Detectron2: `sample_point_labels`.
     """
-    if sizes is None:
-        extent = tf.shape(bitmasks)[None, 1:]
-    else:
-        extent = tf.gather(sizes, mask_indices)
+    extent = tf.shape(bitmasks)[None, 1:] if sizes is None else tf.gather(sizes, mask_indices)
     position = points / tf.cast(extent[:, None, ::-1], tf.float32)
     return point_sample(bitmasks[..., None], position, mask_indices, sizes=sizes)[..., 0]
-

@@ -1,4 +1,4 @@
-"""The head that makes one vector of a region: PointRend's coarse masks, or point head parameters."""
+"""One vector of each region: PointRend's coarse masks, or the parameters of a point head."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ class ConvFCHead(tf.Module):
     """
 
     def __init__(
-        self, in_channels: int, side: int, *, conv_dim: int, fc_dims: Sequence[int], out_features: int
+        self,
+        in_channels: int,
+        side: int,
+        *,
+        conv_dim: int,
+        fc_dims: Sequence[int],
+        out_features: int,
     ):
         super().__init__()
         self._convs = []

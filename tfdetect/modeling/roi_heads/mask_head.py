@@ -16,8 +16,10 @@ from tfdetect.modeling.structures import Targets
 
 
 class MaskHead(tf.Module):
-    """What RoI heads ask of a mask head of pooled regions. A subclass has `__call__`, and `output_size` where its
-    masks are not twice as large as what it is given.
+    """What RoI heads ask of a mask head of pooled regions.
+
+    A subclass has `__call__`, and `output_size` where its masks are not twice as large as what it
+    is given.
     """
 
     def output_size(self, side: int) -> int:
@@ -129,8 +131,8 @@ class MaskRCNNConvUpsampleHead(MaskHead):
         head = cfg.MODEL.ROI_MASK_HEAD
         if not isinstance(in_channels, int):
             raise InputError(
-                f"MODEL.ROI_MASK_HEAD.POOLER_TYPE: is '', but {head.NAME} takes pooled regions; use "
-                "ROIAlignV2"
+                f"MODEL.ROI_MASK_HEAD.POOLER_TYPE: is '', but {head.NAME} takes pooled regions; "
+                "use ROIAlignV2"
             )
         return cls(
             in_channels,

@@ -41,7 +41,7 @@ _STREAM = 2
 
 
 class _Regions(NamedTuple):
-    """What a mask is predicted for: boxes float32 [R, 4], and int32 [R] their images and classes."""
+    """Boxes float32 [R, 4], and of each its image and its class, int32 [R]."""
 
     boxes: tf.Tensor
     image_indices: tf.Tensor
@@ -407,7 +407,7 @@ class PointRendROIHeads(StandardROIHeads):
 
 
 def _put(mask: tf.Tensor, indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """mask [R, S, S] with logits [R, P] at its cells `indices` [R, P], of which no two are equal."""
+    """mask [R, S, S] with logits [R, P] at its cells `indices` [R, P], each another one."""
     shape = tf.shape(mask)
     cells = shape[1] * shape[2]
     places = indices + tf.range(shape[0])[:, None] * cells
@@ -436,8 +436,8 @@ def _conv_fc_head(cfg: CfgNode, shapes: Shapes, out_features: int) -> ConvFCHead
         )
     if head.POOLER_RESOLUTION % 2:
         raise InputError(
-            f"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION: is {head.POOLER_RESOLUTION}, which {head.NAME} "
-            "cannot halve; give an even number"
+            f"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION: is {head.POOLER_RESOLUTION}, which "
+            f"{head.NAME} cannot halve; give an even number"
         )
     return ConvFCHead(
         channels,

@@ -74,7 +74,7 @@ class _Entry:
 
 
 _TABLE: dict[str, _Entry] = {}
-_UNSUPPORTED: dict[str, str] = {}
+_UNSUPPORTED: dict[str, tuple[str, str]] = {}
 
 
 def converts(name: str, role: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -97,11 +97,13 @@ def converts(name: str, role: str) -> Callable[[Callable[..., Any]], Callable[..
 def unsupported(name: str, why: str) -> None:
     """Register a class that is known and has no counterpart here."""
     for alias in aliases(name):
-        _UNSUPPORTED[alias] = why
+        _UNSUPPORTED[alias] = name, why
 
 
 def canonical(name: str) -> str:
     """The module and class of a name; itself if it is not known."""
+    if name in _UNSUPPORTED:
+        return _UNSUPPORTED[name][0]
     return _TABLE[name].name if name in _TABLE else name
 
 
@@ -274,7 +276,7 @@ def arguments_of(settings: Settings, path: str, value: Any, role: str) -> tuple[
     if target is None:
         raise settings.error(f"{path}._target_", "is not the name of a class; correct it")
     if target in _UNSUPPORTED:
-        raise settings.error(path, f"{show(target)} {_UNSUPPORTED[target]}")
+        raise settings.error(path, f"{show(target)} {_UNSUPPORTED[target][1]}")
     if target not in _TABLE:
         raise settings.error(
             path, f"{show(target)} is none of Detectron2's classes that are known here; give {role}"

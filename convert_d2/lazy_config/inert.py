@@ -21,10 +21,12 @@ TUPLE = "python/tuple"
 NAME = "python/name:"
 SHAPE_SPEC = "python/object:detectron2.layers.shape_spec.ShapeSpec"
 PARTIAL = "python/object/apply:functools.partial"
-# Real files have some hundred values, no more than ten levels deep.
-_MAX_VALUES = 100_000
+# Real files have some hundred values, no more than ten levels deep. (PyYAML's own parser reads some
+# ten thousand in a second; that of libyaml, which is faster, ends the process where it is nested too
+# deeply.)
+_MAX_VALUES = 20_000
 _MAX_DEPTH = 64
-_MAX_ALIASES = 10_000
+_MAX_ALIASES = 1000
 # Characters of a number, and its size: Python's time for larger ones is not linear.
 _MAX_DIGITS = 100
 _MAX_INTEGER = 1 << 63
@@ -193,14 +195,14 @@ class _Reader:
             return tag
         if tag == f"{_YAML}merge":
             raise self._error(event, "a merge key (<<); write its keys out")
-        short = tag.removeprefix(_YAML)
-        if short.startswith("python/"):
+        shown = _short(f"!!{tag.removeprefix(_YAML)}" if tag.startswith(_YAML) else tag)
+        if shown.startswith("!!python/"):
             raise self._error(
                 event,
-                f"the tag !!{_short(short)} is rejected, because Python would run code for it; "
-                "write the value itself",
+                f"the tag {shown} is rejected, because Python would run code for it; write the value "
+                "itself",
             )
-        raise self._error(event, f"the tag {_short(tag)} is not supported; write the value itself")
+        raise self._error(event, f"the tag {shown} is not supported; write the value itself")
 
     def _scalar(self, event: Any, tag: str) -> Any:
         text = event.value

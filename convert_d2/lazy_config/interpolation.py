@@ -10,7 +10,7 @@ from convert_d2.lazy_config.inert import NAME, PARTIAL, SHAPE_SPEC, TUPLE, Tagge
 from tfdetect.errors import InputError
 
 SHAPE_SPEC_NAME = "detectron2.layers.shape_spec.ShapeSpec"
-_MAX_VALUES = 100_000
+_MAX_VALUES = 20_000
 _MAX_TEXT = 10_000
 _MAX_DEPTH = 200
 # With the backslash before it the text itself is meant.
@@ -115,6 +115,10 @@ class _Resolver:
             return self._resolve(self._referred(path, whole[1]))
         if "${" not in text:
             return text, 1
+        if "${" in _INTERPOLATION.sub("", text):
+            raise self._error(
+                path, "an interpolation that is not closed, or within another; write the value"
+            )
         parts, end = [], 0
         for match in _INTERPOLATION.finditer(text):
             parts.append(text[end : match.start()])
@@ -130,8 +134,6 @@ class _Resolver:
         joined = "".join(parts)
         if len(joined) > _MAX_TEXT:
             raise self._error(path, f"its interpolations make more than {_MAX_TEXT} characters")
-        if end == 0:
-            raise self._error(path, "an interpolation within another is not supported; write it out")
         return joined, 1
 
     def _referred(self, path: tuple[Any, ...], reference: str) -> tuple[Any, ...]:

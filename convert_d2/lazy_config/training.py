@@ -284,7 +284,10 @@ def _dataset(args: Arguments, training: bool) -> None:
     args.take("check_consistency", True)
     if training:
         args.set("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "filter_empty", filters)
-        args.set("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "min_keypoints", least)
+        if args.settings.values.get("MODEL.KEYPOINT_ON", (False, ""))[0]:
+            args.set("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "min_keypoints", least)
+        elif least:
+            args.note("min_keypoints", "has no effect in training without a keypoint head")
 
 
 @converts(f"{_DATA}.dataset_mapper.DatasetMapper", _MAPPER)

@@ -9,6 +9,7 @@ import re
 from functools import cache
 from typing import Any
 
+import convert_d2.lazy_config.conversion  # registers the classes
 from convert_d2.lazy_config.arguments import canonical
 from convert_d2.lazy_config.inert import Tagged
 from convert_d2.lazy_config.interpolation import Name, Partial

@@ -13,8 +13,8 @@ from tfdetect.errors import InputError
 _MAX_BYTES = 1 << 20
 # The sections that Detectron2's lazyconfig_train_net.py reads.
 _LAZY_SECTIONS = {"dataloader", "lr_multiplier", "model", "optimizer", "train"}
-# More than the root of any configuration has, and read in less than a second.
-_MAX_EVENTS = 20_000
+# More than a configuration has before its second section, and read in less than a second.
+_MAX_EVENTS = 5000
 _MAX_DEPTH = 64
 
 

@@ -119,7 +119,8 @@ def test_interpolations(text, expected):
         ("a: {b: '${a}'}", "refers back to itself"),
         ("a: ${a.b}", "refers back to itself"),
         ("a: ${oc.env:HOME}", "a: ${oc.env:HOME} calls a resolver, which is not run"),
-        ("a: ${b.${c}}", "an interpolation within another is not supported"),
+        ("a: ${b.${c}}", "a: an interpolation that is not closed, or within another"),
+        ("a: n${b", "a: an interpolation that is not closed, or within another"),
         ("a: ${}", "a: ${} is not an interpolation"),
         ("a: [1]\nb: ${a[1]}", "b: ${a[1]}: there is no 1 in a"),
         ("a: {x: 1}\nb: n${a}", "b: ${a} within a text is not a text or number"),
@@ -159,8 +160,8 @@ REJECTED = [
     ("a: 0x" + "f" * 5000, "is not a int"),
     ("a: " + "1:" * 40000 + "1", "is not a int"),
     ("a: 1\0", "not YAML"),
-    ("a: 2001-01-01", "the tag timestamp is not supported"),
-    ("a: !!binary aGk=", "the tag binary is not supported"),
+    ("a: 2001-01-01", "the tag !!timestamp is not supported"),
+    ("a: !!binary aGk=", "the tag !!binary is not supported"),
     ("a: !mine 5", "the tag !mine is not supported"),
     ("a: 1\n---\na: 2", "line 2: a second document begins"),
     ("[1, 2]", "is not a mapping"),
@@ -168,8 +169,8 @@ REJECTED = [
     ("a: !!int x", "x is not a int"),
     ("a: !!int ''", "is not a int"),
     ("a: [1\n", "not YAML"),
-    ("a: " + "[" + "1, " * 120_000 + "]", "more than 100000 values"),
-    ("a: &x [1]\nb: [" + "*x, " * 10_001 + "]", "more than 10000 aliases"),
+    ("a: " + "[" + "1, " * 20_100 + "]", "more than 20000 values"),
+    ("a: &x [1]\nb: [" + "*x, " * 1001 + "]", "more than 1000 aliases"),
 ]
 
 
@@ -186,10 +187,10 @@ def test_bombs():
     """A few lines that mean a thousand million values, by aliases and by interpolations."""
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    assert "more than 100000 values" in refusal("\n".join(lines))
+    assert "more than 20000 values" in refusal("\n".join(lines))
     lines = ["a0: [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{i}: [{', '.join([f'${{a{i - 1}}}'] * 10)}]".replace("$", "'$").replace("}", "}'") for i in range(1, 10)]
-    assert "is more than 100000 values" in refusal("\n".join(lines))
+    assert "is more than 20000 values" in refusal("\n".join(lines))
     lines = ["a0: " + "x" * 100] + [f"a{i}: ${{a{i - 1}}}${{a{i - 1}}}" for i in range(1, 40)]
     assert "more than 10000 characters" in refusal("\n".join(lines))
     lines = ["a0: 1"] + [f"a{i}: ${{a{i - 1}}}" for i in range(1, 5000)]

@@ -49,9 +49,15 @@ def _panoptic(args: Arguments) -> None:
     _proposals_and_roi_heads(args, features)
     args.part("sem_seg_head", _SEMANTIC_HEAD, features=features)
     key = "MODEL.PANOPTIC_FPN.COMBINE."
-    args.set(f"{key}OVERLAP_THRESH", "combine_overlap_thresh", args.number("combine_overlap_thresh", 0.5))
+    args.set(
+        f"{key}OVERLAP_THRESH", "combine_overlap_thresh", args.number("combine_overlap_thresh", 0.5)
+    )
     area = args.number("combine_stuff_area_thresh", 4096)
-    args.set(f"{key}STUFF_AREA_LIMIT", "combine_stuff_area_thresh", int(area) if area == int(area) else area)
+    args.set(
+        f"{key}STUFF_AREA_LIMIT",
+        "combine_stuff_area_thresh",
+        int(area) if area == int(area) else area,
+    )
     args.set(
         f"{key}INSTANCES_CONFIDENCE_THRESH",
         "combine_instances_score_thresh",
@@ -89,7 +95,9 @@ def _semantic_head(args: Arguments, features: Features) -> None:
         spec = convert(args.settings, f"{where}.{show(name)}", shape, SHAPE)
         expect_channels(args, f"input_shape.{name}", spec, channels)
         if spec["stride"] != stride:
-            raise args.error(f"input_shape.{name}", f"has stride {spec['stride']}, but {name} has {stride}")
+            raise args.error(
+                f"input_shape.{name}", f"has stride {spec['stride']}, but {name} has {stride}"
+            )
         strides[name] = stride
     names = sorted(strides, key=lambda name: strides[name])
     args.set(f"{key}NAME", "_target_", "SemSegFPNHead")
@@ -117,15 +125,15 @@ def _retinanet(args: Arguments) -> None:
     set_matcher(args, "anchor_matcher", "RETINANET", low_quality=True)
     set_focal_loss(args, "RETINANET")
     args.set(f"{key}SMOOTH_L1_LOSS_BETA", "smooth_l1_beta", args.number("smooth_l1_beta", 0.0))
-    args.set(f"{key}BBOX_REG_LOSS_TYPE", "box_reg_loss_type", args.text("box_reg_loss_type", "smooth_l1"))
+    args.set(
+        f"{key}BBOX_REG_LOSS_TYPE", "box_reg_loss_type", args.text("box_reg_loss_type", "smooth_l1")
+    )
     set_dense_inference(args, "RETINANET", score=0.05, nms=0.5)
     _format(args, "BGR")
 
 
 @converts(f"{_MODULE}.retinanet.RetinaNetHead", _DENSE_HEAD)
-def _retinanet_head(
-    args: Arguments, section: str, channels: list[Any], anchors: list[int]
-) -> None:
+def _retinanet_head(args: Arguments, section: str, channels: list[Any], anchors: list[int]) -> None:
     key = f"MODEL.{section}."
     set_towers(args, section, channels)
     count = args.integer("num_anchors")
@@ -138,17 +146,20 @@ def _retinanet_head(
 
 
 def set_towers(args: Arguments, section: str, channels: list[Any]) -> None:
-    """The number of classes and of convolutions of a dense head, which keep the feature maps' width."""
+    """The classes and the convolutions of a dense head, which keep the feature maps' width."""
     args.set(f"MODEL.{section}.NUM_CLASSES", "num_classes", args.integer("num_classes"))
     shapes = args.parts("input_shape", SHAPE)
     if len(shapes) != len(channels):
-        raise args.error("input_shape", f"there are {len(shapes)}, but {len(channels)} feature maps")
+        raise args.error(
+            "input_shape", f"there are {len(shapes)}, but {len(channels)} feature maps"
+        )
     for index, (shape, width) in enumerate(zip(shapes, channels, strict=True)):
         expect_channels(args, f"input_shape[{index}]", shape, width)
     widths = args.integers("conv_dims")
     if set(widths) != {channels[0]}:
         raise args.error(
-            "conv_dims", f"is {show(widths)}; all must be {channels[0]}, the width of the feature maps"
+            "conv_dims",
+            f"is {show(widths)}; all must be {channels[0]}, the width of the feature maps",
         )
     args.set(f"MODEL.{section}.NUM_CONVS", "conv_dims", len(widths))
 
@@ -162,9 +173,13 @@ def set_focal_loss(args: Arguments, section: str) -> None:
 def set_dense_inference(args: Arguments, section: str, score: float, nms: float) -> None:
     """What a dense detector keeps, with the defaults of its class."""
     key = f"MODEL.{section}."
-    args.set(f"{key}SCORE_THRESH_TEST", "test_score_thresh", args.number("test_score_thresh", score))
     args.set(
-        f"{key}TOPK_CANDIDATES_TEST", "test_topk_candidates", args.integer("test_topk_candidates", 1000)
+        f"{key}SCORE_THRESH_TEST", "test_score_thresh", args.number("test_score_thresh", score)
+    )
+    args.set(
+        f"{key}TOPK_CANDIDATES_TEST",
+        "test_topk_candidates",
+        args.integer("test_topk_candidates", 1000),
     )
     args.set(f"{key}NMS_THRESH_TEST", "test_nms_thresh", args.number("test_nms_thresh", nms))
     kept = args.take("max_detections_per_image", 100)

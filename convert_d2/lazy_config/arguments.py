@@ -1,4 +1,4 @@
-"""What a LazyConfig gives to Detectron2's classes, taken argument by argument into configuration keys.
+"""What a LazyConfig gives to Detectron2's classes, taken argument by argument into keys.
 
 A converter is registered for each of Detectron2's classes (`converts`). It takes the arguments of
 its class, with the defaults of Detectron2's constructor, and says which keys have them here. An
@@ -110,7 +110,9 @@ def canonical(name: str) -> str:
 def aliases(name: str) -> Iterator[str]:
     """A class by its module, and by each of the packages above."""
     parts = name.split(".")
-    first = next(index for index, part in enumerate(parts) if part[0].isupper() or index == len(parts) - 1)
+    first = next(
+        index for index, part in enumerate(parts) if part[0].isupper() or index == len(parts) - 1
+    )
     for end in range(1, first + 1):
         yield ".".join((*parts[:end], *parts[first:]))
 
@@ -173,7 +175,9 @@ class Arguments:
         return result
 
     def flag(self, name: str, default: Any = _REQUIRED) -> bool:
-        result: bool = self.of_type(name, default, lambda value: type(value) is bool, "true or false")
+        result: bool = self.of_type(
+            name, default, lambda value: type(value) is bool, "true or false"
+        )
         return result
 
     def text(self, name: str, default: Any = _REQUIRED) -> str:
@@ -188,7 +192,9 @@ class Arguments:
 
     def names(self, name: str, default: Any = _REQUIRED) -> list[str]:
         return list(
-            self.of_type(name, default, _list_of(lambda value: isinstance(value, str)), "a list of names")
+            self.of_type(
+                name, default, _list_of(lambda value: isinstance(value, str)), "a list of names"
+            )
         )
 
     def expect(self, name: str, expected: Any, why: str, default: Any = _REQUIRED) -> None:
@@ -213,9 +219,13 @@ class Arguments:
         return convert(self.settings, self.where(name), self.take(name), role, **context)
 
     def parts(
-        self, name: str, role: str, each: Callable[[int, int], dict[str, Any]] | None = None, **context: Any
+        self,
+        name: str,
+        role: str,
+        each: Callable[[int, int], dict[str, Any]] | None = None,
+        **context: Any,
     ) -> list[Any]:
-        """Convert a list of calls; `each` gives more context, by the index and the number of all."""
+        """Convert a list of calls; `each` adds context, by the index and the number of all."""
         values = self.of_type(name, _REQUIRED, lambda value: isinstance(value, list), "a list")
         return [
             convert(
@@ -234,8 +244,8 @@ class Arguments:
         for name in self._values:
             raise self.error(
                 show(name),
-                f"Detectron2's {self.target} has no such argument, or none with a counterpart here; "
-                "remove it",
+                f"Detectron2's {self.target} has no such argument, or none with a counterpart "
+                "here; remove it",
             )
 
     def rest(self) -> list[str]:
@@ -279,7 +289,9 @@ def arguments_of(settings: Settings, path: str, value: Any, role: str) -> tuple[
         raise settings.error(path, f"{show(target)} {_UNSUPPORTED[target][1]}")
     if target not in _TABLE:
         raise settings.error(
-            path, f"{show(target)} is none of Detectron2's classes that are known here; give {role}"
+            path,
+            f"{show(target)} is not one of the classes of Detectron2 that are known here; give "
+            f"{role}",
         )
     rest = {key: entry for key, entry in value.items() if key != "_target_"}
     return Arguments(settings, path, target, rest), _TABLE[target]
@@ -321,7 +333,9 @@ def norm_name(value: Any, error: Callable[[str], InputError]) -> str:
             return known
     if isinstance(value, str) and value in NORMS:
         return value
-    raise error(f"the norm {show(value)} is not supported; use one of {', '.join(NORMS[1:])}, or ''")
+    raise error(
+        f"the norm {show(value)} is not supported; use one of {', '.join(NORMS[1:])}, or ''"
+    )
 
 
 def is_integer(value: Any) -> bool:

@@ -22,10 +22,17 @@ def set_test_sizes(settings: Settings, path: str, augmentations: Any) -> None:
     try:
         names = _convert_all(settings, path, augmentations, "TEST")
         if names not in ([], ["ResizeShortestEdge"]):
-            raise settings.error(path, f"only ResizeShortestEdge is supported, not {', '.join(names)}")
+            raise settings.error(
+                path, f"only ResizeShortestEdge is supported, not {', '.join(names)}"
+            )
     except InputError as error:
         settings.values = known
-        _note(settings, path, error, "images are resized by INPUT.MIN_SIZE_TEST 800 and MAX_SIZE_TEST 1333")
+        _note(
+            settings,
+            path,
+            error,
+            "images are resized by INPUT.MIN_SIZE_TEST 800 and MAX_SIZE_TEST 1333",
+        )
         return
     if not names:
         settings.set("INPUT.MIN_SIZE_TEST", 0, path)
@@ -76,11 +83,15 @@ def _resize(args: Arguments, kind: str) -> list[str]:
     if not isinstance(lengths, list) or not lengths or not all(type(x) is int for x in lengths):
         raise args.error("short_edge_length", f"is {show(lengths)}; give lengths in pixels")
     style = args.text("sample_style", "range")
-    args.set(f"INPUT.MAX_SIZE_{kind}", "max_size", min(args.integer("max_size", _NO_LIMIT), _NO_LIMIT))
+    args.set(
+        f"INPUT.MAX_SIZE_{kind}", "max_size", min(args.integer("max_size", _NO_LIMIT), _NO_LIMIT)
+    )
     _expect_bilinear(args)
     if kind == "TEST":
         if len(set(lengths)) > 1:
-            raise args.error("short_edge_length", f"is {show(lengths)}, of which one would be drawn")
+            raise args.error(
+                "short_edge_length", f"is {show(lengths)}, of which one would be drawn"
+            )
         args.set("INPUT.MIN_SIZE_TEST", "short_edge_length", lengths[0])
         return ["ResizeShortestEdge"]
     if style == "range" and len(lengths) == 1:

@@ -25,7 +25,10 @@ _STEM, _STAGES, _STAGE, _TOP = "a stem", "all stages", "a stage", "an FPN's top 
 _RESNET = "detectron2.modeling.backbone.resnet"
 _REGNET = "detectron2.modeling.backbone.regnet"
 _FPN = "detectron2.modeling.backbone.fpn"
-_BLOCKS = {name: set(aliases(f"{_RESNET}.{name}")) for name in ("BasicBlock", "BottleneckBlock", "DeformBottleneckBlock")}
+_BLOCKS = {
+    name: set(aliases(f"{_RESNET}.{name}"))
+    for name in ("BasicBlock", "BottleneckBlock", "DeformBottleneckBlock")
+}
 _COUNTS = {
     (18, True): [2, 2, 2, 2],
     (34, True): [3, 4, 6, 3],
@@ -109,7 +112,9 @@ def _default_stages(args: Arguments) -> list[_Stage]:
     depth = args.integer("depth")
     basic = depth < 50
     if (depth, basic) not in _COUNTS:
-        raise args.error("depth", f"{depth} is none of {', '.join(str(key[0]) for key in _COUNTS)}")
+        raise args.error(
+            "depth", f"{depth} is not one of {', '.join(str(key[0]) for key in _COUNTS)}"
+        )
     block = _block(args, "BasicBlock" if basic else "BottleneckBlock")
     common = _block_options(args, block)
     args.set("MODEL.RESNETS.DEPTH", "depth", depth)
@@ -139,7 +144,9 @@ def _one_stage(args: Arguments) -> _Stage:
     count = args.integer("num_blocks")
     strides = args.integers("stride_per_block", [args.integer("stride", 1)] * max(count, 0))
     if count < 1 or len(strides) != count or any(stride != 1 for stride in strides[1:]):
-        raise args.error("stride_per_block", "only the first block of a stage can have a stride here")
+        raise args.error(
+            "stride_per_block", "only the first block of a stage can have a stride here"
+        )
     return _Stage(
         path=args.path,
         block=block,
@@ -160,7 +167,7 @@ def _block(args: Arguments, default: str | None) -> str:
     for block, names in _BLOCKS.items():
         if isinstance(name, str) and name in names:
             return block
-    raise args.error("block_class", f"{show(value)} is none of {', '.join(_BLOCKS)}")
+    raise args.error("block_class", f"{show(value)} is not one of {', '.join(_BLOCKS)}")
 
 
 def _block_options(args: Arguments, block: str) -> dict[str, Any]:
@@ -202,7 +209,10 @@ def _set_stages(args: Arguments, channels: int, stages: list[_Stage]) -> dict[st
             "in_channels": (stage.in_channels, channels),
             "out_channels": (stage.out_channels, first.out_channels * factor),
             "the stride of the first block": (stage.stride, 1 if index == 0 or dilated else 2),
-            "bottleneck_channels": (stage.bottleneck, first.bottleneck and first.bottleneck * factor),
+            "bottleneck_channels": (
+                stage.bottleneck,
+                first.bottleneck and first.bottleneck * factor,
+            ),
             "num_groups": (stage.groups, first.groups),
             "stride_in_1x1": (stage.stride_in_1x1, first.stride_in_1x1),
             "dilation": (stage.dilation, 2 if dilated else 1),
@@ -212,8 +222,8 @@ def _set_stages(args: Arguments, channels: int, stages: list[_Stage]) -> dict[st
             if given != wanted:
                 raise settings.error(
                     stage.path,
-                    f"{name} of res{index + 2} is {given}; MODEL.RESNETS can only describe a ResNet "
-                    f"in which it is {wanted}",
+                    f"{name} of res{index + 2} is {given}; MODEL.RESNETS can only describe a "
+                    f"ResNet in which it is {wanted}",
                 )
         set_resnet_norm(args, stage.norm, stage.path)
         channels, stride = stage.out_channels, stride * stage.stride
@@ -256,14 +266,20 @@ def set_resnet_norm(args: Arguments, norm: Any, path: str) -> None:
     if isinstance(norm, Name) and norm.name.endswith("<lambda>"):
         settings.lost_norms[key] = f"{path}.norm"
         return
-    settings.set(key, norm_name(norm, lambda text: settings.error(f"{path}.norm", text)), f"{path}.norm")
+    settings.set(
+        key, norm_name(norm, lambda text: settings.error(f"{path}.norm", text)), f"{path}.norm"
+    )
 
 
 def convert_res5(args: Arguments, name: str) -> int:
     """The res5 of `Res5ROIHeads`, which has MODEL.RESNETS' options; its output channels."""
     stage: _Stage = args.part(name, _STAGE)
     values = args.settings.values
-    known = {key: values[f"MODEL.RESNETS.{key}"][0] for key in ("RES2_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP", "STRIDE_IN_1X1") if f"MODEL.RESNETS.{key}" in values}
+    known = {
+        key: values[f"MODEL.RESNETS.{key}"][0]
+        for key in ("RES2_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP", "STRIDE_IN_1X1")
+        if f"MODEL.RESNETS.{key}" in values
+    }
     if len(known) < 4:
         raise args.error(name, "needs a ResNet of bottleneck blocks as backbone")
     out = 8 * known["RES2_OUT_CHANNELS"]
@@ -347,12 +363,12 @@ def _fpn(args: Arguments) -> Body:
     if args.given("top_block") is None:
         raise args.error("top_block", "an FPN without one is not supported; give LastLevelMaxPool")
     strides = [bottom_up.features[name][1] for name in in_features]
-    top: _TopBlock = args.part(
-        "top_block", _TOP, features=bottom_up.features, channels=channels
-    )
+    top: _TopBlock = args.part("top_block", _TOP, features=bottom_up.features, channels=channels)
     builder = _BUILDERS.get((bottom_up.kind, top.kind))
     if builder is None:
-        raise args.error("top_block", f"p6 and p7 of {top.kind} are not supported over this backbone")
+        raise args.error(
+            "top_block", f"p6 and p7 of {top.kind} are not supported over this backbone"
+        )
     args.set("MODEL.BACKBONE.NAME", "_target_", builder)
     lowest = int(math.log2(strides[0]))
     highest = int(math.log2(strides[-1])) + top.levels
@@ -371,7 +387,9 @@ def _p6p7(args: Arguments, features: dict[str, Feature], channels: int) -> _TopB
     expected = features[source][0] if source in features else channels
     given = args.integer("in_channels")
     if expected is not None and given != expected:
-        raise args.error("in_channels", f"is {given}, but {show(source)} has {expected}; make them equal")
+        raise args.error(
+            "in_channels", f"is {given}, but {show(source)} has {expected}; make them equal"
+        )
     args.expect("out_channels", channels, f"the FPN has out_channels {channels}")
     return _TopBlock(source, 2)
 
@@ -393,13 +411,17 @@ def expect_features(
     """The features of an `in_features`."""
     for feature in names:
         if feature not in features:
-            raise args.error(name, f"the backbone has no {show(feature)}, only {', '.join(features)}")
+            raise args.error(
+                name, f"the backbone has no {show(feature)}, only {', '.join(features)}"
+            )
     if not names:
         raise args.error(name, f"is empty; give some of {', '.join(features)}")
     return [features[feature] for feature in names]
 
 
-def expect_channels(args: Arguments, name: str, shape: dict[str, int | None], channels: Any) -> None:
+def expect_channels(
+    args: Arguments, name: str, shape: dict[str, int | None], channels: Any
+) -> None:
     """Compare an `input_shape` with what the layer before it gives."""
     if channels is not None and plain(shape["channels"]) != plain(channels):
         raise args.error(
@@ -409,5 +431,11 @@ def expect_channels(args: Arguments, name: str, shape: dict[str, int | None], ch
 
 for _name in ("vit.SimpleFeaturePyramid", "vit.ViT", "mvit.MViT", "swin.SwinTransformer"):
     unsupported(f"detectron2.modeling.backbone.{_name}", "is not supported yet")
-unsupported("detectron2.modeling.mmdet_wrapper.MMDetBackbone", "needs mmdetection, which this project does not use")
-unsupported("detectron2.modeling.mmdet_wrapper.MMDetDetector", "needs mmdetection, which this project does not use")
+unsupported(
+    "detectron2.modeling.mmdet_wrapper.MMDetBackbone",
+    "needs mmdetection, which this project does not use",
+)
+unsupported(
+    "detectron2.modeling.mmdet_wrapper.MMDetDetector",
+    "needs mmdetection, which this project does not use",
+)

@@ -68,9 +68,7 @@ class LazyConfig:
                 f"{path}: a lambda, whose code the file does not have; the checkpoint's arrays are "
                 f"those of {norm or 'no norm'} (otherwise give --opts {key} ...)"
             )
-        settings = [
-            (key, value, f"{self.source}: {path}") for key, (value, path) in values.items()
-        ]
+        settings = [(key, value, f"{self.source}: {path}") for key, (value, path) in values.items()]
         return build_config(settings, opts), notes
 
     def _lost_norm(self, key: str, path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:

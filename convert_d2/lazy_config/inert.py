@@ -1,9 +1,9 @@
 """The YAML of a LazyConfig as inert data.
 
-`LazyConfig.save` writes Python tags: PyYAML's unsafe loader, which Detectron2 uses, imports and calls
-what they name. Here the few tags that such files need become plain data (`Tagged`), decided on the
-tag as YAML resolves it, whether it is written `!!python/...`, in full or through %TAG; all others
-are rejected. Nothing is imported, located or called.
+`LazyConfig.save` writes Python tags: PyYAML's unsafe loader, which Detectron2 uses, imports and
+calls what they name. Here the few tags that such files need become plain data (`Tagged`), decided
+on the tag as YAML resolves it, whether it is written `!!python/...`, in full or through %TAG; all
+others are rejected. Nothing is imported, located or called.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ NAME = "python/name:"
 SHAPE_SPEC = "python/object:detectron2.layers.shape_spec.ShapeSpec"
 PARTIAL = "python/object/apply:functools.partial"
 # Real files have some hundred values, no more than ten levels deep. (PyYAML's own parser reads some
-# ten thousand in a second; that of libyaml, which is faster, ends the process where it is nested too
-# deeply.)
+# ten thousand in a second; libyaml's, which is faster, can crash on deep nesting.)
 _MAX_VALUES = 20_000
 _MAX_DEPTH = 64
 _MAX_ALIASES = 1000
@@ -78,8 +77,8 @@ def parse(text: str, source: str) -> dict[Any, Any]:
         is shared.
 
     Raises:
-        InputError: not YAML, or more of it than such a file has: another tag, a merge or a duplicate
-            key, an alias that contains itself, too many or too deeply nested values.
+        InputError: not YAML, or more of it than such a file has: another tag, a merge key, a
+            duplicate key, an alias that contains itself, too many or too deeply nested values.
     """
     try:
         root = _Reader(source).read(text)
@@ -199,8 +198,8 @@ class _Reader:
         if shown.startswith("!!python/"):
             raise self._error(
                 event,
-                f"the tag {shown} is rejected, because Python would run code for it; write the value "
-                "itself",
+                f"the tag {shown} is rejected, because Python would run code for it; write the "
+                "value itself",
             )
         raise self._error(event, f"the tag {shown} is not supported; write the value itself")
 

@@ -1,4 +1,4 @@
-"""Resolves OmegaConf's interpolations: `${a.b}` from the root, `${.x}` and `${..x}` relative ones."""
+"""Resolves OmegaConf's interpolations: `${a.b}` from the root, `${.x}` and `${..x}` relative."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ class _Resolver:
         if path in self._done:
             known = self._done[path]
             if known is None:
-                raise self._error(path, "an interpolation here refers back to itself; write a value")
+                raise self._error(
+                    path, "an interpolation here refers back to itself; write a value"
+                )
             return known
         self._done[path] = None
         self._depth += 1

@@ -22,16 +22,19 @@ def _anchors(args: Arguments, features: list[Feature]) -> list[int]:
     counts = [1] * len(strides)
     for name, key in (("sizes", "SIZES"), ("aspect_ratios", "ASPECT_RATIOS")):
         value = args.take(name)
-        nested = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
-        valid = all(isinstance(entry, list) and entry and all(map(is_number, entry)) for entry in nested)
+        nested = (
+            value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+        )
+        valid = all(
+            isinstance(entry, list) and entry and all(map(is_number, entry)) for entry in nested
+        )
         if not valid or len(nested) not in (1, len(strides)):
             raise args.error(
-                name, f"is {show(value)}; give a list of numbers for each of {len(strides)} feature maps"
+                name,
+                f"is {show(value)}; give a list of numbers for each of {len(strides)} feature maps",
             )
         args.set(f"MODEL.ANCHOR_GENERATOR.{key}", name, nested)
-        counts = [
-            count * len(nested[index % len(nested)]) for index, count in enumerate(counts)
-        ]
+        counts = [count * len(nested[index % len(nested)]) for index, count in enumerate(counts)]
     args.set("MODEL.ANCHOR_GENERATOR.NAME", "_target_", "DefaultAnchorGenerator")
     # Not what yacs has by default.
     args.set("MODEL.ANCHOR_GENERATOR.OFFSET", "offset", args.number("offset", 0.5))
@@ -73,12 +76,16 @@ def _rpn(args: Arguments, features: dict[str, Feature]) -> None:
     args.part("head", _RPN_HEAD, channels=used[0][0], anchors=counts)
     set_matcher(args, "anchor_matcher", "RPN", low_quality=True)
     args.set(f"{key}BBOX_REG_WEIGHTS", "box2box_transform", args.part("box2box_transform", CODING))
-    args.set(f"{key}BATCH_SIZE_PER_IMAGE", "batch_size_per_image", args.integer("batch_size_per_image"))
+    args.set(
+        f"{key}BATCH_SIZE_PER_IMAGE", "batch_size_per_image", args.integer("batch_size_per_image")
+    )
     args.set(f"{key}POSITIVE_FRACTION", "positive_fraction", args.number("positive_fraction"))
     for name in ("pre_nms_topk", "post_nms_topk"):
         values = args.integers(name)
         if len(values) != 2:
-            raise args.error(name, f"is {show(values)}; give two numbers, of training and of inference")
+            raise args.error(
+                name, f"is {show(values)}; give two numbers, of training and of inference"
+            )
         args.set(f"{key}{name.upper()}_TRAIN", name, values[0])
         args.set(f"{key}{name.upper()}_TEST", name, values[1])
     args.set(f"{key}NMS_THRESH", "nms_thresh", args.number("nms_thresh", 0.7))
@@ -94,8 +101,12 @@ def _rpn(args: Arguments, features: dict[str, Feature]) -> None:
     args.set(f"{key}LOSS_WEIGHT", "loss_weight", classes)
     args.set(f"{key}BBOX_REG_LOSS_WEIGHT", "loss_weight", boxes / classes if classes else 1.0)
     if not classes and boxes:
-        args.note("loss_weight", "here MODEL.RPN.LOSS_WEIGHT 0 switches both losses off in training")
-    args.set(f"{key}BBOX_REG_LOSS_TYPE", "box_reg_loss_type", args.text("box_reg_loss_type", "smooth_l1"))
+        args.note(
+            "loss_weight", "here MODEL.RPN.LOSS_WEIGHT 0 switches both losses off in training"
+        )
+    args.set(
+        f"{key}BBOX_REG_LOSS_TYPE", "box_reg_loss_type", args.text("box_reg_loss_type", "smooth_l1")
+    )
     args.set(f"{key}SMOOTH_L1_BETA", "smooth_l1_beta", args.number("smooth_l1_beta", 0.0))
 
 
@@ -124,8 +135,14 @@ def set_matcher(args: Arguments, name: str, section: str, *, low_quality: bool) 
 def loss_weights(args: Arguments, first: str, second: str) -> tuple[float, float]:
     """A `loss_weight`, which is a number for all losses or a mapping with some of them."""
     value = args.take("loss_weight", 1.0)
-    if isinstance(value, dict) and set(value) <= {first, second} and all(map(is_number, value.values())):
+    if (
+        isinstance(value, dict)
+        and set(value) <= {first, second}
+        and all(map(is_number, value.values()))
+    ):
         return value.get(first, 1.0), value.get(second, 1.0)
     if is_number(value):
         return value, value
-    raise args.error("loss_weight", f"is {show(value)}; give a number, or those of {first} and {second}")
+    raise args.error(
+        "loss_weight", f"is {show(value)}; give a number, or those of {first} and {second}"
+    )

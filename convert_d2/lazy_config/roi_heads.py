@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from convert_d2.lazy_config.arguments import Arguments, Feature, converts, is_number, plain, show
 from convert_d2.lazy_config.backbones import convert_res5, expect_channels, expect_features
 from convert_d2.lazy_config.proposals import CODING, loss_weights, set_matcher
@@ -55,7 +53,9 @@ def _cascade(args: Arguments, features: Features) -> None:
     ious = []
     for index, (thresholds, labels) in enumerate(matchers):
         if len(thresholds) != 1 or labels != [0, 1]:
-            raise args.error(f"proposal_matchers[{index}]", "give one threshold and the labels [0, 1]")
+            raise args.error(
+                f"proposal_matchers[{index}]", "give one threshold and the labels [0, 1]"
+            )
         ious.append(thresholds[0])
     args.set("MODEL.ROI_BOX_CASCADE_HEAD.IOUS", "proposal_matchers", ious)
     args.set("MODEL.ROI_HEADS.IOU_THRESHOLDS", "proposal_matchers", ious[:1])
@@ -88,9 +88,13 @@ def _set_sampling(args: Arguments, name: str) -> None:
     key = "MODEL.ROI_HEADS."
     args.set(f"{key}NAME", "_target_", name)
     args.set(f"{key}NUM_CLASSES", "num_classes", args.integer("num_classes"))
-    args.set(f"{key}BATCH_SIZE_PER_IMAGE", "batch_size_per_image", args.integer("batch_size_per_image"))
+    args.set(
+        f"{key}BATCH_SIZE_PER_IMAGE", "batch_size_per_image", args.integer("batch_size_per_image")
+    )
     args.set(f"{key}POSITIVE_FRACTION", "positive_fraction", args.number("positive_fraction"))
-    args.set(f"{key}PROPOSAL_APPEND_GT", "proposal_append_gt", args.flag("proposal_append_gt", True))
+    args.set(
+        f"{key}PROPOSAL_APPEND_GT", "proposal_append_gt", args.flag("proposal_append_gt", True)
+    )
 
 
 def _in_features(args: Arguments, name: str, features: Features) -> list[Feature]:
@@ -186,9 +190,15 @@ def _box_predictor(
         raise args.error("cls_agnostic_bbox_reg", "is false; a cascade needs true")
     args.set(f"{key}CLS_AGNOSTIC_BBOX_REG", "cls_agnostic_bbox_reg", agnostic)
     thresholds = {
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": ("test_score_thresh", args.number("test_score_thresh", 0.0)),
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (
+            "test_score_thresh",
+            args.number("test_score_thresh", 0.0),
+        ),
         "MODEL.ROI_HEADS.NMS_THRESH_TEST": ("test_nms_thresh", args.number("test_nms_thresh", 0.5)),
-        "TEST.DETECTIONS_PER_IMAGE": ("test_topk_per_image", args.integer("test_topk_per_image", 100)),
+        "TEST.DETECTIONS_PER_IMAGE": (
+            "test_topk_per_image",
+            args.integer("test_topk_per_image", 100),
+        ),
     }
     if last:
         for name, (argument, value) in thresholds.items():
@@ -211,7 +221,9 @@ def _box_predictor(
             "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
         )
     args.set(
-        f"{key}FED_LOSS_NUM_CLASSES", "fed_loss_num_classes", args.integer("fed_loss_num_classes", 50)
+        f"{key}FED_LOSS_NUM_CLASSES",
+        "fed_loss_num_classes",
+        args.integer("fed_loss_num_classes", 50),
     )
     return weights
 
@@ -225,7 +237,9 @@ def _expect_width(args: Arguments, width: int | None) -> None:
         raise args.error("input_shape", "has no channels; give them")
     given = shape["channels"] * (shape["height"] or 1) * (shape["width"] or 1)
     if width is not None and given != width:
-        raise args.error("input_shape", f"is of {given} numbers, but the layers before give {width}")
+        raise args.error(
+            "input_shape", f"is of {given} numbers, but the layers before give {width}"
+        )
 
 
 @converts(f"{_MODULE}.mask_head.MaskRCNNConvUpsampleHead", _MASK_HEAD)
@@ -236,7 +250,8 @@ def _mask_head(args: Arguments, channels: int | None) -> None:
     widths = args.integers("conv_dims")
     if len(set(widths)) != 1:
         raise args.error(
-            "conv_dims", f"is {show(widths)}; give one or more, all equal, for MODEL.ROI_MASK_HEAD.CONV_DIM"
+            "conv_dims",
+            f"is {show(widths)}; give one or more, all equal, for MODEL.ROI_MASK_HEAD.CONV_DIM",
         )
     # The last one is the transposed convolution's.
     args.set(f"{key}NUM_CONV", "conv_dims", len(widths) - 1)
@@ -246,7 +261,9 @@ def _mask_head(args: Arguments, channels: int | None) -> None:
     of_boxes = args.settings.values["MODEL.ROI_HEADS.NUM_CLASSES"][0]
     args.set(f"{key}CLS_AGNOSTIC_MASK", "num_classes", classes == 1 and of_boxes != 1)
     if classes not in (1, of_boxes):
-        raise args.error("num_classes", f"is {classes}; give roi_heads.num_classes, {of_boxes}, or 1")
+        raise args.error(
+            "num_classes", f"is {classes}; give roi_heads.num_classes, {of_boxes}, or 1"
+        )
     _note_loss_weight(args)
     set_vis_period(args)
 
@@ -273,7 +290,9 @@ def _keypoint_head(args: Arguments, channels: int | None) -> None:
 def _note_loss_weight(args: Arguments) -> None:
     weight = args.take("loss_weight", 1.0)
     if not is_number(weight) or plain(weight) != 1:
-        args.note("loss_weight", f"is {show(weight)}, but this loss has the weight 1 in training here")
+        args.note(
+            "loss_weight", f"is {show(weight)}, but this loss has the weight 1 in training here"
+        )
 
 
 def set_vis_period(args: Arguments) -> None:

@@ -139,7 +139,9 @@ def _warmup(args: Arguments) -> None:
     length = args.number("warmup_length") * max_iter
     args.set("SOLVER.WARMUP_ITERS", "warmup_length", round(length))
     if abs(length - round(length)) > 1e-3:
-        args.note("warmup_length", f"is {length:.2f} iterations; training rounds to {round(length)}")
+        args.note(
+            "warmup_length", f"is {length:.2f} iterations; training rounds to {round(length)}"
+        )
     _optional_part(args, "scheduler", _SCHEDULER, max_iter=max_iter)
 
 
@@ -168,7 +170,9 @@ def _multi_step(args: Arguments, max_iter: int) -> None:
         math.isclose(value, gamma**index, rel_tol=1e-6) for index, value in enumerate(values)
     )
     if not steady:
-        raise args.error("values", f"is {show(values)}; SOLVER.GAMMA can only give 1, g, g ** 2, ...")
+        raise args.error(
+            "values", f"is {show(values)}; SOLVER.GAMMA can only give 1, g, g ** 2, ..."
+        )
     args.set("SOLVER.LR_SCHEDULER_NAME", "_target_", "WarmupMultiStepLR")
     args.set("SOLVER.GAMMA", "values", gamma)
     steps = [_first_iteration(milestone, updates, max_iter) for milestone in milestones]
@@ -234,7 +238,14 @@ def _set_evaluator(settings: Settings, path: str, value: Any) -> None:
     sigmas = value.get("kpt_oks_sigmas")
     if isinstance(sigmas, list) and sigmas and all(map(is_number, sigmas)):
         settings.set("TEST.KEYPOINT_OKS_SIGMAS", sigmas, f"{path}.kpt_oks_sigmas")
-    known = {"_target_", "dataset_name", "kpt_oks_sigmas", "distributed", "output_dir", "num_classes"}
+    known = {
+        "_target_",
+        "dataset_name",
+        "kpt_oks_sigmas",
+        "distributed",
+        "output_dir",
+        "num_classes",
+    }
     known |= {"use_fast_impl", "max_dets_per_image", "tasks", "ignore_label", "sem_seg_loading_fn"}
     for name in value:
         if name not in known:
@@ -309,7 +320,10 @@ def _mapper(args: Arguments, training: bool) -> None:
     kept = args.take("precomputed_proposal_topk", None)
     if kept is not None:
         args.set("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "precomputed_proposal_topk", kept)
-    for name, key in (("use_instance_mask", "MODEL.MASK_ON"), ("use_keypoint", "MODEL.KEYPOINT_ON")):
+    for name, key in (
+        ("use_instance_mask", "MODEL.MASK_ON"),
+        ("use_keypoint", "MODEL.KEYPOINT_ON"),
+    ):
         used = args.flag(name, False)
         if settings.values.get(key, (False, ""))[0] and not used:
             args.note(name, f"is false, but training loads what the model's heads need ({key})")

@@ -9,7 +9,6 @@ import re
 from functools import cache
 from typing import Any
 
-import convert_d2.lazy_config.conversion  # registers the classes
 from convert_d2.lazy_config.arguments import canonical
 from convert_d2.lazy_config.inert import Tagged
 from convert_d2.lazy_config.interpolation import Name, Partial
@@ -72,13 +71,36 @@ def as_resolved(value: Any) -> Any:
 
 _VALUES = (
     *("null", "true", "0", "-1", "7", "1.5", "1e400", ".nan", ".inf", "''", "text", "'???'", "[]"),
-    *("{}", "[[]]", "[1, 2]", "[a, b]", "{a: 1}", "9" * 400, "0x" + "f" * 90, "2001-01-01", "=", "~"),
-    *("'${.x}'", "'${model}'", "'${..num_classes}'", "'${....}'", "'${oc.env:HOME}'", "'${'", "*id001"),
+    *(
+        "{}",
+        "[[]]",
+        "[1, 2]",
+        "[a, b]",
+        "{a: 1}",
+        "9" * 400,
+        "0x" + "f" * 90,
+        "2001-01-01",
+        "=",
+        "~",
+    ),
+    *(
+        "'${.x}'",
+        "'${model}'",
+        "'${..num_classes}'",
+        "'${....}'",
+        "'${oc.env:HOME}'",
+        "'${'",
+        "*id001",
+    ),
     *("!!python/name:os.system ''", "!!python/object/apply:os.system ['touch executed']"),
     *("!!python/tuple [1, 2]", "!!python/object:detectron2.layers.shape_spec.ShapeSpec {}"),
-    *("!!python/object/apply:functools.partial {args: [a], state: !!python/tuple [a, [], {}, null]}",),
+    *("!!python/object/apply:functools.partial {args: [a], state: !!python/tuple [a, [], {}, 0]}",),
     *("!!binary aGk=", "!!set {a}", "!unknown x", "&a [*a]", "\x00", "\u2028", "'\\ud800'", "# x"),
-    *("{_target_: os.system, command: touch executed}", "{_target_: 5}", "{_target_: detectron2.modeling.FPN}"),
+    *(
+        "{_target_: os.system, command: touch executed}",
+        "{_target_: 5}",
+        "{_target_: detectron2.modeling.FPN}",
+    ),
     *("{_target_: detectron2.modeling.matcher.Matcher}", "[" * 200, "&z [1, 1]", "<<: {a: b}"),
 )
 
@@ -98,7 +120,11 @@ def mutate(text: str, seed: int) -> bytes:
             lines[index] = " " * chance.randrange(9) + lines[index].lstrip()
         elif kind == 3:
             place = chance.randrange(len(lines[index]) + 1)
-            lines[index] = lines[index][:place] + chance.choice("{}[],:&*!#|>'\"%@`$\t\0é") + lines[index][place:]
+            lines[index] = (
+                lines[index][:place]
+                + chance.choice("{}[],:&*!#|>'\"%@`$\t\0é")
+                + lines[index][place:]
+            )
         elif kind == 4:
             del lines[index:]
         else:

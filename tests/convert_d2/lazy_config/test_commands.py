@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E501 - messages and pieces of YAML, a line each
 import resource
 import time
 
@@ -13,8 +14,8 @@ from convert_d2 import inspection
 from convert_d2.command import main as convert
 from convert_d2.lazy_config.conversion import read_lazy_config
 from tests.support.commands import fails
-from tests.support.lazy_configs import FOLDER, NAMES, mutate, text_of
-from tests.support.pickle_writer import pickle_arrays
+from tests.support.lazy_configs import FOLDER, NAMES, changed, mutate, text_of
+from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
@@ -25,22 +26,17 @@ MUTATIONS = 300
 LONGEST = 5.0
 """Seconds for one file; each takes some hundredths."""
 
-NARROW = (
-    ("out_channels: 256", "out_channels: 32"),
-    ("in_channels: 256", "in_channels: 32"),
-    ("channels: 256", "channels: 32"),
-    ("256", "32"),
-    ("1024]", "64]"),
-    ("num_classes: 80", "num_classes: 5"),
-)
 
-
-def narrow(name="mask_rcnn_R_50_FPN_100ep_LSJ"):
-    """A recorded file with fewer channels, and a state dict that fits."""
-    text = text_of(name)
-    for old, new in NARROW:
-        text = text.replace(old, new)
-    return text.replace("crop_size: [1024, 64]", "crop_size: [1024, 1024]").replace("depth: 50, norm: SyncBN, stride_in_1x1: true", "depth: 18, norm: SyncBN")
+def narrow():
+    """A recorded file of a model with fewer channels."""
+    return changed(
+        "mask_rcnn_R_50_FPN_100ep_LSJ",
+        ("256", "32"),
+        ("fc_dims: [1024]", "fc_dims: [64]"),
+        ("channels: 1024, height: null", "channels: 64, height: null"),
+        ("num_classes: 80", "num_classes: 5"),
+        ("depth: 50, norm: SyncBN, stride_in_1x1: true", "depth: 18, norm: SyncBN"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +64,10 @@ def test_convert(weights, tmp_path, capsys):
     assert "5 classes" in out
     lines = [line for line in err.splitlines() if line.startswith("note:")]
     assert len(lines) == 3, err
-    assert lines[0] == f"note: {config}: train.ddp.fp16_compression: True has no counterpart in training"
+    assert (
+        lines[0]
+        == f"note: {config}: train.ddp.fp16_compression: True has no counterpart in training"
+    )
     for line, head in zip(lines[1:], ("box", "mask"), strict=True):
         assert line.startswith(f"note: {config}: model.roi_heads.{head}_head.conv_norm: a lambda")
         assert "naiveSyncBN_N" in line
@@ -103,13 +102,13 @@ def fails_after_notes(capfd, *arguments):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inspect(name, capsys, capfd):
+def test_inspect(name, capfd):
     path = FOLDER / f"{name}.yaml"
     if name.startswith("vitdet"):
         assert "SimpleFeaturePyramid is not supported yet" in fails(capfd, inspection.main, path)
         return
     assert inspection.main([str(path)]) == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "(LazyConfig)" in out
     expected = {
         "retinanet_R_50_FPN_1x": "RetinaNet, ResNet-50-FPN\n",
@@ -122,7 +121,9 @@ def test_inspect(name, capsys, capfd):
     assert ("MODEL.ROI_BOX_HEAD.NORM will follow from the checkpoint" in out) == ("LSJ" in name)
 
 
-@pytest.mark.parametrize("name", ["apply_os_system", "partial_of_subprocess_call", "target_os_system"])
+@pytest.mark.parametrize(
+    "name", ["apply_os_system", "partial_of_subprocess_call", "target_os_system"]
+)
 def test_malicious_files(name, tmp_path, monkeypatch, capfd):
     """Each makes a file when Detectron2 reads or builds it; here it is named and makes none."""
     monkeypatch.chdir(tmp_path)
@@ -131,7 +132,7 @@ def test_malicious_files(name, tmp_path, monkeypatch, capfd):
     expected = {
         "apply_os_system": "line 136: the tag !!python/object/apply:os.system is rejected",
         "partial_of_subprocess_call": "stages.norm: the norm functools.partial of subprocess.call is",
-        "target_os_system": "model.backbone.bottom_up.stem: os.system is none of Detectron2's classes",
+        "target_os_system": "model.backbone.bottom_up.stem: os.system is not one of the classes",
     }
     assert expected[name] in fails(capfd, convert, *command)
     assert expected[name] in fails(capfd, inspection.main, path)
@@ -147,8 +148,14 @@ def test_files_that_are_refused_by_name_or_size(tmp_path, capfd):
     large = tmp_path / "config.yaml"
     large.write_text(text_of("retinanet_R_50_FPN_1x") + "weights: [" + "0.123, " * 200_000 + "]\n")
     for path, expected in (
-        (pickled, f"a pickle contains code and is never read as a configuration; give {tmp_path / 'config.yaml'}"),
-        (python, "would have to be run; give the config.yaml of its training, or write one where Detectron2"),
+        (
+            pickled,
+            f"a pickle contains code and is never read as a configuration; give {tmp_path / 'config.yaml'}",
+        ),
+        (
+            python,
+            "would have to be run; give the config.yaml of its training, or write one where Detectron2",
+        ),
         (large, "over 1 MiB: a LazyConfig that contains a module has its weights as text"),
     ):
         start = time.perf_counter()
@@ -162,12 +169,32 @@ def test_files_that_are_refused_by_name_or_size(tmp_path, capfd):
 def test_train_says_what_to_do(capfd):
     path = FOLDER / "retinanet_R_50_FPN_1x.yaml"
     line = fails(capfd, tfdetect.cli.train.main, "--config-file", path)
-    assert f"{path}: is a LazyConfig; convert its model first (tfdetect convert --config-file" in line
+    assert (
+        f"{path}: is a LazyConfig; convert its model first (tfdetect convert --config-file" in line
+    )
 
 
 def test_of_another_library(tmp_path, capfd):
-    line = fails(capfd, inspection.main, FOLDER.parent.parent.parent / "configs" / "Base-RCNN-C4.yaml")
+    line = fails(
+        capfd, inspection.main, FOLDER.parent.parent.parent / "configs" / "Base-RCNN-C4.yaml"
+    )
     assert "is a configuration and no checkpoint" in line
+
+
+def outcome(path, check):
+    """What becomes of a file: the message of its error, or what `check` makes of it."""
+    try:
+        lazy = read_lazy_config(path)
+        if lazy is None:
+            load_config(path)
+            return "not a LazyConfig"
+        assert not any("\n" in note for note in lazy.notes)
+        cfg, _ = lazy.configuration()
+        check_model(cfg)
+        check(cfg)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def test_mutations(tmp_path, monkeypatch):
@@ -175,23 +202,16 @@ def test_mutations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yaml"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    accepted = 0
+    messages = []
     for seed in range(MUTATIONS):
         path.write_bytes(mutate(text_of(NAMES[seed % len(NAMES)]), seed))
-        start = time.perf_counter()
-        try:
-            lazy = read_lazy_config(path)
-            if lazy is None:
-                load_config(path)
-            else:
-                check_model(lazy.configuration()[0])
-                assert not any("\n" in note for note in lazy.notes), seed
-                accepted += 1
-        except InputError as error:
-            assert "\n" not in str(error), seed
-            assert str(path) in str(error) or str(error).startswith(("MODEL", "INPUT", "TEST")), error
-        assert time.perf_counter() - start < LONGEST, seed
-    assert 20 < accepted < MUTATIONS - 100
+        start = time.process_time()
+        messages.append(outcome(path, lambda cfg: None))
+        assert time.process_time() - start < LONGEST, seed
+    errors = [message for message in messages if message is not None]
+    assert not [message for message in errors if "\n" in message or len(message) > 1000]
+    assert 100 < len(errors) < MUTATIONS - 20
+    assert len({message.partition(": ")[2][:40] for message in errors}) > 50
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
@@ -200,16 +220,9 @@ def test_mutations(tmp_path, monkeypatch):
 def test_mutations_are_built(tmp_path):
     """What the reader accepts is built, or named in one line as well."""
     path = tmp_path / "config.yaml"
-    built = 0
+    messages = []
     for seed in range(MUTATIONS):
         path.write_bytes(mutate(narrow(), seed))
-        try:
-            lazy = read_lazy_config(path)
-            if lazy is not None:
-                cfg, _ = lazy.configuration()
-                check_model(cfg)
-                build_model(cfg)
-                built += 1
-        except InputError as error:
-            assert "\n" not in str(error), seed
-    assert built > 20
+        messages.append(outcome(path, build_model))
+    assert messages.count(None) > 20
+    assert not any("\n" in message for message in messages if message)

@@ -1,7 +1,8 @@
-"""LazyConfigs become the same models: names and shapes, and the zoo's configuration where it has them."""
+"""LazyConfigs become the same models: names and shapes, and the zoo's configurations."""
 
 from __future__ import annotations
 
+# ruff: noqa: E501 - messages and pieces of YAML, a line each
 import pytest
 import tensorflow as tf
 
@@ -10,6 +11,7 @@ from tests.support.lazy_configs import FOLDER, SUPPORTED, VITDET, changed, recor
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model, check_training
 from tfdetect.config.ignored import ignored_in_training
 from tfdetect.errors import InputError
@@ -34,9 +36,7 @@ def of_text(tmp_path, text, opts=(), shapes=None):
 def refusal(tmp_path, *changes, name="mask_rcnn_R_50_FPN_1x_with_overrides"):
     """The message for a changed file, without its name."""
     with pytest.raises(InputError) as caught:
-        cfg, _ = of_text(tmp_path, changed(name, *changes))
-        check_model(cfg)
-        build_model(cfg)
+        of_text(tmp_path, changed(name, *changes))
     message = str(caught.value)
     assert "\n" not in message
     return message.removeprefix(f"{tmp_path / 'config.yaml'}: ")
@@ -102,7 +102,11 @@ def test_new_baselines_are_the_zoos(name):
     [
         ("retinanet_R_50_FPN_1x", "COCO-Detection/retinanet_R_50_FPN_1x", {}),
         # The zoo's has a mask head that is switched off.
-        ("keypoint_rcnn_R_50_FPN_1x", "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x", {"MODEL.ROI_MASK_HEAD.NUM_CONV": (0, 4)}),
+        (
+            "keypoint_rcnn_R_50_FPN_1x",
+            "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x",
+            {"MODEL.ROI_MASK_HEAD.NUM_CONV": (0, 4)},
+        ),
         ("panoptic_fpn_R_50_1x", "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x", {}),
         ("mask_rcnn_R_50_C4_1x", "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x", {}),
     ],
@@ -113,7 +117,11 @@ def test_models_are_the_zoos(name, zoo, expected):
     for section in ("MODEL", "INPUT"):
         found = differences(cfg[section], other[section], f"{section}.")
         if section == "MODEL" and cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-            found = {key: both for key, both in found.items() if not key.startswith(("MODEL.ROI_", "MODEL.RPN"))}
+            found = {
+                key: both
+                for key, both in found.items()
+                if not key.startswith(("MODEL.ROI_", "MODEL.RPN"))
+            }
         assert found == (expected if section == "MODEL" else {})
 
 
@@ -212,12 +220,12 @@ CONTRADICTIONS = [
     (("out_channels: 256\n", "out_channels: 256\n    square_pad: 1024\n"), "model.backbone.square_pad: is 1024, but padding to squares is not supported"),
     (("pooler_type: ROIAlignV2", "pooler_type: ROIAlignV2\n      canonical_level: 5"), "box_pooler.canonical_level: is 5, but other levels are not supported"),
     (("pooler_type: ROIAlignV2", "pooler_type: ROIAlignV2\n      mine: 5"), "box_pooler.mine: Detectron2's ROIPooler has no such argument, or none with a counterpart here"),
-    (("depth: 50", "depth: 42"), "stages.depth: 42 is none of 18, 34, 50, 101, 152"),
+    (("depth: 50", "depth: 42"), "stages.depth: 42 is not one of 18, 34, 50, 101, 152"),
     (("depth: 50, ", "depth: 50, dilation: 2, "), "stages: dilation of res2 is 2; MODEL.RESNETS can only describe"),
     (("norm: FrozenBN", "norm: LN"), "the norm LN is not supported"),
     (("    num_classes: 3\n", ""), "there is no num_classes in model.roi_heads"),
     (("    num_classes: 3", "    num_classes: '???'"), "model.roi_heads.num_classes: is ???"),
-    (("_target_: detectron2.modeling.StandardROIHeads", "_target_: mine.Heads"), "model.roi_heads: mine.Heads is none of Detectron2's classes that are known here"),
+    (("_target_: detectron2.modeling.StandardROIHeads", "_target_: mine.Heads"), "model.roi_heads: mine.Heads is not one of the classes of Detectron2"),
     (("_target_: detectron2.modeling.StandardROIHeads", "_target_: detectron2.modeling.FPN"), "model.roi_heads: detectron2.modeling.backbone.fpn.FPN is a backbone; give RoI heads"),
     (("_target_: detectron2.modeling.GeneralizedRCNN", "_target_: detectron2.modeling.mmdet_wrapper.MMDetDetector"), "model: detectron2.modeling.mmdet_wrapper.MMDetDetector needs mmdetection"),
     (("\nmodel:", "\nmodle:"), "model: is missing"),
@@ -264,7 +272,9 @@ def test_norms_as_objects(tmp_path):
     ):
         cfg, _ = of_text(tmp_path, changed(name, (lambda_tag, norm)))
         assert expected == cfg.MODEL.ROI_BOX_HEAD.NORM == cfg.MODEL.ROI_MASK_HEAD.NORM
-    message = refusal(tmp_path, (lambda_tag, partial.replace("stats_mode: N", "eps: 0.1")), name=name)
+    message = refusal(
+        tmp_path, (lambda_tag, partial.replace("stats_mode: N", "eps: 0.1")), name=name
+    )
     assert "model.roi_heads.box_head.conv_norm: the norm functools.partial of" in message
 
 
@@ -279,9 +289,15 @@ def test_lambdas_follow_from_the_checkpoint():
         "model.roi_heads.mask_head.conv_norm",
     ]
     # Without norms in the heads there was none; a norm without statistics may be any.
-    none = {key: shape for key, shape in shapes.items() if "roi_heads" not in key or ".norm." not in key}
+    none = {
+        key: shape for key, shape in shapes.items() if "roi_heads" not in key or ".norm." not in key
+    }
     assert lazy.configuration((), none)[0].MODEL.ROI_BOX_HEAD.NORM == ""
-    other = {key: shape for key, shape in shapes.items() if "roi_heads" not in key or "running" not in key}
+    other = {
+        key: shape
+        for key, shape in shapes.items()
+        if "roi_heads" not in key or "running" not in key
+    }
     other = {key: shape for key, shape in other.items() if "num_batches" not in key}
     with pytest.raises(InputError, match=r"does not show which norm it made; give it with --opts"):
         lazy.configuration((), other)
@@ -302,10 +318,8 @@ def test_trainable_configurations_pass_training_checks(name):
     assert len(lazy.notes) == len(expected)
     assert all(map(str.startswith, lazy.notes, expected))
     cfg = converted(name)
-    try:
+    if capabilities(cfg).trainable:
         check_training(cfg)
-    except InputError as error:
-        assert "supports inference only" in str(error)
     # TensorFlow's own choice, which the zoo's configurations of RegNets say too.
     lines = [line for line in ignored_in_training(cfg) if not line.startswith("CUDNN_BENCHMARK")]
     assert lines == []

@@ -56,7 +56,11 @@ def test_classes_have_the_module_that_defines_them():
         if isinstance(value, dict):
             found = [value["_target_"]] if "_target_" in value else []
             return found + [target for entry in value.values() for target in targets(entry)]
-        return [target for entry in value for target in targets(entry)] if isinstance(value, list) else []
+        return (
+            [target for entry in value for target in targets(entry)]
+            if isinstance(value, list)
+            else []
+        )
 
     for name in NAMES:
         for target in targets(recorded("contents")[name]["resolved_model"]):
@@ -96,7 +100,10 @@ d: !<tag:yaml.org,2002:python/name:x.y> ''
         ("a: {x: 5, b: [{y: '${...x}'}, '${..x}']}", {"a": {"x": 5, "b": [{"y": 5}, 5]}}),
         ("a: [1, 2]\nb: ${a[1]}\nc: ${a.0}\nd: '${a[-1]}'", {"a": [1, 2], "b": 2, "c": 1, "d": 2}),
         # Relative ones in what is referred to are relative to where they are written.
-        ("a: {x: 1, y: '${.x}'}\nb: {x: 2, z: '${a}'}", {"a": {"x": 1, "y": 1}, "b": {"x": 2, "z": {"x": 1, "y": 1}}}),
+        (
+            "a: {x: 1, y: '${.x}'}\nb: {x: 2, z: '${a}'}",
+            {"a": {"x": 1, "y": 1}, "b": {"x": 2, "z": {"x": 1, "y": 1}}},
+        ),
         ("a: ${b.c}\nb: ${d}\nd: {c: 7}", {"a": 7, "b": {"c": 7}, "d": {"c": 7}}),
         ("a: 3\nb: n${a}-${a}.yaml", {"a": 3, "b": "n3-3.yaml"}),
         ("a: 3\nb: '\\${a}'", {"a": 3, "b": "\\${a}"[1:]}),
@@ -138,11 +145,20 @@ REJECTED = [
     ("a: !!python/object:os.system {}", PYTHON),
     ("a: !!python/module:os ''", PYTHON),
     ("a: !<tag:yaml.org,2002:python/object/apply:os.system> ['touch executed']", PYTHON),
-    ("%TAG !x! tag:yaml.org,2002:python/object/apply:\n---\na: !x!os.system ['touch executed']", PYTHON),
-    ("%TAG ! tag:yaml.org,2002:python/object/apply:\n---\na: !os.system ['touch executed']", PYTHON),
+    (
+        "%TAG !x! tag:yaml.org,2002:python/object/apply:\n---\na: !x!os.system ['touch executed']",
+        PYTHON,
+    ),
+    (
+        "%TAG ! tag:yaml.org,2002:python/object/apply:\n---\na: !os.system ['touch executed']",
+        PYTHON,
+    ),
     ("a: !!python/%6fbject/apply:os.system ['touch executed']", PYTHON),
     ("a: !!python/object/apply:functools.partial [os.system]", PYTHON),
-    ("a: !!python/object/apply:functools.partial {args: [x]}", "is not a functools.partial as PyYAML writes it"),
+    (
+        "a: !!python/object/apply:functools.partial {args: [x]}",
+        "is not a functools.partial as PyYAML writes it",
+    ),
     ("a: !!python/name:os.system x", "text after !!python/name:os.system"),
     ("? !!python/object/apply:os.system [x]\n: 1", PYTHON),
     ("a: {<<: {b: 1}}", "a merge key"),
@@ -189,7 +205,10 @@ def test_bombs():
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     assert "more than 20000 values" in refusal("\n".join(lines))
     lines = ["a0: [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-    lines += [f"a{i}: [{', '.join([f'${{a{i - 1}}}'] * 10)}]".replace("$", "'$").replace("}", "}'") for i in range(1, 10)]
+    lines += [
+        f"a{i}: [{', '.join([f'${{a{i - 1}}}'] * 10)}]".replace("$", "'$").replace("}", "}'")
+        for i in range(1, 10)
+    ]
     assert "is more than 20000 values" in refusal("\n".join(lines))
     lines = ["a0: " + "x" * 100] + [f"a{i}: ${{a{i - 1}}}${{a{i - 1}}}" for i in range(1, 40)]
     assert "more than 10000 characters" in refusal("\n".join(lines))
@@ -198,7 +217,9 @@ def test_bombs():
 
 
 def test_a_name_is_only_a_name():
-    text = changed("mask_rcnn_R_50_C4_1x", ("python/name:detectron2", "python/name:this.is.no.module"))
+    text = changed(
+        "mask_rcnn_R_50_C4_1x", ("python/name:detectron2", "python/name:this.is.no.module")
+    )
     assert resolve(parse(text, "x"), "x")["model"]["roi_heads"]["res5"]["block_class"] == Name(
         "this.is.no.module.modeling.backbone.resnet.BottleneckBlock"
     )

@@ -1,7 +1,8 @@
-"""The training parts of a LazyConfig: schedules as fvcore counts, augmentations, and what is noted."""
+"""The training parts of a LazyConfig: schedules, augmentations, and what is noted."""
 
 from __future__ import annotations
 
+# ruff: noqa: E501 - messages and pieces of YAML, a line each
 from bisect import bisect_right
 
 import pytest
@@ -40,7 +41,11 @@ def test_multi_step(milestones, num_updates, max_iter, scale, tmp_path):
         assert learning_rate(cfg, iteration) == pytest.approx(expected, rel=1e-12), iteration
 
 
-SCHEDULER = "_target_: fvcore.common.param_scheduler.MultiStepParamScheduler\n" + SCHEDULE + "    values: [1.0, 0.1, 0.01]\n"
+SCHEDULER = (
+    "_target_: fvcore.common.param_scheduler.MultiStepParamScheduler\n"
+    + SCHEDULE
+    + "    values: [1.0, 0.1, 0.01]\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +73,10 @@ SCHEDULER = "_target_: fvcore.common.param_scheduler.MultiStepParamScheduler\n" 
 def test_other_schedules(scheduler, expected, tmp_path):
     cfg, notes = of_text(tmp_path, changed(NAME, (SCHEDULER, scheduler)))
     assert notes == []
-    assert {key: pytest.approx(value) if isinstance(value, float) else value for key, value in expected.items()} == {
-        key: cfg.SOLVER[key] for key in expected
-    }
+    assert {
+        key: pytest.approx(value) if isinstance(value, float) else value
+        for key, value in expected.items()
+    } == {key: cfg.SOLVER[key] for key in expected}
 
 
 AUGMENTATIONS = """      - _target_: detectron2.data.transforms.ResizeShortestEdge
@@ -95,7 +101,10 @@ FIXED = "      - {_target_: detectron2.data.transforms.FixedSizeCrop, crop_size:
         (FLIP + CROP + RESIZE, ["RandomFlip", "RandomCrop", "ResizeShortestEdge"]),
         (SCALE + FIXED + FLIP, ["ResizeScale", "FixedSizeCrop", "PadToSquare", "RandomFlip"]),
         (FLIP + SCALE + FIXED, ["RandomFlip", "ResizeScale", "FixedSizeCrop", "PadToSquare"]),
-        (FLIP + SCALE + FIXED.replace("512]", "512], pad: false"), ["RandomFlip", "ResizeScale", "FixedSizeCrop"]),
+        (
+            FLIP + SCALE + FIXED.replace("512]", "512], pad: false"),
+            ["RandomFlip", "ResizeScale", "FixedSizeCrop"],
+        ),
     ],
 )
 def test_augmentations(text, classes, tmp_path):
@@ -106,18 +115,22 @@ def test_augmentations(text, classes, tmp_path):
     assert [type(augmentor).__name__ for augmentor in built] == classes
     for augmentor in built:
         if type(augmentor).__name__ == "ResizeShortestEdge":
-            assert (augmentor.lengths, augmentor.max_size, augmentor.sample_style) == ((400, 600), 800, "range")
+            assert (augmentor.lengths, augmentor.max_size, augmentor.sample_style) == (
+                (400, 600),
+                800,
+                "range",
+            )
         if type(augmentor).__name__ == "ResizeScale":
             assert (augmentor.scale, augmentor.size) == ((0.5, 1.5), 512)
 
 
 NOTED = [
-    (("torch.optim.SGD", "torch.optim.AdamW"), "optimizer: torch.optim.AdamW is none of"),
+    (("torch.optim.SGD", "torch.optim.AdamW"), "optimizer: torch.optim.AdamW is not one of"),
     (("  momentum: 0.9\n", "  momentum: 0.9\n  dampening: 0.1\n"), "optimizer.dampening: is 0.1"),
     (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, overrides: {a: {lr: 1}}}"), "optimizer.params.overrides: has no counterpart"),
     (("values: [1.0, 0.1, 0.01]", "values: [1.0, 0.3, 0.01]"), "lr_multiplier.scheduler.values: is [1.0, 0.3, 0.01]"),
     (("RandomFlip, horizontal: true", "RandomFlip, prob: 0.3"), "dataloader.train.mapper.augmentations[1].prob: is 0.3"),
-    (("transforms.RandomFlip, horizontal: true", "transforms.Mine"), "dataloader.train.mapper.augmentations[1]: detectron2.data.transforms.Mine is none of"),
+    (("transforms.RandomFlip, horizontal: true", "transforms.Mine"), "dataloader.train.mapper.augmentations[1]: detectron2.data.transforms.Mine is not one of"),
     (("max_size: 1333, short_edge_length: 800", "max_size: 1333, short_edge_length: [700, 800]"), "dataloader.test.mapper.augmentations[0].short_edge_length: is [700, 800]"),
     (("detectron2.evaluation.COCOEvaluator", "mine.Evaluator"), "dataloader.evaluator: a mine.Evaluator has no counterpart"),
     (("  device: cuda\n", "  device: cuda\n  mine: 5\n"), "train.mine: 5 has no counterpart"),
@@ -125,13 +138,13 @@ NOTED = [
     (("\noptimizer:", "\nother:"), "optimizer: is missing; training would take the defaults"),
     (("/data/model_final.pth", "x.pth?matching_heuristics=True"), "train.init_checkpoint: ?matching_heuristics=True is left out"),
     (("      test_score_thresh: 0.2", "      loss_weight: 2.0\n      test_score_thresh: 0.2"), "box_predictor.loss_weight: loss_cls has the weight 1"),
-    (("  train:\n    _target_: detectron2.data.build_detection_train_loader", "  train:\n    _target_: mine.loader"), "dataloader.train: mine.loader is none of"),
+    (("  train:\n    _target_: detectron2.data.build_detection_train_loader", "  train:\n    _target_: mine.loader"), "dataloader.train: mine.loader is not one of"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "expected"), NOTED, ids=range(len(NOTED)))
 def test_noted(change, expected, tmp_path):
-    """What only training needs is no error: one line each, and the rest of the section is kept."""
+    """What only training needs is a note, not an error: one line each, and the rest of the section is kept."""
     text = changed(NAME, change)
     if "mine.loader" in change[1]:
         text = text.replace("image_format: ${...train.mapper.image_format}", "image_format: BGR")

@@ -107,6 +107,16 @@ def canonical(name: str) -> str:
     return _TABLE[name].name if name in _TABLE else name
 
 
+def known_classes() -> set[str]:
+    """The classes of the table, by the modules that define them."""
+    return {entry.name for entry in _TABLE.values()}
+
+
+def unsupported_classes() -> set[str]:
+    """The classes that are known and have no counterpart."""
+    return {name for name, _ in _UNSUPPORTED.values()}
+
+
 def aliases(name: str) -> Iterator[str]:
     """A class by its module, and by each of the packages above."""
     parts = name.split(".")

@@ -71,7 +71,7 @@ def recorded_of(kind):
         counts = json.loads(str(arrays[f"pred_masks_rle_{index}"]))
         result.append(
             {
-                "file_name": path,
+                "file_name": Path(path).name,
                 "height": height,
                 "width": width,
                 "pred_boxes": arrays[f"pred_boxes_{index}"],
@@ -107,6 +107,7 @@ def test_predict_semantic(convert):
         assert np.mean(found == arrays[f"argmax_{index}"]) > 1 - 1e-4
 
 
+@pytest.mark.full
 def test_evaluate(convert, tmp_path):
     content = json.loads((DEMO / "annotations.json").read_text())
     content["images"] = [image for image in content["images"] if image["file_name"] in NAMES]
@@ -124,7 +125,7 @@ def test_evaluate(convert, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "ops"),
     [
-        ("instance", "portable"),
+        pytest.param("instance", "portable", marks=pytest.mark.full),
         pytest.param("instance", "native", marks=pytest.mark.full),
         pytest.param("implicit", "native", marks=pytest.mark.full),
         pytest.param("semantic", "native", marks=pytest.mark.full),
@@ -148,7 +149,7 @@ def test_saved_model(kind, ops, convert, tmp_path):
         masks = paste_masks(found["pred_masks"][index][:count], boxes, [height, width])
         records.append(
             {
-                "file_name": path,
+                "file_name": Path(path).name,
                 "height": height,
                 "width": width,
                 "pred_boxes": boxes.numpy(),
@@ -192,6 +193,7 @@ def test_what_does_not_fit_is_named(tmp_path, capfd):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.full
 def test_one_step_of_training(convert, tmp_path):
     """By train.py, from a checkpoint with the names of old versions; what it saves predicts."""
     options = {

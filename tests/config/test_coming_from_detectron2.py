@@ -1,7 +1,7 @@
 """docs/coming-from-detectron2.md says of each of Detectron2's keys what the code does with it.
 
-That the defaults have exactly Detectron2's keys and values, but for OWN_KEYS and POINTREND_KEYS, is known from the
-digest in zoo_values.json (test_zoo_configs.py).
+That the defaults have exactly Detectron2's keys and values, but for OWN_KEYS and
+POINTREND_KEYS, is known from the digest in zoo_values.json (test_zoo_configs.py).
 """
 
 from __future__ import annotations

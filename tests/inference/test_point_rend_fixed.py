@@ -59,6 +59,7 @@ def check(found, index, expected, image):
     assert (pasted != wanted).sum() <= 1e-3 * wanted.sum()
 
 
+@pytest.mark.full
 def test_graph(made):
     make, images, expected = made
     found = make(len(images)).detect(images[..., ::-1])

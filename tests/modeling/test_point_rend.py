@@ -23,6 +23,8 @@ from tfdetect.training.class_order import reorder_classes
 from tfdetect.training.initialization import initialize
 from tfdetect.training.trainable import trainable_variables
 
+# Others than these are for `make test-full`.
+IMPLICIT = pytest.param("implicit", marks=pytest.mark.full)
 SMALL = ["INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 160, "TEST.DETECTIONS_PER_IMAGE", 12]
 
 
@@ -32,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["instance", "semantic", IMPLICIT])
 def test_batch_of_two_sizes(kind, folder, implementation):
     """Each image of the batch as alone, which its points are chosen for.
 
@@ -62,7 +64,7 @@ def test_batch_of_two_sizes(kind, folder, implementation):
             assert found["num_detections"][index] > 2
 
 
-@pytest.mark.parametrize("kind", ["instance", "implicit"])
+@pytest.mark.parametrize("kind", ["instance", IMPLICIT])
 def test_without_detections(kind, folder):
     options = [*SMALL, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0]
     cfg, model = narrow_model(kind, folder, options)
@@ -72,6 +74,7 @@ def test_without_detections(kind, folder):
     assert not found["pred_masks"].numpy().any()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16(kind, folder):
     """Finite, and boxes, scores and probabilities float32."""
@@ -83,6 +86,7 @@ def test_bfloat16(kind, folder):
         assert np.isfinite(values).all(), key
 
 
+@pytest.mark.full
 def test_several_features(folder):
     """Channels of the one feature after those of the other; Detectron2 predicts masks with them."""
     names = ["p2", "p3"]
@@ -97,7 +101,7 @@ def test_several_features(folder):
         assert np.isfinite(found["sem_seg" if kind == "semantic" else "pred_masks"]).all()
 
 
-@pytest.mark.parametrize("name", ["instance", "implicit"])
+@pytest.mark.parametrize("name", ["implicit", pytest.param("instance", marks=pytest.mark.full)])
 def test_training_without_an_object(name, folder):
     """The losses of masks are 0, and every gradient is finite."""
     cfg = load_config(write_config(f"narrow_{name}_training", folder))
@@ -112,6 +116,7 @@ def test_training_without_an_object(name, folder):
         assert np.isfinite(tf.convert_to_tensor(gradient)).all(), key
 
 
+@pytest.mark.full
 def test_points_depend_on_the_seed_and_the_image_alone(folder):
     """Losses of an image are the same whatever else is in the batch, with its seed."""
     cfg = load_config(write_config("narrow_implicit_training", folder))

@@ -39,7 +39,10 @@ NAMES = ("000000.jpg", "000001.jpg")
 LOGITS = 5e-4
 
 
-@pytest.fixture(scope="module", params=["instance", "implicit", "semantic"])
+@pytest.fixture(
+    scope="module",
+    params=["instance", "semantic", pytest.param("implicit", marks=pytest.mark.full)],
+)
 def model(request, tmp_path_factory):
     """Kind, configuration, model and record."""
     kind = request.param

@@ -44,7 +44,9 @@ def recorded_points(monkeypatch, module):
     return asked
 
 
-@pytest.fixture(scope="module", params=["instance", "implicit"])
+@pytest.fixture(
+    scope="module", params=["instance", pytest.param("implicit", marks=pytest.mark.full)]
+)
 def run(request, tmp_path_factory):
     kind = request.param
     recorded = load_training(kind)

@@ -206,6 +206,7 @@ def test_one_step_of_training(convert, tmp_path):
         "SOLVER.IMS_PER_BATCH": 2,
         "SOLVER.LOG_PERIOD": 1,
         "SOLVER.MAX_ITER": 1,
+        "SOLVER.WARMUP_ITERS": 0,
         "SOLVER.STEPS": "()",
     }
     command = ["--config-file", write_config("narrow_instance_training", tmp_path)]

@@ -207,7 +207,7 @@ class PointRendMaskHead(_PointMaskHead):
         super().__init__(**options)
         self.coarse_head = coarse_head
         self._coarse_side = coarse_side
-        self._sampling = {
+        self._sampling: dict[str, Any] = {
             "num_points": self._train_num_points,
             "oversample_ratio": oversample_ratio,
             "importance_sample_ratio": importance_sample_ratio,

@@ -7,6 +7,8 @@ import pytest
 from tests.support.point_rend import records, write_config
 from tfdetect.config import load_config, zoo_models
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.prediction import load_prediction_config
+from tfdetect.errors import InputError
 
 PREFIX = "PointRend/"
 NAMES = [name.removeprefix(PREFIX) for name in zoo_models() if name.startswith(PREFIX)]
@@ -25,3 +27,10 @@ def test_values_are_those_of_detectron2(name, tmp_path):
     found = load_config(f"{PREFIX}{name}")
     assert found == expected
     assert capabilities(found).has_points
+
+
+def test_the_size_of_pooled_regions_is_that_of_the_weights(tmp_path):
+    """Unlike the one of a mask head of convolutions."""
+    path = write_config("narrow_instance", tmp_path)
+    with pytest.raises(InputError, match="the weights were trained with a different value"):
+        load_prediction_config(path, ["MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 7])

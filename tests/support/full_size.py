@@ -173,7 +173,7 @@ def _points_of_given_boxes(head, features, recorded) -> dict[str, tf.Tensor]:
     with collect_intermediates() as found:
         final = head.predict(features, tf.constant(recorded["given_boxes"]), images, classes)
     result = {"coarse_logits": own_logits(found["coarse_logits"], classes)}
-    result["initial_logits"] = tf.reshape(found["initial_logits"], [len(classes), -1])
+    result["initial_logits"] = tf.reshape(found["initial_logits"], [classes.shape[0], -1])
     count = len(recorded["final_probabilities"])
     result["final_probabilities"] = final[:count, ::4, ::4]
     return result | {name: found[name] for name in found if name.startswith("step_")}

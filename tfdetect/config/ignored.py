@@ -81,6 +81,9 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     for key, (other, value) in _ONLY_WITH.items():
         if _is_set(cfg, key) and _get(cfg, other) != value:
             yield key, f"it only applies with {other} {value}"
+    for key in ("INPUT.COLOR_AUG_SSD", "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"):
+        if _is_set(cfg, key):
+            yield key, "there is no such augmentation here"
     if cfg.DATASETS.PROPOSAL_FILES_TRAIN:
         yield "DATASETS.PROPOSAL_FILES_TRAIN", "training does not support precomputed proposals"
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:

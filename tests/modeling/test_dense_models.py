@@ -1,4 +1,4 @@
-"""RetinaNet, FCOS, semantic and panoptic FPN, narrow: in a batch, without detections, in bfloat16."""
+"""The dense models, narrow: in a batch, without detections, in bfloat16."""
 
 from __future__ import annotations
 

@@ -84,8 +84,9 @@ def recorded_targets():
 def test_locations():
     """Squares about the middle of each cell, exactly."""
     features = [tf.zeros([1, *RECORD["feature_hw"][level], 1]) for level in LEVELS]
-    for found, expected in zip(detector(recorded_maps()).anchor_generator(features), ANCHORS,
-                               strict=True):
+    for found, expected in zip(
+        detector(recorded_maps()).anchor_generator(features), ANCHORS, strict=True
+    ):
         np.testing.assert_array_equal(found, expected)
 
 

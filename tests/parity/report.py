@@ -167,8 +167,16 @@ def _dense() -> str:
         losses = [max(relative_differences(*pair, 1e-3).values()) for pair in pairs]
         arrays = arrays_of(model)
         norms = (
-            ({key: np.linalg.norm(g) for key, g in steps.first_gradients.items()}, "first_gradient_norms", "first_gradients"),
-            ({key: np.linalg.norm(arrays[key]) for key in recorded["parameter_norms"]}, "parameter_norms", "parameter_norms"),
+            (
+                {key: np.linalg.norm(g) for key, g in steps.first_gradients.items()},
+                "first_gradient_norms",
+                "first_gradients",
+            ),
+            (
+                {key: np.linalg.norm(arrays[key]) for key in recorded["parameter_norms"]},
+                "parameter_norms",
+                "parameter_norms",
+            ),
         )
         noise = recorded["noise"]
         cells = [f"{losses[0]:.1e} ({noise['losses_per_step'][0]:.1e})"]

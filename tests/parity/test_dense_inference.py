@@ -17,6 +17,7 @@ from tests.support.comparison import compare
 from tests.support.intermediates import call_with_intermediates
 from tfdetect.modeling.preprocess import Preprocessor
 
+
 @pytest.fixture(scope="module", params=dense_records.OPTIONS)
 def model(request):
     name = request.param

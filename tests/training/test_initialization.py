@@ -63,7 +63,12 @@ C4_HEADS = {"roi_heads.res5.1.conv2.weight": (2 / (256 * 9)) ** 0.5}
 
 @pytest.mark.parametrize(
     ("name", "options", "deviations"),
-    [(KEYPOINT_RCNN, {}, KEYPOINT), (CASCADE, {}, CASCADE_MASK), (C4, C4_OPTIONS, C4_HEADS), (RETINANET, {}, DENSE)],
+    [
+        (KEYPOINT_RCNN, {}, KEYPOINT),
+        (CASCADE, {}, CASCADE_MASK),
+        (C4, C4_OPTIONS, C4_HEADS),
+        (RETINANET, {}, DENSE),
+    ],
 )
 def test_distributions(name, options, deviations):
     arrays = initial(name, options)

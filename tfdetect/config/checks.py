@@ -171,8 +171,7 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "ROI_BOX_CASCADE_HEAD": {"IOUS": _THRESHOLDS},
     "RETINANET": _MATCHED | _FOCAL,
     # CENTER_SAMPLING_RADIUS, infinite: everywhere in a box.
-    "FCOS": _FOCAL
-    | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
+    "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
     # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
     "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": _FINITE},
 }

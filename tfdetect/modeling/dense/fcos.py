@@ -119,9 +119,7 @@ class FCOS(DenseDetector):
         self, anchors: Sequence[tf.Tensor], targets: Targets
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `label_locations`; none is ignored."""
-        return label_locations(
-            anchors, targets, num_classes=self._num_classes, radius=self._radius
-        )
+        return label_locations(anchors, targets, num_classes=self._num_classes, radius=self._radius)
 
     def sum_losses(
         self,

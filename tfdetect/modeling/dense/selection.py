@@ -35,7 +35,7 @@ def select_dense_detections(
 
     Args:
         ranks: per level float32 [B, H, W, A * K], which rise with the scores; negative infinity
-            marks what is no candidate.
+            marks what is not a candidate.
         deltas: per level float32 [B, H, W, A * 4].
         anchors: per level float32 [H * W * A, 4], in pixels of the network's input image.
         to_scores: from ranks of any shape to scores in [0, 1].

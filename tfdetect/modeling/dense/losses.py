@@ -14,9 +14,9 @@ class LossNormalizer:
     """A running mean of the number of positive anchors, by which the losses are divided.
 
     It belongs to the state of a training, not to the model: no checkpoint of Detectron2 has it, and
-    no inference needs it. (So it is not a tf.Module, whose variables would be the model's.) There it
-    is an attribute, which begins again when a training is resumed; here it is saved with
-    the training's state, so that a resumed training goes on as if it had not been interrupted.
+    no inference needs it. (So this is not a tf.Module, whose variables would be the model's.) There
+    it is an attribute, which begins again when a training is resumed; here it is saved with the
+    training's state, so that a resumed training goes on as if it had not been interrupted.
 
     Replicas share the mean of their numbers, where each of Detectron2's workers has its own. With
     SOLVER.ACCUMULATION_STEPS it is updated for each part of a batch.

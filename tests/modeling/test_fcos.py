@@ -192,7 +192,7 @@ def test_bounds_are_exclusive():
     np.testing.assert_array_equal(one_image([[4, 0, 28, 8]], row), [9, 0, 0, 9, 9, 9, 9, 9])
     np.testing.assert_array_equal(one_image([[0, 0, 48, 8]], row), [9, 9, 0, 0, 9, 9, 9, 9])
     # Centre 24: 12 and 36 are 12 = 1.5 strides away.
-    np.testing.assert_array_equal(one_image([[0, 0, 48, 8]], row, 1.51), [9, 9, 0, 0, 9, 9, 9, 9])
+    np.testing.assert_array_equal(one_image([[0, 0, 48, 8]], row, 1.51), [9, 0, 0, 0, 0, 9, 9, 9])
     everywhere = one_image([[0, 0, 48, 8]], row, float("inf"))
     np.testing.assert_array_equal(everywhere, [0, 0, 0, 0, 0, 0, 9, 9])
 

@@ -185,8 +185,7 @@ def _dense() -> str:
             largest = max(relative_differences(found, recorded[key]).values())
             cells.append(f"{largest:.1e} ({noise[kind]:.1e})")
         found = dense_records.detect(cfg, seeded_model(cfg))
-        expected = dense_records.read("inference", name)
-        differences = compare(found, expected, iou=0.9, score=1e-4, least_score=0.0)
+        differences = dense_records.compare_detections(name, found)
         cells += [f"{differences.matched} of {differences.expected}", f"{differences.extra}"]
         cells += [f"{differences.score:.1e}", f"{differences.box:.1e}"]
         rows.append(f"| {name} | {' | '.join(cells)} |")

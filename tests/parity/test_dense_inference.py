@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
 from tests.support import dense_records
-from tests.support.comparison import compare
 from tests.support.intermediates import call_with_intermediates
 from tfdetect.modeling.preprocess import Preprocessor
 
@@ -37,9 +36,7 @@ def test_detections(model, implementation):
     name, cfg, network = model
     for batched in (False, True):
         found = dense_records.detect(cfg, network, batched=batched)
-        expected = dense_records.read("inference", name)
-        # Some are 4 x 0.2 pixels.
-        differences = compare(found, expected, iou=0.9, score=1e-4, least_score=0.0)
+        differences = dense_records.compare_detections(name, found)
         assert differences.matched == differences.expected > 50
         assert differences.extra == 0
         assert differences.box < 5e-3

@@ -49,7 +49,8 @@ def op_determinism_ends():
     disable_op_determinism()
 
 
-@pytest.mark.parametrize("name", ["fcos", pytest.param("retinanet", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", MODELS)
 def test_training(name, tmp_path, op_determinism_ends):
     data = tmp_path / "data"
     write_shapes(data, 6, 3)

@@ -33,7 +33,7 @@ class DenseDetector(Detector):
     Detectron2: the class of this name.
     """
 
-    outputs = ("cls_logits", "anchor_deltas")
+    outputs: tuple[str, ...] = ("cls_logits", "anchor_deltas")
     """What intermediates call the head's outputs."""
 
     def __init__(

@@ -85,6 +85,7 @@ class RetinaNetHead(tf.Module):
         self.cls_score = Conv2d(in_channels, anchors_per_location * num_classes, 3, padding=1)
         self.bbox_pred = Conv2d(in_channels, anchors_per_location * 4, 3, padding=1)
         prior = math.log(prior_probability / (1 - prior_probability))
+        assert self.cls_score.bias is not None
         self.cls_score.bias.assign(tf.fill(self.cls_score.bias.shape, prior))
 
     @profile_scope("dense_head")

@@ -43,7 +43,7 @@ def two_images(folder, names):
     return path
 
 
-# Dilation, groups, statistics of batches and of each level; clipping and weight decay of each kind of parameter.
+# Dilation, groups, statistics of batches and of levels; clipping, and each kind of weight decay.
 @pytest.mark.parametrize(
     "name",
     [

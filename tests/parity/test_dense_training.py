@@ -20,9 +20,7 @@ from tfdetect.modeling.structures import Targets
 TOLERANCES = {"retinanet": (4e-6, 1e-3, 1e-4), "fcos": (4e-6, 3e-3, 2e-3)}
 
 
-@pytest.fixture(
-    scope="module", params=["fcos", pytest.param("retinanet", marks=pytest.mark.full)]
-)
+@pytest.fixture(scope="module", params=["fcos", pytest.param("retinanet", marks=pytest.mark.full)])
 def run(request):
     """Name, record, the steps taken, the model then and its initial weights."""
     name = request.param

@@ -184,7 +184,7 @@ def _dense() -> str:
         for found, kind, key in norms:
             largest = max(relative_differences(found, recorded[key]).values())
             cells.append(f"{largest:.1e} ({noise[kind]:.1e})")
-        found = dense_records.detect(cfg, seeded_model(cfg))
+        found = dense_records.detect(dense_records.make_pipeline(cfg, seeded_model(cfg)))
         differences = dense_records.compare_detections(name, found)
         cells += [f"{differences.matched} of {differences.expected}", f"{differences.extra}"]
         cells += [f"{differences.score:.1e}", f"{differences.box:.1e}"]

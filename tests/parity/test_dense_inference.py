@@ -34,8 +34,9 @@ def preprocessed(cfg, network):
 def test_detections(model, implementation):
     """All of them and no others, of each image alone, and of both of their sizes in a batch."""
     name, cfg, network = model
+    pipeline = dense_records.make_pipeline(cfg, network)
     for batched in (False, True):
-        found = dense_records.detect(cfg, network, batched=batched)
+        found = dense_records.detect(pipeline, batched=batched)
         differences = dense_records.compare_detections(name, found)
         assert differences.matched == differences.expected > 50
         assert differences.extra == 0

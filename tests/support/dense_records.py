@@ -88,10 +88,14 @@ def run_steps(name) -> Run:
     return Run(steps, model, initial)
 
 
-def detect(cfg, model, *, batched=False):
-    """Records of the images as predict.py writes them, of each alone or of both as one batch."""
+def make_pipeline(cfg, model) -> Pipeline:
+    """As predict.py has it."""
     backend = Backend.for_device()
-    pipeline = Pipeline(cfg, optimize(model, backend), backend)
+    return Pipeline(cfg, optimize(model, backend), backend)
+
+
+def detect(pipeline, *, batched=False):
+    """Records of the images as predict.py writes them, of each alone or of both as one batch."""
     sizes = np.array([picture.shape[:2] for picture in pictures()], np.int32)
     if batched:
         batch = np.zeros([len(sizes), *sizes.max(0), 3], np.uint8)

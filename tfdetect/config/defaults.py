@@ -2,8 +2,8 @@
 
 The names, the nesting, the types and the values are Detectron2's (`detectron2.config.get_cfg`),
 so that its YAML files, which state only what differs from them, mean the same here. Keys that no
-model of this project reads (`RETINANET`, `SEM_SEG_HEAD`, `CUDNN_BENCHMARK`, ...) are kept: the
-complete `config.yaml` that Detectron2's trainer writes has them. `OWN_KEYS` are this project's.
+model of this project reads (`CUDNN_BENCHMARK`, `GLOBAL.HACK`, ...) are kept: the complete
+`config.yaml` that Detectron2's trainer writes has them. `OWN_KEYS` are this project's.
 """
 
 from __future__ import annotations

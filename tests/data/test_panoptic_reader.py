@@ -67,9 +67,9 @@ def test_pixels(tmp_path):
     (image,) = dataset.images
     ids = read_segment_ids(image)
     np.testing.assert_array_equal(ids, IDS)
-    labels = semantic_labels(ids, image.segments, dataset.stuff_ids)
-    np.testing.assert_array_equal(labels, [[0, 2, 255], [0, 2, 2]])
-    assert labels.dtype == np.uint8
+    labels = semantic_labels(ids, image.segments, dataset.stuff_ids, unlabelled=-1)
+    np.testing.assert_array_equal(labels, [[0, 2, -1], [0, 2, 2]])
+    assert labels.dtype == np.int32
 
 
 def test_colours_are_ids_in_base_256():

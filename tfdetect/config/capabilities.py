@@ -29,9 +29,11 @@ class Parts:
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
-    "PanopticFPN": Parts(proposal_generator=True, roi_heads=True, semantic_head=True),
+    "PanopticFPN": Parts(
+        proposal_generator=True, roi_heads=True, semantic_head=True, trainable=True
+    ),
     "RetinaNet": Parts(dense_head=True),
-    "SemanticSegmentor": Parts(semantic_head=True),
+    "SemanticSegmentor": Parts(semantic_head=True, trainable=True),
 }
 
 

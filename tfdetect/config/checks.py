@@ -169,6 +169,9 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "ROI_BOX_CASCADE_HEAD": {"IOUS": _THRESHOLDS},
     # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
     "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": _FINITE},
+    # IGNORE_VALUE: any integer, one that no pixel has too.
+    "SEM_SEG_HEAD": {"LOSS_WEIGHT": _FINITE},
+    "PANOPTIC_FPN": {"INSTANCE_LOSS_WEIGHT": _FINITE},
 }
 _TRAINING: dict[str, Rule] = {
     "SOLVER.MAX_ITER": _at_least(1),

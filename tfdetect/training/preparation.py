@@ -140,13 +140,15 @@ def _metadata(cfg: CfgNode, resume: bool, eval_only: bool) -> dict[str, Any]:
         if cfg.MODEL.WEIGHTS and Path(cfg.MODEL.WEIGHTS).is_dir():
             return read_metadata(Path(cfg.MODEL.WEIGHTS))
     metadata = _names(cfg, eval_only).for_model()
-    if earlier is not None and earlier["class_names"] != metadata["class_names"]:
-        raise InputError(
-            f"DATASETS.TRAIN: has the classes {', '.join(metadata['class_names'][:5])}, the"
-            f" training in {cfg.OUTPUT_DIR} has {', '.join(earlier['class_names'][:5])} in this"
-            " order; --resume needs the same, or train on from it with MODEL.WEIGHTS and another"
-            " OUTPUT_DIR"
-        )
+    for key in ("class_names", "stuff_class_names"):
+        before, now = (earlier or {}).get(key) or [], metadata[key] or []
+        if earlier is not None and before != now:
+            raise InputError(
+                f"DATASETS.TRAIN: has the classes {', '.join(now[:5])}, the"
+                f" training in {cfg.OUTPUT_DIR} has {', '.join(before[:5])} in this"
+                " order; --resume needs the same, or train on from it with MODEL.WEIGHTS and"
+                " another OUTPUT_DIR"
+            )
     return metadata
 
 
@@ -159,9 +161,19 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     able = capabilities(cfg)
     if able.proposes:
         return replace(names, thing_classes=["object"], category_ids=None)
-    known = names.thing_classes
+    # A model of semantic segmentation alone does not tell things apart.
+    known = names.thing_classes if able.has_boxes else []
     beyond = range(len(known), able.num_classes)
-    return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
+    stuff = (names.stuff_classes or []) if able.has_semantic else []
+    beyond_stuff = range(len(stuff), able.num_stuff_classes)
+    return replace(
+        names,
+        thing_classes=[*known, *(f"class {index}" for index in beyond)],
+        category_ids=names.category_ids if able.has_boxes else None,
+        stuff_classes=[*stuff, *(f"stuff {index}" for index in beyond_stuff)] or None,
+        stuff_colors=names.stuff_colors if stuff else None,
+        stuff_category_ids=names.stuff_category_ids if stuff else None,
+    )
 
 
 def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:

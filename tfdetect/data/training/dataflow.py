@@ -87,6 +87,7 @@ class BatchSource:
             [record for _, record in made],
             (sizes[:, 0].max(), sizes[:, 1].max()),
             max(sum(not a.iscrowd for a in found) for found in objects),
+            0 if self.mapper.labels is None else self.mapper.labels.ignore_value,
         )
         return Batch(arrays, skipped)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_wrong_masks_are_said_first(toy):
 @pytest.fixture
 def city(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(write_cityscapes(tmp_path, split="val")))
-    names = "person rider car truck bus train motorcycle bicycle".split()
+    names = ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
     opts = ["MODEL.MASK_ON", "True", "MODEL.ROI_HEADS.NUM_CLASSES", "8"]
 
     def opened():
@@ -164,7 +165,7 @@ def test_cityscapes_results(city, monkeypatch, tmp_path):
 
     def evaluate(predicted, truth, args):
         for path in predicted:
-            lines = open(path).read().splitlines()
+            lines = Path(path).read_text().splitlines()
             seen[path.rpartition("/")[2]] = [line.split() for line in lines]
             for line in lines:
                 png = np.asarray(Image.open(f"{args.predictionPath}/{line.split()[0]}"))
@@ -184,7 +185,9 @@ def test_cityscapes_results(city, monkeypatch, tmp_path):
     done = write_and_measure(dataset, dataset.to_results(0, one), [0, 1], tmp_path / "out")
     assert not done.errors
     assert done.metrics["segm"] == {"AP": 25, "AP50": 50, "AP-car": 50}
-    assert seen["aachen_000000_000019_pred.txt"] == [["aachen_000000_000019_0_26.png", "26", "0.75"]]
+    assert seen["aachen_000000_000019_pred.txt"] == [
+        ["aachen_000000_000019_0_26.png", "26", "0.75"]
+    ]
     # A file for every image, also one in which nothing was found.
     assert seen["aachen_000001_000019_pred.txt"] == []
     assert (tmp_path / "out" / "cityscapes" / "aachen_000001_000019_pred.txt").is_file()

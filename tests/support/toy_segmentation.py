@@ -80,9 +80,7 @@ def write_toy(folder: Path, sizes=((48, 64), (64, 48), (56, 56), (40, 72)), seed
         Image.fromarray(pixels.astype(np.uint8)).save(toy.images / f"{stem}.jpg", quality=95)
         Image.fromarray(labels).save(toy.masks / f"{stem}.png")
         Image.fromarray(segment_colors(ids)).save(folder / "panoptic" / f"{stem}.png")
-        images.append(
-            {"id": number, "file_name": f"{stem}.jpg", "height": height, "width": width}
-        )
+        images.append({"id": number, "file_name": f"{stem}.jpg", "height": height, "width": width})
         panoptic.append(
             {
                 "image_id": number,

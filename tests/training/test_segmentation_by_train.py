@@ -92,7 +92,5 @@ def test_panoptic(toy, tmp_path, form):
     last = [line for line in metrics(tmp_path / "run") if "panoptic_seg/PQ" in line][-1]
     assert ("segm/AP" in last) == (form == "separated")
     assert 0 <= last["sem_seg/mIoU"] <= 100
-    found = tfdetect.Predictor(tmp_path / "run" / "model_final")(
-        read_image(toy.images / "001.jpg")
-    )
+    found = tfdetect.Predictor(tmp_path / "run" / "model_final")(read_image(toy.images / "001.jpg"))
     assert found.panoptic.ids.shape == toy.labels["001"].shape

@@ -110,8 +110,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("NAME", "INSTANCES", "PANOPTIC", "MASKS_DIR", "IMAGES_DIR"),
-        help="the same for panoptic segmentation: COCO's JSON of objects, that of COCO panoptic ('' "
-        "for none), and semantic masks ('' for those of COCO panoptic)",
+        help="the same for panoptic segmentation: COCO's JSON of objects, that of COCO panoptic "
+        "('' for none), and semantic masks ('' for those of COCO panoptic)",
     )
     add_import_option(parser)
     parser.add_argument(

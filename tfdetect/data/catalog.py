@@ -195,7 +195,7 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
 
 
 def sem_seg_metadata(class_names: Sequence[str] | None) -> DatasetMetadata:
-    """Of a data set that has the classes of pixels, and no objects; None where names are unknown."""
+    """Of a data set with the classes of pixels and no objects; None where names are unknown."""
     return DatasetMetadata(
         thing_classes=[],
         keypoint_names=None,

@@ -54,9 +54,7 @@ def _classes_of_label_ids() -> tuple[int, ...]:
     assert known is not None
     ids = known.stuff_category_ids
     assert ids is not None
-    return tuple(
-        ids.index(label) if label in ids else UNLABELLED for label in range(max(ids) + 1)
-    )
+    return tuple(ids.index(label) if label in ids else UNLABELLED for label in range(max(ids) + 1))
 
 
 def with_cities(dataset: PanopticDataset, image_folder: Path) -> PanopticDataset:

@@ -22,11 +22,15 @@ from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
 from tfdetect.registry import Registry
 
-
 Form = Literal[
-    *("COCO", "LVIS"),
-    *("SEM_SEG", "PANOPTIC", "SEPARATED"),
-    *("CITYSCAPES_INSTANCE", "CITYSCAPES_SEM_SEG", "CITYSCAPES_PANOPTIC"),
+    "COCO",
+    "LVIS",
+    "SEM_SEG",
+    "PANOPTIC",
+    "SEPARATED",
+    "CITYSCAPES_INSTANCE",
+    "CITYSCAPES_SEM_SEG",
+    "CITYSCAPES_PANOPTIC",
 ]
 """The format of a data set's annotations.
 
@@ -146,9 +150,7 @@ def register_sem_seg_dataset(
         InputError: as `register_coco_dataset`.
     """
     names = None if stuff_classes is None else tuple(stuff_classes)
-    files = DatasetFiles(
-        name, "SEM_SEG", Path(masks_dir), Path(images_dir), stuff_classes=names
-    )
+    files = DatasetFiles(name, "SEM_SEG", Path(masks_dir), Path(images_dir), stuff_classes=names)
     _register(files)
 
 

@@ -56,7 +56,7 @@ class SemSegFile:
         labels = read_labels(self.path)
         if self.classes is None:
             return labels
-        if not (0 <= labels.min() and labels.max() < len(self.classes)):
+        if not (labels.min() >= 0 and labels.max() < len(self.classes)):
             raise InputError(
                 f"{self.path}: has a value of {labels.max()}, which is no label of its data set;"
                 " replace it"
@@ -108,7 +108,7 @@ class LabelRange:
 
     def ignore_padding(self, labels: np.ndarray) -> np.ndarray:
         """`labels` [H, W] after augmentation, whose padding, unless it is a class, is ignored."""
-        if _PADDING < self.num_classes or _PADDING == self.ignore_value:
+        if self.num_classes > _PADDING or self.ignore_value == _PADDING:
             return labels
         return np.where(labels == _PADDING, self.dtype(self.ignore_value), labels)
 

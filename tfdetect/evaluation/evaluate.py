@@ -100,9 +100,9 @@ class EvaluationRun:
         proposals: str | os.PathLike[str] | None = None,
         source: str = "images",
     ):
-        given = None if images is None else Path(images)
-        self.dataset = open_for_model(Path(annotations), cfg, metadata, images=given)
-        folder = self.dataset.image_folder if images is None else Path(images)
+        folder = None if images is None else Path(images)
+        self.dataset = open_for_model(Path(annotations), cfg, metadata, images=folder)
+        folder = folder or self.dataset.image_folder
         if folder is None:
             raise InputError(f"{annotations}: does not say where its images are; give {source}")
         if not folder.is_dir():

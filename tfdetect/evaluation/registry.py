@@ -53,9 +53,7 @@ asked first.
 """
 
 
-def model_info(
-    cfg: CfgNode, metadata: Mapping[str, Any], images: Path | None = None
-) -> ModelInfo:
+def model_info(cfg: CfgNode, metadata: Mapping[str, Any], images: Path | None = None) -> ModelInfo:
     """What a model predicts.
 
     Args:

@@ -216,9 +216,7 @@ class Together(EvaluationDataset):
         common = [name for name in places[0] if all(name in place for place in places)]
         self._indices = [[place[name] for name in common] for place in places]
         images = [
-            _Listed(
-                first.image_ids[index], first.file_names[index], *first.image_sizes[index]
-            )
+            _Listed(first.image_ids[index], first.file_names[index], *first.image_sizes[index])
             for index in self._indices[0]
         ]
         tasks = [task for part in parts for task in part.tasks]

@@ -29,9 +29,7 @@ def reorder_classes(
     return {name: _reorder(name, array, np.asarray(order)) for name, array in arrays.items()}
 
 
-def reorder_stuff(
-    arrays: Mapping[str, np.ndarray], order: Sequence[int]
-) -> dict[str, np.ndarray]:
+def reorder_stuff(arrays: Mapping[str, np.ndarray], order: Sequence[int]) -> dict[str, np.ndarray]:
     """As `reorder_classes`, for the classes of a semantic head."""
     return {
         name: array[..., np.asarray(order)] if _STUFF.fullmatch(name) else array

@@ -49,9 +49,7 @@ def with_stuff(records: list[Record], files: DatasetFiles, broken: BrokenData) -
     for record in records:
         image = by_id.get(record.image_id)
         if image is None:
-            broken(
-                InputError(f"{files.panoptic}: has no annotation of {record.file_name}; add it")
-            )
+            broken(InputError(f"{files.panoptic}: has no annotation of {record.file_name}; add it"))
             continue
         found.append(dataclasses.replace(record, sem_seg=_sem_seg(image, dataset)))
     return found
@@ -88,9 +86,7 @@ def _sem_seg(image: PanopticImage, dataset: PanopticDataset) -> SemSegFile:
     return SemSegFile(image.label_file, segments=image, stuff_ids=dataset.stuff_ids)
 
 
-def _things(
-    image: PanopticImage, classes: Mapping[int, int], path: Path
-) -> tuple[Annotation, ...]:
+def _things(image: PanopticImage, classes: Mapping[int, int], path: Path) -> tuple[Annotation, ...]:
     found = []
     for segment in image.segments:
         if segment.category_id not in classes:

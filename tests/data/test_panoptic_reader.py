@@ -54,7 +54,7 @@ def test_what_is_read(tmp_path):
     (image,) = dataset.images
     assert (image.id, image.file_name, image.label_file) == (7, "b.jpg", tmp_path / "p" / "b.png")
     assert image.segments == (
-        PanopticSegment(66_051, 3, 2, True),
+        PanopticSegment(66_051, 3, 2, True, (0, 0, 1, 2)),
         PanopticSegment(5, 184, 3, False),
     )
     assert (dataset.thing_ids, dataset.stuff_ids) == ((1, 3), (0, 92, 184))

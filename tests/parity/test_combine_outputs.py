@@ -28,7 +28,7 @@ def test_segments(case, implementation):
     square[:, :HEIGHT] = masks
     overlap, area, score = RECORD[f"{case}/thresholds"].tolist()
     semantic = recorded["semantic"].astype(np.int32)
-    found = tf.function(combine_semantic_and_instance_outputs, autograph=False)(
+    found = combine_semantic_and_instance_outputs(
         Instances(
             pred_boxes=tf.constant(np.tile(np.float32([0, 0, WIDTH, WIDTH]), [count, 1])),
             scores=tf.constant(recorded["scores"].astype(np.float32)),

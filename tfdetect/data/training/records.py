@@ -150,6 +150,12 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
     able = capabilities(cfg)
     for name in names:
         _check_form(dataset_files(name), able)
+    pads = cfg.INPUT.LARGE_SCALE_JITTER.ENABLED or "PadToSquare" in cfg.INPUT.AUGMENTATIONS
+    if able.has_semantic and pads:
+        raise InputError(
+            "INPUT.LARGE_SCALE_JITTER: is not supported for the classes of pixels yet; use"
+            " INPUT.CROP"
+        )
     found = [dataset_metadata(dataset_files(name)) for name in names]
     first = found[0]
     for name, other in zip(names, found, strict=True):

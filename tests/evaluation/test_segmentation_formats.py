@@ -163,7 +163,7 @@ def test_cityscapes_results(city, monkeypatch, tmp_path):
     """The files that the package reads, and its numbers in percent."""
     seen = {}
 
-    def evaluate(predicted, truth, args):
+    def match(predicted, truth, gt_instances, args):
         for path in predicted:
             lines = Path(path).read_text().splitlines()
             seen[path.rpartition("/")[2]] = [line.split() for line in lines]
@@ -171,10 +171,16 @@ def test_cityscapes_results(city, monkeypatch, tmp_path):
                 png = np.asarray(Image.open(f"{args.predictionPath}/{line.split()[0]}"))
                 assert set(np.unique(png)) == {0, 255}
         assert all(path.endswith("_gtFine_instanceIds.png") for path in truth)
-        classes = {"car": {"ap": 0.5, "ap50%": 1.0}}
-        return {"averages": {"allAp": 0.25, "allAp50%": 0.5, "classes": classes}}
 
-    tool = types.SimpleNamespace(args=types.SimpleNamespace(), evaluateImgLists=evaluate)
+    classes = {"car": {"ap": 0.5, "ap50%": 1.0}}
+    tool = types.SimpleNamespace(
+        args=types.SimpleNamespace(),
+        setInstanceLabels=lambda args: None,
+        getGtInstances=lambda truth, args: None,
+        matchGtWithPreds=match,
+        evaluateMatches=lambda matches, args: None,
+        computeAverages=lambda scores, args: {"allAp": 0.25, "allAp50%": 0.5, "classes": classes},
+    )
     monkeypatch.setattr(cityscapes, "import_tool", lambda: tool)
     dataset = city()
     height, width = dataset.image_sizes[0]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -97,24 +97,43 @@ def evaluate(
         predicted = write_results(folder, names, results)
         tool.args.predictionPath = str(folder)
         tool.args.predictionWalk = None
-        tool.args.JSONOutput = False
-        tool.args.colorized = False
         tool.args.quiet = True
         tool.args.gtInstancesFile = str(folder / "gtInstances.json")
         said = io.StringIO()
         try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                averages = tool.evaluateImgLists(
+            with _numpy_with_in1d(tool), redirect_stdout(said), redirect_stderr(said):
+                averages = _averages(
+                    tool,
                     [str(path) for path in predicted],
                     [os.path.abspath(truth[name]) for name in names],
-                    tool.args,
-                )["averages"]
+                )
         except (Exception, SystemExit) as error:  # its way to report what it cannot use
             reason = " ".join(said.getvalue().split()[-20:]) or f"{type(error).__name__}: {error}"
             raise InputError(f"{truth[names[0]].parent}: cityscapesscripts: {reason}") from error
     metrics = {"AP": averages["allAp"], "AP50": averages["allAp50%"]}
     metrics |= {f"AP-{name}": values["ap"] for name, values in averages["classes"].items()}
     return {"segm": {name: 100 * float(value) for name, value in metrics.items()}}
+
+
+def _averages(tool: ModuleType, predicted: list[str], truth: list[str]) -> dict[str, Any]:
+    """What the tool's `evaluateImgLists` does, but for a file in the current folder."""
+    args = tool.args
+    tool.setInstanceLabels(args)
+    matches = tool.matchGtWithPreds(predicted, truth, tool.getGtInstances(truth, args), args)
+    return tool.computeAverages(tool.evaluateMatches(matches, args), args)
+
+
+@contextmanager
+def _numpy_with_in1d(tool: ModuleType) -> Iterator[None]:
+    """Give the tool `numpy.in1d`, which its release 2.3.0 calls and NumPy has no more since 2.4."""
+    if hasattr(np, "in1d"):
+        yield
+        return
+    tool.np = SimpleNamespace(**vars(np), in1d=lambda values, among: np.isin(values, among).ravel())
+    try:
+        yield
+    finally:
+        tool.np = np
 
 
 def format_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

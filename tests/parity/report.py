@@ -14,6 +14,7 @@ import numpy as np
 
 import convert_d2.command
 import tfdetect.cli.predict
+from tests.parity.segmentation_report import segmentation
 from tests.support.comparison import Differences, compare
 from tests.support.full_size import FULL_SIZE_CONFIGS, run_full_size
 from tests.support.native import using_ops
@@ -126,7 +127,7 @@ def main() -> None:
     text = HEADER.format(
         date=datetime.date.today(), machine=platform.machine(), tensorflow=tf.__version__
     )
-    text += PURPOSE + _tiny()
+    text += PURPOSE + _tiny() + segmentation()
     rows = []
     for config in FULL_SIZE_CONFIGS:
         start = time.perf_counter()

@@ -200,7 +200,7 @@ def test_cityscapes_results(city, monkeypatch, tmp_path):
 
 
 def test_cityscapes_by_its_package(city):
-    """A car found exactly, and a person missed."""
+    """A car found exactly, and someone missed."""
     pytest.importorskip("cityscapesscripts")
     dataset = city()
     results = []

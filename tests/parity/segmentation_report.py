@@ -50,7 +50,7 @@ def segmentation() -> str:
             ),
             (max(parameter_differences(name, run).values()), noise["parameter_norms"]),
         )
-        cells = [f"{found:.1e} ({floor:.1e})" for found, floor in differences]
+        columns = [f"{found:.1e} ({floor:.1e})" for found, floor in differences]
         pixels = " and ".join(str(count) for count in pixel_differences(name))
-        rows.append(f"| {name} | {' | '.join(cells)} | {pixels} |")
+        rows.append(f"| {name} | {' | '.join(columns)} | {pixels} |")
     return TEXT.format(rows="\n".join(rows))

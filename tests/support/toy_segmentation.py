@@ -111,7 +111,7 @@ def _segment(ids, index, category):
 
 
 def write_cityscapes(folder: Path, sizes=((40, 60), (48, 64)), split="train") -> Path:
-    """A split of Cityscapes with a car and a person on a road under a sky: polygons and PNGs.
+    """A split of Cityscapes with a car and a pedestrian on a road under a sky: polygons and PNGs.
 
     Returns the folder for DETECTRON2_DATASETS.
     """

@@ -97,7 +97,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         int32 [height, width].
 
     Raises:
-        InputError: the file cannot be read, or is no such image.
+        InputError: the file cannot be read, or is not such an image.
     """
     path = Path(path)
     content = _read_regular_file(path)

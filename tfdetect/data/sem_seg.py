@@ -58,7 +58,7 @@ class SemSegFile:
             return labels
         if not (labels.min() >= 0 and labels.max() < len(self.classes)):
             raise InputError(
-                f"{self.path}: has a value of {labels.max()}, which is no label of its data set;"
+                f"{self.path}: has a value of {labels.max()}, which is not a label of its data set;"
                 " replace it"
             )
         return np.array(self.classes, np.int32)[labels]
@@ -186,7 +186,7 @@ def read_sem_seg_folder(
         images: a folder of images of any format.
         broken: gets the errors of images without a mask and of masks without an image, which are
             left out.
-        only_masked: images without a mask are no error: the masks are those of some of them.
+        only_masked: images without a mask are not errors: the masks are those of some of them.
 
     Returns:
         Sorted by name.

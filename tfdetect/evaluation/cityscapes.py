@@ -124,7 +124,7 @@ def _averages(tool: ModuleType, predicted: list[str], truth: list[str]) -> dict[
 
 
 @contextmanager
-def _numpy_with_in1d(tool: ModuleType) -> Iterator[None]:
+def _numpy_with_in1d(tool: Any) -> Iterator[None]:
     """Give the tool `numpy.in1d`, which its release 2.3.0 calls and NumPy has no more since 2.4."""
     if hasattr(np, "in1d"):
         yield

@@ -232,19 +232,19 @@ class SemanticSegmentor(Detector):
             return self.sem_seg_head.losses(features, targets.gt_sem_seg, seeds)
 
 
-def enlarge_logits(logits: tf.Tensor, stride: int, image_size: tf.Tensor) -> tf.Tensor:
+def enlarge_logits(logits: tf.Tensor, padded_size: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
     """The head's logits for each pixel of the network's input that is of the image.
 
     Args:
         logits: float32 [h, w, K], over the padded input.
-        stride: of the logits in it.
-        image_size: int32 [2], (height, width) of the image in it.
+        padded_size: int32 [2], (height, width) of the padded input, rounded up to the logits'
+            stride.
+        image_size: int32 [2], of the image in it.
 
     Returns:
         float32 [height, width, K].
     """
-    enlarged = tf.image.resize(logits, stride * tf.shape(logits)[:2])
-    return enlarged[: image_size[0], : image_size[1]]
+    return tf.image.resize(logits, padded_size)[: image_size[0], : image_size[1]]
 
 
 def semantic_labels(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -100,7 +100,9 @@ def collate(
 
 def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...], filling: int = 0) -> np.ndarray:
     """The arrays, each in the leading corner of an array of `shape` that is else `filling`."""
-    stacked = np.full((len(arrays), *shape), filling, arrays[0].dtype)
+    stacked = np.zeros((len(arrays), *shape), arrays[0].dtype)
+    if filling != 0:
+        stacked[:] = filling
     for target, array in zip(stacked, arrays, strict=True):
         target[tuple(slice(length) for length in array.shape)] = array
     return stacked

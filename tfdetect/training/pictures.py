@@ -46,7 +46,7 @@ class Pictures:
 
     def _draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
         predictor = self._predictor
-        if not predictor.capabilities.has_boxes and detections.sem_seg is not None:
+        if detections.sem_seg is not None and not predictor.class_names:  # no boxes
             names, colors = predictor.stuff_class_names, predictor.stuff_colors
             return draw_semantic(image, detections.sem_seg, names, colors)
         return draw_detections(

@@ -100,10 +100,9 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     """Load DATASETS.TRAIN, as Detectron2's `get_detection_dataset_dicts` does.
 
     The data sets follow one another, the images of each sorted by id. Left out are, under
-    DATALOADER.FILTER_EMPTY_ANNOTATIONS, images with nothing but crowds (unless the data set has no
-    objects at all, but the classes of pixels); and for a model with
-    keypoints, images with fewer labelled ones than
-    MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE.
+    DATALOADER.FILTER_EMPTY_ANNOTATIONS, images with nothing but crowds (of lists of objects, not
+    of masks and panoptic PNGs); and for a model with keypoints, images with fewer labelled ones
+    than MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE.
 
     The last result is kept: asking again for the same files costs nothing.
 
@@ -236,7 +235,9 @@ def _load(
     for dataset in files:
         found = _read(dataset, mask_format, num_keypoints, broken)
         records += found
-        filtered += [filter_empty and dataset.has_objects] * len(found)
+        # What is made of masks or panoptic PNGs has no list of objects in Detectron2.
+        lists_objects = dataset.form == "SEPARATED" or not dataset.has_sem_seg
+        filtered += [filter_empty and lists_objects] * len(found)
     names = ", ".join(dataset.name for dataset in files)
     kept = [
         record

@@ -241,6 +241,9 @@ DEFAULTS: dict[str, Any] = {
     },
     "DATASETS": {
         "TRAIN": (),
+        # Pairs of a data set and a factor, for weighted samplers; 1 for what is not named.
+        # Detectron2 reads this key, but its schema does not have it.
+        "TRAIN_REPEAT_FACTOR": [],
         "PROPOSAL_FILES_TRAIN": (),
         "PRECOMPUTED_PROPOSAL_TOPK_TRAIN": 2000,
         "TEST": (),
@@ -251,6 +254,9 @@ DEFAULTS: dict[str, Any] = {
         "NUM_WORKERS": 4,
         "ASPECT_RATIO_GROUPING": True,
         "SAMPLER_TRAIN": "TrainingSampler",
+        # Of RandomSubsetTrainingSampler. Detectron2 reads this key, but its schema does not have
+        # it.
+        "RANDOM_SUBSET_RATIO": 1.0,
         "REPEAT_THRESHOLD": 0.0,
         "REPEAT_SQRT": True,
         "FILTER_EMPTY_ANNOTATIONS": True,
@@ -351,6 +357,8 @@ OWN_KEYS = (
     "MODEL.REGNETS",
     "INPUT.AUGMENTATIONS",
     "INPUT.LARGE_SCALE_JITTER",
+    "DATASETS.TRAIN_REPEAT_FACTOR",
+    "DATALOADER.RANDOM_SUBSET_RATIO",
     "DATALOADER.ON_ERROR",
     "SOLVER.CHECKPOINTS_KEPT",
     "SOLVER.LOG_PERIOD",

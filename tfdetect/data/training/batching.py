@@ -56,6 +56,7 @@ def collate(
     records: Sequence[int],
     image_size: tuple[int, int],
     num_objects: int,
+    num_proposals: int = 0,
 ) -> dict[str, np.ndarray]:
     """Make a batch of B examples; the keys are those of `training_dataset`.
 
@@ -64,6 +65,7 @@ def collate(
         records: the index of each example's record.
         image_size: the least height and width to pad images to, in pixels.
         num_objects: the least number of objects to pad to.
+        num_proposals: the least number of proposals to pad to, for examples that have them.
     """
     sizes = np.array([example.image.shape[:2] for example in examples], np.int32)
     height, width = np.maximum(sizes.max(axis=0), image_size)
@@ -90,6 +92,11 @@ def collate(
     keypoints = [example.keypoints for example in examples if example.keypoints is not None]
     if keypoints:
         batch["gt_keypoints"] = _stack(keypoints, (num_objects, *keypoints[0].shape[1:]))
+    proposals = [example.proposals for example in examples if example.proposals is not None]
+    if proposals:
+        counts = np.array([len(boxes) for boxes in proposals], np.int32)
+        batch["proposal_boxes"] = _stack(proposals, (max(num_proposals, counts.max(), 1), 4))
+        batch["num_proposals"] = counts
     return batch
 
 

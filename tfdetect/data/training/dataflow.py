@@ -74,7 +74,8 @@ class BatchSource:
         """
         transforms = [self._draw(sample.record, sample.position) for sample in batch]
         sizes = np.array([found[-1].output_size for found in transforms])
-        objects = [self.records[sample.record].annotations for sample in batch]
+        records = [self.records[sample.record] for sample in batch]
+        proposals = max(len(() if r.proposals is None else r.proposals) for r in records)
         part, parts = self.shard
         mine = slice(len(batch) * part // parts, len(batch) * (part + 1) // parts)
         skipped: list[str] = []
@@ -86,7 +87,8 @@ class BatchSource:
             [example for example, _ in made],
             [record for _, record in made],
             (sizes[:, 0].max(), sizes[:, 1].max()),
-            max(sum(not a.iscrowd for a in found) for found in objects),
+            max(sum(not a.iscrowd for a in record.annotations) for record in records),
+            min(proposals, self.mapper.proposal_topk),
         )
         return Batch(arrays, skipped)
 

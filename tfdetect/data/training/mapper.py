@@ -30,6 +30,7 @@ class Example:
         polygons: of each object, float64 [2 P] each; None without masks, or with bitmasks.
         bitmasks: bool [G, H, W]; None without masks, or with polygons.
         keypoints: float32 [G, N, 3] of x, y and visibility; None without keypoints.
+        proposals: float32 [P, 4] XYXY, the best first; None for a record without.
     """
 
     image: np.ndarray
@@ -38,6 +39,7 @@ class Example:
     polygons: list[list[np.ndarray]] | None
     bitmasks: np.ndarray | None
     keypoints: np.ndarray | None
+    proposals: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +54,14 @@ class TrainingMapper:
         recompute_boxes: whether boxes are drawn around what the transforms leave of the masks.
         keypoint_flip_indices: [N], of `geometry.keypoint_flip_indices`; None for a model without
             keypoints.
+        proposal_topk: DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, how many proposals are kept.
     """
 
     image_format: str
     mask_format: str | None
     recompute_boxes: bool
     keypoint_flip_indices: np.ndarray | None
+    proposal_topk: int = 0
 
     def __call__(self, record: Record, transforms: Sequence[ImageTransform]) -> Example:
         """Make an example.
@@ -109,7 +113,17 @@ class TrainingMapper:
             polygons=polygons and [p for p, keep in zip(polygons, kept, strict=True) if keep],
             bitmasks=None if bitmasks is None else bitmasks[kept],
             keypoints=None if keypoints is None else keypoints[kept],
+            proposals=self._proposals(record, transforms, size),
         )
+
+    def _proposals(
+        self, record: Record, transforms: Sequence[ImageTransform], size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Detectron2's `transform_proposals`: what is left in the image, the best of it."""
+        if record.proposals is None:
+            return None
+        boxes = transform_boxes(record.proposals, transforms, size).astype(np.float32)
+        return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)][: self.proposal_topk]
 
 
 def _transform_polygons(

@@ -226,8 +226,9 @@ DEFAULTS: dict[str, Any] = {
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
         },
-        # This project's own: names of registered augmentations, in their order, in place of
-        # everything that INPUT says otherwise of what is done to images in training.
+        # This project's own: names of registered augmentations, or pairs [name, {argument: value}],
+        # in their order, in place of everything that INPUT says otherwise of what is done to images
+        # in training.
         "AUGMENTATIONS": [],
         # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
         # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
@@ -366,6 +367,9 @@ OWN_KEYS = (
     "SOLVER.AMP.DTYPE",
     "TRAIN",
 )
+
+# The keys whose lists may hold mappings.
+TAKES_MAPPINGS = ("INPUT.AUGMENTATIONS",)
 
 # Keys of version 1 and what Detectron2 calls them since (its `compat.ConverterV1` and `V2`).
 RENAMED: dict[str, str] = {

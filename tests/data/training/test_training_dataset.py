@@ -157,7 +157,6 @@ def test_other_errors_of_tensorflow_pass():
         ({"SOLVER__IMS_PER_BATCH": 0}, r"^SOLVER.IMS_PER_BATCH"),
         ({"DATALOADER__NUM_WORKERS": -1}, r"^DATALOADER.NUM_WORKERS"),
         ({"DATALOADER__SAMPLER_TRAIN": "RandomSampler"}, r"^DATALOADER.SAMPLER_TRAIN"),
-        ({"MODEL__LOAD_PROPOSALS": True}, r"^MODEL.LOAD_PROPOSALS"),
         ({"INPUT__FORMAT": "L"}, r"^INPUT.FORMAT"),
         ({"DATASETS__TRAIN": ("nowhere",)}, r"^DATASETS.TRAIN"),
     ],

@@ -93,8 +93,14 @@ class BatchSource:
         return Batch(arrays, skipped)
 
     def _draw(self, record: int, *entropy: int) -> list[ImageTransform]:
-        size = self.records[record].height, self.records[record].width
-        return draw_transforms(self.augmentors, size, random_state(self.seed, *entropy))
+        image = self.records[record]
+        boxes = [a.box for a in image.annotations if not a.iscrowd]
+        return draw_transforms(
+            self.augmentors,
+            (image.height, image.width),
+            random_state(self.seed, *entropy),
+            np.reshape(boxes, (-1, 4)),
+        )
 
     def _example(
         self, sample: Sample, transforms: Sequence[ImageTransform], skipped: list[str]

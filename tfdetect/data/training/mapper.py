@@ -89,7 +89,11 @@ class TrainingMapper:
             polygons = [_transform_polygons(a, transforms) for a in objects]
             kept &= np.array([bool(p) for p in polygons], dtype=bool)
             if self.recompute_boxes:
-                boxes = polygon_boxes(polygons)
+                # Clipped, unlike in Detectron2: what comes after a crop may move parts of an object
+                # out of the image.
+                height, width = size
+                limits = np.array([width, height, width, height], np.float32)
+                boxes = np.clip(polygon_boxes(polygons), 0, limits)
         elif self.mask_format == "bitmask":
             bitmasks = np.zeros((len(objects), *size), dtype=bool)
             for mask, annotation in zip(bitmasks, objects, strict=True):
@@ -144,7 +148,7 @@ def _transform_mask(
         return rasterize_polygons(_transform_polygons(annotation, transforms), *size)
     mask = coco_mask.decode(annotation.rle)
     for transform in transforms:
-        mask = transform.apply_segmentation(mask)
+        mask = transform.apply_mask(mask)
     return mask.astype(bool)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from yacs.config import CfgNode
 
+from tfdetect.config.checks import SAMPLERS
 from tfdetect.data.training.records import Record
 from tfdetect.data.training.sampler import (
     RandomSubsetTrainingSampler,
@@ -52,9 +53,7 @@ def build_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> Sampler
         )
     else:
         raise InputError(
-            f"DATALOADER.SAMPLER_TRAIN: {name!r} is not supported; use TrainingSampler,"
-            " RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, WeightedTrainingSampler or"
-            " WeightedCategoryTrainingSampler"
+            f"DATALOADER.SAMPLER_TRAIN: {name!r} is not supported; use {' or '.join(SAMPLERS)}"
         )
     return RepeatFactorTrainingSampler(factors, seed)
 

@@ -89,7 +89,7 @@ def main(path):
     sem_seg[:10, :10] = 255
     boxes = np.array([[2, 3, 20, 18], [10, 9, 38, 29], [25, 1, 33, 8.5]], np.float32)
     points = random.uniform(-5, 45, (7, 2))
-    polygons = [np.array([[3, 3], [19, 4], [11, 17.5]]), np.array([[30, 20], [39, 20], [39, 29], [30, 28]])]
+    polygons = [np.array([[3, 3], [19, 4], [11, 17.5]]), np.array([[30.0, 20], [39, 20], [39, 29], [30, 28]])]
     found = {
         "cases": json.dumps(CASES),
         "image": image,

@@ -2,9 +2,10 @@
 
     python -m tests.recorders.augmentations tests/arrays/ops/augmentations.npz
 
-needs a Python with Detectron2, Pillow and OpenCV. Each case is an entry of INPUT.AUGMENTATIONS and a
-seed for `np.random.seed`; what comes out is under its number: the image, the semantic labels, the
-boxes, some points, and the polygons of one object, unless a crop cuts them.
+needs a Python with Detectron2, Pillow and OpenCV. Each case is an entry of INPUT.AUGMENTATIONS and
+a seed for `np.random.seed`; what comes out is under its number: the image, the semantic labels, the
+boxes, some points, and the polygons of one object, unless a crop cuts them. Then what becomes of
+precomputed proposals.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 import cv2
 import detectron2.data.transforms as T
 import numpy as np
+from detectron2.data.detection_utils import transform_proposals
+from detectron2.structures import BoxMode
 from PIL import Image
 
 HEIGHT, WIDTH = 30, 40
@@ -41,8 +44,10 @@ CASES = [
     *(["FixedSizeCrop", {"crop_size": [20, 50]}, seed] for seed in (0, 1)),
     ["FixedSizeCrop", {"crop_size": [20, 25], "pad": False}, 2],
     ["FixedSizeCrop", {"crop_size": [50, 60], "pad_value": 7.0, "seg_pad_value": 3}, 2],
-    *(["RandomCrop", {"crop_type": t, "crop_size": [0.4, 0.7]}, 0] for t in ("relative", "relative_range")),
-    *(["RandomCrop", {"crop_type": t, "crop_size": [12, 100]}, 1] for t in ("absolute", "absolute_range")),
+    ["RandomCrop", {"crop_type": "relative", "crop_size": [0.4, 0.7]}, 0],
+    ["RandomCrop", {"crop_type": "relative_range", "crop_size": [0.4, 0.7]}, 0],
+    ["RandomCrop", {"crop_type": "absolute", "crop_size": [12, 100]}, 1],
+    ["RandomCrop", {"crop_type": "absolute_range", "crop_size": [12, 100]}, 1],
     *(
         [
             "RandomCrop_CategoryAreaConstraint",
@@ -62,10 +67,17 @@ CASES = [
     ["RandomResize", {"shape_list": [[15, 20], [20, 30], [60, 80]]}, 1],
     ["ResizeShortestEdge", {"short_edge_length": [20, 60], "max_size": 70}, 3],
     ["ResizeShortestEdge", {"short_edge_length": [24, 48], "sample_style": "choice"}, 3],
-    ["ResizeScale", {"min_scale": 0.5, "max_scale": 2.0, "target_height": 40, "target_width": 30}, 2],
+    [
+        "ResizeScale",
+        {"min_scale": 0.5, "max_scale": 2.0, "target_height": 40, "target_width": 30},
+        2,
+    ],
     *(["RandomFlip", {}, seed] for seed in (0, 2)),
     *(["RandomFlip", {"prob": 0.9, "horizontal": False, "vertical": True}, s] for s in (0, 1, 2)),
-    *(["RandomApply", {"tfm_or_aug": ["RandomRotation", {"angle": [-9, 9]}], "prob": 0.6}, s] for s in (0, 1)),
+    *(
+        ["RandomApply", {"tfm_or_aug": ["RandomRotation", {"angle": [-9, 9]}], "prob": 0.6}, seed]
+        for seed in (0, 1)
+    ),
     ["RandomApply", {"tfm_or_aug": ["MinIoURandomCrop", {}], "prob": 1.0}, 1],
 ]  # fmt: skip
 
@@ -77,7 +89,9 @@ def augmentation(name, arguments):
     if "interp" in arguments:
         known = {"nearest": cv2.INTER_NEAREST, "bicubic": cv2.INTER_CUBIC}
         kind = arguments["interp"]
-        arguments["interp"] = known[kind] if name == "RandomRotation" else Image.Resampling[kind.upper()]
+        arguments["interp"] = (
+            known[kind] if name == "RandomRotation" else Image.Resampling[kind.upper()]
+        )
     return getattr(T, name)(**arguments)
 
 
@@ -89,7 +103,10 @@ def main(path):
     sem_seg[:10, :10] = 255
     boxes = np.array([[2, 3, 20, 18], [10, 9, 38, 29], [25, 1, 33, 8.5]], np.float32)
     points = random.uniform(-5, 45, (7, 2))
-    polygons = [np.array([[3, 3], [19, 4], [11, 17.5]]), np.array([[30.0, 20], [39, 20], [39, 29], [30, 28]])]
+    polygons = [
+        np.array([[3, 3], [19, 4], [11, 17.5]]),
+        np.array([[30.0, 20], [39, 20], [39, 29], [30, 28]]),
+    ]
     found = {
         "cases": json.dumps(CASES),
         "image": image,
@@ -111,7 +128,30 @@ def main(path):
             after = transform.apply_polygons([polygon.copy() for polygon in polygons])
             for index, polygon in enumerate(after):
                 found[f"{number}_polygon_{index}"] = polygon.reshape(-1)
+    found |= proposals_of(image)
     np.savez_compressed(path, **found)
+
+
+def proposals_of(image):
+    """`transform_proposals` of the best 12 of 40, some of which the crop leaves nothing of."""
+    random = np.random.RandomState(1)
+    low = random.uniform(-8, 40, (40, 2))
+    boxes = np.concatenate([low, low + random.uniform(0, 15, (40, 2))], 1).astype(np.float32)
+    transforms = T.TransformList(
+        [
+            T.ResizeTransform(HEIGHT, WIDTH, 47, 66),
+            T.HFlipTransform(66),
+            T.CropTransform(9, 5, 50, 40),
+        ]
+    )
+    record = {
+        "proposal_boxes": boxes,
+        "proposal_bbox_mode": BoxMode.XYXY_ABS,
+        "proposal_objectness_logits": np.arange(40)[::-1],
+    }
+    transform_proposals(record, (40, 50), transforms, proposal_topk=12)
+    after = record["proposals"].proposal_boxes.tensor.numpy()
+    return {"proposals_in": boxes, "proposals_out": after}
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class Capabilities:
         has_semantic: it gives each pixel a stuff class.
         has_panoptic: it gives each pixel a segment, of boxes and stuff combined.
         cascade: its box head is a cascade of several.
+        trainable: it can be trained here.
         classes_key: the key of the number of classes; of stuff classes where there are no others.
         num_classes: of its boxes; 1 of proposals, 0 without boxes.
         num_stuff_classes: 0 without a semantic head.
@@ -74,6 +75,7 @@ class Capabilities:
     has_semantic: bool
     has_panoptic: bool
     cascade: bool
+    trainable: bool
     classes_key: str
     num_classes: int
     num_stuff_classes: int
@@ -105,6 +107,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
+        trainable=parts.trainable,
         classes_key=f"MODEL.{section}.NUM_CLASSES",
         num_classes=model[section].NUM_CLASSES if has_boxes else int(proposes),
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,

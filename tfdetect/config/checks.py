@@ -376,7 +376,7 @@ def require_trainable(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not known; use "
             f"{' or '.join(trainable_architectures())}, or --import the file that registers it"
         )
-    if not able.parts.trainable:
+    if not able.trainable:
         raise InputError(
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
             f"only; to train, use {' or '.join(trainable_architectures())}"

@@ -12,8 +12,8 @@ from tfdetect.ops.backend import current_backend
 # Regions treated together in the portable form, which read as many pixels of a bin as the largest
 # of them has.
 _CHUNK = 64
-# Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and all whole
-# numbers up to it are exact in float32.
+# Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and all
+# whole numbers up to it are exact in float32.
 _FARTHEST = 2.0**20
 
 
@@ -27,9 +27,9 @@ def roi_pool(
 ) -> tf.Tensor:
     """Pool each box to the largest feature-map pixels of its bins (`torchvision.ops.roi_pool`).
 
-    A box is rounded to whole feature-map pixels, of which it has at least one each way. Its gradient
-    goes to the first of the largest pixels of a bin; `boxes` have none. A bin without pixels is zero,
-    and so is all of a box with a NaN or infinite coordinate.
+    A box is rounded to whole feature-map pixels, of which it has at least one each way. The
+    gradient goes to the first of the largest pixels of a bin; `boxes` have none. A bin without
+    pixels is zero, and so is all of a box with a NaN or infinite coordinate.
 
     Args:
         features: [B, H, W, C], float32, bfloat16 or float16.

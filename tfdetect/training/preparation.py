@@ -181,7 +181,7 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
 
 
 def check_proposal_files(cfg: CfgNode, split: Literal["TRAIN", "TEST"]) -> None:
-    """Raise InputError unless each data set has a file of proposals, for a model that takes them."""
+    """Raise InputError unless a model that takes proposals has a file of them for each data set."""
     if not capabilities(cfg).takes_proposals:
         return
     key = f"DATASETS.PROPOSAL_FILES_{split}"

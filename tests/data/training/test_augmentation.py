@@ -285,8 +285,14 @@ def test_named_augmentations_take_the_place_of_the_others():
         (["RandomFlip"], "neither a name nor a pair"),
         (["RandomFlip", 0.5], "neither a name nor a pair"),
         (["RandomFlop", {}], "'RandomFlop' is not supported; use RandomFlip"),
-        (["RandomRotation", {"angel": 5}], "RandomRotation: has no argument 'angel'; it takes angle"),
-        (["RandomRotation", {"expand": True}], "RandomRotation: lacks angle; it takes angle, expand"),
+        (
+            ["RandomRotation", {"angel": 5}],
+            "RandomRotation: has no argument 'angel'; it takes angle",
+        ),
+        (
+            ["RandomRotation", {"expand": True}],
+            "RandomRotation: lacks angle; it takes angle, expand",
+        ),
         ("RandomExtent", "RandomExtent: lacks scale_range, shift_range"),
         (["RandomRotation", {"angle": "left"}], "RandomRotation: angle: 'left' cannot be used"),
         (["RandomRotation", {"angle": [1, 2, 3]}], "RandomRotation: angle: "),

@@ -1,4 +1,4 @@
-"""What augmentations draw and do is what Detectron2's drew and did: tests/recorders/augmentations.py.
+"""What augmentations draw and do is what Detectron2's did (tests/recorders/augmentations.py).
 
 Pixels and labels are equal. Coordinates are float64, rounded in another order; those of boxes, and
 all of `ExtentTransform`, are float32 in Detectron2: an ulp at 64 pixels, 8e-6.

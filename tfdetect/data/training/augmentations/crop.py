@@ -89,7 +89,7 @@ class RandomCrop(Augmentation):
 
 
 @AUGMENTATIONS.register()
-class RandomCrop_CategoryAreaConstraint(Augmentation):  # noqa: N801 (Detectron2's name)
+class RandomCrop_CategoryAreaConstraint(Augmentation):
     """Cut a rectangle out in which no class takes up too much, if one is found in ten attempts.
 
     Args:
@@ -204,8 +204,8 @@ class MinIoURandomCrop(Augmentation):
             is. (Detectron2 fails.)
         crop_trials: how many rectangles are tried for each.
 
-    Detectron2's class of this name. (Its own mapper does not say where the objects are, so that this
-    changes nothing there.)
+    Detectron2's class of this name. (Its own mapper does not say where the objects are, so that
+    this changes nothing there.)
     """
 
     cuts_objects = True

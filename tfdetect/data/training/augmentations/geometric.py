@@ -49,7 +49,9 @@ class RandomFlip(Augmentation):
         require(is_number(prob) and 0 <= prob <= 1, "prob", prob, "a number from 0 to 1")
         require(type(horizontal) is bool, "horizontal", horizontal, "True or False")
         expected = f"True or False, not the value of horizontal ({horizontal})"
-        require(vertical is not horizontal and type(vertical) is bool, "vertical", vertical, expected)
+        require(
+            vertical is not horizontal and type(vertical) is bool, "vertical", vertical, expected
+        )
         self.prob = prob
         self.horizontal = horizontal
 

@@ -186,7 +186,7 @@ class ResizeScale(Augmentation):
     def from_config(cls, cfg: CfgNode) -> ResizeScale:
         """Of INPUT.LARGE_SCALE_JITTER."""
         keys = cfg.INPUT.LARGE_SCALE_JITTER
-        if not (is_range(keys.SCALE) and 0 <= keys.SCALE[0] and keys.SCALE[1] > 0):
+        if not (is_range(keys.SCALE) and keys.SCALE[0] >= 0 and keys.SCALE[1] > 0):
             raise InputError(
                 f"INPUT.LARGE_SCALE_JITTER.SCALE: {keys.SCALE!r} cannot be used, give the least and"
                 " the largest value, in this order"

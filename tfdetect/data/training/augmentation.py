@@ -32,7 +32,7 @@ _KEY = "INPUT.AUGMENTATIONS"
 AUGMENTATIONS: Registry[Callable[..., ImageAugmentor]] = Registry(
     "augmentation", [f"tfdetect.data.training.augmentations.{name}" for name in _MODULES]
 )
-"""Augmentors, as those of `tfdetect.data.training.augmentations` are. Called with the arguments where
+"""Augmentors, as those of `tfdetect.data.training.augmentations`. Called with the arguments where
 INPUT.AUGMENTATIONS has a pair of a name and arguments. Where it has a name alone, `from_config` is
 called with (cfg); what has none is called without arguments if it is an `Augmentation`, else with
 (cfg).

@@ -4,8 +4,8 @@
 
 needs a Python with Detectron2, Pillow and OpenCV. Each case is an entry of INPUT.AUGMENTATIONS and
 a seed for `np.random.seed`; what comes out is under its number: the image, the semantic labels, the
-boxes, some points, and the polygons of one object, unless a crop cuts them. Then what becomes of
-precomputed proposals.
+boxes, some points, and the polygons of one object, unless a crop cuts them. Last, what
+`transform_proposals` makes of precomputed proposals.
 """
 
 from __future__ import annotations

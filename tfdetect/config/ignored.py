@@ -80,6 +80,10 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         for key in ("MODEL.LOAD_PROPOSALS", _PROPOSAL_FILES_TEST):
             if _is_set(cfg, key):
                 yield key, _OWN_PROPOSALS
+    for section in ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"):
+        key = f"MODEL.{section}.POOLER_SAMPLING_RATIO"
+        if able.parts.roi_heads and model[section].POOLER_TYPE == "ROIPool" and _is_set(cfg, key):
+            yield key, f"MODEL.{section}.POOLER_TYPE ROIPool takes no samples"
     if _beyond(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST):
         yield "INPUT.MIN_SIZE_TEST", "it exceeds INPUT.MAX_SIZE_TEST, so only that applies"
 

@@ -88,7 +88,8 @@ def test_recorded_proposals(oracle, record):
     assert len(expected) == 12
     everything = dataclasses.replace(best, proposal_topk=100)(found, transforms).proposals
     assert 12 < len(everything) < 40
-    assert mapper(None)(record(), STAY).proposals is None
+    without = dataclasses.replace(found, proposals=None)
+    assert best(without, transforms).proposals is None
 
 
 def test_types_and_channel_order(record):

@@ -12,6 +12,7 @@ is known before its image is read.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -95,15 +96,20 @@ def require(valid: bool, argument: str, value: object, expected: str) -> None:
         raise ArgumentError(argument, value, expected)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether it is a finite number."""
-    return type(value) in (int, float) and bool(np.isfinite(value))
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def is_range(value: Any) -> bool:
     """Whether it is two finite numbers, the first not the larger."""
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
     return is_pair and is_number(value[0]) and is_number(value[1]) and value[0] <= value[1]
+
+
+def as_pair(value: Any) -> Any:
+    """A whole number twice; anything else as it is."""
+    return (value, value) if type(value) is int else value
 
 
 def is_size(value: Any) -> bool:

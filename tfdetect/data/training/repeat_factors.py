@@ -110,6 +110,6 @@ def weighted_category_factors(
     factors = dataset_factors(records, by_name)
     names = np.array([record.dataset for record in records])
     for name in np.unique(names):
-        here = np.flatnonzero(names == name)
+        here = np.flatnonzero(names == name).tolist()
         factors[here] *= repeat_factors([records[index] for index in here], threshold, sqrt)
     return factors / factors.min()

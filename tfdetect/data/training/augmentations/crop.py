@@ -11,6 +11,7 @@ from tfdetect.data.training.augmentation import (
     AUGMENTATIONS,
     Augmentation,
     Shaped,
+    as_pair,
     is_number,
     is_range,
     is_size,
@@ -162,13 +163,13 @@ class FixedSizeCrop(Augmentation):
         seg_pad_value: int = 255,
     ):
         super().__init__()
-        crop_size = (crop_size, crop_size) if type(crop_size) is int else crop_size
-        require(is_size(crop_size), "crop_size", crop_size, "a height and a width in pixels")
+        size = as_pair(crop_size)
+        require(is_size(size), "crop_size", crop_size, "a height and a width in pixels")
         require(type(pad) is bool, "pad", pad, "True or False")
         for name, value in (("pad_value", pad_value), ("seg_pad_value", seg_pad_value)):
             valid = is_number(value) and 0 <= value <= 255
             require(valid, name, value, "a number from 0 to 255")
-        self.crop_size = tuple(crop_size)
+        self.crop_size = tuple(size)
         self.pad = pad
         self.pad_value = pad_value
         self.seg_pad_value = seg_pad_value

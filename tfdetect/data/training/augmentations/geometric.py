@@ -99,12 +99,12 @@ class RandomRotation(Augmentation):
         super().__init__()
         valid = sample_style in ("range", "choice")
         require(valid, "sample_style", sample_style, "range or choice")
-        angle = (angle, angle) if is_number(angle) else angle
+        angles: Any = (angle, angle) if is_number(angle) else angle
         if sample_style == "range":
-            valid = _is_pair(angle)
+            valid = _is_pair(angles)
         else:
-            valid = isinstance(angle, (list, tuple)) and len(angle) > 0
-        valid = valid and all(map(is_number, angle))  # type: ignore[arg-type]
+            valid = isinstance(angles, (list, tuple)) and len(angles) > 0
+        valid = valid and all(map(is_number, angles))
         expected = "the least and the largest angle" if sample_style == "range" else "angles"
         require(valid, "angle", angle, f"{expected}, in degrees")
         require(type(expand) is bool, "expand", expand, "True or False")
@@ -117,7 +117,7 @@ class RandomRotation(Augmentation):
             center = centers
         valid = interp in _INTERPOLATIONS
         require(valid, "interp", interp, f"one of {', '.join(_INTERPOLATIONS)}")
-        self.angle: Any = angle
+        self.angle = angles
         self.expand = expand
         self.center = center
         self.is_range = sample_style == "range"
@@ -125,7 +125,7 @@ class RandomRotation(Augmentation):
 
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]
-        center = None
+        center: Any = None
         if self.is_range:
             angle = self.rng.uniform(*self.angle)
             if self.center is not None:

@@ -12,6 +12,7 @@ from tfdetect.data.training.augmentation import (
     AUGMENTATIONS,
     Augmentation,
     Shaped,
+    as_pair,
     is_number,
     is_range,
     is_size,
@@ -43,9 +44,9 @@ class Resize(Augmentation):
 
     def __init__(self, shape: int | Sequence[int], interp: str = "bilinear"):
         super().__init__()
-        shape = (shape, shape) if type(shape) is int else shape
-        require(is_size(shape), "shape", shape, "a height and a width in pixels")
-        self.shape = tuple(shape)
+        size = as_pair(shape)
+        require(is_size(size), "shape", shape, "a height and a width in pixels")
+        self.shape = tuple(size)
         self._resample = _filter(interp)
 
     def get_transform(self, image: Shaped) -> ImageTransform:
@@ -98,8 +99,7 @@ class ResizeShortestEdge(Augmentation):
         interp: str = "bilinear",
     ):
         super().__init__()
-        lengths = short_edge_length
-        lengths = (lengths, lengths) if type(lengths) is int else lengths
+        lengths = as_pair(short_edge_length)
         valid = sample_style in _SAMPLE_STYLES
         require(valid, "sample_style", sample_style, f"one of {_SAMPLE_STYLES}")
         valid = isinstance(lengths, (list, tuple)) and len(lengths) > 0
@@ -191,7 +191,8 @@ class ResizeScale(Augmentation):
                 f"INPUT.LARGE_SCALE_JITTER.SCALE: {keys.SCALE!r} cannot be used, give the least and"
                 " the largest value, in this order"
             )
-        return cls(*keys.SCALE, *jitter_size(cfg))
+        least, most = keys.SCALE
+        return cls(least, most, *jitter_size(cfg))
 
     def get_transform(self, image: Shaped) -> ImageTransform:
         height, width = image.shape[:2]

@@ -79,7 +79,7 @@ def test_a_subset_is_the_same_in_every_epoch():
 def record(dataset, *classes):
     box = np.zeros(4)
     found = tuple(Annotation(box, c, False, None, None, None) for c in classes)
-    return Record("x.png", 4, 4, 1, found, dataset)
+    return Record("x.png", 4, 4, 1, found, dataset=dataset)
 
 
 # Class 0 is in all images of a data set but one, 1 in a quarter of a's and half of b's.

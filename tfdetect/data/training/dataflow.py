@@ -88,7 +88,7 @@ class BatchSource:
             [record for _, record in made],
             (sizes[:, 0].max(), sizes[:, 1].max()),
             max(sum(not a.iscrowd for a in record.annotations) for record in records),
-            min(proposals, self.mapper.proposal_topk),
+            num_proposals=min(proposals, self.mapper.proposal_topk),
         )
         return Batch(arrays, skipped)
 

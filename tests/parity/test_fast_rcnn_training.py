@@ -6,6 +6,7 @@ import json
 import pickle
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
@@ -39,8 +40,9 @@ def test_losses_are_those_recorded_of_the_joint_model(tmp_path):
         assert abs(float(loss) / expected[name] - 1) < 5e-5, name
 
 
-def test_by_the_command(tmp_path):
-    """Two steps, a picture, and an evaluation, with resume and without: the same losses."""
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Of a small training, on proposals that are the objects' boxes moved by some pixels."""
     content = json.loads((DEMO / "annotations.json").read_text())
     random = np.random.default_rng(0)
     objects = {image["id"]: [] for image in content["images"]}
@@ -56,13 +58,15 @@ def test_by_the_command(tmp_path):
         "boxes": [found.astype(np.float32) for found in boxes],
         "objectness_logits": [random.normal(size=len(found)).astype(np.float32) for found in boxes],
     }
-    file = tmp_path / "proposals.pkl"
+    file = tmp_path_factory.mktemp("proposals") / "proposals.pkl"
     file.write_bytes(pickle.dumps(proposals))
-    keys = {
+    return {
         **SMALL,
         **GIVEN,
         "MODEL.MASK_ON": False,
         "MODEL.KEYPOINT_ON": False,
+        "DATASETS.TEST": "('train',)",
+        "DATASETS.PROPOSAL_FILES_TEST": f"('{file}',)",
         "DATASETS.PROPOSAL_FILES_TRAIN": f"('{file}',)",
         "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": 20,
         "INPUT.AUGMENTATIONS": [
@@ -73,10 +77,12 @@ def test_by_the_command(tmp_path):
             "RandomFlip",
         ],
         "SOLVER.MAX_ITER": 2,
-        "VIS_PERIOD": 1,
     }
-    tested = {"DATASETS.TEST": "('train',)", "DATASETS.PROPOSAL_FILES_TEST": f"('{file}',)"}
-    train(tmp_path / "run", DEMO, opts=words(keys | tested))
+
+
+def test_by_the_command(tmp_path, keys):
+    """Two steps, with pictures, and an evaluation."""
+    train(tmp_path / "run", DEMO, opts=words(keys | {"VIS_PERIOD": 1}))
     found = losses(tmp_path / "run")
     assert [set(step) for step in found] == [{"loss_cls", "loss_box_reg", "total_loss"}] * 2
     assert all(np.isfinite(list(step.values())).all() for step in found)
@@ -84,6 +90,13 @@ def test_by_the_command(tmp_path):
     assert "bbox" in json.dumps(results)
     config = (tmp_path / "run" / "model_final" / "config.yaml").read_text()
     assert "- RandomRotation\n" in config
-    train(tmp_path / "parts", DEMO, opts=words(keys | {"SOLVER.MAX_ITER": 1, "VIS_PERIOD": 0}))
-    train(tmp_path / "parts", DEMO, "--resume", opts=words(keys | {"VIS_PERIOD": 0}))
-    assert losses(tmp_path / "parts") == found
+
+
+@pytest.mark.full
+def test_resume(tmp_path, keys):
+    """In two parts, the losses are those of one run."""
+    keys = keys | {"DATASETS.TEST": "()", "DATASETS.PROPOSAL_FILES_TEST": "()"}
+    train(tmp_path / "run", DEMO, opts=words(keys))
+    train(tmp_path / "parts", DEMO, opts=words(keys | {"SOLVER.MAX_ITER": 1}))
+    train(tmp_path / "parts", DEMO, "--resume", opts=words(keys))
+    assert losses(tmp_path / "parts") == losses(tmp_path / "run")

@@ -16,7 +16,7 @@ from tfdetect.errors import InputError
 COCO = "COCO-{}.yaml"
 ABLE = {
     "Detection/faster_rcnn_R_50_FPN_1x": {"has_boxes", "trainable"},
-    "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals"},
+    "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals", "trainable"},
     "Detection/retinanet_R_50_FPN_1x": {"has_boxes"},
     "Detection/rpn_R_50_FPN_1x": {"proposes", "trainable"},
     "InstanceSegmentation/mask_rcnn_R_50_C4_1x": {"has_boxes", "has_masks", "trainable"},

@@ -109,7 +109,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
-        trainable=parts.trainable and not takes_proposals,
+        trainable=parts.trainable,
         classes_key=f"MODEL.{section}.NUM_CLASSES",
         num_classes=model[section].NUM_CLASSES if has_boxes else int(proposes),
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,

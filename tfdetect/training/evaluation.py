@@ -151,7 +151,9 @@ class Evaluation:
             if workers.count == 1:
                 broken(InputError(errors[index]))
 
-        predicted = predict_dataset(self._predictor, dataset, data.folder, mine, skip)
+        predicted = predict_dataset(
+            self._predictor, dataset, data.folder, mine, skip, proposals=data.proposals
+        )
         progress = tqdm(
             predicted, f"Evaluating {data.name}", total=len(mine), unit="image", disable=None
         )

@@ -40,7 +40,10 @@ class Pictures:
         image = np.ascontiguousarray(first["image"][:height, :width])
         if self._reverse_channels:
             image = np.ascontiguousarray(image[..., ::-1])
-        shown = [ground_truth(first), *self._predictor.predict_batch([image])]
+        proposals = None
+        if "proposal_boxes" in first:
+            proposals = [first["proposal_boxes"][: first["num_proposals"]]]
+        shown = [ground_truth(first), *self._predictor.predict_batch([image], proposals)]
         drawn = [self._draw(image, detections) for detections in shown]
         return np.concatenate(drawn, axis=1)
 

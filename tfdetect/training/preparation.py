@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from yacs.config import CfgNode
 
@@ -185,14 +185,29 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
         check_training(cfg)
         learning_rate(cfg, 0)
         build_augmentation(cfg)
-    elif capabilities(cfg).takes_proposals:
-        raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: training gives PrecomputedProposals nothing; convert "
-            "the model, and use tfdetect evaluate with --proposals"
-        )
+        check_proposal_files(cfg, "TRAIN")
+    check_proposal_files(cfg, "TEST")
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
+
+
+def check_proposal_files(cfg: CfgNode, split: Literal["TRAIN", "TEST"]) -> None:
+    """Raise InputError unless a model that takes proposals has a file of them for each data set."""
+    if not capabilities(cfg).takes_proposals:
+        return
+    key = f"DATASETS.PROPOSAL_FILES_{split}"
+    files, datasets = cfg.DATASETS[f"PROPOSAL_FILES_{split}"], cfg.DATASETS[split]
+    if len(files) != len(datasets):
+        raise InputError(
+            f"{key}: names {len(files)} files for the {len(datasets)} data sets of DATASETS.{split}"
+            "; give a file of each, in their order"
+        )
+    for path in files:
+        if "://" in path:
+            raise InputError(f"{key}: {path} is not a local file; download it first")
+        if not Path(path).is_file():
+            raise InputError(f"{key}: there is no file {path}; correct the path")
 
 
 def check_shares(cfg: CfgNode, replicas: int) -> None:

@@ -57,6 +57,7 @@ def collate(
     image_size: tuple[int, int],
     num_objects: int,
     ignore_value: int = 0,
+    num_proposals: int = 0,
 ) -> dict[str, np.ndarray]:
     """Make a batch of B examples; the keys are those of `training_dataset`.
 
@@ -66,6 +67,7 @@ def collate(
         image_size: the least height and width to pad images to, in pixels.
         num_objects: the least number of objects to pad to.
         ignore_value: what classes of pixels are padded with.
+        num_proposals: the least number of proposals to pad to, for examples that have them.
     """
     sizes = np.array([example.image.shape[:2] for example in examples], np.int32)
     height, width = np.maximum(sizes.max(axis=0), image_size)
@@ -95,6 +97,11 @@ def collate(
     labels = [example.sem_seg for example in examples if example.sem_seg is not None]
     if labels:
         batch["gt_sem_seg"] = _stack(labels, (height, width), ignore_value)
+    proposals = [example.proposals for example in examples if example.proposals is not None]
+    if proposals:
+        counts = np.array([len(boxes) for boxes in proposals], np.int32)
+        batch["proposal_boxes"] = _stack(proposals, (max(num_proposals, counts.max(), 1), 4))
+        batch["num_proposals"] = counts
     return batch
 
 

@@ -34,6 +34,7 @@ class Example:
         keypoints: float32 [G, N, 3] of x, y and visibility; None without keypoints.
         sem_seg: uint8 or int32 [H, W], the class of each pixel or the ignored value; None for a
             model that learns none.
+        proposals: float32 [P, 4] XYXY, the best first; None for a record without.
     """
 
     image: np.ndarray
@@ -43,6 +44,7 @@ class Example:
     bitmasks: np.ndarray | None
     keypoints: np.ndarray | None
     sem_seg: np.ndarray | None = None
+    proposals: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,7 @@ class TrainingMapper:
         keypoint_flip_indices: [N], of `geometry.keypoint_flip_indices`; None for a model without
             keypoints.
         labels: the classes of pixels that the model learns, or None.
+        proposal_topk: DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, how many proposals are kept.
     """
 
     image_format: str
@@ -65,6 +68,7 @@ class TrainingMapper:
     recompute_boxes: bool
     keypoint_flip_indices: np.ndarray | None
     labels: LabelRange | None = None
+    proposal_topk: int = 0
 
     def __call__(self, record: Record, transforms: Sequence[ImageTransform]) -> Example:
         """Make an example.
@@ -99,7 +103,11 @@ class TrainingMapper:
             polygons = [_transform_polygons(a, transforms) for a in objects]
             kept &= np.array([bool(p) for p in polygons], dtype=bool)
             if self.recompute_boxes:
-                boxes = polygon_boxes(polygons)
+                # Clipped, unlike in Detectron2: what comes after a crop may move parts of an object
+                # out of the image.
+                height, width = size
+                limits = np.array([width, height, width, height], np.float32)
+                boxes = np.clip(polygon_boxes(polygons), 0, limits)
         elif self.mask_format == "bitmask":
             bitmasks = np.zeros((len(objects), *size), dtype=bool)
             if any(a.segment_id is not None for a in objects):
@@ -128,7 +136,17 @@ class TrainingMapper:
             bitmasks=None if bitmasks is None else bitmasks[kept],
             keypoints=None if keypoints is None else keypoints[kept],
             sem_seg=sem_seg,
+            proposals=self._proposals(record, transforms, size),
         )
+
+    def _proposals(
+        self, record: Record, transforms: Sequence[ImageTransform], size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Detectron2's `transform_proposals`: what is left in the image, the best of it."""
+        if record.proposals is None:
+            return None
+        boxes = transform_boxes(record.proposals, transforms, size).astype(np.float32)
+        return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)][: self.proposal_topk]
 
 
 def _transform_polygons(
@@ -156,7 +174,7 @@ def _transform_mask(
         # Polygons are drawn after the transforms, whose edges then are as sharp as can be.
         return rasterize_polygons(_transform_polygons(annotation, transforms), *size)
     for transform in transforms:
-        mask = transform.apply_segmentation(mask)
+        mask = transform.apply_mask(mask)
     return mask.astype(bool)
 
 

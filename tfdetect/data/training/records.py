@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices
 from tfdetect.data.image_files import count_missing, image_path, missing_files
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
+from tfdetect.data.proposal_files import proposals_version, read_proposals
 from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
 from tfdetect.data.sem_seg import LabelRange, SemSegFile, check_sem_seg
 from tfdetect.errors import InputError
@@ -56,9 +57,17 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One image: its path, its size in pixels, its id in the data set, what is in it.
+    """One image, and what is in it.
 
-    `sem_seg` is None where nothing says the classes of its pixels.
+    Attributes:
+        file_name: its path.
+        height, width: in pixels.
+        image_id: in the data set.
+        annotations: its objects.
+        dataset: the name of the data set, as in DATASETS.TRAIN.
+        proposals: float32 [P, 4] XYXY in pixels of the image as it is on disk, the best first;
+            None for a model that generates its own.
+        sem_seg: where the classes of its pixels are; None where nothing says them.
     """
 
     file_name: str
@@ -66,6 +75,8 @@ class Record:
     width: int
     image_id: int | str
     annotations: tuple[Annotation, ...]
+    dataset: str = ""
+    proposals: np.ndarray | None = None
     sem_seg: SemSegFile | None = None
 
 
@@ -102,13 +113,15 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     The data sets follow one another, the images of each sorted by id. Left out are, under
     DATALOADER.FILTER_EMPTY_ANNOTATIONS, images with nothing but crowds (of lists of objects, not
     of masks and panoptic PNGs); and for a model with keypoints, images with fewer labelled ones
-    than MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE.
+    than MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE. A
+    model that takes proposals gets those of DATASETS.PROPOSAL_FILES_TRAIN.
 
     The last result is kept: asking again for the same files costs nothing.
 
     Raises:
         InputError: a data set is unknown, does not fit the model, or cannot be read; an annotation
-            is broken or an image is missing, and DATALOADER.ON_ERROR is "stop"; no image is left.
+            is broken, or an image or its proposals are missing, and DATALOADER.ON_ERROR is "stop";
+            no image is left.
     """
     files = tuple(dataset_files(name) for name in cfg.DATASETS.TRAIN)
     training_metadata(cfg)
@@ -117,9 +130,14 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     mask_format = cfg.INPUT.MASK_FORMAT
     if mask_format not in ("polygon", "bitmask"):
         raise InputError(f"INPUT.MASK_FORMAT: {mask_format!r} is neither polygon nor bitmask")
+    proposal_files: tuple[str, ...] = ()
+    if capabilities(cfg).takes_proposals:
+        proposal_files = tuple(cfg.DATASETS.PROPOSAL_FILES_TRAIN)
     return _load(
         files,
         tuple(dataset.version() for dataset in files),
+        proposal_files,
+        tuple(proposals_version(path) for path in proposal_files),
         mask_format if cfg.MODEL.MASK_ON else None,
         head.NUM_KEYPOINTS if keypoints else None,
         cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
@@ -149,12 +167,6 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
     able = capabilities(cfg)
     for name in names:
         _check_form(dataset_files(name), able)
-    pads = cfg.INPUT.LARGE_SCALE_JITTER.ENABLED or "PadToSquare" in cfg.INPUT.AUGMENTATIONS
-    if able.has_semantic and pads:
-        raise InputError(
-            "INPUT.LARGE_SCALE_JITTER: is not supported for the classes of pixels yet; use"
-            " INPUT.CROP"
-        )
     found = [dataset_metadata(dataset_files(name)) for name in names]
     first = found[0]
     for name, other in zip(names, found, strict=True):
@@ -221,6 +233,8 @@ def flip_indices(metadata: DatasetMetadata) -> np.ndarray | None:
 def _load(
     files: tuple[DatasetFiles, ...],
     versions: tuple[tuple[int, ...], ...],
+    proposal_files: tuple[str, ...],
+    proposal_versions: tuple[tuple[int, int], ...],
     mask_format: str | None,
     num_keypoints: int | None,
     filter_empty: bool,
@@ -232,8 +246,10 @@ def _load(
     records: list[Record] = []
     # Of each: whether it is left out if it has nothing but crowds.
     filtered: list[bool] = []
-    for dataset in files:
+    for index, dataset in enumerate(files):
         found = _read(dataset, mask_format, num_keypoints, broken)
+        if proposal_files:
+            found = _with_proposals(found, proposal_files[index], broken)
         records += found
         # What is made of masks or panoptic PNGs has no list of objects in Detectron2.
         lists_objects = dataset.form == "SEPARATED" or not dataset.has_sem_seg
@@ -360,9 +376,24 @@ def _read_objects(
             width=image.width,
             image_id=image.id,
             annotations=tuple(by_image[image.id]),
+            dataset=files.name,
         )
         for image in dataset.images
     ]
+
+
+def _with_proposals(records: Sequence[Record], path: str, broken: BrokenData) -> list[Record]:
+    """The records, each with its proposals (Detectron2: `load_proposals_into_dataset`)."""
+    proposals = read_proposals(path)
+    found = []
+    for record in records:
+        try:
+            boxes = proposals.find([str(record.image_id)])
+        except InputError as error:
+            broken(InputError(f"DATASETS.PROPOSAL_FILES_TRAIN: {error}"))
+            continue
+        found.append(replace(record, proposals=boxes))
+    return found
 
 
 def _annotation(
@@ -406,29 +437,3 @@ def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:
     """float64 [N, 3]; all unlabelled for an object that has none, such as of another class."""
     found = fields.keypoints(entry, num_keypoints)
     return np.zeros((num_keypoints, 3)) if found is None else coco_keypoints(found)
-
-
-def repeat_factors(records: Sequence[Record], threshold: float, sqrt: bool) -> np.ndarray:
-    """The repeat factor of each image per epoch, to oversample rare classes.
-
-    Image I comes max over its classes c of max(1, sqrt(threshold / f(c))) times, where f(c) is the
-    share of images that have class c (LVIS, appendix B.2; Detectron2:
-    `repeat_factors_from_category_frequency`).
-
-    Args:
-        records: the N images.
-        threshold: DATALOADER.REPEAT_THRESHOLD.
-        sqrt: DATALOADER.REPEAT_SQRT; False leaves the square root out.
-
-    Returns:
-        float32 [N], at least 1.
-    """
-    classes = [{a.class_index for a in record.annotations} for record in records]
-    counts = Counter(index for found in classes for index in found)
-    factors = {}
-    for index, count in counts.items():
-        ratio = threshold / (count / len(records))
-        factors[index] = max(1.0, ratio**0.5 if sqrt else ratio)
-    return np.array(
-        [max((factors[index] for index in found), default=1.0) for found in classes], np.float32
-    )

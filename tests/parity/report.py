@@ -15,6 +15,7 @@ import numpy as np
 import convert_d2.command
 import tfdetect.cli.predict
 from benchmarks.seeded_weights import seeded_model
+from tests.parity.segmentation_report import segmentation
 from tests.support import dense_records
 from tests.support.comparison import Differences, compare
 from tests.support.full_size import FULL_SIZE_CONFIGS, run_full_size
@@ -143,7 +144,7 @@ def main() -> None:
     text = HEADER.format(
         date=datetime.date.today(), machine=platform.machine(), tensorflow=tf.__version__
     )
-    text += PURPOSE + _tiny() + _dense()
+    text += PURPOSE + _tiny() + _dense() + segmentation()
     rows = []
     for config in FULL_SIZE_CONFIGS:
         start = time.perf_counter()

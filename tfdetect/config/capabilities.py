@@ -29,10 +29,12 @@ class Parts:
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
-    "PanopticFPN": Parts(proposal_generator=True, roi_heads=True, semantic_head=True),
+    "PanopticFPN": Parts(
+        proposal_generator=True, roi_heads=True, semantic_head=True, trainable=True
+    ),
     "RetinaNet": Parts(dense_head="RETINANET", trainable=True),
     "FCOS": Parts(dense_head="FCOS", trainable=True),
-    "SemanticSegmentor": Parts(semantic_head=True),
+    "SemanticSegmentor": Parts(semantic_head=True, trainable=True),
 }
 
 
@@ -108,7 +110,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
-        trainable=parts.trainable and not takes_proposals,
+        trainable=parts.trainable,
         classes_key=f"MODEL.{section}.NUM_CLASSES",
         num_classes=model[section].NUM_CLASSES if has_boxes else int(proposes),
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,

@@ -56,6 +56,13 @@ _NOT_ZERO = Rule(lambda value: _is_number(value) and value != 0, "not 0")
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
 _FINITE = Rule(_is_number, "a finite number")
 _NO_NAN = Rule(lambda value: not math.isnan(value), "a number")
+SAMPLERS = (
+    "TrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "WeightedTrainingSampler",
+    "WeightedCategoryTrainingSampler",
+)
 # -1 in a list of channels: as many as come in.
 _CHANNELS = Rule(
     lambda value: value == -1 or value > 0, "more than 0, or -1 for those of the input"
@@ -174,6 +181,9 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
     # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
     "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": _FINITE},
+    # IGNORE_VALUE: any integer, one that no pixel has too.
+    "SEM_SEG_HEAD": {"LOSS_WEIGHT": _FINITE},
+    "PANOPTIC_FPN": {"INSTANCE_LOSS_WEIGHT": _FINITE},
 }
 _TRAINING: dict[str, Rule] = {
     "SOLVER.MAX_ITER": _at_least(1),
@@ -204,6 +214,26 @@ _TRAINING: dict[str, Rule] = {
     "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
     "DATALOADER.NUM_WORKERS": _at_least(0),
     "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
+    "DATALOADER.SAMPLER_TRAIN": Rule(
+        lambda value: value in SAMPLERS, f"one of {', '.join(SAMPLERS)}"
+    ),
+    "DATALOADER.RANDOM_SUBSET_RATIO": Rule(
+        lambda value: 0 < value <= 1, "a share above 0, up to 1"
+    ),
+    # 0 would leave a data set out, and by it weights of categories would be divided.
+    "DATASETS.TRAIN_REPEAT_FACTOR": Rule(
+        lambda value: all(
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and _is_number(pair[1])
+            and pair[1] > 0
+            for pair in value
+        ),
+        "pairs of a data set and a factor above 0, such as [['my_data', 2.0]]",
+    ),
+    # 0: no more than the ground truth.
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": _at_least(0),
     "TRAIN.HOOKS": _NAMES,
     "TRAIN.WRITERS": Rule(
         lambda value: all(name in ("wandb", "mlflow") for name in value) and _differ(value),
@@ -311,6 +341,16 @@ def _check_combinations(cfg: CfgNode) -> None:
             f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images cannot be divided into "
             f"SOLVER.ACCUMULATION_STEPS {solver.ACCUMULATION_STEPS}; give a multiple"
         )
+    for name, _ in cfg.DATASETS.TRAIN_REPEAT_FACTOR:
+        if name not in cfg.DATASETS.TRAIN:
+            raise InputError(
+                f"DATASETS.TRAIN_REPEAT_FACTOR: {name} is not one of DATASETS.TRAIN; correct it"
+            )
+    if capabilities(cfg).takes_proposals and not cfg.MODEL.LOAD_PROPOSALS:
+        raise InputError(
+            "MODEL.LOAD_PROPOSALS: is False, but MODEL.PROPOSAL_GENERATOR.NAME "
+            "PrecomputedProposals needs proposals; set it to True"
+        )
     if head.USE_FED_LOSS and not head.USE_SIGMOID_CE and "ROI_BOX_HEAD" in model_sections(cfg):
         raise InputError(
             "MODEL.ROI_BOX_HEAD.USE_FED_LOSS: needs USE_SIGMOID_CE; set both or neither"
@@ -349,15 +389,10 @@ def require_trainable(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not known; use "
             f"{' or '.join(trainable_architectures())}, or --import the file that registers it"
         )
-    if not able.parts.trainable:
+    if not able.trainable:
         raise InputError(
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
             f"only; to train, use {' or '.join(trainable_architectures())}"
-        )
-    if not able.trainable:
-        raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals supports inference "
-            "only; to train, use RPN"
         )
 
 

@@ -246,8 +246,9 @@ DEFAULTS: dict[str, Any] = {
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
         },
-        # This project's own: names of registered augmentations, in their order, in place of
-        # everything that INPUT says otherwise of what is done to images in training.
+        # This project's own: names of registered augmentations, or pairs [name, {argument: value}],
+        # in their order, in place of everything that INPUT says otherwise of what is done to images
+        # in training.
         "AUGMENTATIONS": [],
         # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
         # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
@@ -261,6 +262,9 @@ DEFAULTS: dict[str, Any] = {
     },
     "DATASETS": {
         "TRAIN": (),
+        # Pairs of a data set and a factor, for weighted samplers; 1 for what is not named.
+        # Detectron2 reads this key, but its schema does not have it.
+        "TRAIN_REPEAT_FACTOR": [],
         "PROPOSAL_FILES_TRAIN": (),
         "PRECOMPUTED_PROPOSAL_TOPK_TRAIN": 2000,
         "TEST": (),
@@ -271,6 +275,9 @@ DEFAULTS: dict[str, Any] = {
         "NUM_WORKERS": 4,
         "ASPECT_RATIO_GROUPING": True,
         "SAMPLER_TRAIN": "TrainingSampler",
+        # Of RandomSubsetTrainingSampler. Detectron2 reads this key, but its schema does not have
+        # it.
+        "RANDOM_SUBSET_RATIO": 1.0,
         "REPEAT_THRESHOLD": 0.0,
         "REPEAT_SQRT": True,
         "FILTER_EMPTY_ANNOTATIONS": True,
@@ -372,6 +379,8 @@ OWN_KEYS = (
     "MODEL.REGNETS",
     "INPUT.AUGMENTATIONS",
     "INPUT.LARGE_SCALE_JITTER",
+    "DATASETS.TRAIN_REPEAT_FACTOR",
+    "DATALOADER.RANDOM_SUBSET_RATIO",
     "DATALOADER.ON_ERROR",
     "SOLVER.CHECKPOINTS_KEPT",
     "SOLVER.LOG_PERIOD",
@@ -379,6 +388,9 @@ OWN_KEYS = (
     "SOLVER.AMP.DTYPE",
     "TRAIN",
 )
+
+# The keys whose lists may hold mappings.
+TAKES_MAPPINGS = ("INPUT.AUGMENTATIONS",)
 
 # Keys of version 1 and what Detectron2 calls them since (its `compat.ConverterV1` and `V2`).
 RENAMED: dict[str, str] = {

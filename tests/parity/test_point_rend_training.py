@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from pycocotools import mask as coco_mask
 
 from benchmarks.seeded_weights import seeded_model
+from tests.support.paths import DEMO
 from tests.support.point_rend import (
     draws,
     load_arrays,
@@ -21,9 +23,19 @@ from tests.support.point_rend import (
     scale_parameters,
     write_config,
 )
-from tests.support.recorded_steps import load_recorded_config, relative_differences, take_steps
+from tests.support.recorded_steps import (
+    load_recorded_config,
+    relative_differences,
+    take_steps,
+    take_steps_on,
+)
 from tests.support.training_variants import arrays_of
+from tfdetect.data.images import read_image
+from tfdetect.data.training.transforms import ResizeTransform
+from tfdetect.modeling import point_rend_semantic
+from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.modeling.roi_heads import point_rend
+from tfdetect.modeling.structures import Targets
 
 SEEN = ("points_wrt_image", "point_labels", "point_logits")
 
@@ -44,8 +56,28 @@ def recorded_points(monkeypatch, module):
     return asked
 
 
+def labelled_batch(cfg, model, ground_truth):
+    """Images, sizes and targets of the recorded labels."""
+    sizes = np.array([entry["resized_hw"] for entry in ground_truth], np.int32)
+    images = np.zeros([len(sizes), *sizes.max(0), 3], np.uint8)
+    labels = np.full(images.shape[:3], cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE, np.int32)
+    for index, entry in enumerate(ground_truth):
+        height, width = entry["resized_hw"]
+        image = read_image(DEMO / "images" / entry["file_name"])
+        resized = ResizeTransform(*image.shape[:2], height, width).apply_image(image)
+        images[index, :height, :width] = resized
+        labels[index, :height, :width] = 0
+        for label, counts in entry["sem_seg_rle"].items():
+            mask = coco_mask.decode({"size": [height, width], "counts": counts})
+            labels[index, :height, :width][mask.astype(bool)] = int(label)
+    pixels = normalize_batch(tf.constant(images), sizes, cfg, model.size_divisibility)
+    none = tf.zeros([len(sizes), 1])
+    return pixels, tf.constant(sizes), Targets(none, none, none, gt_sem_seg=tf.constant(labels))
+
+
 @pytest.fixture(
-    scope="module", params=["instance", pytest.param("implicit", marks=pytest.mark.full)]
+    scope="module",
+    params=["instance", "semantic", pytest.param("implicit", marks=pytest.mark.full)],
 )
 def run(request, tmp_path_factory):
     kind = request.param
@@ -56,8 +88,13 @@ def run(request, tmp_path_factory):
     scale_parameters(model)
     names = [entry["file_name"] for entry in recorded["ground_truth"]]
     with pytest.MonkeyPatch.context() as patch:
-        asked = recorded_points(patch, point_rend)
-        steps = take_steps(cfg, model, names, 3, SEEN)
+        if kind == "semantic":
+            asked = recorded_points(patch, point_rend_semantic)
+            data = labelled_batch(cfg, model, recorded["ground_truth"])
+            steps = take_steps_on(cfg, model, data, 3, ("point_coords",))
+        else:
+            asked = recorded_points(patch, point_rend)
+            steps = take_steps(cfg, model, names, 3, SEEN)
     return SimpleNamespace(kind=kind, recorded=recorded, steps=steps, model=model, asked=asked)
 
 
@@ -71,12 +108,16 @@ def test_losses(run):
 def test_points_of_the_first_step(run):
     """Of the R regions as Detectron2 has them, at the same points."""
     arrays = load_arrays(f"training_{run.kind}")
+    assert run.asked[:2] == run.recorded["torch_rand_calls"][:2]
+    if run.kind == "semantic":
+        found = run.steps.intermediates["point_coords"]
+        np.testing.assert_allclose(found, arrays["step0_point_coords"], rtol=0, atol=1e-6)
+        return
     for name, tolerance in (("points_wrt_image", 1e-3), ("point_labels", 1e-4)):
         found = run.steps.intermediates[name]
         np.testing.assert_allclose(found, arrays[f"step0_{name}"], rtol=0, atol=tolerance)
     logits = run.steps.intermediates["point_logits"]
     np.testing.assert_allclose(logits, arrays["step0_point_logits"], rtol=0, atol=5e-4)
-    assert run.asked[:2] == run.recorded["torch_rand_calls"][:2]
 
 
 def test_first_gradients(run):

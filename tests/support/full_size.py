@@ -19,10 +19,10 @@ from tfdetect.data.images import read_image
 from tfdetect.inference.optimization import optimize
 from tfdetect.layers.intermediates import collect_intermediates
 from tfdetect.masks.rle import encode_mask
+from tfdetect.modeling.dense.retinanet import RetinaNet
 from tfdetect.modeling.points import own_logits
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
-from tfdetect.modeling.retinanet import RetinaNet
 from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
 from tfdetect.modeling.roi_heads.mask_head import FeatureMaskHead
 from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads

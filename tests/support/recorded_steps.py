@@ -76,16 +76,20 @@ class Steps:
 
 def take_steps(cfg, model, names, count, intermediates: Sequence[str] = ()) -> Steps:
     """Steps of a configuration on images of the demo, at a constant learning rate."""
+    return take_steps_on(cfg, model, batch_of(cfg, model, names), count, intermediates)
+
+
+def take_steps_on(cfg, model, data, count, intermediates: Sequence[str] = ()) -> Steps:
+    """Steps of a configuration on images, their sizes and targets."""
     named = trainable_variables(model, cfg)
     parameters = [n.variable for n in named]
     optimizer = build_optimizer(cfg, model, parameters)
     clip = gradient_clipping(cfg)
-    images, sizes, targets = batch_of(cfg, model, names)
 
     @tf.function(autograph=False)
     def step():
         with tf.GradientTape() as tape, collect_intermediates() as found:
-            losses = model.losses(images, sizes, targets, tf.constant([0, 0]))
+            losses = model.losses(*data, tf.constant([0, 0]))
             total = tf.add_n(list(losses.values()))
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(total, parameters)]
         optimizer.apply_gradients(clip(gradients), cfg.SOLVER.BASE_LR)

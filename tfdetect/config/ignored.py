@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config.capabilities import Parts, capabilities
+from tfdetect.config.capabilities import Parts, capabilities, trains_as_pointrend
 from tfdetect.config.defaults import DEFAULTS
 
 # Keys that nothing reads, here or in Detectron2's own models.
@@ -22,8 +22,6 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
     "SOLVER.AMP.DTYPE": ("SOLVER.AMP.ENABLED", True),
-    "DATALOADER.REPEAT_THRESHOLD": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
-    "DATALOADER.REPEAT_SQRT": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
     "INPUT.CROP.TYPE": ("INPUT.CROP.ENABLED", True),
     "INPUT.CROP.SIZE": ("INPUT.CROP.ENABLED", True),
     "INPUT.CROP.ENABLED": ("INPUT.LARGE_SCALE_JITTER.ENABLED", False),
@@ -36,9 +34,26 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
 }
 
 
+# Keys that only some values of DATALOADER.SAMPLER_TRAIN read.
+_OF_SAMPLERS = {
+    "DATALOADER.RANDOM_SUBSET_RATIO": ("RandomSubsetTrainingSampler",),
+    "DATALOADER.REPEAT_THRESHOLD": (
+        "RepeatFactorTrainingSampler",
+        "WeightedCategoryTrainingSampler",
+    ),
+    "DATALOADER.REPEAT_SQRT": ("RepeatFactorTrainingSampler", "WeightedCategoryTrainingSampler"),
+    "DATASETS.TRAIN_REPEAT_FACTOR": ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"),
+}
+_PROPOSAL_FILES_TEST = "DATASETS.PROPOSAL_FILES_TEST"
+_OWN_PROPOSALS = "this model generates its own proposals"
+
+
 def ignored_in_prediction(cfg: CfgNode) -> list[str]:
     """Settings without effect on the model or on inference; a line for each, with its key."""
-    return [f"{key}: has no effect, {why}" for key, why in _prediction(cfg)]
+    found = list(_prediction(cfg))
+    if capabilities(cfg).takes_proposals and cfg.DATASETS.PROPOSAL_FILES_TEST:
+        found.append((_PROPOSAL_FILES_TEST, "tfdetect predict takes the file by --proposals"))
+    return [f"{key}: has no effect, {why}" for key, why in found]
 
 
 def ignored_in_training(cfg: CfgNode) -> list[str]:
@@ -61,16 +76,14 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
                 yield f"MODEL.{key}", f"{model.META_ARCHITECTURE} has no such head"
     if able.has_panoptic and not model.PANOPTIC_FPN.COMBINE.ENABLED:
         yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 no longer reads it either"
-    if able.takes_proposals:
-        if cfg.DATASETS.PROPOSAL_FILES_TEST:
-            yield (
-                "DATASETS.PROPOSAL_FILES_TEST",
-                "tfdetect predict takes the file by --proposals",
-            )
-    else:
-        for key in ("MODEL.LOAD_PROPOSALS", "DATASETS.PROPOSAL_FILES_TEST"):
+    if not able.takes_proposals:
+        for key in ("MODEL.LOAD_PROPOSALS", _PROPOSAL_FILES_TEST):
             if _is_set(cfg, key):
-                yield key, "this model generates its own proposals"
+                yield key, _OWN_PROPOSALS
+    for section in ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"):
+        key = f"MODEL.{section}.POOLER_SAMPLING_RATIO"
+        if able.parts.roi_heads and model[section].POOLER_TYPE == "ROIPool" and _is_set(cfg, key):
+            yield key, f"MODEL.{section}.POOLER_TYPE ROIPool takes no samples"
     if _beyond(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST):
         yield "INPUT.MIN_SIZE_TEST", "it exceeds INPUT.MAX_SIZE_TEST, so only that applies"
 
@@ -82,10 +95,14 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         if _is_set(cfg, key) and _get(cfg, other) != value:
             yield key, f"it only applies with {other} {value}"
     for key in ("INPUT.COLOR_AUG_SSD", "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"):
-        if _is_set(cfg, key):
-            yield key, "there is no such augmentation here"
-    if cfg.DATASETS.PROPOSAL_FILES_TRAIN:
-        yield "DATASETS.PROPOSAL_FILES_TRAIN", "training does not support precomputed proposals"
+        if _is_set(cfg, key) and not trains_as_pointrend(cfg):
+            yield key, "it only applies to a SemanticSegmentor"
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    for key, samplers in _OF_SAMPLERS.items():
+        if _is_set(cfg, key) and sampler not in samplers:
+            yield key, f"it only applies with DATALOADER.SAMPLER_TRAIN {' or '.join(samplers)}"
+    if cfg.DATASETS.PROPOSAL_FILES_TRAIN and not capabilities(cfg).takes_proposals:
+        yield "DATASETS.PROPOSAL_FILES_TRAIN", _OWN_PROPOSALS
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
         yield "TEST.EVAL_PERIOD", "DATASETS.TEST names no data set to evaluate on"
     solver, sizes = cfg.SOLVER, cfg.INPUT

@@ -115,14 +115,23 @@ def transform_boxes(
         image_size: height and width of the image after.
 
     Returns:
-        float64 [N, 4] XYXY in pixels of the image after: around the four mapped corners.
+        float64 [N, 4] XYXY in pixels of the image after.
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
-    mapped = _apply(corners, transforms).reshape(-1, 4, 2)
-    around = np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
+    for transform in transforms:
+        boxes = transform_unclipped_boxes(boxes, transform)
     height, width = image_size
-    return np.clip(around, 0, [width, height, width, height])
+    return np.clip(boxes, 0, [width, height, width, height])
+
+
+def transform_unclipped_boxes(boxes: np.ndarray, transform: Transform) -> np.ndarray:
+    """Boxes, float64 [N, 4] XYXY, after one transform: around each one's four mapped corners.
+
+    fvcore: `Transform.apply_box`.
+    """
+    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
+    mapped = transform.apply_coords(corners).reshape(-1, 4, 2)
+    return np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
 
 
 def transform_polygons(

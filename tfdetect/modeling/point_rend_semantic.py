@@ -14,8 +14,14 @@ from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.features import Shapes
 from tfdetect.modeling.point_head import build_point_head, point_features
-from tfdetect.modeling.points import most_uncertain_on_grid, semantic_uncertainty
+from tfdetect.modeling.points import (
+    most_uncertain_on_grid,
+    random_points,
+    semantic_uncertainty,
+    uncertain_points_with_randomness,
+)
 from tfdetect.modeling.registries import SEM_SEG_HEADS
+from tfdetect.modeling.semantic_loss import cross_entropy_of_labelled
 from tfdetect.ops.point_sample import point_sample
 
 
@@ -31,6 +37,9 @@ class PointRendSemSegHead(tf.Module):
             several, but fails to predict with them.
         subdivision_steps: how often the logits are doubled.
         num_points: of an image that are then computed anew, at most.
+        train_num_points: of an image in training.
+        oversample_ratio, importance_sample_ratio: see `uncertain_points_with_randomness`.
+        ignore_value: of pixels that the loss leaves out.
     """
 
     def __init__(
@@ -42,6 +51,10 @@ class PointRendSemSegHead(tf.Module):
         point_features: Mapping[str, int],
         subdivision_steps: int,
         num_points: int,
+        train_num_points: int,
+        oversample_ratio: float,
+        importance_sample_ratio: float,
+        ignore_value: int,
     ):
         super().__init__()
         self.coarse_sem_seg_head = coarse_sem_seg_head
@@ -50,6 +63,12 @@ class PointRendSemSegHead(tf.Module):
         self._point_features = dict(point_features)
         self._subdivision_steps = subdivision_steps
         self._num_points = num_points
+        self._sampling: dict[str, Any] = {
+            "num_points": train_num_points,
+            "oversample_ratio": oversample_ratio,
+            "importance_sample_ratio": importance_sample_ratio,
+        }
+        self._ignore_value = ignore_value
 
     @classmethod
     def from_config(cls, cfg: CfgNode, shapes: Shapes) -> PointRendSemSegHead:
@@ -96,6 +115,10 @@ class PointRendSemSegHead(tf.Module):
             point_features=point_features(cfg, shapes),
             subdivision_steps=points.SUBDIVISION_STEPS,
             num_points=points.SUBDIVISION_NUM_POINTS,
+            train_num_points=points.TRAIN_NUM_POINTS,
+            oversample_ratio=points.OVERSAMPLE_RATIO,
+            importance_sample_ratio=points.IMPORTANCE_SAMPLE_RATIO,
+            ignore_value=head.IGNORE_VALUE,
         )
 
     @profile_scope("sem_seg_head")
@@ -125,6 +148,32 @@ class PointRendSemSegHead(tf.Module):
         add_intermediates(found)
         return logits
 
+    def losses(
+        self, features: dict[str, tf.Tensor], labels: tf.Tensor, seeds: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The coarse head's losses, and `loss_sem_seg_point` at points where it is unsure.
+
+        Args:
+            features: [B, H, W, C] by name.
+            labels: integer [B, H, W], the class of each pixel of the images, or the ignored value.
+            seeds: int [B, 2], of each image, for the choice of points.
+        """
+        coarse = self.coarse_sem_seg_head(features)
+        images = tf.range(tf.shape(coarse)[0])
+        points = uncertain_points_with_randomness(
+            coarse,
+            semantic_uncertainty,
+            lambda count, which: random_points(seeds, images, count, which),
+            **self._sampling,
+        )
+        logits = self._logits_at(points, features, coarse)
+        size = self._coarse_stride * tf.shape(coarse)[1:3]
+        found = sample_labels(labels, points, size, self._ignore_value)
+        add_intermediates({"point_coords": points, "point_labels": found, "point_logits": logits})
+        losses = self.coarse_sem_seg_head.losses_of_logits(coarse, labels)
+        loss = cross_entropy_of_labelled(logits, found, self._ignore_value)
+        return losses | {"loss_sem_seg_point": loss}
+
     def _logits_at(
         self,
         points: tf.Tensor,
@@ -141,6 +190,23 @@ class PointRendSemSegHead(tf.Module):
             sample(features[name], stride) for name, stride in self._point_features.items()
         ]
         return self.point_head(tf.concat(fine_grained, 2), sample(coarse, self._coarse_stride))
+
+
+def sample_labels(
+    labels: tf.Tensor, points: tf.Tensor, size: tf.Tensor, ignore_value: int
+) -> tf.Tensor:
+    """The labels at points: int32 [B, P].
+
+    Args:
+        labels: integer [B, H, W], beyond which everything is ignored.
+        points: float32 [B, P, 2] of (x, y), (1, 1) being the corner of `size`.
+        size: int32 [2], (height, width) of the padded images, not less than H and W.
+        ignore_value: see there.
+    """
+    below, right = tf.unstack(size - tf.shape(labels)[1:3])
+    padding = [[0, 0], [0, below], [0, right]]
+    labels = tf.pad(tf.cast(labels, tf.int32), padding, constant_values=ignore_value)
+    return point_sample(labels[..., None], points, nearest=True)[..., 0]
 
 
 def _put(logits: tf.Tensor, indices: tf.Tensor, at_points: tf.Tensor) -> tf.Tensor:

@@ -119,6 +119,25 @@ class FastRCNN(Detector):
         features = self.backbone(images, valid_sizes)
         return Predictions(self.roi_heads(features, proposals, image_sizes, valid_sizes))
 
+    def losses(
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: Targets,
+        seed: tf.Tensor,
+        proposals: Proposals,
+    ) -> dict[str, tf.Tensor]:
+        """As `GeneralizedRCNN.losses`, without those of an RPN.
+
+        Args:
+            images, image_sizes, targets, seed: see there.
+            proposals: in pixels of `images`.
+        """
+        with batch_statistics():
+            features = self.backbone(images)
+            seeds = image_seeds(seed, tf.shape(images)[0])
+            return self.roi_heads.losses(features, proposals, image_sizes, targets, seeds)
+
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
 def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | FastRCNN:

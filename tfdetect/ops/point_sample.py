@@ -64,18 +64,18 @@ def _portable(
     flat = tf.reshape(features, [-1, channels])
     flat = tf.ensure_shape(flat, [None, features.shape[3]])
     first = map_indices[:, None] * height
+    limit = tf.cast(own[..., ::-1], tf.float32)
 
     def at(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The values [R, P, C] at whole positions, and [R, P, 1] whether they are in the map."""
-        column, row = tf.cast(x, tf.int32), tf.cast(y, tf.int32)
-        inside = (column >= 0) & (row >= 0) & (column < own[..., 1]) & (row < own[..., 0])
-        # What is not its own is not read, not even to be multiplied by 0.
-        column = tf.maximum(tf.minimum(column, own[..., 1] - 1), 0)
-        row = tf.maximum(tf.minimum(row, own[..., 0] - 1), 0)
+        inside = (x >= 0) & (y >= 0) & (x < limit[..., 0]) & (y < limit[..., 1])
+        # What is not its own is not read, not even to be multiplied by 0. As floats: of bounds 0
+        # and 6 for integers LiteRT's converter makes a ReLU6, which it has for floats alone.
+        column = tf.cast(tf.maximum(tf.minimum(x, limit[..., 0] - 1.0), 0.0), tf.int32)
+        row = tf.cast(tf.maximum(tf.minimum(y, limit[..., 1] - 1.0), 0.0), tf.int32)
         return tf.gather(flat, (first + row) * width + column), inside[..., None]
 
     # In the order of PyTorch's operations, which decides what is nearest.
-    limit = tf.cast(own[..., ::-1], tf.float32)
     position = ((2.0 * points - 1.0) + 1.0) * (limit / 2.0) - 0.5
     position = tf.stop_gradient(tf.where(tf.math.is_nan(position), -2.0, position))
     position = tf.clip_by_value(position, -2.0, limit + 1.0)

@@ -14,6 +14,8 @@ _MASKS = re.compile(r"roi_heads\.mask_head\.predictor\.(weight|bias)")
 _COARSE_MASKS = re.compile(r"roi_heads\.mask_head\.coarse_head\.prediction\.(weight|bias)")
 _POINT_HEAD = re.compile(r"roi_heads\.mask_head\.point_head\.(fc\d+|predictor)\.(weight|bias)")
 _POINT_PARAMETERS = re.compile(r"roi_heads\.mask_head\.parameter_head\.prediction\.(weight|bias)")
+_STUFF = re.compile(r"sem_seg_head\.(?:coarse_sem_seg_head\.)?predictor\.(weight|bias)")
+_STUFF_POINT_HEAD = re.compile(r"sem_seg_head\.point_head\.(fc\d+|predictor)\.(weight|bias)")
 _RETINANET_CLASSES = re.compile(r"head\.cls_score\.(weight|bias)")
 
 
@@ -31,6 +33,22 @@ def reorder_classes(
         The arrays; those that do not depend on the class are as they were.
     """
     return {name: _reorder(name, array, np.asarray(order), cfg) for name, array in arrays.items()}
+
+
+def reorder_stuff(
+    arrays: Mapping[str, np.ndarray], order: Sequence[int], cfg: CfgNode
+) -> dict[str, np.ndarray]:
+    """As `reorder_classes`, for the classes of a semantic head."""
+
+    def reordered(name: str, array: np.ndarray) -> np.ndarray:
+        if _STUFF.fullmatch(name):
+            return array[..., np.asarray(order)]
+        match = _STUFF_POINT_HEAD.fullmatch(name)
+        if match is None:
+            return array
+        return _reorder_point_layer(array, np.asarray(order), cfg, *match.groups())
+
+    return {name: reordered(name, array) for name, array in arrays.items()}
 
 
 def _reorder(name: str, array: np.ndarray, order: np.ndarray, cfg: CfgNode) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -150,7 +151,9 @@ class Evaluation:
             if workers.count == 1:
                 broken(InputError(errors[index]))
 
-        predicted = predict_dataset(self._predictor, dataset, data.folder, mine, skip)
+        predicted = predict_dataset(
+            self._predictor, dataset, data.folder, mine, skip, proposals=data.proposals
+        )
         progress = tqdm(
             predicted, f"Evaluating {data.name}", total=len(mine), unit="image", disable=None
         )
@@ -173,5 +176,17 @@ class Evaluation:
         mine = {**results, **errors}
         if self._workers.count == 1:
             return mine
-        lines = [json.dumps(pair, default=np.ndarray.tolist) for pair in mine.items()]
-        return dict(json.loads(line) for line in self._workers.gather(lines))
+        lines = [json.dumps(pair, default=_as_json) for pair in mine.items()]
+        gathered = self._workers.gather(lines)
+        return dict(json.loads(line, object_hook=_from_json) for line in gathered)
+
+
+def _as_json(value: Any) -> Any:
+    """An array, or the bytes of a PNG."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    return np.ndarray.tolist(value)
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value

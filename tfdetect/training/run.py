@@ -98,7 +98,8 @@ def run_training(
         set_federated_weights(cfg, model)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
-        load_initial_weights(cfg, model, seed, metadata["class_names"])
+        names = metadata["class_names"], metadata.get("stuff_class_names") or ()
+        load_initial_weights(cfg, model, seed, *names)
     else:
         seed = previous[-1][0].seed
 

@@ -1,4 +1,4 @@
-"""The colour augmentation of SSD (Liu et al., 2016), with which PointRend trains semantic models."""
+"""The colour augmentation of SSD (Liu et al., 2016), which PointRend has for semantic models."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model, check_output, check_training
+from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata
 from tfdetect.data.training.augmentation import build_augmentation
@@ -178,6 +179,8 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
             "MODEL.PROPOSAL_GENERATOR.NAME: training gives PrecomputedProposals nothing; convert "
             "the model, and use tfdetect evaluate with --proposals"
         )
+    if cfg.TEST.AUG.ENABLED and cfg.DATASETS.TEST:
+        check_tta(cfg)
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")

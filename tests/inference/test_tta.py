@@ -80,8 +80,11 @@ def test_one_augmentation_that_changes_nothing(model_dir):
     image = read_image(IMAGE)
     cfg, model, metadata = load_model(model_dir)
     opts = [*ON, "TEST.AUG.MIN_SIZES", (cfg.INPUT.MIN_SIZE_TEST,), "TEST.AUG.FLIP", False]
-    expected = Predictor.of_model(cfg, model, metadata)(image)
-    found = Predictor.of_model(load_model(model_dir, opts)[0], model, metadata)(image)
+    backend = Backend.for_device()
+    model = optimize(model, backend)
+    expected = Predictor.of_model(cfg, model, metadata, backend)(image)
+    cfg = load_model(model_dir, opts)[0]
+    found = Predictor.of_model(cfg, model, metadata, backend)(image)
     assert len(expected.scores) > 5
     np.testing.assert_array_equal(found.classes, expected.classes)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)
@@ -114,6 +117,7 @@ def test_features_that_are_not_kept_are_computed_again(model_dir, monkeypatch):
             np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
+@pytest.mark.full
 def test_all_detections(model_dir):
     """TEST.DETECTIONS_PER_IMAGE -1: no limit, neither of an augmented image nor of all."""
     opts = [*ON, "TEST.AUG.MIN_SIZES", (160,), "TEST.DETECTIONS_PER_IMAGE", -1]
@@ -127,6 +131,7 @@ def test_all_detections(model_dir):
     np.testing.assert_array_equal(found.scores[:10], limited.scores[:10])
 
 
+@pytest.mark.full
 def test_dense_model():
     """RetinaNet: the augmentation that changes nothing gives what there is without."""
     cfg, model = make("retinanet", TEST__AUG__MIN_SIZES=(96,), TEST__AUG__MAX_SIZE=160)
@@ -136,10 +141,15 @@ def test_dense_model():
     names = {"class_names": ["a", "b", "c", "d", "e"]}
     expected = Predictor.of_model(cfg, model, names)(image)
     found = Predictor.of_model(with_tta(cfg, True), model, names)(image)
-    assert len(expected.scores) == 20
-    np.testing.assert_array_equal(found.classes, expected.classes)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=1e-4)
+    assert len(found.scores) > 15
+    # Boxes are clipped before the second NMS, and empty ones are not dropped.
+    kept = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
+    distances = np.abs(found.boxes[kept][:, None] - expected.boxes).max(-1)
+    distances += found.classes[kept][:, None] != expected.classes
+    partners = distances.argmin(1)
+    assert len(set(partners)) == kept.sum() > 15
+    assert distances.min(1).max() < 1e-4
+    np.testing.assert_allclose(found.scores[kept], expected.scores[partners], rtol=0, atol=1e-6)
 
 
 def test_what_is_too_large_or_unknown(model_dir):

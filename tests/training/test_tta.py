@@ -52,13 +52,15 @@ def test_names_of_metrics_and_results(tmp_path, monkeypatch, sets):
     assert asked == [False, True]
 
 
+class Events:
+    def __init__(self):
+        self.lines = []
+
+    def write(self, iteration, metrics):
+        self.lines.append((iteration, metrics))
+
+
 def state(folder, **values):
-    class Events:
-        lines: list = []
-
-        def write(self, iteration, metrics):
-            self.lines.append((iteration, metrics))
-
     return TrainingState(
         cfg=load_config(CONFIG),
         model=tf.Module(),
@@ -106,11 +108,9 @@ def test_in_the_end_alone(tmp_path):
 )
 def test_rejected_at_the_start(tmp_path, opts, message, eval_only):
     register_coco_dataset("tta_a", DEMO / "annotations.json", DEMO / "images")
-    cfg = load_config(
-        CONFIG,
-        ["DATASETS.TRAIN", ("tta_a",), "DATASETS.TEST", ("tta_a",), "TEST.AUG.ENABLED", True]
-        + ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "", *opts],
-    )
+    sets = ["DATASETS.TRAIN", ("tta_a",), "DATASETS.TEST", ("tta_a",)]
+    rest = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "", "TEST.AUG.ENABLED", True]
+    cfg = load_config(CONFIG, [*sets, *rest, *opts])
     with pytest.raises(InputError, match=message):
         prepare(cfg, resume=False, eval_only=eval_only)
 

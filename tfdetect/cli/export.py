@@ -32,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # It warns of every shape in a loop that it does not know, and does not need to.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 
+        height, width = args.size
         path = export_fixed(
-            args.model, args.output, args.format, args.batch, *args.size, opts=args.opts
+            args.model, args.output, args.format, args.batch, height, width, args.opts
         )
-        print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
+        print(f"{path}: uint8 [{args.batch}, {height}, {width}, 3] RGB images")
         return
     from tfdetect.export.saved_model import export_savedmodel
 

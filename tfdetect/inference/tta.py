@@ -144,8 +144,8 @@ class TTAPipeline(tf.Module):
         able, aug = capabilities(cfg), cfg.TEST.AUG
         if able.has_keypoints and aug.FLIP and keypoint_flip is None:
             raise InputError(
-                "TEST.AUG.FLIP: the model's metadata does not say which keypoints change places in a "
-                "mirror image; convert it with its data set's --metadata, or set it to False"
+                "TEST.AUG.FLIP: the model's metadata does not say which keypoints change places in "
+                "a mirror image; convert it with its data set's --metadata, or set it to False"
             )
         self._two_passes = able.has_masks or able.has_keypoints
         if self._two_passes and not _has_two_parts(model):

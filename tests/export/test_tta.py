@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.native import IMPLEMENTATIONS
+from tests.support.native import require_native
 from tests.support.servables import IMAGES, model_dir
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.cli import export as export_command
@@ -22,8 +22,11 @@ from tfdetect.inference.predictor import Predictor
 OPTS = ["TEST.AUG.MIN_SIZES", "(160,)", "TEST.AUG.MAX_SIZE", "320"]
 
 
-@pytest.mark.parametrize("ops", reversed(IMPLEMENTATIONS))
+@pytest.mark.full
+@pytest.mark.parametrize("ops", ["portable", "native"])
 def test_the_same_as_a_predictor(ops, tmp_path, capsys):
+    if ops == "native":
+        require_native()
     command = ["--model", str(model_dir()), "--output", str(tmp_path), "--tta", "--ops", ops]
     export_command.main([*command, "--opts", *OPTS])
     signatures = "serving_default, image_tensor, full_masks, od_api, tta"

@@ -75,6 +75,7 @@ def test_the_mirror_image_has_the_mirrored_keypoints(predictor):
         assert np.median(np.abs(points[:, 1] - mirrored.keypoints[other, :, 1])) < 1
 
 
+@pytest.mark.full
 def test_one_augmentation_that_changes_nothing(model_dir):
     """Not flipped, in the size of the network's input, the image has its ordinary detections."""
     image = read_image(IMAGE)

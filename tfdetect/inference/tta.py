@@ -37,6 +37,7 @@ _DETECTRON2_BATCH = 3
 _LEAST_SCORE = 1e-8
 """A merged detection has more."""
 _LOWEST = float("-inf")
+_N = "num_detections"
 _KEPT_PIXELS = 2**24
 """Of the augmented images whose features stay in memory from the first pass to the second: about
 1.4 GB of a ResNet-FPN's. Those of the rest are computed twice."""
@@ -225,19 +226,19 @@ class TTAPipeline(tf.Module):
                 name: array.write(index, found[name]) for name, array in arrays.items()
             }
 
-        specs = self._outputs | {"num_detections": tf.TensorSpec([1], tf.int32)}
+        specs = self._outputs | {_N: tf.TensorSpec([1], tf.int32)}
         _, arrays = tf.while_loop(
             lambda index, _: index < count,
             detect,
             [tf.constant(0), {name: _array(spec, count) for name, spec in specs.items()}],
             parallel_iterations=1,
         )
-        num_detections = arrays["num_detections"].concat()
+        num_detections = arrays[_N].concat()
         slots = self._max_detections
         if slots < 0:
             slots = tf.reduce_max(num_detections)
         used = tf.where(tf.range(slots) < num_detections[:, None])
-        result = {"num_detections": num_detections}
+        result = {_N: num_detections}
         for name, spec in self._outputs.items():
             values = arrays[name].concat()
             shape = tf.concat([[count, slots], tf.shape(values)[1:]], 0)
@@ -262,7 +263,7 @@ class TTAPipeline(tf.Module):
         num_detections = detections.num_detections
         values = detections.as_dict()
         outputs = {name: values[name][0, : num_detections[0]] for name in self._outputs}
-        return outputs | {"num_detections": num_detections}
+        return outputs | {_N: num_detections}
 
     def _batches(self, augmented: AugmentedImages) -> int:
         return -(-augmented.count // self._batch_size)
@@ -364,13 +365,8 @@ class TTAPipeline(tf.Module):
             self._max_detections,
         )
         count = merged.num_detections[0]
-        return Instances(
-            pred_boxes=merged.pred_boxes[:, :count],
-            scores=merged.scores[:, :count],
-            pred_classes=merged.pred_classes[:, :count],
-            num_detections=merged.num_detections,
-            region_indices=merged.region_indices[:, :count],
-        )
+        slots = {key: values[:, :count] for key, values in merged.as_dict().items() if key != _N}
+        return merged._replace(**slots)
 
     def _predict_on_boxes(
         self, augmented: AugmentedImages, detections: Instances, kept: _Kept

@@ -15,6 +15,7 @@ from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
 from tfdetect.inference import tta
 from tfdetect.inference.optimization import optimize
+from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops.backend import Backend
 
 ON = ["TEST.AUG.ENABLED", True, "TEST.AUG.MAX_SIZE", 320]
@@ -58,7 +59,7 @@ def test_the_mirror_image_has_the_mirrored_keypoints(predictor):
     """
     image = read_image(IMAGE)
     found, mirrored = predictor([image, np.ascontiguousarray(image[:, ::-1])])
-    flip = tta.keypoint_flip(predictor.metadata)
+    flip = keypoint_flip(predictor.metadata)
     assert flip != sorted(flip)
     width = image.shape[1]
     sure = np.flatnonzero((found.scores > 0.9) & (found.classes == 0))
@@ -107,7 +108,7 @@ def test_features_that_are_not_kept_are_computed_again(model_dir, monkeypatch):
     model = optimize(model, backend)
     image = tf.constant(read_image(IMAGE))
     for padding, limit in (("own", 2 * 160 * 256), ("detectron2", 0)):
-        pipeline = tta.TTAPipeline(cfg, model, backend, padding, tta.keypoint_flip(metadata))
+        pipeline = tta.TTAPipeline(cfg, model, backend, padding, keypoint_flip(metadata))
         with backend.active():
             expected = pipeline._detect_one(image)
             monkeypatch.setattr(tta, "_KEPT_PIXELS", limit)
@@ -156,7 +157,7 @@ def test_dense_model():
 def test_what_is_too_large_or_unknown(model_dir):
     cfg, model, metadata = load_model(model_dir, [*TWO_SIZES, "TEST.AUG.MAX_SIZE", 2**20])
     backend = Backend.for_device()
-    flip = tta.keypoint_flip(metadata)
+    flip = keypoint_flip(metadata)
     cfg.defrost()
     cfg.TEST.AUG.MIN_SIZES = (0, 160)
     cfg.INPUT.MIN_SIZE_TEST = 0
@@ -167,7 +168,7 @@ def test_what_is_too_large_or_unknown(model_dir):
         pipeline.check_sizes(sizes)
     with pytest.raises(InputError, match=r"^TEST\.AUG\.FLIP: .* set it to False"):
         tta.TTAPipeline(cfg, model, backend)
-    assert tta.keypoint_flip({"keypoint_names": ["a", "b"]}) is None
+    assert keypoint_flip({"keypoint_names": ["a", "b"]}) is None
     with pytest.raises(InputError, match=r"^padding 'all'"):
         tta.TTAPipeline(cfg, model, backend, "all", flip)
     model.roi_heads = tf.Module()

@@ -23,8 +23,8 @@ from tests.support.tta import (
 )
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.data.images import read_image
+from tfdetect.inference import tta
 from tfdetect.inference.optimization import optimize
-from tfdetect.inference.tta import TTAPipeline
 from tfdetect.ops.backend import Backend
 
 QUICK = ("mask_rcnn", "flip1_resized_batch1", "native")
@@ -68,7 +68,7 @@ class _Recorder:
     def __init__(self, pipeline, monkeypatch):
         self.calls = {}
         for owner, name in (
-            (pipeline, "_merge"),
+            (tta, "merge_detections"),
             (pipeline.model.roi_heads, "forward_with_given_boxes"),
         ):
             monkeypatch.setattr(owner, name, self._recording(name, getattr(owner, name)))
@@ -92,12 +92,12 @@ def test_stages(model_dir, monkeypatch, implementation, run):
     expected = {k.rpartition("/")[2]: v for k, v in file.items() if k.startswith(f"000000/{run}/")}
     cfg, model, _ = load_model(model_dir, options(run))
     backend = Backend.for_device()
-    pipeline = TTAPipeline(cfg, optimize(model, backend), backend, "detectron2")
+    pipeline = tta.TTAPipeline(cfg, optimize(model, backend), backend, "detectron2")
     recorder = _Recorder(pipeline, monkeypatch)
     with backend.active():
         found = pipeline._detect_one(tf.constant(read_image(DEMO / "images" / "000000.jpg")))
 
-    ((augmented, union), merged) = recorder.calls["_merge"][0]
+    ((augmented, union), merged) = recorder.calls["merge_detections"][0]
     np.testing.assert_array_equal(augmented.size, expected["image_hw"])
     np.testing.assert_array_equal(augmented.input_size, expected["input_hw"])
     np.testing.assert_array_equal(augmented.sizes, expected["augmented_hw"])

@@ -20,7 +20,7 @@ from tfdetect.errors import InputError
 from tfdetect.export.servable import Servable
 from tfdetect.export.warmup import write_warmup_requests
 from tfdetect.files import new_folder
-from tfdetect.inference.tta import keypoint_flip
+from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.kernels.build import find_library

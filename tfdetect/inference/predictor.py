@@ -20,9 +20,10 @@ from tfdetect.inference.given import check_image, describe, is_one_image, read_b
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
-from tfdetect.inference.tta import TTAPipeline, keypoint_flip
+from tfdetect.inference.tta import TTAPipeline
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.conventions import conventions
+from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops.backend import DTYPES, Backend
 from tfdetect.ops.paste_masks import paste_masks
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,9 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.config.tta import check_tta
 from tfdetect.errors import InputError
 from tfdetect.inference.augmentations import AugmentedImages, augmented_sizes
+from tfdetect.inference.merge import Found, merge_detections
 from tfdetect.inference.pipeline import PADDINGS
 from tfdetect.layers.profile_scope import profile_scope
-from tfdetect.modeling.keypoint_flip import keypoint_flip_indices
 from tfdetect.modeling.postprocess import rescale_detections
 from tfdetect.modeling.preprocess import (
     MOST_PIXELS,
@@ -25,18 +25,13 @@ from tfdetect.modeling.preprocess import (
     images_of_pixels,
     padded_sizes,
 )
-from tfdetect.modeling.roi_heads.selection import keep_best
 from tfdetect.modeling.structures import Instances
 from tfdetect.ops.backend import Backend
-from tfdetect.ops.boxes import all_finite, clip_boxes
 from tfdetect.ops.keypoints import decode_keypoints
 from tfdetect.ops.resize import shortest_edge_size
 
 _DETECTRON2_BATCH = 3
 """Augmented images that Detectron2 puts through the network together."""
-_LEAST_SCORE = 1e-8
-"""A merged detection has more."""
-_LOWEST = float("-inf")
 _N = "num_detections"
 _KEPT_PIXELS = 2**24
 """Of the augmented images whose features stay in memory from the first pass to the second: about
@@ -45,40 +40,6 @@ _KEPT_PIXELS = 2**24
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
 _PIXELS = tf.TensorSpec([None, 3], tf.uint8)
 _SIZES = tf.TensorSpec([None, 2], tf.int32)
-
-
-def keypoint_flip(metadata: Mapping[str, Any]) -> list[int] | None:
-    """The index of the keypoint that takes each one's place in a mirror image.
-
-    Args:
-        metadata: of a model directory.
-
-    Returns:
-        None where names or pairs are not known.
-
-    Raises:
-        InputError: a flip pair names something else.
-    """
-    names, pairs = metadata.get("keypoint_names"), metadata.get("keypoint_flip_map")
-    if names is None or pairs is None:
-        return None
-    return keypoint_flip_indices(names, dict(pairs)).tolist()
-
-
-class _Found(NamedTuple):
-    """The boxes of all augmented images of one, M in all.
-
-    Attributes:
-        boxes: float32 [M, 4] in pixels of the augmented images.
-        scores: float32 [M].
-        classes: int32 [M].
-        indices: int32 [M], the augmented image of each, in order.
-    """
-
-    boxes: tf.Tensor
-    scores: tf.Tensor
-    classes: tf.Tensor
-    indices: tf.Tensor
 
 
 class _Kept(NamedTuple):
@@ -156,7 +117,7 @@ class TTAPipeline(tf.Module):
                 "them, or set it to False"
             )
         self.model = model
-        self._keypoint_flip = None if keypoint_flip is None else list(keypoint_flip)
+        self._keypoint_flip = keypoint_flip
         self._batch_size = 1 if padding == "own" else _DETECTRON2_BATCH
         self._input_edges = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
         self._min_sizes, self._max_size = list(aug.MIN_SIZES), aug.MAX_SIZE
@@ -172,13 +133,7 @@ class TTAPipeline(tf.Module):
             size_divisibility=model.size_divisibility,
             image_format=cfg.INPUT.FORMAT,
         )
-        dtype = tf.dtypes.as_dtype(backend.dtype)
-        network_input = tf.TensorSpec([None, None, None, 3], dtype)
-
-        def function(method: Callable, *specs: tf.TensorSpec) -> Any:
-            return tf.function(backend.active()(method), input_signature=specs, autograph=False)
-
-        self._dtype = dtype
+        self._dtype = tf.dtypes.as_dtype(backend.dtype)
         self._outputs = {
             "pred_boxes": tf.TensorSpec([None, 4]),
             "scores": tf.TensorSpec([None]),
@@ -188,7 +143,12 @@ class TTAPipeline(tf.Module):
             self._outputs["pred_masks"] = tf.TensorSpec([None, None, None])
         if able.has_keypoints:
             self._outputs["pred_keypoints"] = tf.TensorSpec([None, able.num_keypoints, 3])
+
+        def function(method: Callable, *specs: tf.TensorSpec) -> Any:
+            return tf.function(backend.active()(method), input_signature=specs, autograph=False)
+
         if self._two_passes:
+            network_input = tf.TensorSpec([None, None, None, 3], self._dtype)
             self._features = function(lambda images: model.backbone(images), network_input)
         self.detect = function(self._detect, _IMAGES, _SIZES)
         self.detect_pixels = function(self._detect_pixels, _PIXELS, _SIZES)
@@ -249,6 +209,8 @@ class TTAPipeline(tf.Module):
 
     def _detect_one(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """The detections in uint8 [H, W, 3] BGR: N of each output, and int32 [1], N."""
+        if self._input_edges[0] > 0:
+            image = self._require_small_input(image)
         augmented = AugmentedImages(
             image,
             input_edges=self._input_edges,
@@ -257,13 +219,26 @@ class TTAPipeline(tf.Module):
             flip=self._flip,
         )
         found, kept = self._detect_boxes(augmented)
-        detections = self._merge(augmented, found)
+        detections = merge_detections(
+            augmented,
+            found,
+            nms_threshold=self._nms_threshold,
+            max_detections=self._max_detections,
+        )
         if self._two_passes:
             detections = self._predict_on_boxes(augmented, detections, kept)
         num_detections = detections.num_detections
         values = detections.as_dict()
         outputs = {name: values[name][0, : num_detections[0]] for name in self._outputs}
         return outputs | {_N: num_detections}
+
+    def _require_small_input(self, image: tf.Tensor) -> tf.Tensor:
+        """The image, if INPUT.MIN_SIZE_TEST does not make too large a one of it."""
+        size = shortest_edge_size(tf.shape(image)[:2], *self._input_edges)
+        fits = tf.reduce_prod(tf.cast(size, tf.int64)) <= MOST_PIXELS
+        complaint = f"the resized image is more than {MOST_PIXELS} pixels; send a smaller one"
+        with tf.control_dependencies([tf.debugging.Assert(fits, [complaint, size])]):
+            return tf.identity(image)
 
     def _batches(self, augmented: AugmentedImages) -> int:
         return -(-augmented.count // self._batch_size)
@@ -283,7 +258,7 @@ class TTAPipeline(tf.Module):
         images = self._preprocess.of_resized(lambda index, _: augmented[first + index], sizes)
         return tf.cast(images, self._dtype), sizes
 
-    def _detect_boxes(self, augmented: AugmentedImages) -> tuple[_Found, _Kept]:
+    def _detect_boxes(self, augmented: AugmentedImages) -> tuple[Found, _Kept]:
         """The first pass: boxes in every augmented image."""
         batches = self._batches(augmented)
         keep = self._keep(augmented)
@@ -295,8 +270,8 @@ class TTAPipeline(tf.Module):
         )
 
         def detect(
-            number: tf.Tensor, found: _Found, features: dict[str, tf.TensorArray]
-        ) -> tuple[tf.Tensor, _Found, dict[str, tf.TensorArray]]:
+            number: tf.Tensor, found: Found, features: dict[str, tf.TensorArray]
+        ) -> tuple[tf.Tensor, Found, dict[str, tf.TensorArray]]:
             images, sizes = self._network_input(augmented, number)
             if self._two_passes:
                 maps = self._features(images)
@@ -317,9 +292,7 @@ class TTAPipeline(tf.Module):
                 tf.gather_nd(detections.pred_classes, used),
                 tf.cast(used[:, 0], tf.int32) + first,
             )
-            found = _Found(
-                *(array.write(number, v) for array, v in zip(found, values, strict=True))
-            )
+            found = Found(*(array.write(number, v) for array, v in zip(found, values, strict=True)))
             return number + 1, found, features
 
         _, found, features = tf.while_loop(
@@ -327,12 +300,12 @@ class TTAPipeline(tf.Module):
             detect,
             [
                 tf.constant(0),
-                _Found(*(_array(spec, batches) for spec in specs)),
+                Found(*(_array(spec, batches) for spec in specs)),
                 {name: _array(spec, batches) for name, spec in self._feature_specs().items()},
             ],
             parallel_iterations=1,
         )
-        return _Found(*(array.concat() for array in found)), _Kept(keep, features)
+        return Found(*(array.concat() for array in found)), _Kept(keep, features)
 
     def _feature_specs(self) -> dict[str, tf.TensorSpec]:
         """Of the features that the second pass needs too."""
@@ -347,26 +320,6 @@ class TTAPipeline(tf.Module):
         pixels = tf.cumsum(tf.reduce_prod(tf.cast(padded, tf.int64), 1))
         last = [self._batch(augmented, number)[1] - 1 for number in range(self._batches(augmented))]
         return tf.gather(pixels, tf.stack(last)) <= _KEPT_PIXELS
-
-    @profile_scope("detections")
-    def _merge(self, augmented: AugmentedImages, found: _Found) -> Instances:
-        """What is left of the boxes of all augmented images: N detections, as a batch of one."""
-        boxes = augmented.to_original(found.boxes, found.indices)
-        usable = all_finite(boxes) & tf.math.is_finite(found.scores)
-        boxes = clip_boxes(tf.where(usable[:, None], boxes, 0.0)[None], augmented.size[None])
-        candidate = usable & (found.scores > _LEAST_SCORE)
-        scores = tf.where(candidate, found.scores, _LOWEST)
-        # There has to be a box: one more, which is not a candidate.
-        merged = keep_best(
-            tf.pad(boxes, [[0, 0], [0, 1], [0, 0]]),
-            tf.pad(scores[None], [[0, 0], [0, 1]], constant_values=_LOWEST),
-            tf.pad(found.classes[None], [[0, 0], [0, 1]]),
-            self._nms_threshold,
-            self._max_detections,
-        )
-        count = merged.num_detections[0]
-        slots = {key: values[:, :count] for key, values in merged.as_dict().items() if key != _N}
-        return merged._replace(**slots)
 
     def _predict_on_boxes(
         self, augmented: AugmentedImages, detections: Instances, kept: _Kept
@@ -427,17 +380,17 @@ class TTAPipeline(tf.Module):
 
     def _flip_back(self, found: Instances, flipped: tf.Tensor) -> dict[str, tf.Tensor]:
         """Masks [b, N, M, M] and heatmaps [b, N, S, S, K] as of images that are not mirrored."""
-        result = {}
-        if found.pred_masks is not None:
-            masks = found.pred_masks
-            mirrored = tf.reverse(masks, [3])
-            result["pred_masks"] = tf.where(flipped[:, None, None, None], mirrored, masks)
-        if found.pred_keypoints is not None:
-            heatmaps = found.pred_keypoints
-            if self._keypoint_flip is not None:
-                mirrored = tf.gather(tf.reverse(heatmaps, [3]), self._keypoint_flip, axis=4)
-                heatmaps = tf.where(flipped[:, None, None, None, None], mirrored, heatmaps)
-            result["pred_keypoints"] = heatmaps
+        upright = {"pred_masks": found.pred_masks, "pred_keypoints": found.pred_keypoints}
+        result = {name: values for name, values in upright.items() if values is not None}
+        if not self._flip:
+            return result
+        mirrored = {name: tf.reverse(values, [3]) for name, values in result.items()}
+        if "pred_keypoints" in mirrored:
+            heatmaps = mirrored["pred_keypoints"]
+            mirrored["pred_keypoints"] = tf.gather(heatmaps, self._keypoint_flip, axis=4)
+        for name, values in result.items():
+            which = tf.reshape(flipped, [-1] + [1] * (len(values.shape) - 1))
+            result[name] = tf.where(which, mirrored[name], values)
         return result
 
 

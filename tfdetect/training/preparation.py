@@ -170,6 +170,8 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     check_model(cfg)
     check_output(cfg)
     check_writable(cfg.OUTPUT_DIR)
+    if cfg.TEST.AUG.ENABLED and cfg.DATASETS.TEST:
+        check_tta(cfg)
     if not eval_only:
         check_training(cfg)
         learning_rate(cfg, 0)
@@ -179,8 +181,6 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
             "MODEL.PROPOSAL_GENERATOR.NAME: training gives PrecomputedProposals nothing; convert "
             "the model, and use tfdetect evaluate with --proposals"
         )
-    if cfg.TEST.AUG.ENABLED and cfg.DATASETS.TEST:
-        check_tta(cfg)
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")

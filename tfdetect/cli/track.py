@@ -24,6 +24,7 @@ from tfdetect.cli.predict import add_drawing_arguments, check_font
 from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.cli.video import frame_fields, predict_frames, say_after, silence_ffmpeg
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import ignored_in_tracking
 from tfdetect.config.loader import load_config
 from tfdetect.data.video import FolderFrames, Frame, Frames, VideoFrames
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 _SECTION = "TRACKER_HEADS"
 
+_THRESHOLDS = {"bytetrack": 0.1}
+"""Of scores, by tracker, where it is not 0.5: ByteTrack is made for low ones."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Track. Returns 1 if some of the frames could not be read, else 0."""
@@ -53,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_outputs(args)
     unread: list[InputError] = []
     frames = _open(args.input, unread)
+    rate = args.fps or frames.frames_per_second
+    byte_track = cfg.TRACKER_HEADS.BYTETRACK
+    if byte_track.FRAME_RATE == DEFAULTS[_SECTION]["BYTETRACK"]["FRAME_RATE"]:
+        byte_track.FRAME_RATE = rate
     tracker = build_tracker_head(cfg)
     precision = check_configuration(args)
     for line in ignored_in_tracking(cfg):
@@ -60,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predictor = load_predictor(args, precision)
     if args.output is not None:
         check_font(predictor, args.font)
-    print(_track(args, predictor, tracker, frames))
+    print(_track(args, predictor, tracker, frames, rate))
     incomplete = say_after(frames)
     return 1 if unread or incomplete else 0
 
@@ -90,6 +98,8 @@ def _configuration(args: argparse.Namespace) -> CfgNode:
     if args.tracker is not None:
         TRACKER_HEADS.get("--tracker", args.tracker)
         cfg.TRACKER_HEADS.TRACKER_NAME = args.tracker
+    if args.confidence_threshold is None:
+        args.confidence_threshold = _THRESHOLDS.get(cfg.TRACKER_HEADS.TRACKER_NAME, 0.5)
     able = capabilities(cfg)
     if able.takes_proposals:
         raise InputError(f"{args.model}: needs proposals of each image; give a model with an RPN")
@@ -188,7 +198,11 @@ class _Outputs:
 
 
 def _track(
-    args: argparse.Namespace, predictor: Predictor, tracker: Tracker, frames: Frames
+    args: argparse.Namespace,
+    predictor: Predictor,
+    tracker: Tracker,
+    frames: Frames,
+    frames_per_second: float,
 ) -> str:
     """Write the outputs. After an error or an interruption they have the frames until then.
 
@@ -200,8 +214,7 @@ def _track(
     """
     done = objects = 0
     with contextlib.ExitStack() as open_files:
-        rate = args.fps or frames.frames_per_second
-        outputs = _Outputs(args, predictor, rate, open_files)
+        outputs = _Outputs(args, predictor, frames_per_second, open_files)
         predicted = predict_frames(predictor, frames, args.batch_size)
         try:
             for frame, detections in tqdm(
@@ -264,7 +277,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="frames per second of --output (default: the video's; 30 for images)",
     )
-    add_drawing_arguments(parser, "track detections from this score on (default 0.5)")
+    add_drawing_arguments(
+        parser, "track detections from this score on (default 0.5; 0.1 for bytetrack)"
+    )
+    parser.set_defaults(confidence_threshold=None)
     args = parse_with_opts(parser, arguments)
     if args.output is None and args.json is None and args.mot is None:
         parser.error("give --output for a video, --json or --mot for numbers, or several")

@@ -232,8 +232,10 @@ def is_video(path: Path) -> bool:
 
 def _open(path: Path) -> cv2.VideoCapture:
     check_name(path)
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file or folder, check the name")
     if not os.path.isfile(path):
-        raise InputError(f"{path}: is not a file; give a video")
+        raise InputError(f"{path}: not a regular file; give a video")
     try:
         open(path, "rb").close()
     except OSError as error:

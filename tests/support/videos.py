@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ import numpy as np
 from tests.support.paths import DEMO
 from tfdetect.data.video_writer import VideoWriter
 from tfdetect.detections import Detections
+
+# As the commands do, and before the first video is opened.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 SHAPE = (96, 128)
 RED, GREEN = (0, 0, 255), (0, 255, 0)

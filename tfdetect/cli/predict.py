@@ -180,7 +180,7 @@ class _Run:
             yield index, _summary(detections, self._predictor, threshold)
 
     def videos(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
-        """Yield the index of each video that can be read, and the number of its frames, in words."""
+        """Yield the index of each video that can be read, and how many frames it has, in words."""
         for index in indices:
             try:
                 count = self._video(index)
@@ -192,11 +192,12 @@ class _Run:
     def _video(self, index: int) -> int:
         """Predict a video's frames; after an error or an interruption its picture ends there."""
         frames = VideoFrames(self._files[index])
+        picture = None if self._pictures is None else self._pictures[index]
         done = 0
         with contextlib.ExitStack() as open_files:
             video = None
-            if self._pictures is not None:
-                writer = VideoWriter(self._pictures[index], frames.frames_per_second)
+            if picture is not None:
+                writer = VideoWriter(picture, frames.frames_per_second)
                 video = open_files.enter_context(writer)
             try:
                 for frame, detections in predict_frames(
@@ -209,7 +210,7 @@ class _Run:
                 if video is not None and done:
                     with hold_interrupts():
                         video.finish()
-                    ends = f"{self._pictures[index]} ends after {done} frames"
+                    ends = f"{picture} ends after {done} frames"
                     error.args = ("; ".join(filter(None, [str(error), ends])),)
                 raise
             if video is not None:

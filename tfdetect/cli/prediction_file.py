@@ -21,7 +21,8 @@ class PredictionFile:
     """The records of a run, which go to the file one by one.
 
     Used in a `with` statement: the file appears when it is finished, and an unfinished one is
-    removed at the end of the statement. Each record is what `prediction_to_dict` gives, and where the model segments images
+    removed at the end of the statement. Each record is what `prediction_to_dict` gives, and where
+    the model segments images
 
     - `sem_seg`: of every class that is there, `category_id` and `segmentation` (RLE), as in
       Detectron2's sem_seg_predictions.json;

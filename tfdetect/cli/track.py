@@ -24,7 +24,6 @@ from tfdetect.cli.predict import add_drawing_arguments, check_font
 from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.cli.video import frame_fields, predict_frames, say_after, silence_ffmpeg
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import ignored_in_tracking
 from tfdetect.config.loader import load_config
 from tfdetect.data.video import FolderFrames, Frame, Frames, VideoFrames
@@ -58,13 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unread: list[InputError] = []
     frames = _open(args.input, unread)
     rate = args.fps or frames.frames_per_second
-    byte_track = cfg.TRACKER_HEADS.BYTETRACK
-    if byte_track.FRAME_RATE == DEFAULTS[_SECTION]["BYTETRACK"]["FRAME_RATE"]:
-        byte_track.FRAME_RATE = rate
-    tracker = build_tracker_head(cfg)
-    precision = check_configuration(args)
     for line in ignored_in_tracking(cfg):
         print(f"note: {line}", file=sys.stderr)
+    cfg.TRACKER_HEADS.BYTETRACK.FRAME_RATE = cfg.TRACKER_HEADS.BYTETRACK.FRAME_RATE or rate
+    tracker = build_tracker_head(cfg)
+    precision = check_configuration(args)
     predictor = load_predictor(args, precision)
     if args.output is not None:
         check_font(predictor, args.font)

@@ -353,12 +353,12 @@ DEFAULTS: dict[str, Any] = {
         "MIN_BOX_REL_DIM": 0.02,
         "MIN_INSTANCE_PERIOD": 1,
         "TRACK_IOU_THRESHOLD": 0.5,
-        # This project's own: arguments of ByteTrack, with that package's defaults.
+        # This project's own: arguments of `trackers.ByteTrackTracker`, with its defaults.
         "BYTETRACK": {
             # Frames at 30 per second.
             "LOST_TRACK_BUFFER": 30,
-            # `tfdetect track` takes the video's.
-            "FRAME_RATE": 30.0,
+            # 0: that of the video of `tfdetect track`, else 30.
+            "FRAME_RATE": 0.0,
             "TRACK_ACTIVATION_THRESHOLD": 0.7,
             "MINIMUM_CONSECUTIVE_FRAMES": 2,
             "MINIMUM_IOU_THRESHOLD": 0.1,

@@ -183,7 +183,7 @@ class FolderFrames:
         self.path = Path(folder)
         self._files = sorted(find_images([os.fspath(folder)]), key=_in_order)
         self._skip = skip
-        self.count = len(self._files)
+        self.count: int | None = len(self._files)
         self.frames_per_second = FRAMES_PER_SECOND
 
     def __iter__(self) -> Iterator[Frame]:

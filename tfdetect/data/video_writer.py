@@ -136,6 +136,4 @@ def _encoder(path: Path, frames_per_second: float, size: tuple[int, int]) -> cv2
     if frames_per_second * 1000 > _MOST_SECOND_PARTS:
         frames_per_second = round(frames_per_second, 2)
     with silent_opencv():
-        return cv2.VideoWriter(
-            os.path.abspath(path), cv2.CAP_FFMPEG, code, frames_per_second, size
-        )
+        return cv2.VideoWriter(os.path.abspath(path), cv2.CAP_FFMPEG, code, frames_per_second, size)

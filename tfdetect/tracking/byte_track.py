@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
+from tfdetect.data.video import FRAMES_PER_SECOND
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.tracking.registry import TRACKER_HEADS
@@ -82,6 +83,7 @@ def build_byte_track(cfg: CfgNode) -> ByteTrack:
             "it with pip install 'tfdetect[bytetrack]'"
         ) from error
     settings = {name.lower(): value for name, value in cfg.TRACKER_HEADS.BYTETRACK.items()}
+    settings["frame_rate"] = settings["frame_rate"] or FRAMES_PER_SECOND
     try:
         return ByteTrack(ByteTrackTracker(**settings))
     except (TypeError, ValueError) as error:

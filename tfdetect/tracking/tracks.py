@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def append_tracks(first: Tracks, second: Tracks) -> Tracks:
     """
     if len(second) == 0:
         return first
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in ("boxes", "scores", "classes", "masks", "keypoints"):
         pair = [getattr(tracks.detections, name) for tracks in (first, second)]
         if pair[0] is None and pair[1] is None:

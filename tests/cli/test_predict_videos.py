@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
-import cv2
 import pytest
 
 import tfdetect
 import tfdetect.cli.predict
 from tests.support.videos import (
     FoundByColor,
-    frame,
     model_description,
     write_folder,
     write_truncated,
@@ -125,23 +123,3 @@ def test_a_video_is_not_overwritten(predict, tmp_path):
     source = write_video(tmp_path / "a.avi", 2)
     with pytest.raises(tfdetect.InputError, match=r"would overwrite .*a.avi"):
         predict("--input", source, "--output", tmp_path)
-
-
-def test_a_video_by_a_model(model_dir, tmp_path):
-    """Each frame has what the model finds in it as an image."""
-    source = write_video(tmp_path / "a.avi", 3)
-    command = ["--model", model_dir, "--input", source, "--json", tmp_path / "found.json"]
-    command += ["--batch-size", 2]
-    assert tfdetect.cli.predict.main([str(word) for word in command]) == 0
-    records = json.loads((tmp_path / "found.json").read_text())
-    predictor = tfdetect.Predictor(model_dir)
-    capture = cv2.VideoCapture(str(source))
-    for record in records:
-        detections = predictor(capture.read()[1])
-        assert len(detections) > 0
-        assert record["pred_classes"] == detections.classes.tolist()
-        # In batches of two, float rounding differs.
-        assert record["pred_boxes"] == pytest.approx(detections.boxes, abs=1e-3)
-    assert not capture.read()[0]
-    assert len(records) == 3
-    assert frame(0).shape[:2] == (records[0]["height"], records[0]["width"])

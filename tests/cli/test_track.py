@@ -78,7 +78,7 @@ def test_the_outputs_of_a_video(stub, tmp_path, capsys):
     np.testing.assert_allclose([line[2:4] for line in lines], boxes[:, :2], atol=1e-3)
     sides = boxes[:, 2:] - boxes[:, :2]
     np.testing.assert_allclose([line[4:6] for line in lines], sides, atol=1e-3)
-    assert [line[6:] for line in lines] == [[0.9, -1, -1, -1], [0.7, -1, -1, -1]] * 8
+    assert [line[6:] for line in lines] == [[0.9, -1, -1, -1], [0.75, -1, -1, -1]] * 8
 
     pictures = VideoFrames(tmp_path / "out.mp4")
     assert pictures.frames_per_second == 10

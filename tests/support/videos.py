@@ -89,7 +89,7 @@ class FoundByColor:
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             if rows.size:
                 boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-                scores.append(0.9 - 0.2 * index)
+                scores.append(0.9 - 0.15 * index)
                 classes.append(index)
                 masks.append(mask)
         return Detections(

@@ -60,11 +60,11 @@ class ByteTrack:
 
     def _forget(self) -> None:
         """Forget the ids that cannot come again."""
-        first = self._frame - 1 - self._tracker.maximum_frames_without_update
+        longest = self._tracker.maximum_frames_without_update + 2
         self._periods = {
             number: (period, last)
             for number, (period, last) in self._periods.items()
-            if last >= first - 1
+            if self._frame - last <= longest
         }
 
 

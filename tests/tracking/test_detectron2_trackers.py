@@ -2,89 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import lzma
 import weakref
 
 import numpy as np
 import pytest
-from pycocotools import mask as mask_codec
 
 import tfdetect
-from tests.support.paths import DATA
-from tfdetect.config import get_cfg
+from tests.support.recorded_tracks import CONFIGS, SEQUENCES, TRACKERS, replay, tracker_config
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.tracking.base_tracker import difference, pairwise_iou
 from tfdetect.tracking.registry import TRACKER_HEADS, build_tracker_head
 
-SEQUENCES = ["slow_480x640", "crowded_720x1280", "fast_480x640", "still_480x640", "masks_48x64"]
-NAMES = [
-    "BBoxIOUTracker",
-    "VanillaHungarianBBoxIOUTracker",
-    "IOUWeightedHungarianBBoxIOUTracker",
-]
-CONFIGS = ["default", "keep3", "keep5_loose", "strict"]
-
-
-@functools.cache
-def recorded(sequence):
-    with lzma.open(DATA / "trackers" / f"{sequence}.json.xz", "rt") as file:
-        return json.load(file)
-
-
-def configuration(**settings):
-    cfg = get_cfg()
-    for key, value in settings.items():
-        cfg.TRACKER_HEADS[key] = value
-    return cfg
-
-
-def detections_of(frame, sequence):
-    count = len(frame["scores"])
-    masks = None
-    if sequence["masks"]:
-        masks = np.zeros((count, sequence["video_height"], sequence["video_width"]), bool)
-        for mask, rle in zip(masks, frame["masks"], strict=True):
-            mask[:] = mask_codec.decode(rle)
-    return Detections(
-        height=sequence["video_height"],
-        width=sequence["video_width"],
-        boxes=np.array(frame["boxes"], np.float32).reshape(count, 4),
-        scores=np.array(frame["scores"], np.float32),
-        classes=np.array(frame["classes"], np.int64),
-        masks=masks,
-    )
-
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRACKERS)
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_recorded_sequences(sequence, name, config):
-    """No tolerance: there are integers, and copies of the input."""
-    given, expected = recorded(sequence)["sequence"], recorded(sequence)["outputs"]
-    output = expected[f"{name}/{config}"]
-    tracker = build_tracker_head(configuration(**output["config"]))
-    before = None
-    for frame, wanted in zip(given["frames"], output["frames"], strict=True):
-        detections = detections_of(frame, given)
-        if "cost_matrix" in wanted:
-            costs = tracker.cost_matrix(detections.boxes, before.detections.boxes)
-            assert costs.dtype == np.int64
-            shape = len(detections), len(before)
-            assert costs.tolist() == np.reshape(wanted["cost_matrix"], shape).tolist()
-        tracks = before = tracker.update(detections)
-        assert tracks.ids.tolist() == wanted["ID"]
-        assert tracks.periods.tolist() == wanted["ID_period"]
-        assert tracks.lost_frame_counts.tolist() == wanted["lost_frame_count"]
-        assert tracker.id_count == wanted["id_count"]
-        found = tracks.detections
-        assert found.boxes.tolist() == np.reshape(wanted["pred_boxes"], (-1, 4)).tolist()
-        np.testing.assert_array_equal(found.scores, np.array(wanted["scores"], np.float32))
-        assert found.classes.tolist() == wanted["pred_classes"]
-        if given["masks"]:
-            assert found.masks.sum((1, 2)).tolist() == wanted["mask_areas"]
+    """No tolerance: these are integers, and copies of the input."""
+    frames = 0
+    for wanted, found in replay(sequence, f"{name}/{config}"):
+        assert found == wanted
+        frames += 1
+    assert frames == (20 if sequence == "masks_48x64" else 40)
 
 
 def made(boxes, scores=None, shape=(100, 200), **more):
@@ -101,11 +41,11 @@ def made(boxes, scores=None, shape=(100, 200), **more):
 LEFT, RIGHT = [10, 10, 40, 60], [120, 20, 160, 70]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRACKERS)
 def test_keypoints_are_kept_as_they_are(name):
     """Detectron2's BBoxIOUTracker has them modulo 256 and whole, and the others reject them."""
     keypoints = np.array([[[300.25, 20.5, 0.5]], [[1.5, 900.75, 0.25]]], np.float32)
-    tracker = build_tracker_head(configuration(TRACKER_NAME=name, MAX_LOST_FRAME_COUNT=2))
+    tracker = build_tracker_head(tracker_config(TRACKER_NAME=name, MAX_LOST_FRAME_COUNT=2))
     for _ in range(2):
         tracker.update(made([LEFT, RIGHT], keypoints=keypoints))
     tracks = tracker.update(made([RIGHT], keypoints=keypoints[1:]))
@@ -129,9 +69,9 @@ def test_iou_equal_to_the_threshold_is_a_match(threshold):
     boxes = np.array([[0, 0, 10, 10]], np.float32)
     others = np.array([[0, 0, 10, 10 * threshold]], np.float32)
     assert pairwise_iou(boxes, others)[0, 0] == np.float32(threshold)
-    for name in NAMES:
+    for name in TRACKERS:
         tracker = build_tracker_head(
-            configuration(TRACKER_NAME=name, TRACK_IOU_THRESHOLD=threshold)
+            tracker_config(TRACKER_NAME=name, TRACK_IOU_THRESHOLD=threshold)
         )
         tracker.update(made(others))
         assert tracker.update(made(boxes)).ids.tolist() == [0]
@@ -147,9 +87,9 @@ def test_iou_of_equal_boxes_is_one_and_of_empty_ones_zero():
     assert pairwise_iou(empty[:0], empty).shape == (0, 2)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRACKERS)
 def test_frames_without_detections(name):
-    tracker = build_tracker_head(configuration(TRACKER_NAME=name, MAX_LOST_FRAME_COUNT=1))
+    tracker = build_tracker_head(tracker_config(TRACKER_NAME=name, MAX_LOST_FRAME_COUNT=1))
     assert len(tracker.update(made([]))) == 0
     assert tracker.update(made([LEFT])).ids.tolist() == [0]
     assert tracker.update(made([LEFT])).periods.tolist() == [2]
@@ -161,7 +101,7 @@ def test_frames_without_detections(name):
 def test_the_video_has_the_size_of_its_frames_unless_it_is_said():
     """A box of 30 x 50 pixels, in a video of 200 x 100 or of 2000 x 1000 pixels."""
     for settings, kept in (({}, 1), ({"VIDEO_WIDTH": 2000, "VIDEO_HEIGHT": 1000}, 0)):
-        tracker = build_tracker_head(configuration(MAX_LOST_FRAME_COUNT=1, **settings))
+        tracker = build_tracker_head(tracker_config(MAX_LOST_FRAME_COUNT=1, **settings))
         for _ in range(2):
             tracker.update(made([LEFT]))
         assert len(tracker.update(made([]))) == kept
@@ -170,7 +110,7 @@ def test_the_video_has_the_size_of_its_frames_unless_it_is_said():
 @pytest.mark.parametrize(("lost", "most"), [(0, 0), (3, 1)])
 def test_masks_of_earlier_frames_are_not_kept(lost, most):
     """Those of the frame before only if one of its instances may be kept."""
-    tracker = build_tracker_head(configuration(MAX_LOST_FRAME_COUNT=lost))
+    tracker = build_tracker_head(tracker_config(MAX_LOST_FRAME_COUNT=lost))
     alive: list[weakref.ref] = []
     for _ in range(30):
         detections = made([LEFT, RIGHT], masks=np.zeros((2, 100, 200), bool))
@@ -181,13 +121,13 @@ def test_masks_of_earlier_frames_are_not_kept(lost, most):
 
 
 def test_what_a_tracker_rejects():
-    tracker = build_tracker_head(configuration())
+    tracker = build_tracker_head(tracker_config())
     with pytest.raises(InputError, match="boxes: not all are finite"):
         tracker.update(made([[0, 0, np.nan, 1]]))
     tracker.update(made([LEFT]))
     with pytest.raises(InputError, match="50 x 60 pixels, the one before 100 x 200"):
         tracker.update(made([LEFT], shape=(50, 60)))
-    tracker = build_tracker_head(configuration(MAX_LOST_FRAME_COUNT=1))
+    tracker = build_tracker_head(tracker_config(MAX_LOST_FRAME_COUNT=1))
     for _ in range(2):
         tracker.update(made([LEFT], masks=np.zeros((1, 100, 200), bool)))
     with pytest.raises(InputError, match="masks: some frames have them"):
@@ -206,11 +146,11 @@ def test_what_a_tracker_rejects():
 )
 def test_values_that_are_rejected(key, value):
     with pytest.raises(InputError, match=rf"^TRACKER_HEADS.{key}: "):
-        build_tracker_head(configuration(**{key: value}))
+        build_tracker_head(tracker_config(**{key: value}))
 
 
 def test_a_tracker_of_the_users_own():
-    assert list(TRACKER_HEADS)[:3] == NAMES
+    assert list(TRACKER_HEADS)[:3] == TRACKERS
     assert tfdetect.TRACKER_HEADS is TRACKER_HEADS
 
     class Nobody:
@@ -222,7 +162,7 @@ def test_a_tracker_of_the_users_own():
 
     try:
         TRACKER_HEADS.add("Nobody", lambda cfg: Nobody())
-        tracker = tfdetect.build_tracker_head(configuration(TRACKER_NAME="Nobody"))
+        tracker = tfdetect.build_tracker_head(tracker_config(TRACKER_NAME="Nobody"))
         assert tracker.update(made([LEFT, RIGHT])).ids.tolist() == [0, 1]
     finally:
         del TRACKER_HEADS._entries["Nobody"]

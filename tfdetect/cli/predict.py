@@ -20,7 +20,7 @@ from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.prediction_file import PredictionFile
-from tfdetect.cli.video import frame_fields, predict_frames, say_after, silence_ffmpeg
+from tfdetect.cli.video import counted, frame_fields, predict_frames, say_after, silence_ffmpeg
 from tfdetect.data.images import (
     IMAGE_SUFFIXES,
     describe_passed_over,
@@ -187,7 +187,7 @@ class _Run:
             except InputError as error:
                 self._skip(index, error)
             else:
-                yield index, "1 frame" if count == 1 else f"{count} frames"
+                yield index, counted(count, "frame")
 
     def _video(self, index: int) -> int:
         """Predict a video's frames; after an error or an interruption its picture ends there."""
@@ -210,7 +210,7 @@ class _Run:
                 if video is not None and done:
                     with hold_interrupts():
                         video.finish()
-                    ends = f"{picture} ends after {done} frames"
+                    ends = f"{picture} ends after {counted(done, 'frame')}"
                     error.args = ("; ".join(filter(None, [str(error), ends])),)
                 raise
             if video is not None:

@@ -22,7 +22,7 @@ from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.predict import add_drawing_arguments, check_font
 from tfdetect.cli.prediction_file import PredictionFile
-from tfdetect.cli.video import frame_fields, predict_frames, say_after, silence_ffmpeg
+from tfdetect.cli.video import counted, frame_fields, predict_frames, say_after, silence_ffmpeg
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.ignored import ignored_in_tracking
 from tfdetect.config.loader import load_config
@@ -230,11 +230,14 @@ def _track(
         except (KeyboardInterrupt, InputError) as error:
             if done:
                 outputs.finish()
-            written = f"{done} frames are written" if done else "nothing is written"
+            written = f"what is written ends after {counted(done, 'frame')}"
+            if not done:
+                written = "nothing is written"
             error.args = ("; ".join(filter(None, [str(error), written])),)
             raise
         outputs.finish()
-    return f"{frames.path}: {done} frames, {objects} objects -> {outputs.names}"
+    what = f"{counted(done, 'frame')}, {counted(objects, 'object')}"
+    return f"{frames.path}: {what} -> {outputs.names}"
 
 
 def _tracked(detections: Detections, threshold: float) -> Detections:

@@ -39,6 +39,11 @@ def frame_fields(frame: Frame) -> dict[str, Any]:
     return fields
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as "1 frame", "2 frames"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def say_after(frames: Frames) -> bool:
     """Print what is worth a line after the last frame; whether frames are missing at the end."""
     for line in frames.notes():

@@ -118,8 +118,10 @@ class VideoFrames:
     def __iter__(self) -> Iterator[Frame]:
         image: np.ndarray | None = self._first
         del self._first
+        # That of the first frame is not 0 in every container.
+        start = self._capture.get(cv2.CAP_PROP_POS_MSEC)
         while image is not None:
-            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            seconds = (self._capture.get(cv2.CAP_PROP_POS_MSEC) - start) / 1000
             if self._read:
                 self._longest = max(self._longest, seconds - self._last)
             frame = Frame(self.path.name, self._read, seconds, image)

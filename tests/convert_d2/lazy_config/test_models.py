@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from convert_d2.lazy_config.conversion import read_lazy_config
+from tests.support.detectron2_table import is_awaited
 from tests.support.lazy_configs import FOLDER, SUPPORTED, VITDET, changed, recorded
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
@@ -42,6 +43,18 @@ def refusal(tmp_path, *changes, name="mask_rcnn_R_50_FPN_1x_with_overrides"):
     return message.removeprefix(f"{tmp_path / 'config.yaml'}: ")
 
 
+def names_and_shapes(cfg):
+    """Of the variables of a configuration's model."""
+    with tf.device("cpu"):
+        model = build_model(cfg)
+    return {named.name: list(named.foreign_shape) for named in named_variables(model)}
+
+
+def without_counters(shapes):
+    """A state dict without the counters of PyTorch's BatchNorm, which nothing reads."""
+    return {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
+
+
 def test_eight_of_eleven():
     assert len(SUPPORTED) == 8
 
@@ -50,16 +63,28 @@ def test_eight_of_eleven():
 def test_names_and_shapes(name):
     cfg = converted(name)
     check_model(cfg)
-    with tf.device("cpu"):
-        model = build_model(cfg)
-    ours = {named.name: list(named.foreign_shape) for named in named_variables(model)}
-    expected = {
-        key: shape
-        for key, shape in recorded("state_dicts")[name].items()
-        # A counter of PyTorch's BatchNorm, which nothing reads.
-        if not key.endswith("num_batches_tracked")
-    }
-    assert ours == expected
+    assert names_and_shapes(cfg) == without_counters(recorded("state_dicts")[name])
+
+
+def test_rotated():
+    """A user's file of rotated boxes, from common/models/mask_rcnn_fpn.py."""
+    lazy = read_lazy_config(FOLDER / "more" / "rotated_faster_rcnn_R_50_FPN.yaml")
+    assert [note.partition(": ")[2] for note in lazy.notes] == [
+        "is missing; training would take the defaults of the configuration"
+    ] * 4
+    cfg, _ = lazy.configuration()
+    model = cfg.MODEL
+    assert (model.PROPOSAL_GENERATOR.NAME, model.ROI_HEADS.NAME) == ("RRPN", "RROIHeads")
+    assert model.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator"
+    assert model.ANCHOR_GENERATOR.ANGLES == [[-90, -60, -30, 0, 30, 60]]
+    assert model.RPN.BBOX_REG_WEIGHTS == (1, 1, 1, 1, 1)
+    assert model.ROI_BOX_HEAD.BBOX_REG_WEIGHTS == (10, 10, 5, 5, 1)
+    assert (model.ROI_BOX_HEAD.POOLER_TYPE, model.MASK_ON) == ("ROIAlignRotated", False)
+    if is_awaited("modeling.proposal_generator.rrpn"):
+        pytest.skip("being added")
+    assert names_and_shapes(cfg) == without_counters(
+        recorded("more/state_dicts")["rotated_faster_rcnn_R_50_FPN"]
+    )
 
 
 @pytest.mark.parametrize("name", VITDET)

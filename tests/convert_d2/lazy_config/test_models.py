@@ -254,7 +254,7 @@ CONTRADICTIONS = [
     (("_target_: detectron2.modeling.StandardROIHeads", "_target_: detectron2.modeling.FPN"), "model.roi_heads: detectron2.modeling.backbone.fpn.FPN is a backbone; give RoI heads"),
     (("_target_: detectron2.modeling.GeneralizedRCNN", "_target_: detectron2.modeling.mmdet_wrapper.MMDetDetector"), "model: detectron2.modeling.mmdet_wrapper.MMDetDetector needs mmdetection"),
     (("\nmodel:", "\nmodle:"), "model: is missing"),
-    (("weights: [10, 10, 5, 5]", "weights: [10, 10]"), "box2box_transform.weights: is [10, 10]; give four numbers"),
+    (("weights: [10, 10, 5, 5]", "weights: [10, 10]"), "box2box_transform.weights: is [10, 10]; give 4 numbers"),
     (("box2box_transform:\n        _target_: detectron2.modeling.box_regression.Box2BoxTransform", "box2box_transform: 5\n      x: {_target_: a, "), "not YAML"),
     (("pixel_std: [1.0, 1.0, 1.0]", "pixel_std: [1.0, .nan, 1.0]"), "model.pixel_std: is [1.0, nan, 1.0]; give a list of numbers"),
 ]  # fmt: skip

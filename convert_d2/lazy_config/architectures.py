@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from convert_d2.lazy_config.arguments import Arguments, convert, converts, is_number, show
-from convert_d2.lazy_config.backbones import BACKBONE, Body, expect_channels, expect_features
+from convert_d2.lazy_config.features import (
+    BACKBONE,
+    SHAPE,
+    Body,
+    expect_channels,
+    expect_features,
+)
 from convert_d2.lazy_config.proposals import ANCHORS, CODING, PROPOSAL_GENERATOR, set_matcher
-from convert_d2.lazy_config.roi_heads import ROI_HEADS, SHAPE, Features, set_vis_period
+from convert_d2.lazy_config.roi_heads import ROI_HEADS, Features, set_vis_period
 
 ARCHITECTURE = "a model"
 _SEMANTIC_HEAD, _DENSE_HEAD = "a semantic head", "a RetinaNet head"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from convert_d2.lazy_config.arguments import Arguments, Feature, converts, is_number, show
-from convert_d2.lazy_config.backbones import expect_features
+from convert_d2.lazy_config.features import expect_features
 
 PROPOSAL_GENERATOR = "a proposal generator"
 ANCHORS, ROTATED_ANCHORS = "an anchor generator", "a generator of rotated anchors"

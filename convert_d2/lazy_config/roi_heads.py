@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from convert_d2.lazy_config.arguments import Arguments, Feature, converts, is_number, plain, show
-from convert_d2.lazy_config.backbones import convert_res5, expect_channels, expect_features
+from convert_d2.lazy_config.features import SHAPE, expect_channels, expect_features
 from convert_d2.lazy_config.proposals import CODING, ROTATED_CODING, loss_weights, set_matcher
+from convert_d2.lazy_config.resnets import convert_res5
 
 ROI_HEADS = "RoI heads"
-SHAPE = "a ShapeSpec"
 _POOLER = "a RoI pooler"
 _BOX_HEAD, _BOX_PREDICTOR = "a box head", "a box predictor"
 _ROTATED_PREDICTOR = "a predictor of rotated boxes"

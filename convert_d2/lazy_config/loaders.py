@@ -96,7 +96,10 @@ def _train_loader(args: Arguments) -> None:
 def _test_loader(args: Arguments) -> None:
     optional_part(args, "dataset", _DATASET, training=False)
     optional_part(args, "mapper", _MAPPER, training=False)
-    args.rest()
+    for name in ("num_workers", "batch_size"):
+        args.take(name, None)
+    for name in args.rest():
+        args.note(name, "has no counterpart in evaluation")
 
 
 @converts(f"{_DATA}.build.get_detection_dataset_dicts", _DATASET)

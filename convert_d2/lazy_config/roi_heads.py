@@ -239,11 +239,12 @@ def _set_predictor(
     args.set(f"{key}USE_SIGMOID_CE", "use_sigmoid_ce", args.flag("use_sigmoid_ce", False))
     federated = args.flag("use_fed_loss", False)
     args.set(f"{key}USE_FED_LOSS", "use_fed_loss", federated)
-    if args.take("get_fed_loss_cls_weights", None) is not None and federated:
+    weights_function = args.take("get_fed_loss_cls_weights", None)
+    if weights_function is not None:
         args.note(
             "get_fed_loss_cls_weights",
-            "training computes the weights from the data set and "
-            "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
+            f"{show(weights_function)} is not used; training computes the weights from the data set "
+            "and MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
         )
     args.set(
         f"{key}FED_LOSS_NUM_CLASSES",

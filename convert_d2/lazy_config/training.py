@@ -90,8 +90,9 @@ def _params(args: Arguments, rate: float, decay: float) -> None:
     )
     args.set("SOLVER.BIAS_LR_FACTOR", "bias_lr_factor", number_or_null("bias_lr_factor", 1.0))
     for name in ("lr_factor_func", "overrides"):
-        if args.take(name, None) is not None:
-            args.note(name, "has no counterpart in training")
+        value = args.take(name, None)
+        if value is not None:
+            args.note(name, f"{show(value)} has no counterpart in training")
 
 
 def _set_schedule(settings: Settings, value: dict[Any, Any]) -> None:

@@ -127,7 +127,11 @@ def test_augmentations(text, classes, tmp_path):
 NOTED = [
     (("torch.optim.SGD", "torch.optim.AdamW"), "optimizer: torch.optim.AdamW is not one of"),
     (("  momentum: 0.9\n", "  momentum: 0.9\n  dampening: 0.1\n"), "optimizer.dampening: is 0.1"),
-    (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, overrides: {a: {lr: 1}}}"), "optimizer.params.overrides: has no counterpart"),
+    (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, overrides: {a: {lr: 1}}}"), "optimizer.params.overrides: a mapping has no counterpart"),
+    (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, lr_factor_func: !!python/name:os.system ''}"), "lr_factor_func: os.system has no counterpart"),
+    (("  train:\n    _target_", "  other: {_target_: os.system}\n  train:\n    _target_"), "dataloader.other: is not used"),
+    (("    num_workers: 4\n  train:", "    collate_fn: !!python/name:os.system ''\n  train:"), "dataloader.test.collate_fn: has no counterpart"),
+    (("      num_classes: ${..num_classes}\n      test_score", "      num_classes: ${..num_classes}\n      get_fed_loss_cls_weights: !!python/name:None.%3Clambda%3E ''\n      test_score"), "get_fed_loss_cls_weights: None.<lambda> is not used"),
     (("values: [1.0, 0.1, 0.01]", "values: [1.0, 0.3, 0.01]"), "lr_multiplier.scheduler.values: is [1.0, 0.3, 0.01]"),
     (("RandomFlip, horizontal: true", "RandomFlip, prob: 0.3"), "dataloader.train.mapper.augmentations[1].prob: is 0.3"),
     (("transforms.RandomFlip, horizontal: true", "transforms.Mine"), "dataloader.train.mapper.augmentations[1]: detectron2.data.transforms.Mine is not one of"),

@@ -243,7 +243,7 @@ def _set_predictor(
     if weights_function is not None:
         args.note(
             "get_fed_loss_cls_weights",
-            f"{show(weights_function)} is not used; training computes the weights from the data set "
+            f"{show(weights_function)} is not used; training computes them from the data set "
             "and MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
         )
     args.set(

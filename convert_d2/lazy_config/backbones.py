@@ -58,6 +58,7 @@ class _TopBlock:
 _BUILDERS = {
     ("resnet", "max pool"): "build_resnet_fpn_backbone",
     ("resnet", "res5"): "build_retinanet_resnet_fpn_backbone",
+    ("resnet", "p5"): "build_fcos_resnet_fpn_backbone",
     ("regnet", "max pool"): "build_regnet_fpn_backbone",
 }
 

@@ -11,6 +11,7 @@ from convert_d2.lazy_config.features import expect_features
 PROPOSAL_GENERATOR = "a proposal generator"
 ANCHORS, ROTATED_ANCHORS = "an anchor generator", "a generator of rotated anchors"
 CODING, ROTATED_CODING = "a box transform", "a transform of rotated boxes"
+LINEAR_CODING = "a linear box transform"
 MATCHER = "a matcher"
 _RPN_HEAD = "an RPN head"
 _SCALE_CLAMP = math.log(1000.0 / 16)
@@ -71,6 +72,11 @@ def _take_coding(args: Arguments, count: int) -> list[float]:
     if not math.isclose(clamp, _SCALE_CLAMP, rel_tol=1e-6):
         raise args.error("scale_clamp", f"is {clamp}, but it is log(1000 / 16) here")
     return weights
+
+
+@converts("detectron2.modeling.box_regression.Box2BoxTransformLinear", LINEAR_CODING)
+def _linear_coding(args: Arguments) -> bool:
+    return args.flag("normalize_by_size", True)
 
 
 @converts("detectron2.modeling.matcher.Matcher", MATCHER)

@@ -66,6 +66,20 @@ def test_names_and_shapes(name):
     assert names_and_shapes(cfg) == without_counters(recorded("state_dicts")[name])
 
 
+def test_fcos():
+    """Names and shapes, and the constructors' defaults. Detectron2 has no YAML of it."""
+    lazy = read_lazy_config(FOLDER / "more" / "fcos_R_50_FPN_1x.yaml")
+    assert lazy.notes == []
+    cfg, _ = lazy.configuration()
+    check_model(cfg)
+    check_training(cfg)
+    assert names_and_shapes(cfg) == recorded("more/state_dicts")["fcos_R_50_FPN_1x"]
+    fcos = cfg.MODEL.FCOS
+    assert (fcos.OFFSET, fcos.NORMALIZE_BY_SIZE, fcos.CENTER_SAMPLING_RADIUS) == (0.5, True, 1.5)
+    assert (fcos.SCORE_THRESH_TEST, fcos.NMS_THRESH_TEST, fcos.NORM) == (0.2, 0.6, "GN")
+    assert cfg.MODEL.BACKBONE.NAME == "build_fcos_resnet_fpn_backbone"
+
+
 def test_rotated():
     """A user's file of rotated boxes, from common/models/mask_rcnn_fpn.py."""
     lazy = read_lazy_config(FOLDER / "more" / "rotated_faster_rcnn_R_50_FPN.yaml")

@@ -138,8 +138,8 @@ def rescale_detections(
 ) -> Instances:
     """Detectron2's `detector_postprocess`, before the masks are pasted.
 
-    Width and height are scaled separately (see `scale_rotated_boxes`); boxes are clipped to the new size, and detections whose
-    box is then empty are dropped.
+    Width and height are scaled separately (see `scale_rotated_boxes`); boxes are clipped to the new
+    size, and detections whose box is then empty are dropped.
 
     Args:
         detections: in the network's input.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -139,7 +137,7 @@ class RoIPooler:
             boxes = last_pixels(boxes)
         levels -= self._levels[0]
         scales = [1.0 / stride for stride in self._strides]
-        arguments: tuple[Any, ...] = (
+        common = (
             features,
             boxes,
             box_indices,
@@ -148,10 +146,11 @@ class RoIPooler:
             scales,
             self._sampling_ratio,
         )
-        if not self._rotated:
-            arguments = (*arguments, self._aligned)
-        if current_backend().fixed_shapes:
-            return (pool_rotated_levels if self._rotated else pool_levels)(*arguments)
         sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
-        pool = roi_align_rotated_levels if self._rotated else roi_align_levels
-        return pool(*arguments, sizes=sizes)
+        if current_backend().fixed_shapes:
+            if self._rotated:
+                return pool_rotated_levels(*common)
+            return pool_levels(*common, self._aligned)
+        if self._rotated:
+            return roi_align_rotated_levels(*common, sizes)
+        return roi_align_levels(*common, self._aligned, sizes)

@@ -33,7 +33,8 @@ def select_detections(
     descending score.
 
     Args:
-        boxes: float32 [B, R, K * box_dim], or [B, R, box_dim] if the boxes do not depend on the class.
+        boxes: float32 [B, R, K * box_dim], or [B, R, box_dim] if the boxes do not depend on the
+            class.
         scores: float32 [B, R, K + 1], background last.
         num_valid: int32 [B], how many of each image's R regions there are.
         image_sizes: int32 [B, 2], (height, width) without padding.

@@ -121,6 +121,8 @@ def servable_backend(ops: str = "portable", device: str = "cpu", dtype: str = "f
     """
     if ops == "native":
         kernels.require()
+        if device == "gpu":
+            kernels.announce_missing_cuda()
         if device == "cpu" and kernels.instruction_sets().compiled != BASELINE:
             return Backend(device, ops, dtype, instruction_set=_INSTRUCTION_SET)
     return Backend(device, ops, dtype)

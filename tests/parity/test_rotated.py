@@ -25,7 +25,6 @@ from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.modeling.structures import Targets
 from tfdetect.ops.backend import Backend
 
-
 IMAGES = ["000000.jpg", "000001.jpg", "000002.jpg"]
 
 

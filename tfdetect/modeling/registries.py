@@ -12,8 +12,7 @@ from typing import Any
 from tfdetect.registry import Registry
 
 
-def _advice(name: str) -> str:
-    del name
+def _advice(_: str) -> str:
     return "what Detectron2's projects/ add is out of scope; --import FILE.py registers your own"
 
 

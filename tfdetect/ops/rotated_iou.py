@@ -67,7 +67,7 @@ def _padded(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 
 def iou_of_pairs(boxes1: tf.Tensor, boxes2: tf.Tensor, dtype: tf.DType = tf.float64) -> tf.Tensor:
-    """`pairwise_iou_rotated` of boxes [..., 5] of shapes that broadcast, by TensorFlow's operations.
+    """`pairwise_iou_rotated` of boxes [..., 5] of shapes that broadcast, without native operators.
 
     Args:
         dtype: of the computation; with float32 it is within 1e-5 of the result in float64.

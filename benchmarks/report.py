@@ -25,6 +25,7 @@ SCRIPTS = (
     "start",
     "train",
     "roi_align",
+    "rotated",
     "resize",
     "paste_masks",
     "keypoints",

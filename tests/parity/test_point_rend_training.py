@@ -91,7 +91,7 @@ def run(request, tmp_path_factory):
         if kind == "semantic":
             asked = recorded_points(patch, point_rend_semantic)
             data = labelled_batch(cfg, model, recorded["ground_truth"])
-            steps = take_steps_on(cfg, model, data, 3, ("point_coords",))
+            steps = take_steps_on(cfg, model, *data, 3, ("point_coords",))
         else:
             asked = recorded_points(patch, point_rend)
             steps = take_steps(cfg, model, names, 3, SEEN)

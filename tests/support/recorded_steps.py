@@ -76,11 +76,13 @@ class Steps:
 
 def take_steps(cfg, model, names, count, intermediates: Sequence[str] = ()) -> Steps:
     """Steps of a configuration on images of the demo, at a constant learning rate."""
-    return take_steps_on(cfg, model, batch_of(cfg, model, names), count, intermediates)
+    return take_steps_on(cfg, model, *batch_of(cfg, model, names), count, intermediates)
 
 
-def take_steps_on(cfg, model, data, count, intermediates: Sequence[str] = ()) -> Steps:
-    """Steps of a configuration on images, their sizes and targets."""
+def take_steps_on(
+    cfg, model, images, sizes, targets, count, intermediates: Sequence[str] = ()
+) -> Steps:
+    """Steps on a batch, as the model takes it, at a constant learning rate."""
     named = trainable_variables(model, cfg)
     parameters = [n.variable for n in named]
     optimizer = build_optimizer(cfg, model, parameters)
@@ -89,7 +91,7 @@ def take_steps_on(cfg, model, data, count, intermediates: Sequence[str] = ()) ->
     @tf.function(autograph=False)
     def step():
         with tf.GradientTape() as tape, collect_intermediates() as found:
-            losses = model.losses(*data, tf.constant([0, 0]))
+            losses = model.losses(images, sizes, targets, tf.constant([0, 0]))
             total = tf.add_n(list(losses.values()))
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(total, parameters)]
         optimizer.apply_gradients(clip(gradients), cfg.SOLVER.BASE_LR)

@@ -65,6 +65,7 @@ class Capabilities:
         has_panoptic: it gives each pixel a segment, of boxes and stuff combined.
         has_point_masks: its masks are computed at points (PointRend).
         has_point_semantic: its semantic logits are.
+        rotated: its boxes have five numbers: centre, size and angle.
         cascade: its box head is a cascade of several.
         trainable: it can be trained here.
         classes_key: the key of the number of classes; of stuff classes where there are no others.
@@ -83,6 +84,7 @@ class Capabilities:
     has_panoptic: bool
     has_point_masks: bool
     has_point_semantic: bool
+    rotated: bool
     cascade: bool
     trainable: bool
     classes_key: str
@@ -95,6 +97,11 @@ class Capabilities:
         """Whether it has a point head (PointRend)."""
         return self.has_point_masks or self.has_point_semantic
 
+    @property
+    def box_dim(self) -> int:
+        """How many numbers a box has: 4, or 5 where it is rotated."""
+        return 5 if self.rotated else 4
+
 
 def capabilities(cfg: CfgNode) -> Capabilities:
     """Those of the model that MODEL describes."""
@@ -105,6 +112,9 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         parts.roi_heads
         and not parts.semantic_head
         and model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals"
+    )
+    rotated = (parts.roi_heads and model.ROI_HEADS.NAME == "RROIHeads") or (
+        parts.proposal_generator and model.PROPOSAL_GENERATOR.NAME == "RRPN"
     )
     proposes = parts.proposal_generator and not has_boxes
     has_masks = parts.roi_heads and model.MASK_ON
@@ -123,6 +133,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         has_panoptic=parts.semantic_head and has_boxes,
         has_point_masks=has_masks and model.ROI_MASK_HEAD.NAME in _POINT_MASKS,
         has_point_semantic=parts.semantic_head and model.SEM_SEG_HEAD.NAME == "PointRendSemSegHead",
+        rotated=rotated,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
         trainable=parts.trainable,
         classes_key=f"MODEL.{section}.NUM_CLASSES",

@@ -26,16 +26,13 @@ def test_values_and_gradients(oracle, implementation, name, size):
     features = nhwc(inputs["feats"])
     features = tf.constant(features.round() if name == "ties" else features)
     rois = data["rois"]
-    height, width = map(int, size.split("x"))
+    bins = tuple(map(int, size.split("x")))
+    scale = float(inputs["spatial_scale"])
+    # A graph: the portable form loops over the pixels of a bin, of which one box has a whole map.
+    pool = tf.function(roi_pool, autograph=False)
     with tf.GradientTape() as tape:
         tape.watch(features)
-        pooled = roi_pool(
-            features,
-            rois[:, 1:],
-            rois[:, 0].astype(np.int32),
-            (height, width),
-            float(inputs["spatial_scale"]),
-        )
+        pooled = pool(features, rois[:, 1:], rois[:, 0].astype(np.int32), bins, scale)
     np.testing.assert_array_equal(pooled, nhwc(data[f"{name}_{size}"]))
     gradient = tape.gradient(pooled, features, nhwc(data[f"{name}_{size}_outgrad"]))
     expected = nhwc(data[f"{name}_{size}_ingrad"])

@@ -17,7 +17,7 @@ from tfdetect.data.training.records import BrokenData
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset
 from tfdetect.evaluation.predict import missing_images
-from tfdetect.evaluation.registry import open_for_model
+from tfdetect.evaluation.registered import open_files
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def open_test_data(cfg: CfgNode, metadata: Mapping[str, Any]) -> list[Evaluation
     for index, name in enumerate(cfg.DATASETS.TEST):
         files = dataset_files(name, "DATASETS.TEST")
         broken = BrokenData(cfg.DATALOADER.ON_ERROR)
-        dataset = open_for_model(files.annotations, cfg, metadata, broken)
+        dataset = open_files(files, cfg, metadata, broken)
         missing = missing_images(dataset, files.images_dir)
         if missing:
             broken(

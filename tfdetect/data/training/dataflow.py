@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -89,6 +90,7 @@ class BatchSource:
             (sizes[:, 0].max(), sizes[:, 1].max()),
             max(sum(not a.iscrowd for a in record.annotations) for record in records),
             num_proposals=min(proposals, self.mapper.proposal_topk),
+            ignore_value=0 if self.mapper.labels is None else self.mapper.labels.ignore_value,
         )
         return Batch(arrays, skipped)
 
@@ -100,7 +102,18 @@ class BatchSource:
             (image.height, image.width),
             random_state(self.seed, *entropy),
             np.reshape(boxes, (-1, 4)),
+            None if image.sem_seg is None else partial(self._labels, image),
         )
+
+    def _labels(self, image: Record) -> np.ndarray:
+        """The classes of an image's pixels, for augmentors that look at them."""
+        labels, size = self.mapper.labels, (image.height, image.width)
+        assert labels is not None  # of the model, without which no such augmentor is made
+        assert image.sem_seg is not None
+        try:
+            return labels.read(image.sem_seg, size)
+        except InputError:  # the mapper, which reads them too, says so
+            return np.full(size, labels.ignore_value, labels.dtype)
 
     def _example(
         self, sample: Sample, transforms: Sequence[ImageTransform], skipped: list[str]

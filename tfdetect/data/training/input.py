@@ -18,6 +18,7 @@ from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import (
     BrokenData,
     flip_indices,
+    label_range,
     training_metadata,
     training_records,
 )
@@ -61,6 +62,8 @@ def training_dataset(
           polygon format.
         - gt_bitmasks: bool [B, G, H, W]; with masks in bitmask format.
         - gt_keypoints: float32 [B, G, N, 3] of x, y and visibility; with keypoints.
+        - gt_sem_seg: uint8 or int32 [B, H, W] (see `LabelRange.dtype`), the class of each pixel,
+          MODEL.SEM_SEG_HEAD.IGNORE_VALUE for padding; with a semantic head.
         - proposal_boxes: float32 [B, P, 4] XYXY, the best first, and num_proposals: int32 [B], how
           many of them are not padding; for a model that takes proposals.
 
@@ -93,6 +96,7 @@ def training_dataset(
             mask_format=mask_format,
             recompute_boxes=mask_format is not None and crops(augmentors),
             keypoint_flip_indices=flip_indices(training_metadata(cfg)) if keypoints else None,
+            labels=label_range(cfg),
             proposal_topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN,
         ),
         batch_size=batch_size,
@@ -158,6 +162,9 @@ def _signature(cfg: CfgNode, size: int) -> dict[str, tf.TensorSpec]:
     if cfg.MODEL.KEYPOINT_ON:
         keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
         signature["gt_keypoints"] = tf.TensorSpec([size, None, keypoints, 3], tf.float32)
+    labels = label_range(cfg)
+    if labels is not None:
+        signature["gt_sem_seg"] = tf.TensorSpec([size, None, None], labels.dtype)
     if capabilities(cfg).takes_proposals:
         signature["proposal_boxes"] = tf.TensorSpec([size, None, 4], tf.float32)
         signature["num_proposals"] = tf.TensorSpec([size], tf.int32)

@@ -25,6 +25,7 @@ SCRIPTS = (
     "start",
     "train",
     "roi_align",
+    "roi_pool",
     "resize",
     "paste_masks",
     "keypoints",

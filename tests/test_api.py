@@ -21,6 +21,9 @@ FUNCTIONS = {
     "load_model",
     "optimize",
     "register_coco_dataset",
+    "register_panoptic_dataset",
+    "register_sem_seg_dataset",
+    "register_separated_dataset",
     "train",
 }
 REGISTRIES = {

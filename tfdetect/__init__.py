@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from tfdetect.checkpoint.model_dir import load_model
     from tfdetect.config.extend import add_config
     from tfdetect.config.loader import load_config
-    from tfdetect.data.registry import DATASETS, register_coco_dataset
+    from tfdetect.data.registry import (
+        DATASETS,
+        register_coco_dataset,
+        register_panoptic_dataset,
+        register_sem_seg_dataset,
+        register_separated_dataset,
+    )
     from tfdetect.data.training.augmentation import AUGMENTATIONS
     from tfdetect.detections import Detections
     from tfdetect.errors import InputError
@@ -43,7 +49,13 @@ _MODULES = {
     "tfdetect.checkpoint.model_dir": ("load_model",),
     "tfdetect.config.extend": ("add_config",),
     "tfdetect.config.loader": ("load_config",),
-    "tfdetect.data.registry": ("DATASETS", "register_coco_dataset"),
+    "tfdetect.data.registry": (
+        "DATASETS",
+        "register_coco_dataset",
+        "register_panoptic_dataset",
+        "register_sem_seg_dataset",
+        "register_separated_dataset",
+    ),
     "tfdetect.data.training.augmentation": ("AUGMENTATIONS",),
     "tfdetect.detections": ("Detections",),
     "tfdetect.errors": ("InputError",),
@@ -101,6 +113,9 @@ __all__ = [
     "load_model",
     "optimize",
     "register_coco_dataset",
+    "register_panoptic_dataset",
+    "register_sem_seg_dataset",
+    "register_separated_dataset",
     "train",
 ]
 

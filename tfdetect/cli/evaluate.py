@@ -47,7 +47,7 @@ def add_evaluation_arguments(
         required=required,
         metavar="PATH",
         help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
-        "Pascal VOC",
+        "Pascal VOC, of Cityscapes' gtFine or of semantic masks",
     )
     parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
 

@@ -15,6 +15,7 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
+from tfdetect.config.tta import check_tta, describe_tta
 from tfdetect.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = Tr
         )
     else:
         parser.set_defaults(proposals=None)
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation, as --opts TEST.AUG.ENABLED True: what is found in several "
+        "sizes of each image (TEST.AUG.MIN_SIZES), and in their mirror images (FLIP), is merged",
+    )
     add_import_option(parser)
     add_opts(
         parser,
@@ -80,9 +87,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = Tr
 def check_configuration(args: argparse.Namespace) -> str:
     """Checks on the model's configuration that can run before TensorFlow is loaded.
 
+    Args:
+        args: with the options of `add_model_arguments`; --tta becomes a part of its opts.
+
     Returns:
         FLOAT32_PRECISION.
     """
+    if args.tta:
+        args.opts += ["TEST.AUG.ENABLED", "True"]
     path = Path(args.model) / "config.yaml"
     if not path.is_file():
         return ""  # `Predictor` says what is missing
@@ -96,6 +108,9 @@ def check_configuration(args: argparse.Namespace) -> str:
         )
     if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} generates its own proposals; leave it out")
+    if cfg.TEST.AUG.ENABLED:
+        check_tta(cfg)
+        print(f"note: {describe_tta(cfg)}", file=sys.stderr)
     for line in ignored_in_prediction(cfg):
         if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)

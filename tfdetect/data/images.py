@@ -86,6 +86,52 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
 
 
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image whose values are labels: grey of 1 to 16 bits, or a palette's indices.
+
+    Detectron2's evaluators read it so. (In training it converts to 8-bit grey, of which a palette
+    leaves brightnesses; an image of colours is an error here.) 2 and 4 bits are those that Pillow
+    makes of them, multiples of 85 and 17.
+
+    Returns:
+        int32 [height, width].
+
+    Raises:
+        InputError: the file cannot be read, or is not such an image.
+    """
+    path = Path(path)
+    content = _read_regular_file(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            labels = np.asarray(image)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too many pixels ({error}), make the image smaller") from error
+    except Exception as error:  # whatever Pillow's parsing happens to raise
+        raise InputError(f"{path}: not an image of labels ({error}), replace it") from error
+    if labels.ndim == 3 and (labels[..., 1:3] == labels[..., :1]).all():
+        labels = labels[..., 0]  # grey, in three channels
+    if labels.ndim != 2 or labels.dtype.kind not in "bui":
+        raise InputError(f"{path}: has colours, save one number per pixel: the class")
+    return labels.astype(np.int32)
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width that `read_image` gives, from the file's header.
+
+    Raises:
+        InputError: the file is missing or no image that Pillow knows.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            orientation = image.getexif().get(_ORIENTATION) if image.format != "PNG" else None
+    except Exception as error:  # whatever Pillow's parsing happens to raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read ({reason}), replace the image") from error
+    on_its_side = isinstance(orientation, int) and orientation in (5, 6, 7, 8)
+    return (width, height) if on_its_side else (height, width)
+
+
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
 

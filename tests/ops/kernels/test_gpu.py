@@ -17,6 +17,8 @@ from tfdetect.ops.kernels import build
 OPERATORS = [
     "TfdetectRoiAlign",
     "TfdetectRoiAlignGrad",
+    "TfdetectRoiPool",
+    "TfdetectRoiPoolGrad",
     "TfdetectResizeBilinearUint8",
     "TfdetectNms",
     "TfdetectPasteMasks",
@@ -58,6 +60,19 @@ def roi_align(native, rng):
     return pooled, tape.gradient(pooled, features, grad)
 
 
+def roi_pool(native, rng):
+    features = tf.constant(rng.normal(size=[2, 50, 60, 40]).astype(np.float32))
+    boxes, indices = random_boxes(rng, 80, 200), rng.integers(0, 2, 80).astype(np.int32)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled, argmax = native.tfdetect_roi_pool(
+            features, boxes, indices, [[50, 60], [41, 33]], pooled_height=7, pooled_width=7,
+            spatial_scale=0.25,
+        )  # fmt: skip
+    grad = tf.constant(rng.normal(size=pooled.shape).astype(np.float32))
+    return pooled, tape.gradient(pooled, features, grad), argmax
+
+
 def nms(native, rng):
     boxes, scores = random_boxes(rng, 3000, 300), rng.random(3000, np.float32)
     return (native.tfdetect_nms(boxes, scores, rng.integers(-1, 5, 3000).astype(np.int32), 0.5),)
@@ -95,7 +110,7 @@ def deform_conv(native, rng):
 
 
 @pytest.mark.parametrize(
-    "operator", [roi_align, nms, resize, paste_masks, decode_keypoints, deform_conv]
+    "operator", [roi_align, roi_pool, nms, resize, paste_masks, decode_keypoints, deform_conv]
 )
 def test_same_as_on_the_cpu(native, operator):
     if not tf.config.list_physical_devices("GPU"):

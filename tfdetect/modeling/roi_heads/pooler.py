@@ -15,6 +15,7 @@ from tfdetect.modeling.conventions import last_pixels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.roi_align import roi_align_levels
+from tfdetect.ops.roi_pool import roi_pool_levels
 
 # A box of this size, in pixels, as ImageNet's images, is pooled from this level.
 _CANONICAL_SIZE = 224
@@ -55,13 +56,13 @@ def _least_size(level: int, epsilon: float) -> np.float32:
 
 
 class RoIPooler:
-    """RoIAlign of each box on the level that fits its size.
+    """RoIAlign or RoIPool of each box on the level that fits its size.
 
     Args:
         key: the configuration node it was made from, for errors.
-        pooler_type: "ROIAlignV2", or "ROIAlign" without the half-pixel shift.
+        pooler_type: "ROIAlignV2", or "ROIAlign" without the half-pixel shift; or "ROIPool".
         resolution: bins along each side.
-        sampling_ratio: see `roi_align`.
+        sampling_ratio: see `roi_align`; "ROIPool" has none.
         strides: of the levels, each twice the one before.
         level_epsilon, inclusive_boxes: see `Conventions`.
     """
@@ -77,10 +78,10 @@ class RoIPooler:
         level_epsilon: float = 1e-8,
         inclusive_boxes: bool = False,
     ):
-        if pooler_type not in ("ROIAlign", "ROIAlignV2"):
+        if pooler_type not in ("ROIAlign", "ROIAlignV2", "ROIPool"):
             raise InputError(
-                f"{key}.POOLER_TYPE: {pooler_type!r} is not supported; use ROIAlignV2 or ROIAlign "
-                "(rotated boxes are out of scope)"
+                f"{key}.POOLER_TYPE: {pooler_type!r} is not supported; use ROIAlignV2, ROIAlign or "
+                "ROIPool (rotated boxes are out of scope)"
             )
         levels = [math.log2(stride) for stride in strides]
         # As Detectron2 counts: a permutation within the pyramid passes, each box still being pooled
@@ -94,6 +95,7 @@ class RoIPooler:
         self.resolution = resolution
         self._sampling_ratio = sampling_ratio
         self._aligned = pooler_type == "ROIAlignV2"
+        self._takes_largest = pooler_type == "ROIPool"
         self._level_epsilon = level_epsilon
         self._inclusive_boxes = inclusive_boxes
         self._strides = list(strides)
@@ -123,6 +125,14 @@ class RoIPooler:
             boxes = last_pixels(boxes)
         levels -= self._levels[0]
         scales = [1.0 / stride for stride in self._strides]
+        fixed_shapes = current_backend().fixed_shapes
+        sizes = [None] * len(scales)
+        if not fixed_shapes:
+            sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
+        if self._takes_largest:
+            return roi_pool_levels(
+                features, boxes, box_indices, levels, self.resolution, scales, sizes
+            )
         arguments = (
             features,
             boxes,
@@ -133,7 +143,6 @@ class RoIPooler:
             self._sampling_ratio,
             self._aligned,
         )
-        if current_backend().fixed_shapes:
+        if fixed_shapes:
             return pool_levels(*arguments)
-        sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
         return roi_align_levels(*arguments, sizes)

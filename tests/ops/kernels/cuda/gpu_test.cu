@@ -19,6 +19,8 @@
 #include "resize_gpu.h"
 #include "roi_align.h"
 #include "roi_align_gpu.h"
+#include "roi_pool.h"
+#include "roi_pool_gpu.h"
 
 namespace {
 
@@ -142,6 +144,70 @@ void TestRoiAligns() {
 }
 
 // `levels` is how many scores there are, so that some are equal.
+// With several images, each has its own size in the features. The values are few, so that bins have
+// several largest pixels.
+template <typename T>
+void TestRoiPool(RoiPoolShape shape, FloatType type, bool hostile) {
+  const std::vector<float> boxes = Boxes(14, hostile);
+  const int64_t regions = static_cast<int64_t>(boxes.size()) / 4;
+  std::vector<int32_t> indices(regions);
+  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % shape.images);
+  const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
+  const int64_t pixels = shape.images * shape.height * shape.width;
+  std::vector<T> features = UniformVector<T>(pixels * shape.channels);
+  for (T& value : features) FromFloat(std::round(3.0f * ToFloat(value)), &value);
+  const std::vector<T> grad = UniformVector<T>(bins * shape.channels);
+  const DeviceArray<T> device_features(features), device_grad(grad), output(grad.size());
+  const DeviceArray<float> device_boxes(boxes), gradient(features.size());
+  const DeviceArray<int32_t> device_indices(indices), argmax(grad.size());
+  std::vector<int32_t> sizes;
+  for (int64_t i = 0; i < shape.images; ++i) {
+    sizes.push_back(static_cast<int32_t>(shape.height - i));
+    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
+  }
+  const DeviceArray<int32_t> device_sizes(sizes);
+  RoiPoolShape device_shape = shape;
+  if (shape.images > 1) {
+    shape.sizes = sizes.data();
+    device_shape.sizes = device_sizes.data();
+  }
+
+  std::vector<T> expected(grad.size());
+  std::vector<int32_t> expected_argmax(grad.size());
+  RoiPool(shape, features.data(), boxes.data(), indices.data(), 0, regions, expected.data(),
+          expected_argmax.data());
+  CheckLaunch(LaunchRoiPool(device_shape, type, device_features.data(), device_boxes.data(),
+                            device_indices.data(), regions, output.data(), argmax.data(),
+                            nullptr));
+  ExpectClose("roi_pool", output.Values(), expected, 0.0f);
+  ExpectEqual("roi_pool's argmax", argmax.Values().data(), expected_argmax.data(),
+              static_cast<int64_t>(grad.size()));
+
+  std::vector<float> expected_gradient(features.size(), 0.0f);
+  for (int64_t task = 0; task < RoiPoolGradientTasks(shape); ++task)
+    RoiPoolGradient(shape, grad.data(), expected_argmax.data(), indices.data(), regions, task,
+                    expected_gradient.data());
+  CheckLaunch(LaunchRoiPoolGradient(device_shape, type, device_grad.data(), argmax.data(),
+                                    device_indices.data(), regions, gradient.data(), nullptr));
+  ExpectClose("roi_pool's gradient", gradient.Values(), expected_gradient, 0.0f);
+}
+
+void TestRoiPools() {
+  for (const bool hostile : {false, true}) {
+    TestRoiPool<float>({2, 19, 9, 4, 3, 2, 0.125f, nullptr}, FloatType::kFloat, hostile);
+    TestRoiPool<float>({1, 16, 5, 131, 2, 3, 0.5f, nullptr}, FloatType::kFloat, hostile);
+    TestRoiPool<Half>({1, 6, 7, 16, 2, 2, 0.125f, nullptr}, FloatType::kHalf, hostile);
+    TestRoiPool<BFloat16>({1, 6, 7, 3, 2, 2, 0.125f, nullptr}, FloatType::kBFloat16, hostile);
+  }
+  const RoiPoolShape shape = {1, 5, 6, 3, 2, 2, 1.0f, nullptr};
+  const DeviceArray<float> boxes(std::vector<float>{0, 0, 4, 4, 0, 0, 4, 4});
+  const DeviceArray<int32_t> indices(std::vector<int32_t>{-1, 1}), argmax(2 * 4 * 3);
+  const DeviceArray<float> features(std::vector<float>(5 * 6 * 3, 1.0f)), output(2 * 4 * 3);
+  CheckLaunch(LaunchRoiPool(shape, FloatType::kFloat, features.data(), boxes.data(),
+                            indices.data(), 2, output.data(), argmax.data(), nullptr));
+  ExpectClose("missing image", output.Values(), std::vector<float>(2 * 4 * 3, 0.0f), 0.0f);
+}
+
 void TestNms(int64_t n, int groups, int levels, double threshold, bool hostile) {
   std::vector<float> boxes = RandomBoxes(n, 100, 100, 60);
   std::vector<float> scores(n);
@@ -369,6 +435,7 @@ void TestDeformConvs() {
 
 int main() {
   TestRoiAligns();
+  TestRoiPools();
   TestNmses();
   TestResizes();
   TestPasteMaskses();

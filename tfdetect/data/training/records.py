@@ -248,7 +248,10 @@ def _load(
     # Of each: whether it is left out if it has nothing but crowds.
     filtered: list[bool] = []
     for index, dataset in enumerate(files):
-        found = _read(dataset, mask_format, num_keypoints, broken)
+        found = [
+            replace(record, dataset=dataset.name)
+            for record in _read(dataset, mask_format, num_keypoints, broken)
+        ]
         if proposal_files:
             found = _with_proposals(found, proposal_files[index], broken)
         records += found
@@ -377,7 +380,6 @@ def _read_objects(
             width=image.width,
             image_id=image.id,
             annotations=tuple(by_image[image.id]),
-            dataset=files.name,
         )
         for image in dataset.images
     ]

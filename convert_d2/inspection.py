@@ -166,6 +166,7 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
         for key, what in (
             ("MODEL.ROI_HEADS.NUM_CLASSES", "classes"),
             ("MODEL.RETINANET.NUM_CLASSES", "classes"),
+            ("MODEL.FCOS.NUM_CLASSES", "classes"),
             ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "stuff classes"),
         )
         if key in found

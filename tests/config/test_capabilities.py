@@ -17,7 +17,8 @@ COCO = "COCO-{}.yaml"
 ABLE = {
     "Detection/faster_rcnn_R_50_FPN_1x": {"has_boxes", "trainable"},
     "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals", "trainable"},
-    "Detection/retinanet_R_50_FPN_1x": {"has_boxes"},
+    "Detection/retinanet_R_50_FPN_1x": {"has_boxes", "trainable"},
+    "Detection/fcos_R_50_FPN_1x": {"has_boxes", "trainable"},
     "Detection/rpn_R_50_FPN_1x": {"proposes", "trainable"},
     "InstanceSegmentation/mask_rcnn_R_50_C4_1x": {"has_boxes", "has_masks", "trainable"},
     "Keypoints/keypoint_rcnn_R_50_FPN_1x": {"has_boxes", "has_keypoints", "trainable"},
@@ -35,7 +36,7 @@ def test_of_the_zoo(name):
     expected = (1 if able.proposes else 80, 0, 0)
     numbers = able.num_classes, able.num_stuff_classes, able.num_keypoints
     assert numbers == NUMBERS.get(name.partition("/")[0], expected)
-    section = "RETINANET" if "retinanet" in name else "ROI_HEADS"
+    section = "RETINANET" if "retinanet" in name else "FCOS" if "fcos" in name else "ROI_HEADS"
     assert able.classes_key == f"MODEL.{section}.NUM_CLASSES"
 
 

@@ -18,6 +18,7 @@ from tfdetect.config import load_config
 from tfdetect.config.checks import check_model, check_output, check_training
 from tfdetect.config.defaults import DEFAULTS, OWN_KEYS
 from tfdetect.config.ignored import _OF_SAMPLERS, _ONLY_WITH, ignored_in_training
+from tfdetect.config.tta import check_tta
 from tfdetect.data.registry import register_coco_dataset
 from tfdetect.data.training.input import training_dataset
 from tfdetect.errors import InputError
@@ -191,11 +192,9 @@ def check_all(cfg):
     check_output(cfg)
     check_model(cfg)
     set_up_devices(None, cfg.MODEL.DEVICE)
-    check_training(cfg)
     if cfg.TEST.AUG.ENABLED:
-        from tfdetect.config.tta import check_tta
-
         check_tta(cfg)
+    check_training(cfg)
     if cfg.DATASETS.TRAIN == ("coming_from_detectron2",):
         training_dataset(cfg, seed=0)
     build_model(cfg)

@@ -28,6 +28,9 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
     "INPUT.CROP.ENABLED": ("INPUT.LARGE_SCALE_JITTER.ENABLED", False),
     "INPUT.LARGE_SCALE_JITTER.SCALE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
     "INPUT.LARGE_SCALE_JITTER.SIZE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
+    "TEST.AUG.MIN_SIZES": ("TEST.AUG.ENABLED", True),
+    "TEST.AUG.MAX_SIZE": ("TEST.AUG.ENABLED", True),
+    "TEST.AUG.FLIP": ("TEST.AUG.ENABLED", True),
     "TEST.PRECISE_BN.NUM_ITER": ("TEST.PRECISE_BN.ENABLED", True),
     "TRAIN.EMA.DECAY": ("TRAIN.EMA.ENABLED", True),
     "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
@@ -63,13 +66,27 @@ def ignored_in_training(cfg: CfgNode) -> list[str]:
     return [f"{key}: has no effect, {why}" for key, why in found]
 
 
+def ignored_in_tracking(cfg: CfgNode) -> list[str]:
+    """The same of TRACKER_HEADS, which only tracking reads."""
+    heads, found = cfg.TRACKER_HEADS, []
+    for key in heads:
+        if key == "TRACKER_NAME" or not _is_set(cfg, f"TRACKER_HEADS.{key}"):
+            continue
+        if (key == "BYTETRACK") != (heads.TRACKER_NAME == "bytetrack"):
+            why = f"{heads.TRACKER_NAME} does not read it"
+        elif key == "MAX_NUM_INSTANCES":
+            why = "Detectron2's trackers do not read it either"
+        else:
+            continue
+        found.append(f"TRACKER_HEADS.{key}: has no effect, {why}")
+    return found
+
+
 def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     model, able = cfg.MODEL, capabilities(cfg)
     for key, why in _NEVER.items():
         if _is_set(cfg, key):
             yield key, why
-    if cfg.TEST.AUG.ENABLED:
-        yield "TEST.AUG.ENABLED", "there is no test-time augmentation here"
     # An architecture of no known parts is an error, which the model's construction raises.
     if not able.parts.roi_heads and able.parts != Parts():
         for key in ("MASK_ON", "KEYPOINT_ON"):
@@ -101,8 +118,12 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
             yield key, f"it only applies with DATALOADER.SAMPLER_TRAIN {' or '.join(samplers)}"
     if cfg.DATASETS.PROPOSAL_FILES_TRAIN and not capabilities(cfg).takes_proposals:
         yield "DATASETS.PROPOSAL_FILES_TRAIN", _OWN_PROPOSALS
-    if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield "TEST.EVAL_PERIOD", "DATASETS.TEST names no data set to evaluate on"
+    for key, asked in (
+        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD > 0),
+        ("TEST.AUG.ENABLED", cfg.TEST.AUG.ENABLED),
+    ):
+        if asked and not cfg.DATASETS.TEST:
+            yield key, "DATASETS.TEST names no data set to evaluate on"
     solver, sizes = cfg.SOLVER, cfg.INPUT
     late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
     if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":

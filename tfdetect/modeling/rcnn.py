@@ -50,6 +50,15 @@ class GeneralizedRCNN(Detector):
         proposals = self.proposal_generator(features, image_sizes, valid_sizes)
         return Predictions(self.roi_heads(features, proposals, image_sizes, valid_sizes))
 
+    def detect_boxes(self, features: dict[str, tf.Tensor], image_sizes: tf.Tensor) -> Instances:
+        """The detections without masks and keypoints, from features of `backbone`.
+
+        `roi_heads.forward_with_given_boxes` adds the rest. The whole batch is valid for every image
+        (`WHOLE`).
+        """
+        proposals = self.proposal_generator(features, image_sizes)
+        return self.roi_heads.detect_boxes(features, proposals, image_sizes)
+
     def losses(
         self,
         images: tf.Tensor,

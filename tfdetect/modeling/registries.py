@@ -22,7 +22,9 @@ def _registry(kind: str, *modules: str) -> Registry[Callable[..., Any]]:
     return Registry(kind, [f"tfdetect.modeling.{module}" for module in modules], _advice)
 
 
-META_ARCHITECTURES = _registry("meta architecture", "rcnn", "panoptic", "retinanet", "semantic")
+META_ARCHITECTURES = _registry(
+    "meta architecture", "rcnn", "panoptic", "dense.retinanet", "dense.fcos", "semantic"
+)
 """Called with (cfg): the whole model, such as `GeneralizedRCNN`."""
 
 BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn")

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.tta import with_tta
 from tfdetect.detections import Detections
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.polygon_rows import decode_polygons
@@ -23,7 +24,7 @@ class Pictures:
 
     def __init__(self, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]):
         self._reverse_channels = cfg.INPUT.FORMAT == "RGB"
-        self._predictor = Predictor.of_model(cfg, model, metadata)
+        self._predictor = Predictor.of_model(with_tta(cfg, False), model, metadata)
 
     def __call__(self, batch: Mapping[str, tf.Tensor]) -> np.ndarray:
         """Draw.

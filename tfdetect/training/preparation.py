@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model, check_output, check_training
+from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata
 from tfdetect.data.training.augmentation import build_augmentation
@@ -181,6 +182,8 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     check_model(cfg)
     check_output(cfg)
     check_writable(cfg.OUTPUT_DIR)
+    if cfg.TEST.AUG.ENABLED and cfg.DATASETS.TEST:
+        check_tta(cfg)
     if not eval_only:
         check_training(cfg)
         learning_rate(cfg, 0)

@@ -50,7 +50,7 @@ class Trainer:
             cfg: SOLVER and MODEL's PIXEL_MEAN and PIXEL_STD.
             model: has `size_divisibility` and `losses(images, image_sizes, targets, seed)`, with
                 `proposals` for one that takes them, which returns scalars by name; created within
-                the strategy's scope.
+                the strategy's scope. May have `training_state`, see `Detector`.
             parameters: its variables that are trained.
             element_spec: of the batches of `training_dataset`, this worker's part of them.
             seed: what the model chooses at random in an image depends on it, on the iteration, and
@@ -87,7 +87,9 @@ class Trainer:
             self._loss_scale = LossScale()
         self._scales_loss = self._dtype == tf.float16
         self.state = tf.train.Checkpoint(
-            momentum_buffers=self.optimizer.momentum_buffers, loss_scale=self._loss_scale
+            momentum_buffers=self.optimizer.momentum_buffers,
+            loss_scale=self._loss_scale,
+            **getattr(model, "training_state", {}),
         )
         scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
         self._step = tf.function(
@@ -164,7 +166,7 @@ class Trainer:
             for part in range(self._parts):
                 self._losses(*self._part(part, batch, iteration))
         return [
-            tf.add_n(moments.get(layer, [tf.zeros([3, *layer.weight.shape], tf.float64)]))
+            tf.add_n(moments.get(layer, [tf.zeros([3, *layer.running_mean.shape], tf.float64)]))
             for layer in batch_norms_that_train(self._model)
         ]
 

@@ -357,6 +357,10 @@ def test_arguments_go_to_what_a_user_registered():
     cfg = demo_cfg(INPUT__AUGMENTATIONS=[["Fitted", {"factor": 4}], nested])
     first, second = build_augmentation(cfg)
     assert (first.target_height, second.augmentor.target_height) == (25, 20)
+    AUGMENTATIONS.add("Forwarded", lambda **arguments: ResizeScale(1.0, 1.0, **arguments))
+    forwarded = ["Forwarded", {"target_height": 7, "target_width": 9}]
+    (augmentor,) = build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=[forwarded]))
+    assert augmentor.target_height == 7
     with pytest.raises(InputError, match="'size'; it takes factor"):
         build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=[["Fitted", {"size": 4}]]))
 

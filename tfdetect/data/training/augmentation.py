@@ -211,13 +211,15 @@ def _is_augmentation(factory: Any) -> bool:
 def _check_arguments(key: str, factory: Any, arguments: Mapping[str, Any]) -> None:
     """Raise InputError unless the arguments have the names that `factory` takes."""
     parameters = inspect.signature(factory).parameters.values()
-    names = [parameter.name for parameter in parameters]
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = [parameter.name for parameter in named]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for name in arguments:
-        if name not in names:
+        if name not in names and not takes_any:
             raise InputError(f"{key}: has no argument {name!r}; it takes {', '.join(names)}")
     missing = [
         parameter.name
-        for parameter in parameters
+        for parameter in named
         if parameter.default is parameter.empty and parameter.name not in arguments
     ]
     if missing:

@@ -17,7 +17,7 @@ from tfdetect.config.capabilities import Capabilities, capabilities
 from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices
+from tfdetect.data.geometry import coco_keypoints
 from tfdetect.data.image_files import count_missing, image_path, missing_files
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
@@ -25,6 +25,7 @@ from tfdetect.data.proposal_files import proposals_version, read_proposals
 from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
 from tfdetect.data.sem_seg import LabelRange, SemSegFile, check_sem_seg
 from tfdetect.errors import InputError
+from tfdetect.modeling.keypoint_flip import keypoint_flip_indices
 
 _logger = logging.getLogger("tfdetect.data")
 

@@ -26,6 +26,7 @@ from tfdetect.data.training.transforms import (
     PadTransform,
     TransformList,
 )
+from tfdetect.errors import InputError
 
 _TYPES = ("relative", "relative_range", "absolute", "absolute_range")
 _TRIALS = 10
@@ -141,7 +142,13 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
         self._crop.rng = self.rng
         if not self.needs_sem_seg:
             return self._crop.get_transform(image)
-        labels = image.sem_seg()  # type: ignore[attr-defined]
+        read_labels = getattr(image, "sem_seg", None)
+        if read_labels is None:
+            raise InputError(
+                "INPUT.AUGMENTATIONS: RandomCrop_CategoryAreaConstraint: needs semantic labels, "
+                "which the data has not; set single_category_max_area to 1"
+            )
+        labels = read_labels()
         for _ in range(_TRIALS):
             transform = self._crop.get_transform(image)
             found, counts = np.unique(transform.apply_segmentation(labels), return_counts=True)

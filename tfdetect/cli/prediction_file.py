@@ -108,8 +108,9 @@ def prediction_to_dict(file_name: str, detections: Detections) -> dict[str, Any]
     """One image's detections for JSON.
 
     Returns:
-        file_name, height, width, pred_boxes [[x1, y1, x2, y2]], scores, pred_classes, and where
-        the detections have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
+        file_name, height, width, pred_boxes [[x1, y1, x2, y2]] (of a model of rotated boxes [[x
+        centre, y centre, width, height, angle]]), scores, pred_classes, and where the detections
+        have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
         the original image in continuous coordinates, nothing rounded.
     """
     record = {

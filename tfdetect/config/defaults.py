@@ -245,6 +245,9 @@ DEFAULTS: dict[str, Any] = {
             "ENABLED": False,
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
+            # PointRend's, for semantic segmentation: crops are drawn again until no class has more
+            # than this share of one.
+            "SINGLE_CATEGORY_MAX_AREA": 1.0,
         },
         # This project's own: names of registered augmentations, or pairs [name, {argument: value}],
         # in their order, in place of everything that INPUT says otherwise of what is done to images
@@ -403,6 +406,7 @@ OWN_KEYS = (
     "MODEL.FCOS",
     "MODEL.REGNETS",
     "INPUT.AUGMENTATIONS",
+    "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA",
     "INPUT.LARGE_SCALE_JITTER",
     "DATASETS.TRAIN_REPEAT_FACTOR",
     "DATALOADER.RANDOM_SUBSET_RATIO",

@@ -148,7 +148,9 @@ def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
 
     An entry is a name, or a pair [name, {argument: value}]. Where there is none, Detectron2's
     `DatasetMapper.from_config`: RandomCrop if INPUT.CROP.ENABLED, ResizeShortestEdge, RandomFlip
-    unless it is "none"; or with INPUT.LARGE_SCALE_JITTER that of its new_baselines.
+    unless it is "none"; or with INPUT.LARGE_SCALE_JITTER that of its new_baselines; or for a model
+    of semantic segmentation alone, with INPUT.CROP.SINGLE_CATEGORY_MAX_AREA below 1, that of
+    PointRend's `build_sem_seg_train_aug`, which crops after resizing.
 
     Raises:
         InputError: a value of INPUT cannot be used.
@@ -158,9 +160,12 @@ def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
 
 
 def _detectron2_augmentation(cfg: CfgNode) -> list[str]:
-    keys = cfg.INPUT
+    keys, able = cfg.INPUT, capabilities(cfg)
+    is_constrained = keys.CROP.ENABLED and keys.CROP.SINGLE_CATEGORY_MAX_AREA < 1
     if keys.LARGE_SCALE_JITTER.ENABLED:
         names = ["ResizeScale", "FixedSizeCrop"]
+    elif is_constrained and able.has_semantic and not able.has_boxes:
+        names = ["ResizeShortestEdge", "RandomCrop_CategoryAreaConstraint"]
     else:
         names = [*(["RandomCrop"] if keys.CROP.ENABLED else []), "ResizeShortestEdge"]
     return names if keys.RANDOM_FLIP == "none" else [*names, "RandomFlip"]
@@ -172,7 +177,7 @@ def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
     if isinstance(entry, str):
         factory: Any = AUGMENTATIONS.get(key, entry)
         if hasattr(factory, "from_config") or not _is_augmentation(factory):
-            return AUGMENTATIONS.build(key, entry, cfg)
+            return _seeing(cfg, AUGMENTATIONS.build(key, entry, cfg), f"{key}: {entry}")
         name, arguments = entry, {}
     elif is_pair and isinstance(entry[0], str) and isinstance(entry[1], Mapping):
         name, arguments = entry[0], dict(entry[1])
@@ -189,6 +194,11 @@ def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
         augmentor = factory(**arguments)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
+    return _seeing(cfg, augmentor, key)
+
+
+def _seeing(cfg: CfgNode, augmentor: ImageAugmentor, key: str) -> ImageAugmentor:
+    """The augmentor, if the model has the semantic labels that it may look at."""
     if getattr(augmentor, "needs_sem_seg", False) and not capabilities(cfg).has_semantic:
         raise InputError(f"{key}: needs semantic labels, which this model is not trained on")
     return augmentor

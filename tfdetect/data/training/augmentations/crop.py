@@ -122,6 +122,18 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
         self.single_category_max_area = share
         self.ignored_category = ignored_category
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> RandomCrop_CategoryAreaConstraint:
+        """Of INPUT.CROP and MODEL.SEM_SEG_HEAD.IGNORE_VALUE."""
+        return of_keys(
+            cls,
+            cfg,
+            crop_type="INPUT.CROP.TYPE",
+            crop_size="INPUT.CROP.SIZE",
+            single_category_max_area="INPUT.CROP.SINGLE_CATEGORY_MAX_AREA",
+            ignored_category="MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+        )
+
     @property
     def needs_sem_seg(self) -> bool:  # type: ignore[override]
         return self.single_category_max_area < 1

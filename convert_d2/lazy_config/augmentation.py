@@ -181,7 +181,7 @@ def _convert_all(settings: Settings, path: str, augmentations: Any) -> list[_Ent
 
 
 def _convert(args: Arguments, name: str) -> _Entry:
-    found = {}
+    found: dict[str, Any] = {}
     for argument in _ARGUMENTS[name]:
         given = args.given(argument)
         if argument == "tfm_or_aug":

@@ -10,23 +10,12 @@ PAGE = ROOT / "docs" / "coming-from-detectron2.md"
 
 AWAITED = {
     # Row -> the file that it needs. Others add these now: delete this table once they are there.
-    "TEST.AUG.ENABLED": "tfdetect/config/tta.py",
     "MODEL.ANCHOR_GENERATOR.ANGLES": "tfdetect/ops/rotated_boxes.py",
-    "MODEL.RETINANET.": "tfdetect/modeling/dense/retinanet.py",
-    "MODEL.SEM_SEG_HEAD.": "tfdetect/modeling/semantic_loss.py",
-    "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT": "tfdetect/modeling/semantic_loss.py",
-    "TEST.AUG.": "tfdetect/config/tta.py",
     "modeling.anchor_generator.Rotated": "tfdetect/ops/rotated_boxes.py",
     "modeling.box_regression.Box2BoxTransformRotated": "tfdetect/ops/rotated_boxes.py",
     "modeling.proposal_generator.rrpn": "tfdetect/modeling/proposal_generator/rrpn.py",
     "modeling.roi_heads.rotated": "tfdetect/modeling/roi_heads/rotated.py",
     "layers.roi_align_rotated": "tfdetect/ops/roi_align_rotated.py",
-    "modeling.box_regression.Box2BoxTransformLinear": "tfdetect/ops/linear_deltas.py",
-    "modeling.meta_arch.dense_detector": "tfdetect/modeling/dense/detector.py",
-    "modeling.meta_arch.fcos": "tfdetect/modeling/dense/fcos.py",
-    "modeling.test_time_augmentation": "tfdetect/inference/tta.py",
-    "evaluation.cityscapes": "tfdetect/evaluation/cityscapes.py",
-    "evaluation.sem_seg": "tfdetect/evaluation/cityscapes.py",
     "tracking.": "tfdetect/tracking/base_tracker.py",
 }
 

@@ -77,7 +77,9 @@ def test_fcos():
     fcos = cfg.MODEL.FCOS
     assert (fcos.OFFSET, fcos.NORMALIZE_BY_SIZE, fcos.CENTER_SAMPLING_RADIUS) == (0.5, True, 1.5)
     assert (fcos.SCORE_THRESH_TEST, fcos.NMS_THRESH_TEST, fcos.NORM) == (0.2, 0.6, "GN")
-    assert cfg.MODEL.BACKBONE.NAME == "build_fcos_resnet_fpn_backbone"
+    zoo = load_config("COCO-Detection/fcos_R_50_FPN_1x").MODEL
+    for section in ("FCOS", "FPN", "RESNETS"):
+        assert differences(cfg.MODEL[section], zoo[section]) == {}
 
 
 def test_rotated():

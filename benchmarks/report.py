@@ -26,6 +26,7 @@ SCRIPTS = (
     "train",
     "roi_align",
     "roi_pool",
+    "rotated",
     "resize",
     "paste_masks",
     "keypoints",

@@ -14,6 +14,7 @@ from tfdetect.registry import Registry
 FUNCTIONS = {
     "add_config",
     "build_model",
+    "build_tracker_head",
     "evaluate",
     "export_savedmodel",
     "load_config",
@@ -39,8 +40,9 @@ REGISTRIES = {
     "PROPOSAL_GENERATORS",
     "ROI_HEADS",
     "SEM_SEG_HEADS",
+    "TRACKER_HEADS",
 }
-CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor"}
+CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor", "Tracks"}
 
 IMPORT = """
 import os, signal, sys

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         SEM_SEG_HEADS,
     )
     from tfdetect.ops.backend import Backend
+    from tfdetect.tracking.registry import TRACKER_HEADS, build_tracker_head
+    from tfdetect.tracking.tracks import Tracks
     from tfdetect.training import HOOKS, Hook, train
 
 _MODULES = {
@@ -75,6 +77,8 @@ _MODULES = {
         "SEM_SEG_HEADS",
     ),
     "tfdetect.ops.backend": ("Backend",),
+    "tfdetect.tracking.registry": ("TRACKER_HEADS", "build_tracker_head"),
+    "tfdetect.tracking.tracks": ("Tracks",),
     "tfdetect.training": ("HOOKS", "Hook", "train"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
@@ -93,13 +97,16 @@ __all__ = [
     "PROPOSAL_GENERATORS",
     "ROI_HEADS",
     "SEM_SEG_HEADS",
+    "TRACKER_HEADS",
     "Backend",
     "Detections",
     "Hook",
     "InputError",
     "Predictor",
+    "Tracks",
     "add_config",
     "build_model",
+    "build_tracker_head",
     "evaluate",
     "export_savedmodel",
     "load_config",

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `tfdetect predict` and `tfdetect evaluate` that say which model, and how."""
+def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = True) -> None:
+    """The options of the commands that predict which say which model, and how.
+
+    Args:
+        parser: of the command.
+        proposals: whether it takes models that need them.
+    """
     parser.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
@@ -56,12 +61,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
         "fast where the processor multiplies it, and slow elsewhere",
     )
-    parser.add_argument(
-        "--proposals",
-        metavar="FILE",
-        help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
-        "found in it by their id in the annotations, else by file name",
-    )
+    if proposals:
+        parser.add_argument(
+            "--proposals",
+            metavar="FILE",
+            help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images "
+            "are found in it by their id in the annotations, else by file name",
+        )
+    else:
+        parser.set_defaults(proposals=None)
     parser.add_argument(
         "--tta",
         action="store_true",

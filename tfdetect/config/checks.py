@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import Parts, capabilities, trainable_architectures
+from tfdetect.config.rotated import check_rotated, check_rotated_training
 from tfdetect.errors import InputError
 
 
@@ -145,6 +146,12 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
     "FCOS": _DENSE | {"OFFSET": _OFFSET},
 }
 
+# Of models of rotated boxes, in place of the above.
+_ROTATED: dict[str, dict[str, Rule]] = {
+    "RPN": {"BBOX_REG_WEIGHTS": _numbers(5, _NOT_ZERO)},
+    "ROI_BOX_HEAD": {"BBOX_REG_WEIGHTS": _numbers(5, _NOT_ZERO)},
+}
+
 _LABELS = Rule(lambda value: all(label in (-1, 0, 1) for label in value), "only -1, 0 and 1")
 _THRESHOLDS = Rule(
     lambda value: len(value) > 0 and value[0] > 0 and list(value) == sorted(value),
@@ -272,7 +279,8 @@ _GROUPS = 32
 
 def check_model(cfg: CfgNode) -> None:
     """Raise InputError for values that are invalid for the model or for inference."""
-    sections = list(model_sections(cfg))
+    check_rotated(cfg)
+    sections, rotated = list(model_sections(cfg)), capabilities(cfg).rotated
     for name, node in cfg.MODEL.items():
         if not isinstance(node, CfgNode):
             _require_value(f"MODEL.{name}", node)
@@ -280,6 +288,8 @@ def check_model(cfg: CfgNode) -> None:
     for section in sections:
         _require_values(f"MODEL.{section}", cfg.MODEL[section])
         rules = _SECTIONS.get(section, {})
+        if rotated:
+            rules = rules | _ROTATED.get(section, {})
         _check(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})
         place, width = _NORMALIZED.get(section, ("", ""))
         # The features of a dense head may be of another backbone than an FPN.
@@ -321,6 +331,7 @@ def check_training(cfg: CfgNode) -> None:
                 f"IOU_THRESHOLDS {len(node.IOU_THRESHOLDS)}; give one label more than thresholds"
             )
     _check_combinations(cfg)
+    check_rotated_training(cfg)
     _check_hooks(cfg)
 
 

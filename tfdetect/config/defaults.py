@@ -367,6 +367,31 @@ DEFAULTS: dict[str, Any] = {
             "DECAY": 0.999,
         },
     },
+    # Detectron2's `build_tracker_head` reads this section, which its `get_cfg` lacks.
+    "TRACKER_HEADS": {
+        "TRACKER_NAME": "BBoxIOUTracker",
+        # Pixels; 0: those of the frames.
+        "VIDEO_HEIGHT": 0,
+        "VIDEO_WIDTH": 0,
+        "MAX_NUM_INSTANCES": 200,
+        # Frames.
+        "MAX_LOST_FRAME_COUNT": 0,
+        # A fraction of the video's width and height.
+        "MIN_BOX_REL_DIM": 0.02,
+        "MIN_INSTANCE_PERIOD": 1,
+        "TRACK_IOU_THRESHOLD": 0.5,
+        # This project's own: arguments of `trackers.ByteTrackTracker`, with its defaults.
+        "BYTETRACK": {
+            # Frames at 30 per second.
+            "LOST_TRACK_BUFFER": 30,
+            # 0: that of the video of `tfdetect track`, else 30.
+            "FRAME_RATE": 0.0,
+            "TRACK_ACTIVATION_THRESHOLD": 0.7,
+            "MINIMUM_CONSECUTIVE_FRAMES": 2,
+            "MINIMUM_IOU_THRESHOLD": 0.1,
+            "HIGH_CONF_DET_THRESHOLD": 0.6,
+        },
+    },
     "GLOBAL": {
         "HACK": 1.0,
     },
@@ -387,6 +412,7 @@ OWN_KEYS = (
     "SOLVER.ACCUMULATION_STEPS",
     "SOLVER.AMP.DTYPE",
     "TRAIN",
+    "TRACKER_HEADS",
 )
 
 # The keys whose lists may hold mappings.

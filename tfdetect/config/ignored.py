@@ -65,6 +65,22 @@ def ignored_in_training(cfg: CfgNode) -> list[str]:
     return [f"{key}: has no effect, {why}" for key, why in found]
 
 
+def ignored_in_tracking(cfg: CfgNode) -> list[str]:
+    """The same of TRACKER_HEADS, which only tracking reads."""
+    heads, found = cfg.TRACKER_HEADS, []
+    for key in heads:
+        if key == "TRACKER_NAME" or not _is_set(cfg, f"TRACKER_HEADS.{key}"):
+            continue
+        if (key == "BYTETRACK") != (heads.TRACKER_NAME == "bytetrack"):
+            why = f"{heads.TRACKER_NAME} does not read it"
+        elif key == "MAX_NUM_INSTANCES":
+            why = "Detectron2's trackers do not read it either"
+        else:
+            continue
+        found.append(f"TRACKER_HEADS.{key}: has no effect, {why}")
+    return found
+
+
 def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     model, able = cfg.MODEL, capabilities(cfg)
     for key, why in _NEVER.items():

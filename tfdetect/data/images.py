@@ -6,7 +6,7 @@ import glob
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -148,7 +148,11 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     write_bytes_atomically(path, encoded.tobytes())
 
 
-def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> list[Path]:
+def find_images(
+    inputs: list[str],
+    passed_over: list[Path] | None = None,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+) -> list[Path]:
     """The images that files, folders and globs name, in their order, each once.
 
     A file counts whatever its suffix. A folder stands for the images directly in it, sorted by
@@ -159,6 +163,7 @@ def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> lis
     Args:
         inputs: what is given.
         passed_over: collects the other files in folders and globs (`describe_passed_over`).
+        suffixes: what counts as an image in a folder, lower-case, each with its dot.
 
     Raises:
         InputError: an input names nothing, or a folder cannot be read.
@@ -166,7 +171,7 @@ def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> lis
     found: dict[str, Path] = {}
     others: list[Path] = []
     for name in inputs:
-        for path in _find(name, others):
+        for path in _find(name, others, suffixes):
             found.setdefault(os.path.abspath(path), path)
     if passed_over is not None:
         # What one input skips another may name.
@@ -198,7 +203,7 @@ def _kind(path: Path) -> str:
     return f"{path.suffix.lower()} file" if path.suffix else "file without a suffix"
 
 
-def _find(name: str, others: list[Path]) -> list[Path]:
+def _find(name: str, others: list[Path], suffixes: Collection[str]) -> list[Path]:
     path = Path(name)
     # pathlib reads "" as the current folder; an empty variable in a script does not mean that.
     if name and os.path.isdir(name):
@@ -208,7 +213,7 @@ def _find(name: str, others: list[Path]) -> list[Path]:
             raise InputError(
                 f"{name}: the folder cannot be read ({error.strerror}), check its permissions"
             ) from error
-        images = [p for p in inside if _is_image(p) and not p.name.startswith(".")]
+        images = [p for p in inside if _is_one(p, suffixes) and not p.name.startswith(".")]
         rest = sorted(set(inside) - set(images))
         if not images:
             has = f", but {describe_passed_over(rest)}" if rest else ""
@@ -220,7 +225,11 @@ def _find(name: str, others: list[Path]) -> list[Path]:
     if not glob.has_magic(name):
         raise InputError(f"{name!r}: no such file or folder, check the name")
     matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
-    images = [p for p in matches if _is_image(p) or (os.path.isfile(p) and _spells_suffix(name, p))]
+    images = [
+        path
+        for path in matches
+        if _is_one(path, suffixes) or (os.path.isfile(path) and _spells_suffix(name, path))
+    ]
     if not images:
         has = f", but {describe_passed_over(matches)}" if matches else ""
         raise InputError(f"{name}: no image matches this pattern{has}; check it")
@@ -228,8 +237,8 @@ def _find(name: str, others: list[Path]) -> list[Path]:
     return images
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
+def _is_one(path: Path, suffixes: Collection[str]) -> bool:
+    return path.suffix.lower() in suffixes and os.path.isfile(path)
 
 
 def _spells_suffix(pattern: str, path: Path) -> bool:

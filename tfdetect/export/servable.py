@@ -72,8 +72,9 @@ class Servable:
         self._segments = able.has_semantic
         if able.has_masks:
             self.signatures["full_masks"] = signature(self._full_masks, _IMAGE_BYTES, *proposals)
-        # The API wants probabilities, which proposals does not, and has no proposals to give.
-        if able.has_boxes and not proposals:
+        # The API wants probabilities, which proposals does not, has no proposals to give, and
+        # horizontal boxes.
+        if able.has_boxes and not proposals and not able.rotated:
             self.signatures["od_api"] = signature(self._od_api, _INPUT_TENSOR)
         if cfg.TEST.AUG.ENABLED:
             self._tta_pipeline = TTAPipeline(

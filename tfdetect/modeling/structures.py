@@ -1,7 +1,8 @@
 """What flows between the parts of a model, for a batch of B images: typed tuples of tensors.
 
-Boxes are (x1, y1, x2, y2) in pixels, in continuous coordinates. A batch is padded: each image has
-the same number of slots, and says how many of them, the first ones, hold something.
+Boxes are (x1, y1, x2, y2) in pixels, in continuous coordinates; rotated ones have five numbers in
+place of four, (x centre, y centre, width, height, angle in degrees). A batch is padded: each image
+has the same number of slots, and says how many of them, the first ones, hold something.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def _reorder(name: str, array: np.ndarray, order: np.ndarray) -> np.ndarray:
     count, size = len(order), array.shape[-1] if array.ndim else 0
     if _BOX_CLASSES.fullmatch(name) and size == count + 1:  # the background comes last
         return array[..., [*order, count]]
-    if _BOX_DELTAS.fullmatch(name) and size == 4 * count:
-        return array.reshape(*array.shape[:-1], count, 4)[..., order, :].reshape(array.shape)
+    if _BOX_DELTAS.fullmatch(name) and size in (4 * count, 5 * count):  # of each class
+        return array.reshape(*array.shape[:-1], count, -1)[..., order, :].reshape(array.shape)
     if _MASKS.fullmatch(name) and size == count:
         return array[..., order]
     if _RETINANET_CLASSES.fullmatch(name) and size % count == 0:  # of each anchor

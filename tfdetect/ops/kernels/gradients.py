@@ -13,6 +13,7 @@ _ROI_ALIGN_ATTRIBUTES = (
     "sampling_ratio",
     "aligned",
 )
+_ROTATED_ATTRIBUTES = _ROI_ALIGN_ATTRIBUTES[:-1]
 _DEFORM_CONV_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "deformable_groups")
 
 for _name in (
@@ -20,6 +21,9 @@ for _name in (
     "TfdetectRoiPoolGrad",
     "TfdetectResizeBilinearUint8",
     "TfdetectNms",
+    "TfdetectNmsRotated",
+    "TfdetectBoxIouRotated",
+    "TfdetectRoiAlignRotatedGrad",
     "TfdetectPasteMasks",
     "TfdetectDecodeKeypoints",
     "TfdetectDeformConvGrad",
@@ -33,6 +37,17 @@ def _roi_align(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None
     features, boxes, box_indices, sizes = op.inputs
     attributes = {name: op.get_attr(name) for name in _ROI_ALIGN_ATTRIBUTES}
     features_grad = kernels.library().tfdetect_roi_align_grad(
+        grad, boxes, box_indices, sizes, tf.shape(features), **attributes
+    )
+    return features_grad, None, None, None
+
+
+@tf.RegisterGradient("TfdetectRoiAlignRotated")
+def _roi_align_rotated(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
+    """For the features only, as in Detectron2."""
+    features, boxes, box_indices, sizes = op.inputs
+    attributes = {name: op.get_attr(name) for name in _ROTATED_ATTRIBUTES}
+    features_grad = kernels.library().tfdetect_roi_align_rotated_grad(
         grad, boxes, box_indices, sizes, tf.shape(features), **attributes
     )
     return features_grad, None, None, None

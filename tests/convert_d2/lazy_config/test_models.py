@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from convert_d2.lazy_config.conversion import read_lazy_config
-from tests.support.detectron2_table import is_awaited
 from tests.support.lazy_configs import FOLDER, SUPPORTED, VITDET, changed, recorded
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
@@ -96,8 +95,6 @@ def test_rotated():
     assert model.RPN.BBOX_REG_WEIGHTS == (1, 1, 1, 1, 1)
     assert model.ROI_BOX_HEAD.BBOX_REG_WEIGHTS == (10, 10, 5, 5, 1)
     assert (model.ROI_BOX_HEAD.POOLER_TYPE, model.MASK_ON) == ("ROIAlignRotated", False)
-    if is_awaited("modeling.proposal_generator.rrpn"):
-        pytest.skip("being added")
     assert names_and_shapes(cfg) == without_counters(
         recorded("more/state_dicts")["rotated_faster_rcnn_R_50_FPN"]
     )

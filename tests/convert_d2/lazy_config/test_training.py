@@ -234,4 +234,4 @@ def test_samplers(tmp_path):
     cfg, notes = of_text(tmp_path, changed(NAME, ("\n    total_batch_size: 4", sampler)))
     assert notes == []
     loader = cfg.DATALOADER
-    assert (loader.SAMPLER_TRAIN, loader.RANDOM_SUBSET_RATIO) == (name.rpartition(".")[2], 0.5)
+    assert (name.rpartition(".")[2], 0.5) == (loader.SAMPLER_TRAIN, loader.RANDOM_SUBSET_RATIO)

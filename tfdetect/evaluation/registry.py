@@ -28,6 +28,7 @@ class ModelInfo:
         keypoint_oks_sigmas: the configuration's TEST.KEYPOINT_OKS_SIGMAS.
         stuff_names: the model's classes of stuff, empty as above.
         num_keypoints: how many the model predicts; None for as many as it is measured on.
+        rotated: whether its boxes are.
     """
 
     tasks: Collection[str]
@@ -35,6 +36,7 @@ class ModelInfo:
     keypoint_oks_sigmas: Sequence[float] = ()
     stuff_names: Sequence[str] = ()
     num_keypoints: int | None = None
+    rotated: bool = False
 
 
 Opener = Callable[[Path, bytes, ModelInfo, Report | None], EvaluationDataset | None]
@@ -65,6 +67,7 @@ def open_for_model(
         cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
         stuff_names=metadata.get("stuff_class_names") or (),
         num_keypoints=capabilities(cfg).num_keypoints or None,
+        rotated=capabilities(cfg).rotated,
         report=report,
     )
 
@@ -77,16 +80,19 @@ def open_dataset(
     *,
     stuff_names: Sequence[str] = (),
     num_keypoints: int | None = None,
+    rotated: bool = False,
     report: Report | None = None,
 ) -> EvaluationDataset:
     """Open annotations of any of the formats in `EVALUATORS`, which their content tells.
 
     A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
-    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC.
+    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC; a
+    folder of text files is DOTA.
 
     Args:
         path: the annotations.
-        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints: see `ModelInfo`.
+        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints, rotated: see
+            `ModelInfo`.
         report: gets the error of each broken annotation, which is then left out and counted; None
             raises it.
 
@@ -102,9 +108,15 @@ def open_dataset(
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
-    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
+    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints, rotated)
     for name in reversed(list(EVALUATORS)):
         dataset = EVALUATORS.get("format", name)(path, content, model, report)
-        if dataset is not None:
-            return dataset
+        if dataset is None:
+            continue
+        if rotated and not dataset.takes_rotated:
+            raise InputError(
+                f"{path}: {dataset.form} has no rotated boxes, which the model predicts: give"
+                " annotations of COCO or DOTA"
+            )
+        return dataset
     raise InputError(f"{path}: is a folder, but not a Pascal VOC one; give an annotation file")

@@ -18,11 +18,13 @@ from tfdetect.data.json_format import LARGEST_COORDINATE, as_number, show
 from tfdetect.data.rotated import rotated_of_quadrilateral
 from tfdetect.errors import InputError
 
+# fmt: off
 _NAMES = (
-    "plane ship storage-tank baseball-diamond tennis-court basketball-court ground-track-field "
-    "harbor bridge large-vehicle small-vehicle helicopter roundabout soccer-ball-field "
-    "swimming-pool container-crane airport helipad"
-).split()
+    "plane", "ship", "storage-tank", "baseball-diamond", "tennis-court", "basketball-court",
+    "ground-track-field", "harbor", "bridge", "large-vehicle", "small-vehicle", "helicopter",
+    "roundabout", "soccer-ball-field", "swimming-pool", "container-crane", "airport", "helipad",
+)
+# fmt: on
 """Of DOTA 1.0 (the first 15), 1.5 and 2.0, in their usual order."""
 
 _ORIENTATION, _LYING = 0x0112, 5

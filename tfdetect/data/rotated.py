@@ -51,7 +51,8 @@ def rotated_of_quadrilateral(corners: np.ndarray) -> np.ndarray:
 def corners_of_rotated(boxes: np.ndarray) -> np.ndarray:
     """The corners of boxes [N, 5]: float64 [N, 4, 2], top left, top right and so on around."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 5)
-    right, down = (axis * boxes[:, [size]] / 2 for axis, size in zip(_axes(boxes), (2, 3)))
+    right, down = _axes(boxes)
+    right, down = right * boxes[:, 2:3] / 2, down * boxes[:, 3:4] / 2
     offsets = [-right - down, right - down, right + down, down - right]
     return boxes[:, None, :2] + np.stack(offsets, axis=1)
 

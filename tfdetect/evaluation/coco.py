@@ -41,9 +41,10 @@ def to_results(
 
     Returns:
         A record of each detection whose class has a category id: image_id, category_id, bbox (x,
-        y, width, height; of rotated boxes the five numbers of `Detections`), score, and where there are any, segmentation (RLE, `counts` a string)
-        and keypoints (x, y, score of each, flat; COCO counts in pixel indices, so x and y are
-        `keypoint_offset` less). Nothing is rounded.
+        y, width, height; of rotated boxes the five numbers of `Detections`), score, and where
+        there are any, segmentation (RLE, `counts` a string) and keypoints (x, y, score of each,
+        flat; COCO counts in pixel indices, so x and y are `keypoint_offset` less). Nothing is
+        rounded.
 
     Raises:
         InputError: a class has no category id, so the data set does not match the model.

@@ -19,7 +19,7 @@ class RotatedCOCOeval(COCOeval):
     a crowd counts relative to the detection's area.
     """
 
-    def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: N802, N803 (pycocotools' names)
+    def computeIoU(self, imgId: int, catId: int) -> Any:
         params = self.params
         if params.useCats:
             truth, found = self._gts[imgId, catId], self._dts[imgId, catId]

@@ -27,9 +27,7 @@ META_ARCHITECTURES = _registry("meta architecture", "rcnn", "panoptic", "retinan
 BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn")
 """Called with (cfg): see `tfdetect.modeling.backbone.resnet.ResNet` for what a backbone has."""
 
-PROPOSAL_GENERATORS = _registry(
-    "proposal generator", "proposal_generator.rpn", "proposal_generator.rrpn"
-)
+PROPOSAL_GENERATORS = _registry("proposal generator", "proposal_generator.rpn", "proposal_generator.rrpn")
 """Called with (cfg, shapes), the latter (channels, stride) of the backbone's features by name."""
 
 ROI_HEADS = _registry(

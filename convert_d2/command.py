@@ -14,6 +14,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from convert_d2.inspection import describe
+from convert_d2.lazy_config.conversion import read_lazy_config
 from convert_d2.libraries.recognition import Recognition, describe_place, not_converted, recognize
 from convert_d2.libraries.sources import (
     DETECTRON2,
@@ -81,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(weights: str, notes: Iterable[str]) -> None:
+def _say(file: str, notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"note: {weights}: {note}", file=sys.stderr)
+        print(f"note: {file}: {note}", file=sys.stderr)
 
 
 def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> None:
@@ -104,7 +105,13 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
 
     An invalid configuration is reported before minutes of reading.
     """
-    cfg = load_config(args.config_file, args.opts) if args.config_file else None
+    lazy = read_lazy_config(args.config_file) if args.config_file else None
+    cfg = None
+    if lazy is not None:
+        cfg, _ = lazy.configuration(args.opts)
+        _say(args.config_file, lazy.notes)
+    elif args.config_file:
+        cfg = load_config(args.config_file, args.opts)
     if cfg is not None:
         check_model(cfg)
     checkpoint = read_checkpoint(args.weights)
@@ -117,6 +124,10 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     if source_library is DETECTRON2:
         if cfg is None:
             raise InputError(f"{args.weights}: {_no_configuration(found, arrays)}")
+        if lazy is not None:
+            shapes = {name: array.shape for name, array in arrays.items()}
+            cfg, inferred = lazy.configuration(args.opts, shapes)
+            _say(args.config_file, inferred)
         return dataclasses.replace(checkpoint, arrays=arrays), cfg, notes
     if cfg is not None:
         raise InputError(
@@ -159,7 +170,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--inspect",
         metavar="FILE",
         help="say what a checkpoint is, without converting it: library, architecture, classes, "
-        "parameters, and which of this project's YAMLs fit",
+        "parameters, and which of this project's YAMLs fit; or what a config.yaml of LazyConfig "
+        "describes",
     )
     parser.add_argument(
         "--format",
@@ -171,7 +183,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--config-file",
         metavar="YAML",
         help="Detectron2's YAML of the model, the name of a model of the zoo, or the config.yaml "
-        "that its training wrote; not wanted for checkpoints of other libraries",
+        "that its training wrote, with LazyConfig too; not wanted for checkpoints of other "
+        "libraries",
     )
     parser.add_argument(
         "--weights",

@@ -27,6 +27,7 @@ AUTHOR = "tfdetect"
 _UNKNOWN_VALUES = (
     *("torchvision", "maskrcnn_benchmark", "tensorpack"),
     "build_regnet_fpn_backbone",
+    *("FCOS", "build_fcos_resnet_fpn_backbone"),
 )
 
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = output.with_suffix(".yaml")
     write_text_atomically(config, detectron2_config(cfg))
     print(f"{output}: {len(arrays)} arrays under Detectron2's names, configuration in {config}")
-    for key in ("MODEL.CONVENTIONS", "MODEL.BACKBONE.NAME"):
+    for key in ("MODEL.CONVENTIONS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"):
         if (value := _value(cfg, key)) in _UNKNOWN_VALUES:
             print(f"note: Detectron2's YAML cannot express {key} {value}", file=sys.stderr)
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
+from convert_d2.lazy_config.conversion import read_lazy_config
 from convert_d2.libraries.architecture import architecture, fits
 from convert_d2.libraries.recognition import Recognition, describe_place, recognize
 from convert_d2.libraries.sources import (
@@ -23,6 +24,7 @@ from convert_d2.libraries.sources import (
 )
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.config import load_config
+from tfdetect.config.checks import check_model
 from tfdetect.config.zoo import CONFIGS, zoo_models
 from tfdetect.errors import InputError
 
@@ -32,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tfdetect inspect",
         description="Say what a checkpoint is: its library, architecture, classes, parameters, and "
-        "which models of the zoo fit it.",
+        "which models of the zoo fit it; or what a config.yaml of LazyConfig describes.",
     )
-    parser.add_argument("file", metavar="FILE", help="the checkpoint")
+    parser.add_argument("file", metavar="FILE", help="the checkpoint, or the config.yaml")
     print(describe(parser.parse_args(arguments).file))
     return 0
 
@@ -42,9 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def describe(path: str | Path) -> str:
     """Library, architecture, classes, parameters and fitting configurations, a line for each.
 
+    Of a LazyConfig's YAML, the model that it describes and what of it has no counterpart here.
+
     Raises:
         InputError: the file is not a checkpoint that can be read.
     """
+    if str(path).endswith((".yaml", ".yml", ".py", ".yaml.pkl", ".yml.pkl")):
+        return _describe_configuration(path)
     checkpoint = read_checkpoint(path)
     recognition = recognize(checkpoint.arrays)
     taken = recognition.select(checkpoint.arrays)
@@ -75,8 +81,28 @@ def describe(path: str | Path) -> str:
         )
     elif source_library is not DETECTRON2:
         lines["configs"] = _made_config(source_library, arrays, checkpoint.source)
+    return _aligned(lines)
+
+
+def _aligned(lines: Mapping[str, str]) -> str:
     width = max(map(len, lines)) + 2
     return "\n".join(f"{key + ':':<{width}}{value}" for key, value in lines.items())
+
+
+def _describe_configuration(path: str | Path) -> str:
+    lazy = read_lazy_config(path)
+    if lazy is None:
+        raise InputError(
+            f"{path}: is a configuration and no checkpoint; give it to tfdetect convert as "
+            "--config-file, with the checkpoint as --weights"
+        )
+    found = {key: value for key, (value, _) in lazy.settings.values.items()}
+    check_model(lazy.configuration()[0])
+    lines = {"file": f"{lazy.source} (LazyConfig)"} | _of_model(found)
+    for index, (key, place) in enumerate(lazy.settings.lost_norms.items(), start=1):
+        lines[f"lambda {index}"] = f"{place}: {key} will follow from the checkpoint"
+    lines |= {f"note {index}": note for index, note in enumerate(lazy.notes, start=1)}
+    return _aligned(lines)
 
 
 def _no_architecture(recognition: Recognition) -> str:
@@ -140,6 +166,7 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
         for key, what in (
             ("MODEL.ROI_HEADS.NUM_CLASSES", "classes"),
             ("MODEL.RETINANET.NUM_CLASSES", "classes"),
+            ("MODEL.FCOS.NUM_CLASSES", "classes"),
             ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "stuff classes"),
         )
         if key in found

@@ -61,11 +61,13 @@ def test_the_names_are_detectron2s():
         "SemanticSegmentor",
         "PanopticFPN",
         "RetinaNet",
+        "FCOS",
     }
     assert set(registries.BACKBONES) == {
         "build_resnet_backbone",
         "build_resnet_fpn_backbone",
         "build_retinanet_resnet_fpn_backbone",
+        "build_fcos_resnet_fpn_backbone",
         "build_regnet_fpn_backbone",
     }
     assert list(registries.PROPOSAL_GENERATORS) == ["RPN"]

@@ -36,9 +36,9 @@ def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     if fpn:
         result["MODEL.FPN.OUT_CHANNELS"] = shapes["backbone.fpn_lateral5.weight"][0]
         result["MODEL.FPN.NORM"] = _norm(names, "backbone.fpn_lateral5")
-    result["MODEL.BACKBONE.NAME"] = _backbone(names, fpn)
+    result["MODEL.BACKBONE.NAME"] = _backbone(shapes, fpn)
     if _has(names, "head.cls_score"):
-        result |= _retinanet(shapes)
+        result |= _dense_head(shapes)
     if "proposal_generator.rpn_head.objectness_logits.weight" in names:
         convs = _count(names, "proposal_generator.rpn_head.conv.conv{}.weight")
         result["MODEL.RPN.CONV_DIMS"] = [-1] * max(convs, 1)
@@ -86,7 +86,7 @@ def _comparable(key: str, value: Any) -> Any:
 
 def _meta_architecture(names: set[str]) -> str:
     if _has(names, "head.cls_score"):
-        return "RetinaNet"
+        return "FCOS" if _has(names, "head.ctrness") else "RetinaNet"
     if _has(names, "roi_heads."):
         return "PanopticFPN" if _has(names, "sem_seg_head.") else "GeneralizedRCNN"
     if _has(names, "sem_seg_head."):
@@ -96,11 +96,17 @@ def _meta_architecture(names: set[str]) -> str:
     return "ProposalNetwork"
 
 
-def _backbone(names: set[str], fpn: bool) -> str:
+def _backbone(shapes: Mapping[str, Shape], fpn: bool) -> str:
+    names = set(shapes)
     if _has(names, "backbone.bottom_up.s1."):
         return "build_regnet_fpn_backbone"
-    if _has(names, "backbone.top_block.p6."):
-        return "build_retinanet_resnet_fpn_backbone"
+    if "backbone.top_block.p6.weight" in names:
+        # From p5 where its input is not that of the level's own convolution, res5.
+        inputs, of_res5 = (
+            shapes[f"backbone.{layer}.weight"][1] for layer in ("top_block.p6", "fpn_lateral5")
+        )
+        kind = "retinanet" if inputs == of_res5 else "fcos"
+        return f"build_{kind}_resnet_fpn_backbone"
     return "build_resnet_fpn_backbone" if fpn else "build_resnet_backbone"
 
 
@@ -144,11 +150,15 @@ def _regnet(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     }
 
 
-def _retinanet(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+def _dense_head(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    section = "FCOS" if "head.ctrness.weight" in shapes else "RETINANET"
+    norm = _norm(set(shapes), "head.cls_subnet")
+    if not norm and "head.cls_subnet.1.weight" in shapes:  # between the first convolution and ReLU
+        norm = "GN"
     anchors = shapes["head.bbox_pred.weight"][0] // 4
     return {
-        "MODEL.RETINANET.NUM_CLASSES": shapes["head.cls_score.weight"][0] // anchors,
-        "MODEL.RETINANET.NORM": _norm(set(shapes), "head.cls_subnet"),
+        f"MODEL.{section}.NUM_CLASSES": shapes["head.cls_score.weight"][0] // anchors,
+        f"MODEL.{section}.NORM": norm,
     }
 
 

@@ -121,8 +121,9 @@ def test_semantic_with_names_from_a_file(convert, tmp_path):
     assert tfdetect.Predictor(tmp_path / "named").stuff_class_names[:2] == ["person", "circle"]
 
 
-def test_retinanet(convert, tmp_path):
-    model = convert("retinanet")
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_dense_detectors(convert, tmp_path, name):
+    model = convert(name)
     records = predict(model, tmp_path)
     predictor = tfdetect.Predictor(model)
     assert predictor.class_names[0] == "person"

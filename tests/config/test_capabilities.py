@@ -16,13 +16,14 @@ from tfdetect.errors import InputError
 COCO = "COCO-{}.yaml"
 ABLE = {
     "Detection/faster_rcnn_R_50_FPN_1x": {"has_boxes", "trainable"},
-    "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals"},
-    "Detection/retinanet_R_50_FPN_1x": {"has_boxes"},
+    "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals", "trainable"},
+    "Detection/retinanet_R_50_FPN_1x": {"has_boxes", "trainable"},
+    "Detection/fcos_R_50_FPN_1x": {"has_boxes", "trainable"},
     "Detection/rpn_R_50_FPN_1x": {"proposes", "trainable"},
     "InstanceSegmentation/mask_rcnn_R_50_C4_1x": {"has_boxes", "has_masks", "trainable"},
     "Keypoints/keypoint_rcnn_R_50_FPN_1x": {"has_boxes", "has_keypoints", "trainable"},
     "PanopticSegmentation/panoptic_fpn_R_50_1x": {
-        *("has_boxes", "has_masks", "has_semantic", "has_panoptic")
+        *("has_boxes", "has_masks", "has_semantic", "has_panoptic", "trainable")
     },
 }
 NUMBERS = {"Keypoints": (1, 0, 17), "PanopticSegmentation": (80, 54, 0)}
@@ -35,14 +36,15 @@ def test_of_the_zoo(name):
     expected = (1 if able.proposes else 80, 0, 0)
     numbers = able.num_classes, able.num_stuff_classes, able.num_keypoints
     assert numbers == NUMBERS.get(name.partition("/")[0], expected)
-    section = "RETINANET" if "retinanet" in name else "ROI_HEADS"
+    section = "RETINANET" if "retinanet" in name else "FCOS" if "fcos" in name else "ROI_HEADS"
     assert able.classes_key == f"MODEL.{section}.NUM_CLASSES"
 
 
 def test_heads_of_others_do_not_count():
     opts = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.MASK_ON", True]
     able = capabilities(get_cfg_with([*opts, "MODEL.KEYPOINT_ON", True]))
-    assert {key for key, value in vars(able).items() if value is True} == {"has_semantic"}
+    found = {key for key, value in vars(able).items() if value is True}
+    assert found == {"has_semantic", "trainable"}
     assert able.classes_key == "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 
 

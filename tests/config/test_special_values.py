@@ -22,6 +22,7 @@ from tfdetect.training.schedule import learning_rate
 
 JOINT = DEMO / "joint_rcnn" / "config.yaml"
 RETINANET = ROOT / "configs" / "COCO-Detection" / "retinanet_R_50_FPN_1x.yaml"
+FCOS = RETINANET.with_name("fcos_R_50_FPN_1x.yaml")
 CASCADE = ROOT / "configs" / "Misc" / "cascade_mask_rcnn_R_50_FPN_1x.yaml"
 PANOPTIC = ROOT / "configs" / "COCO-PanopticSegmentation" / "panoptic_fpn_R_50_1x.yaml"
 FAST = ROOT / "configs" / "COCO-Detection" / "fast_rcnn_R_50_FPN_1x.yaml"
@@ -80,6 +81,15 @@ MODEL_REFUSED = [
     (JOINT, "INPUT.MAX_SIZE_TEST", 0),
     (RETINANET, "MODEL.RETINANET.NUM_CONVS", 0),
     (RETINANET, "MODEL.RETINANET.NUM_CLASSES", 0),
+    (RETINANET, "MODEL.RETINANET.PRIOR_PROB", 0.0),
+    (RETINANET, "MODEL.RETINANET.PRIOR_PROB", 1.0),
+    (FCOS, "MODEL.FCOS.PRIOR_PROB", math.nan),
+    (FCOS, "MODEL.FCOS.NUM_CONVS", 0),
+    (FCOS, "MODEL.FCOS.NUM_CLASSES", -1),
+    (FCOS, "MODEL.FCOS.OFFSET", 1.0),
+    (FCOS, "MODEL.FCOS.SCORE_THRESH_TEST", math.nan),
+    (FCOS, "MODEL.FCOS.TOPK_CANDIDATES_TEST", -1),
+    (FCOS, "TEST.DETECTIONS_PER_IMAGE", -1),
     (RETINANET, "TEST.DETECTIONS_PER_IMAGE", -1),
     (CASCADE, "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", []),
     (CASCADE, "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", [[1.0, 1.0]]),
@@ -110,6 +120,14 @@ TRAINING_REFUSED = [
     ("SOLVER.REFERENCE_WORLD_SIZE", -1),
     ("DATALOADER.NUM_WORKERS", -1),
     ("DATALOADER.REPEAT_THRESHOLD", -0.1),
+    ("DATALOADER.SAMPLER_TRAIN", "Sampler"),
+    ("DATALOADER.RANDOM_SUBSET_RATIO", 0.0),
+    ("DATALOADER.RANDOM_SUBSET_RATIO", 1.1),
+    ("DATASETS.TRAIN_REPEAT_FACTOR", ["a", 2.0]),
+    ("DATASETS.TRAIN_REPEAT_FACTOR", [["a", 0.0]]),
+    ("DATASETS.TRAIN_REPEAT_FACTOR", [["a", "b"]]),
+    ("DATASETS.TRAIN_REPEAT_FACTOR", [[2.0, "a"]]),
+    ("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", -1),
     ("INPUT.MIN_SIZE_TRAIN", ()),
     ("INPUT.MIN_SIZE_TRAIN", (-8,)),
     ("INPUT.MIN_SIZE_TRAIN", (8.5,)),
@@ -168,6 +186,8 @@ ACCEPTED = [
     ("DATASETS.TEST", ()),
     ("DATALOADER.NUM_WORKERS", 0),
     ("DATALOADER.REPEAT_THRESHOLD", 0.0),
+    ("DATALOADER.RANDOM_SUBSET_RATIO", 1.0),
+    ("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", 0),
     ("SOLVER.BASE_LR", 0.0),
     ("SOLVER.STEPS", ()),
     ("SOLVER.STEPS", (10**9,)),
@@ -182,13 +202,18 @@ ACCEPTED = [
     ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", math.inf),
 ]
 # (keys set, the key that the line begins with)
+SAMPLING_RATIO = "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"
 IGNORED_IN_PREDICTION = [
-    (JOINT, {"TEST.AUG.ENABLED": True}, "TEST.AUG.ENABLED"),
     (JOINT, {"GLOBAL.HACK": 2.0}, "GLOBAL.HACK"),
     (JOINT, {"MODEL.LOAD_PROPOSALS": True}, "MODEL.LOAD_PROPOSALS"),
     (JOINT, {"DATASETS.PROPOSAL_FILES_TEST": ("x.pkl",)}, "DATASETS.PROPOSAL_FILES_TEST"),
     (FAST, {}, "DATASETS.PROPOSAL_FILES_TEST"),
     (JOINT, {"INPUT.MIN_SIZE_TEST": 2000}, "INPUT.MIN_SIZE_TEST"),
+    (
+        JOINT,
+        {"MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool", SAMPLING_RATIO: 2},
+        SAMPLING_RATIO,
+    ),
     (RETINANET, {"MODEL.MASK_ON": True}, "MODEL.MASK_ON"),
     (RETINANET, {"MODEL.KEYPOINT_ON": True}, "MODEL.KEYPOINT_ON"),
     (PANOPTIC, {"MODEL.PANOPTIC_FPN.COMBINE.ENABLED": False}, "MODEL.PANOPTIC_FPN.COMBINE.ENABLED"),
@@ -203,12 +228,18 @@ IGNORED_IN_TRAINING = [
     {"SOLVER.AMP.DTYPE": "bfloat16"},
     {"DATALOADER.REPEAT_THRESHOLD": 0.001},
     {"DATALOADER.REPEAT_SQRT": False},
+    {"DATALOADER.RANDOM_SUBSET_RATIO": 0.5},
+    {"DATASETS.TRAIN_REPEAT_FACTOR": [["a", 2.0]]},
     {"INPUT.CROP.SIZE": [0.5, 0.5]},
     {"INPUT.CROP.ENABLED": True, "INPUT.LARGE_SCALE_JITTER.ENABLED": True},
     {"INPUT.LARGE_SCALE_JITTER.SIZE": 512},
     {"INPUT.MIN_SIZE_TRAIN": (640, 2000)},
     {"DATASETS.PROPOSAL_FILES_TRAIN": ("x.pkl",)},
     {"TEST.EVAL_PERIOD": 5},
+    {"TEST.AUG.ENABLED": True},
+    {"TEST.AUG.MIN_SIZES": (160,)},
+    {"TEST.AUG.MAX_SIZE": 320},
+    {"TEST.AUG.FLIP": False},
     {"TEST.PRECISE_BN.NUM_ITER": 5},
     {"TRAIN.EMA.DECAY": 0.5},
     {"MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 5},
@@ -257,6 +288,11 @@ def test_refused_for_training(key, value):
         ({**EVALUATED, **STOPS, "TEST.EVAL_PERIOD": 0}, "TRAIN.EARLY_STOP.METRIC"),
         ({**EVALUATED, **STOPS, "TRAIN.EARLY_STOP.PATIENCE": 0}, "TRAIN.EARLY_STOP.PATIENCE"),
         ({**EVALUATED, **STOPS, "TRAIN.EARLY_STOP.MODE": None}, "TRAIN.EARLY_STOP.MODE"),
+        ({"DATASETS.TRAIN_REPEAT_FACTOR": [["other", 2.0]]}, "DATASETS.TRAIN_REPEAT_FACTOR"),
+        (
+            {"MODEL.PROPOSAL_GENERATOR.NAME": "PrecomputedProposals"},
+            "MODEL.LOAD_PROPOSALS",
+        ),
         ({"INPUT.CROP.ENABLED": True, "INPUT.CROP.SIZE": []}, "INPUT.CROP.SIZE"),
         ({"INPUT.CROP.ENABLED": True, "INPUT.CROP.SIZE": None}, "INPUT.CROP.SIZE"),
         (
@@ -276,6 +312,29 @@ def test_refused_together(opts, key):
 @pytest.mark.parametrize(("key", "value"), ACCEPTED)
 def test_special_values_are_accepted(key, value):
     check_all(load_config(JOINT, [key, value]))
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value"),
+    [
+        (RETINANET, "MODEL.RETINANET.IOU_LABELS", [0, 2, 1]),
+        (RETINANET, "MODEL.RETINANET.IOU_LABELS", [0, 1]),
+        (RETINANET, "MODEL.RETINANET.IOU_THRESHOLDS", [0.5, 0.4]),
+        (RETINANET, "MODEL.RETINANET.FOCAL_LOSS_GAMMA", -1.0),
+        (RETINANET, "MODEL.RETINANET.FOCAL_LOSS_ALPHA", math.inf),
+        (FCOS, "MODEL.FCOS.FOCAL_LOSS_ALPHA", math.nan),
+        (FCOS, "MODEL.FCOS.CENTER_SAMPLING_RADIUS", 0.0),
+        (FCOS, "MODEL.FCOS.CENTER_SAMPLING_RADIUS", math.nan),
+    ],
+)
+def test_refused_in_training_of_dense_detectors(path, key, value):
+    assert refusal(check_all, path, key, value).startswith(f"{key}: ")
+
+
+def test_channels_that_do_not_make_groups():
+    message = refusal(check_model, FCOS, "MODEL.FPN.OUT_CHANNELS", 48)
+    assert message.startswith("MODEL.FPN.OUT_CHANNELS: is 48, ")
+    assert "MODEL.FCOS.NORM GN" in message
 
 
 def test_parts_that_a_model_has_not_are_not_looked_at():

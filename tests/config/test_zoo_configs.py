@@ -21,6 +21,7 @@ from tfdetect.config.defaults import OWN_KEYS
 
 RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
 CONFIGS = ROOT / "configs"
+FCOS = "COCO-Detection/fcos_R_50_FPN_1x.yaml"
 
 
 def digest(cfg) -> str:
@@ -38,8 +39,9 @@ def digest(cfg) -> str:
 
 def test_recorded_and_present_are_the_same_files():
     present = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
-    # Those of new_baselines are Python in Detectron2: see test_new_baselines.py.
-    yaml = {name for name in present if not name.startswith("new_baselines/")}
+    # These are Python in Detectron2: see test_new_baselines.py and, below, FCOS.
+    python = {name for name in present if name.startswith("new_baselines/")} | {FCOS}
+    yaml = present - python
     assert yaml == {name for name in RECORDED if name}
 
 
@@ -47,6 +49,31 @@ def test_recorded_and_present_are_the_same_files():
 def test_values_are_those_of_detectron2(name):
     cfg = load_config(CONFIGS / name) if name else get_cfg()
     assert digest(cfg) == RECORDED[name]
+
+
+def test_fcos_has_the_values_of_its_python_config():
+    """`common/models/fcos.py` and the constructor of `FCOS`, trained like RetinaNet."""
+    cfg = load_config(CONFIGS / FCOS)
+    assert dict(cfg.MODEL.FCOS) == {
+        "NUM_CLASSES": 80,
+        "IN_FEATURES": ["p3", "p4", "p5", "p6", "p7"],
+        "NUM_CONVS": 4,
+        "NORM": "GN",
+        "PRIOR_PROB": 0.01,
+        "OFFSET": 0.5,
+        "NORMALIZE_BY_SIZE": True,
+        "CENTER_SAMPLING_RADIUS": 1.5,
+        "FOCAL_LOSS_ALPHA": 0.25,
+        "FOCAL_LOSS_GAMMA": 2.0,
+        "SCORE_THRESH_TEST": 0.2,
+        "TOPK_CANDIDATES_TEST": 1000,
+        "NMS_THRESH_TEST": 0.6,
+    }
+    retinanet = load_config(CONFIGS / FCOS.replace("fcos", "retinanet"))
+    for section in ("SOLVER", "INPUT", "DATASETS", "TEST", "DATALOADER"):
+        assert cfg[section] == retinanet[section]
+    assert cfg.MODEL.RESNETS == retinanet.MODEL.RESNETS
+    assert cfg.MODEL.WEIGHTS == retinanet.MODEL.WEIGHTS
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def annotations(recorded, tmp_path):
 
 @pytest.mark.parametrize("case", ["rotated", "horizontal_boxes_given_as_4_numbers", "empty"])
 def test_scores(recorded, annotations, case):
-    """Averages of the same matches, which no pair of these is near enough to a threshold to lose."""
+    """Averages of the same matches: no IoU is so near to a threshold that rounding moves it."""
     found = evaluate(read_coco(annotations), recorded[case]["results_json"], ["bbox"], rotated=True)
     expected = {name: float(score) for name, score in recorded[case]["scores"].items()}
     assert found["bbox"] == pytest.approx(expected, abs=1e-9, nan_ok=True)

@@ -30,6 +30,7 @@ SEGMENTS = {"num_segments", "panoptic_seg"} | {
 }
 OUTPUTS = {
     "retinanet": DETECTIONS,
+    "fcos": DETECTIONS,
     "semantic": {"sem_seg"},
     "panoptic": DETECTIONS | SEGMENTS | {"pred_masks", "sem_seg"},
     "rpn": DETECTIONS,
@@ -37,6 +38,7 @@ OUTPUTS = {
 }
 SIGNATURES = {
     "retinanet": {"serving_default", "image_tensor", "od_api"},
+    "fcos": {"serving_default", "image_tensor", "od_api"},
     "semantic": {"serving_default", "image_tensor"},
     "panoptic": {"serving_default", "image_tensor", "full_masks", "od_api"},
     "rpn": {"serving_default", "image_tensor"},

@@ -66,7 +66,7 @@ def models() -> Iterator[tuple[str, tf.Module]]:
     name = "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ"
     yield "regnet", small_training.small_model(name, small_training.NARROW_REGNET)[1]
     yield "cascade", small_training.small_model(small_training.CASCADE)[1]
-    for name in ("panoptic", "retinanet"):
+    for name in ("panoptic", "retinanet", "fcos"):
         yield name, dense_models.make(name)[1]
 
 
@@ -87,7 +87,7 @@ def test_nothing_is_shared():
             packed = [m for m in new.submodules if isinstance(m, (PackedConv2d, WinogradConv2d))]
             assert bool(packed) == (backend is NATIVE)
             rpn = [m for m in new.submodules if isinstance(m, PackedRPNHead)]
-            assert len(rpn) == (backend is NATIVE and name != "retinanet")
+            assert len(rpn) == (backend is NATIVE and name not in ("retinanet", "fcos"))
             kept = [module for module in new.submodules if type(module) is Conv2d]
             wanted = tf.bfloat16 if backend is HALF else tf.float32
             assert all(module.weight.dtype == wanted for module in kept)

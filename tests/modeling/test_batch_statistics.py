@@ -7,7 +7,16 @@ import pytest
 import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.norm import BatchNorm, GroupNorm, batch_statistics, frozen, make_norm
+from tfdetect.layers.norm import (
+    BatchNorm,
+    GroupNorm,
+    LevelBatchNorm,
+    batch_norms_that_train,
+    batch_statistics,
+    collected_moments,
+    frozen,
+    make_norm,
+)
 
 SHAPE = (2, 5, 7, 4)
 X = np.random.default_rng(0).normal(3.0, 2.0, SHAPE).astype(np.float32)
@@ -149,3 +158,25 @@ def test_norm_of_a_frozen_stage():
     assert (frozen("GN"), frozen("")) == ("GN", "")
     assert make_norm("SyncBN", 8).trainable_variables
     assert not make_norm("FrozenBN", 8).trainable_variables
+
+
+@pytest.mark.parametrize("kind", ["BN", "SyncBN"])
+def test_each_level_by_its_own_batch(kind):
+    """Statistics of the level alone, scaled and shifted by what all levels share."""
+    norm = LevelBatchNorm(4, kind, 2)
+    norm.weight.assign([1.0, 2.0, 3.0, 4.0])
+    norm.bias.assign([0.0, 1.0, 0.0, 1.0])
+    other = 2 * X[:, :3] - 5
+    with batch_statistics():
+        found = [norm(tf.constant(x), level) for level, x in enumerate((X, other))]
+    for x, y, statistics in zip((X, other), found, batch_norms_that_train(norm), strict=True):
+        np.testing.assert_allclose(y, normalized(x, norm), atol=5e-5)
+        columns = x.reshape(-1, 4).astype(np.float64)
+        np.testing.assert_allclose(statistics.running_mean, 0.1 * columns.mean(0), rtol=1e-5)
+        variance = 0.9 + 0.1 * columns.var(0, ddof=1)
+        np.testing.assert_allclose(statistics.running_var, variance, rtol=1e-5)
+    with batch_statistics(), collected_moments() as moments:
+        norm(tf.constant(other), 1)
+    ((statistics, (found,)),) = moments.items()
+    assert statistics is batch_norms_that_train(norm)[1]
+    np.testing.assert_allclose(found[1], other.sum((0, 1, 2), dtype=np.float64), rtol=1e-5)

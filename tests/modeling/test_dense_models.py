@@ -1,4 +1,4 @@
-"""RetinaNet, semantic and panoptic FPN, narrow: in a batch, without detections, in bfloat16."""
+"""The dense models, narrow: in a batch, without detections, in bfloat16."""
 
 from __future__ import annotations
 
@@ -62,10 +62,13 @@ def test_batch_of_two_sizes(name, implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
-@pytest.mark.parametrize("name", ["retinanet", "panoptic"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "panoptic"])
 def test_without_detections(name, implementation):
     cfg, model = make(
-        name, MODEL__RETINANET__SCORE_THRESH_TEST=1.0, MODEL__ROI_HEADS__SCORE_THRESH_TEST=1.0
+        name,
+        MODEL__RETINANET__SCORE_THRESH_TEST=1.0,
+        MODEL__FCOS__SCORE_THRESH_TEST=1.0,
+        MODEL__ROI_HEADS__SCORE_THRESH_TEST=1.0,
     )
     pipeline = Pipeline(cfg, model, Backend.for_device())
     found = pipeline.detect(*two_images())

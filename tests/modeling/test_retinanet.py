@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,13 +12,17 @@ from tests.support.comparison import pairwise_iou
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import get_cfg
 from tfdetect.errors import InputError
-from tfdetect.layers.level_norm import LevelBatchNorm
+from tfdetect.layers.norm import LevelBatchNorm
 from tfdetect.layers.valid_sizes import WHOLE
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.retinanet import RetinaNetHead, select_dense_detections
+from tfdetect.modeling.dense.heads import RetinaNetHead
+from tfdetect.modeling.dense.selection import select_dense_detections
+from tfdetect.ops.boxes import apply_deltas
 
+WEIGHTS = [1.0, 2.0, 3.0, 4.0]
 OPTIONS = {
-    "weights": [1.0, 2.0, 3.0, 4.0],
+    "to_scores": tf.sigmoid,
+    "decode": partial(apply_deltas, weights=WEIGHTS),
     "score_threshold": 0.3,
     "topk_candidates": 40,
     "nms_threshold": 0.4,
@@ -42,7 +48,7 @@ def plain_loop(logits, deltas, anchors, image, classes=4):
     found = []
     for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
         scores = 1 / (1 + np.exp(-level_logits[image].reshape(-1, classes).astype(np.float64)))
-        offsets = level_deltas[image].reshape(-1, 4) / np.array(OPTIONS["weights"])
+        offsets = level_deltas[image].reshape(-1, 4) / np.array(WEIGHTS)
         pairs = [
             (score, anchor, label)
             for (anchor, label), score in np.ndenumerate(scores)
@@ -98,11 +104,7 @@ def test_selection_without_candidates_and_with_nan(implementation):
 
 
 def head(norm):
-    cfg = get_cfg()
-    cfg.MODEL.RETINANET.NORM = norm
-    cfg.MODEL.RETINANET.NUM_CONVS = 2
-    cfg.MODEL.RETINANET.NUM_CLASSES = 3
-    return RetinaNetHead.from_config(cfg, 32, 2, 2)
+    return RetinaNetHead(32, 2, 2, num_classes=3, num_convs=2, norm=norm)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_names_in_the_subnets(norm, expected):
 
 
 def test_each_level_has_its_own_statistics():
-    norm = LevelBatchNorm(2, 2)
+    norm = LevelBatchNorm(2, "BN", 2)
     norm.weight.assign([2.0, 1.0])
     norm.bias.assign([0.5, 0.0])
     statistics = {named.name: named.variable for named in named_variables(norm)}

@@ -36,17 +36,17 @@ def test_recorded_anchors(name):
             options[key][level if len(options[key]) > 1 else 0]
             for key in ("sizes", "aspect_ratios", "angles")
         )
-        cells = rotated_cell_anchors(cell_anchors(sizes, ratios), angles)
-        np.testing.assert_allclose(cells, data[f"{name}_cell_{level}"], rtol=1e-6, atol=0)
+        base_anchors = rotated_cell_anchors(cell_anchors(sizes, ratios), angles)
+        np.testing.assert_allclose(base_anchors, data[f"{name}_cell_{level}"], rtol=1e-6, atol=0)
         stride = options["strides"][level]
-        anchors = grid_anchors(cells, int(height), int(width), stride, options["offset"])
+        anchors = grid_anchors(base_anchors, int(height), int(width), stride, options["offset"])
         np.testing.assert_allclose(anchors, data[f"{name}_{level}"], rtol=0, atol=1e-4)
     if name == "fpn":
         offset = options.pop("offset")
         generator = RotatedAnchorGenerator(**options, offset=offset)
         features = [tf.zeros([1, *map(int, size), 1]) for size in data["fpn_hw"]]
         np.testing.assert_array_equal(generator(features)[level], anchors)
-        assert generator.anchors_per_location == len(cells)
+        assert generator.anchors_per_location == len(base_anchors)
 
 
 def test_recorded_proposals(implementation):

@@ -97,4 +97,6 @@ def test_hostile(implementation):
     np.testing.assert_array_equal(keep, [False, False, False, True, False, True, True])
     assert not batched_nms_rotated(boxes, scores, np.full(7, -1), 0.5).numpy().any()
     none = np.zeros([0], np.float32)
-    assert batched_nms_rotated(np.zeros([0, 5], np.float32), none, tf.zeros([0], tf.int32), 0.5).shape == (0,)
+    assert batched_nms_rotated(
+        np.zeros([0, 5], np.float32), none, tf.zeros([0], tf.int32), 0.5
+    ).shape == (0,)

@@ -183,9 +183,7 @@ def pooled_by_pooler(arrays, ratio, size, levels=(2, 3, 4, 5)):
     boxes = [arrays["boxes0"], arrays["boxes1"]]
     owners = np.repeat(np.array([0, 1], np.int32), [len(b) for b in boxes])
     strides = [2**level for level in levels]
-    pooler = RoIPooler(
-        "MODEL.ROI_BOX_HEAD", "ROIAlignRotated", size, ratio, strides, rotated=True
-    )
+    pooler = RoIPooler("MODEL.ROI_BOX_HEAD", "ROIAlignRotated", size, ratio, strides, rotated=True)
     return pooler(features, tf.constant(np.concatenate(boxes)), tf.constant(owners))
 
 

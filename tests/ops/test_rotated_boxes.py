@@ -35,7 +35,9 @@ def test_clip(data, threshold):
     clipped = functions.clip_rotated_boxes(tf.constant(data["boxes"][None]), SIZE, threshold)[0]
     np.testing.assert_array_equal(clipped, data[f"clip_{threshold}"])
     if threshold == 1:
-        np.testing.assert_array_equal(clip_boxes(tf.constant(data["boxes"][None]), SIZE)[0], clipped)
+        np.testing.assert_array_equal(
+            clip_boxes(tf.constant(data["boxes"][None]), SIZE)[0], clipped
+        )
 
 
 @pytest.mark.parametrize("threshold", [0, 5, 20])

@@ -25,7 +25,6 @@ from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.modeling.structures import Targets
 from tfdetect.ops.backend import Backend
 
-
 IMAGES = ["000000.jpg", "000001.jpg", "000002.jpg"]
 
 
@@ -87,7 +86,7 @@ def test_proposals(narrow):
 
 
 def test_heads_on_given_boxes(narrow):
-    cfg, model, data, (_, found, _, _) = narrow
+    _, model, data, (_, found, _, _) = narrow
     features = [found[f"p{level}"] for level in range(2, 6)]
     heads, boxes = model.roi_heads, tf.constant(data["given_boxes"])
     owners = tf.repeat(tf.range(2), boxes.shape[1])
@@ -112,7 +111,7 @@ def assert_detections(boxes, scores, classes, data, kind, image):
 
 @pytest.mark.parametrize("image", [0, 1])
 def test_detections(narrow, image):
-    cfg, model, data, (detections, *_) = narrow
+    _, _, data, (detections, *_) = narrow
     assert_detections(
         detections["pred_boxes"][image].numpy(),
         detections["scores"][image].numpy(),

@@ -5,6 +5,7 @@ Every anchor and proposal is taken, so that nothing is random.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -24,6 +25,7 @@ from tests.support.training_variants import (
 
 # Beside those of test_variants_by_train.py; the others are for `make test-full`.
 SHORT = ("ciou",)
+BEFORE_NORM = re.compile(r"head\.(cls|bbox)_subnet\.\d\.bias")
 
 
 @pytest.fixture(
@@ -50,10 +52,17 @@ def test_losses(variant):
 
 
 def test_first_gradients(variant):
-    _, recorded, steps, *_ = variant
+    variant_name, recorded, steps, *_ = variant
     tolerance = max(6e-4, 3 * recorded["noise"]["first_gradient_norms"])
     found = {name: np.linalg.norm(g) for name, g in steps.first_gradients.items()}
-    differences = relative_differences(found, recorded["first_gradients"])
+    expected = dict(recorded["first_gradients"])
+    if variant_name == "retinanet_bn":
+        # A batch norm takes away what a bias before it adds: the gradient is 0, and rounding is
+        # left, of as many terms as the weight's.
+        for name in [name for name in found if BEFORE_NORM.fullmatch(name)]:
+            scale = expected[name.replace("bias", "weight")]
+            assert max(found.pop(name), expected.pop(name)) <= 1e-5 * scale, name
+    differences = relative_differences(found, expected)
     for name, difference in differences.items():
         assert difference <= tolerance, name
 

@@ -43,11 +43,12 @@ def two_images(folder, names):
     return path
 
 
-# Dilation, groups, statistics of batches; clipping and weight decay of each kind of parameter.
+# Dilation, groups, statistics of batches and of levels; clipping, and each kind of weight decay.
 @pytest.mark.parametrize(
     "name",
     [
         "faster_dc5",
+        pytest.param("retinanet_bn", marks=pytest.mark.full),
         pytest.param("regnety", marks=pytest.mark.full),
         "trained_bn",
         pytest.param("clip_norm", marks=pytest.mark.full),

@@ -66,6 +66,7 @@ ARCHITECTURES = {
 }
 DENSE = (
     "retinanet",
+    "fcos",
     "panoptic",
     "semantic",
     "Base-",

@@ -13,6 +13,7 @@ from tfdetect.modeling.preprocess import Preprocessor
 
 CONFIGS = {
     "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x",
+    "fcos": "COCO-Detection/fcos_R_50_FPN_1x",
     "semantic": "Misc/semantic_R_50_FPN_1x",
     "panoptic": "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x",
 }
@@ -27,6 +28,7 @@ NARROW = {
     "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
     "MODEL.RETINANET.NUM_CLASSES": 5,
+    "MODEL.FCOS.NUM_CLASSES": 5,
     "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": 0.3,
     "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": 20,
     "MODEL.RPN.PRE_NMS_TOPK_TEST": 50,

@@ -17,9 +17,9 @@ from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.inference.optimization import optimize
 from tfdetect.masks.rle import encode_mask
+from tfdetect.modeling.dense.retinanet import RetinaNet
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
-from tfdetect.modeling.retinanet import RetinaNet
 from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
 from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads
 from tfdetect.modeling.semantic import enlarge_logits

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfdetect.modeling.retinanet import RetinaNet, select_dense_detections
+from tfdetect.modeling.dense.retinanet import RetinaNet
+from tfdetect.modeling.dense.selection import select_dense_detections
 from tfdetect.modeling.structures import Predictions
-from tfdetect.ops.boxes import apply_deltas
 
 
 def select_in_recorded_order(
@@ -33,10 +33,9 @@ def select_in_recorded_order(
         flat = level_logits.reshape(-1)
         saturated = np.flatnonzero(np.float32(1) / (np.float32(1) + np.exp(-flat)) == 1)
         anchor = saturated // classes
-        boxes = apply_deltas(
+        boxes = model.selection["decode"](
             tf.gather(tf.reshape(deltas[level], [-1, 4]), anchor),
             tf.gather(anchors[level], anchor),
-            model.selection["weights"],
         )
         boxes = np.clip(boxes.numpy() * scale, 0, [width, height, width, height])
         pairs += zip([level] * len(anchor), saturated, saturated % classes, boxes, strict=True)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfdetect.config import get_cfg
 from tfdetect.layers.norm import BatchNorm, GroupNorm, batch_statistics
+from tfdetect.modeling.dense.losses import LossNormalizer
 from tfdetect.training.trainer import Trainer
 
 
@@ -37,6 +38,23 @@ class Toy(tf.Module):
             "loss_a": tf.reduce_mean(tf.square(x - wanted)),
             "loss_b": tf.reduce_mean(x * (1 + noise)),
         }
+
+
+class WithState(Toy):
+    """The toy with losses that are divided by a running mean of the number of objects."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalizer = LossNormalizer(10.0)
+
+    @property
+    def training_state(self):
+        return {"normalizer": self.normalizer.value}
+
+    def losses(self, images, image_sizes, targets, seed):
+        divisor = self.normalizer(tf.size(targets.gt_classes))
+        losses = super().losses(images, image_sizes, targets, seed)
+        return {name: loss / divisor for name, loss in losses.items()}
 
 
 class WithBatchNorms(Toy):

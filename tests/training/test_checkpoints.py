@@ -16,19 +16,20 @@ from tfdetect.training.checkpoints import Checkpoints, Progress, saved
 METADATA = {"class_names": ["thing"]}
 
 
-def start(folder, cfg=None):
+def start(folder, cfg=None, model=None):
     cfg = cfg or toy.config()
-    step, model = toy.trainer(cfg)
+    step, model = toy.trainer(cfg, model)
     return step, model, Checkpoints(folder, cfg, model, METADATA, step.state)
 
 
-def test_goes_on_bit_for_bit(tmp_path):
-    step, model, places = start(tmp_path)
+@pytest.mark.parametrize("kind", [toy.Toy, toy.WithState])
+def test_goes_on_bit_for_bit(tmp_path, kind):
+    step, model, places = start(tmp_path, model=kind())
     for number in range(6):
         step(toy.batch(number), number)
         if number == 2:
             places.save(Progress(3, 7))
-    again, resumed, places = start(tmp_path)
+    again, resumed, places = start(tmp_path, model=kind())
     assert places.restore() == Progress(3, 7)
     for number in range(3, 6):
         again(toy.batch(number), number)

@@ -50,12 +50,25 @@ CASCADE_MASK = {
     "roi_heads.mask_head.deconv.weight": (2 / (32 * 4)) ** 0.5,
     "roi_heads.mask_head.predictor.weight": 0.001,
 }
+RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x"
+DENSE = {
+    "backbone.top_block.p6.weight": (1 / (256 * 9)) ** 0.5,
+    "head.cls_subnet.0.weight": 0.01,
+    "head.bbox_subnet.6.weight": 0.01,
+    "head.cls_score.weight": 0.01,
+    "head.bbox_pred.weight": 0.01,
+}
 C4_HEADS = {"roi_heads.res5.1.conv2.weight": (2 / (256 * 9)) ** 0.5}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "deviations"),
-    [(KEYPOINT_RCNN, {}, KEYPOINT), (CASCADE, {}, CASCADE_MASK), (C4, C4_OPTIONS, C4_HEADS)],
+    [
+        (KEYPOINT_RCNN, {}, KEYPOINT),
+        (CASCADE, {}, CASCADE_MASK),
+        (C4, C4_OPTIONS, C4_HEADS),
+        (RETINANET, {}, DENSE),
+    ],
 )
 def test_distributions(name, options, deviations):
     arrays = initial(name, options)
@@ -69,8 +82,22 @@ def test_distributions(name, options, deviations):
     for key in uniform:
         assert np.abs(arrays[key]).max() <= deviations[key] * 3**0.5
     for key, values in arrays.items():
-        if key.endswith(".bias"):
+        if key == "head.cls_score.bias":
+            # Each class has a probability of 0.01 at first.
+            np.testing.assert_allclose(values, -np.log(99), rtol=1e-6)
+        elif key.endswith(".bias"):
             assert not values.any(), key
+
+
+def test_fcos_and_norms_of_levels():
+    options = {"MODEL.FCOS.NORM": "BN", "MODEL.FCOS.PRIOR_PROB": 0.2}
+    arrays = initial("COCO-Detection/fcos_R_50_FPN_1x", options)
+    np.testing.assert_allclose(arrays["head.cls_score.bias"], -np.log(4), rtol=1e-6)
+    values = arrays["head.ctrness.weight"]
+    assert abs(values.std() / 0.01 - 1) < 6 / (2 * values.size) ** 0.5
+    assert not arrays["head.ctrness.bias"].any()
+    for name, value in (("weight", 1), ("bias", 0), ("4.running_mean", 0), ("4.running_var", 1)):
+        assert (arrays[f"head.bbox_subnet.1.{name}"] == value).all(), name
 
 
 def test_norms_begin_as_the_identity():

@@ -250,6 +250,19 @@ def test_a_hook_that_fails_costs_nothing(tmp_path, moment, saved, error):
         assert recorder.calls[-1].startswith("unfinished")
 
 
+def test_hooks_of_the_user_end_when_the_last_checkpoint_fails(tmp_path, monkeypatch):
+    recorder = Recorder()
+
+    def save(progress, final=False):
+        raise InputError("no room")
+
+    monkeypatch.setattr(recorder, "save", save)
+    hooks = [Watcher(recorder.calls, fails="unfinished 6"), Watcher(recorder.calls)]
+    with pytest.raises(InputError, match="no room"):
+        loop_of(config(), recorder, tmp_path, hooks)[0].run(BATCHES)
+    assert recorder.calls[-2:] == ["unfinished 6", "unfinished 6"]
+
+
 def test_a_failing_hook_leaves_the_checkpoint_of_its_iteration(tmp_path):
     recorder = Recorder()
     hook = Watcher([], fails="after_step 3")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from tfdetect.config.extend import add_config
-from tfdetect.config.loader import dump_config, get_cfg, load_config
+from tfdetect.config.loader import build_config, dump_config, get_cfg, load_config
 from tfdetect.config.zoo import find_config, zoo_models
 
 __all__ = [
     "add_config",
+    "build_config",
     "dump_config",
     "find_config",
     "get_cfg",

@@ -14,14 +14,14 @@ class Parts:
     Attributes:
         proposal_generator: MODEL.PROPOSAL_GENERATOR and, unless proposals are given, MODEL.RPN.
         roi_heads: MODEL.ROI_HEADS and the heads that are switched on.
-        dense_head: MODEL.RETINANET.
+        dense_head: the section of MODEL that a dense detector is in, such as "RETINANET".
         semantic_head: MODEL.SEM_SEG_HEAD.
         trainable: it has `losses`.
     """
 
     proposal_generator: bool = False
     roi_heads: bool = False
-    dense_head: bool = False
+    dense_head: str = ""
     semantic_head: bool = False
     trainable: bool = False
 
@@ -29,9 +29,12 @@ class Parts:
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
-    "PanopticFPN": Parts(proposal_generator=True, roi_heads=True, semantic_head=True),
-    "RetinaNet": Parts(dense_head=True),
-    "SemanticSegmentor": Parts(semantic_head=True),
+    "PanopticFPN": Parts(
+        proposal_generator=True, roi_heads=True, semantic_head=True, trainable=True
+    ),
+    "RetinaNet": Parts(dense_head="RETINANET", trainable=True),
+    "FCOS": Parts(dense_head="FCOS", trainable=True),
+    "SemanticSegmentor": Parts(semantic_head=True, trainable=True),
 }
 
 
@@ -93,7 +96,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
     """Those of the model that MODEL describes."""
     model = cfg.MODEL
     parts = _ARCHITECTURES.get(model.META_ARCHITECTURE, Parts())
-    has_boxes = parts.roi_heads or parts.dense_head
+    has_boxes = parts.roi_heads or bool(parts.dense_head)
     takes_proposals = (
         parts.roi_heads
         and not parts.semantic_head
@@ -104,7 +107,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
     )
     proposes = parts.proposal_generator and not has_boxes
     has_keypoints = parts.roi_heads and model.KEYPOINT_ON
-    section = "RETINANET" if parts.dense_head else "ROI_HEADS"
+    section = parts.dense_head or "ROI_HEADS"
     if parts.semantic_head and not has_boxes:
         section = "SEM_SEG_HEAD"
     return Capabilities(
@@ -118,7 +121,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         has_panoptic=parts.semantic_head and has_boxes,
         rotated=rotated,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
-        trainable=parts.trainable and not takes_proposals,
+        trainable=parts.trainable,
         classes_key=f"MODEL.{section}.NUM_CLASSES",
         num_classes=model[section].NUM_CLASSES if has_boxes else int(proposes),
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,

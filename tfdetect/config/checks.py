@@ -57,10 +57,26 @@ _NOT_ZERO = Rule(lambda value: _is_number(value) and value != 0, "not 0")
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
 _FINITE = Rule(_is_number, "a finite number")
 _NO_NAN = Rule(lambda value: not math.isnan(value), "a number")
+SAMPLERS = (
+    "TrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "WeightedTrainingSampler",
+    "WeightedCategoryTrainingSampler",
+)
 # -1 in a list of channels: as many as come in.
 _CHANNELS = Rule(
     lambda value: value == -1 or value > 0, "more than 0, or -1 for those of the input"
 )
+_OFFSET = Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")
+_DENSE = {
+    "NUM_CLASSES": _at_least(1),
+    "NUM_CONVS": _at_least(1),
+    "PRIOR_PROB": Rule(lambda value: 0 < value < 1, "a number between 0 and 1"),
+    "SCORE_THRESH_TEST": _NO_NAN,
+    "NMS_THRESH_TEST": _NO_NAN,
+    "TOPK_CANDIDATES_TEST": _at_least(0),
+}
 _POOLED = {
     # 0 or less: adaptive number of samples; any integer is valid.
     "POOLER_RESOLUTION": _at_least(1),
@@ -88,9 +104,7 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
     },
     "FPN": {"OUT_CHANNELS": _at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
-    "ANCHOR_GENERATOR": {
-        "OFFSET": Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1"),
-    },
+    "ANCHOR_GENERATOR": {"OFFSET": _OFFSET},
     "RPN": {
         "PRE_NMS_TOPK_TEST": _at_least(0),
         "POST_NMS_TOPK_TEST": _at_least(0),
@@ -128,14 +142,8 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "CONVS_DIM": _at_least(1),
         "COMMON_STRIDE": _at_least(1),
     },
-    "RETINANET": {
-        "NUM_CLASSES": _at_least(1),
-        "NUM_CONVS": _at_least(1),
-        "SCORE_THRESH_TEST": _NO_NAN,
-        "NMS_THRESH_TEST": _NO_NAN,
-        "TOPK_CANDIDATES_TEST": _at_least(0),
-        "BBOX_REG_WEIGHTS": _numbers(4, _NOT_ZERO),
-    },
+    "RETINANET": _DENSE | {"BBOX_REG_WEIGHTS": _numbers(4, _NOT_ZERO)},
+    "FCOS": _DENSE | {"OFFSET": _OFFSET},
 }
 
 # Of models of rotated boxes, in place of the above.
@@ -149,12 +157,13 @@ _THRESHOLDS = Rule(
     lambda value: len(value) > 0 and value[0] > 0 and list(value) == sorted(value),
     "increasing numbers above 0",
 )
-_SAMPLED = {
-    "IOU_THRESHOLDS": _THRESHOLDS,
-    "IOU_LABELS": _LABELS,
+_MATCHED = {"IOU_THRESHOLDS": _THRESHOLDS, "IOU_LABELS": _LABELS}
+_SAMPLED = _MATCHED | {
     "BATCH_SIZE_PER_IMAGE": _at_least(1),
     "POSITIVE_FRACTION": _between(0, 1),
 }
+# FOCAL_LOSS_ALPHA, negative: what is true and what is false weigh the same.
+_FOCAL = {"FOCAL_LOSS_ALPHA": _FINITE, "FOCAL_LOSS_GAMMA": _at_least(0)}
 _MODE = Rule(lambda value: value in ("max", "min"), "max or min: which value of METRIC is better")
 _NAMES = Rule(
     lambda value: all(isinstance(name, str) and name for name in value) and _differ(value),
@@ -174,8 +183,14 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "ROI_HEADS": _SAMPLED,
     "ROI_BOX_HEAD": {"BBOX_REG_LOSS_WEIGHT": _FINITE},
     "ROI_BOX_CASCADE_HEAD": {"IOUS": _THRESHOLDS},
+    "RETINANET": _MATCHED | _FOCAL,
+    # CENTER_SAMPLING_RADIUS, infinite: everywhere in a box.
+    "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
     # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
     "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": _FINITE},
+    # IGNORE_VALUE: any integer, one that no pixel has too.
+    "SEM_SEG_HEAD": {"LOSS_WEIGHT": _FINITE},
+    "PANOPTIC_FPN": {"INSTANCE_LOSS_WEIGHT": _FINITE},
 }
 _TRAINING: dict[str, Rule] = {
     "SOLVER.MAX_ITER": _at_least(1),
@@ -206,6 +221,26 @@ _TRAINING: dict[str, Rule] = {
     "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
     "DATALOADER.NUM_WORKERS": _at_least(0),
     "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
+    "DATALOADER.SAMPLER_TRAIN": Rule(
+        lambda value: value in SAMPLERS, f"one of {', '.join(SAMPLERS)}"
+    ),
+    "DATALOADER.RANDOM_SUBSET_RATIO": Rule(
+        lambda value: 0 < value <= 1, "a share above 0, up to 1"
+    ),
+    # 0 would leave a data set out, and by it weights of categories would be divided.
+    "DATASETS.TRAIN_REPEAT_FACTOR": Rule(
+        lambda value: all(
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and _is_number(pair[1])
+            and pair[1] > 0
+            for pair in value
+        ),
+        "pairs of a data set and a factor above 0, such as [['my_data', 2.0]]",
+    ),
+    # 0: no more than the ground truth.
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": _at_least(0),
     "TRAIN.HOOKS": _NAMES,
     "TRAIN.WRITERS": Rule(
         lambda value: all(name in ("wandb", "mlflow") for name in value) and _differ(value),
@@ -231,11 +266,13 @@ _NULLABLE = (
 )
 # The channels that the norm of a section has, which GN divides by 32.
 _NORMALIZED = {
-    "RESNETS": "RES2_OUT_CHANNELS",
-    "FPN": "OUT_CHANNELS",
-    "ROI_BOX_HEAD": "CONV_DIM",
-    "ROI_MASK_HEAD": "CONV_DIM",
-    "SEM_SEG_HEAD": "CONVS_DIM",
+    "RESNETS": ("RESNETS", "RES2_OUT_CHANNELS"),
+    "FPN": ("FPN", "OUT_CHANNELS"),
+    "RETINANET": ("FPN", "OUT_CHANNELS"),
+    "FCOS": ("FPN", "OUT_CHANNELS"),
+    "ROI_BOX_HEAD": ("ROI_BOX_HEAD", "CONV_DIM"),
+    "ROI_MASK_HEAD": ("ROI_MASK_HEAD", "CONV_DIM"),
+    "SEM_SEG_HEAD": ("SEM_SEG_HEAD", "CONVS_DIM"),
 }
 _GROUPS = 32
 
@@ -254,10 +291,13 @@ def check_model(cfg: CfgNode) -> None:
         if rotated:
             rules = rules | _ROTATED.get(section, {})
         _check(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})
-        width = _NORMALIZED.get(section)
-        if width and cfg.MODEL[section].NORM == "GN" and cfg.MODEL[section][width] % _GROUPS:
+        place, width = _NORMALIZED.get(section, ("", ""))
+        # The features of a dense head may be of another backbone than an FPN.
+        if place not in sections or cfg.MODEL[section].NORM != "GN":
+            continue
+        if cfg.MODEL[place][width] % _GROUPS:
             raise InputError(
-                f"MODEL.{section}.{width}: is {cfg.MODEL[section][width]}, which is not "
+                f"MODEL.{place}.{width}: is {cfg.MODEL[place][width]}, which is not "
                 f"divisible by the {_GROUPS} "
                 f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
@@ -312,6 +352,16 @@ def _check_combinations(cfg: CfgNode) -> None:
             f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images cannot be divided into "
             f"SOLVER.ACCUMULATION_STEPS {solver.ACCUMULATION_STEPS}; give a multiple"
         )
+    for name, _ in cfg.DATASETS.TRAIN_REPEAT_FACTOR:
+        if name not in cfg.DATASETS.TRAIN:
+            raise InputError(
+                f"DATASETS.TRAIN_REPEAT_FACTOR: {name} is not one of DATASETS.TRAIN; correct it"
+            )
+    if capabilities(cfg).takes_proposals and not cfg.MODEL.LOAD_PROPOSALS:
+        raise InputError(
+            "MODEL.LOAD_PROPOSALS: is False, but MODEL.PROPOSAL_GENERATOR.NAME "
+            "PrecomputedProposals needs proposals; set it to True"
+        )
     if head.USE_FED_LOSS and not head.USE_SIGMOID_CE and "ROI_BOX_HEAD" in model_sections(cfg):
         raise InputError(
             "MODEL.ROI_BOX_HEAD.USE_FED_LOSS: needs USE_SIGMOID_CE; set both or neither"
@@ -350,15 +400,10 @@ def require_trainable(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not known; use "
             f"{' or '.join(trainable_architectures())}, or --import the file that registers it"
         )
-    if not able.parts.trainable:
+    if not able.trainable:
         raise InputError(
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
             f"only; to train, use {' or '.join(trainable_architectures())}"
-        )
-    if not able.trainable:
-        raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals supports inference "
-            "only; to train, use RPN"
         )
 
 
@@ -371,7 +416,9 @@ def model_sections(cfg: CfgNode) -> Iterator[str]:
     if "fpn" in backbone:
         yield "FPN"
     if able.parts.dense_head:
-        yield from ("ANCHOR_GENERATOR", "RETINANET")
+        yield able.parts.dense_head
+        if able.parts.dense_head == "RETINANET":
+            yield "ANCHOR_GENERATOR"
     if able.has_semantic:
         yield "SEM_SEG_HEAD"
     if able.has_panoptic:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yacs.config import CfgNode
 
-from tfdetect.config.defaults import DEFAULTS, RENAMED
+from tfdetect.config.defaults import DEFAULTS, RENAMED, TAKES_MAPPINGS
+from tfdetect.config.source import is_lazy, read_text
 from tfdetect.config.suggest import is_below_schema, is_key, nearest_keys
 from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode
 from tfdetect.config.zoo import find_config
 from tfdetect.errors import InputError
 
 _BASE = "_BASE_"
-# The complete configuration is 6 kB; a checkpoint given by mistake should be reported at once.
-_MAX_BYTES = 1 << 20
 
 
 def get_cfg() -> CfgNode:
@@ -54,15 +53,45 @@ def load_config(
     cfg = get_cfg()
     for source, mapping in _with_bases(find_config(path), ()):
         _merge(cfg, mapping, DEFAULTS, "", source)
-    for key, value in _pairs(opts, opts_source):
-        if not is_below_schema(key):
-            raise InputError(f"{opts_source}: {_unknown(key, value)}")
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        _merge(cfg, nested, DEFAULTS, "", opts_source)
+    _merge_pairs(cfg, opts, opts_source)
     cfg.freeze()
     return cfg
+
+
+def build_config(
+    settings: Iterable[tuple[str, Any, str]], opts: Sequence[Any] = (), opts_source: str = "--opts"
+) -> CfgNode:
+    """A configuration of the defaults and what was read from somewhere else than a YAML of yacs.
+
+    Args:
+        settings: dotted key, value, and what messages call the place that the value is from.
+        opts, opts_source: see `load_config`.
+
+    Returns:
+        The complete configuration, frozen.
+
+    Raises:
+        InputError: a key is unknown or has a value of the wrong type.
+    """
+    cfg = get_cfg()
+    for key, value, source in settings:
+        _merge(cfg, _nested(key, value), DEFAULTS, "", source)
+    _merge_pairs(cfg, opts, opts_source)
+    cfg.freeze()
+    return cfg
+
+
+def _merge_pairs(cfg: CfgNode, opts: Sequence[Any], source: str) -> None:
+    for key, value in _pairs(opts, source):
+        if not is_below_schema(key):
+            raise InputError(f"{source}: {_unknown(key, value)}")
+        _merge(cfg, _nested(key, value), DEFAULTS, "", source)
+
+
+def _nested(key: str, value: Any) -> Any:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def _pairs(opts: Sequence[Any], source: str) -> Iterator[tuple[str, Any]]:
@@ -121,25 +150,12 @@ def _with_bases(path: Path, above: tuple[str, ...]) -> Iterator[tuple[str, dict[
 
 def _read(path: Path) -> dict[str, Any]:
     """Parse one YAML file, which must be a mapping."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
+    text = read_text(path)
+    if is_lazy(text):
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give Detectron2's YAML file"
-        ) from None
-    if len(data) > _MAX_BYTES:
-        raise InputError(
-            f"{path}: over 1 MiB, which is too large for a configuration; give "
-            f"Detectron2's YAML file"
+            f"{path}: is a LazyConfig; convert its model first (tfdetect convert --config-file "
+            f"{path} --weights ... --output DIR), and use DIR/config.yaml"
         )
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}: line {line}: not UTF-8 text; give Detectron2's YAML file"
-        ) from None
     try:
         mapping = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -188,7 +204,7 @@ def _merge(
                 f"{source}: {below}: {key} is not a section but {describe(default)}; set {key}"
             )
         try:
-            value = coerce(value, default)
+            value = coerce(value, default, takes_mappings=key in TAKES_MAPPINGS)
         except ValueMismatch as error:
             raise InputError(f"{source}: {key}: {error}; correct the value") from None
         if key == "VERSION" and value != DEFAULTS["VERSION"]:

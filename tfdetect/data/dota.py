@@ -35,17 +35,17 @@ _HEADERS = ("imagesource:", "gsd:")
 
 
 def is_dota(path: Path) -> bool:
-    """Whether `path` is a folder of such text files: the first has such a line, or none at all."""
+    """Whether `path` is a folder of such text files: the first that has a line tells."""
     if not path.is_dir():
         return False
-    first = next(iter(sorted(path.glob("*.txt"))), None)
-    if first is None:
-        return False
-    try:
-        lines = _lines(first)
-    except InputError:
-        return False
-    return not lines or len(lines[0][1]) in (9, 10)
+    for file in sorted(path.glob("*.txt")):
+        try:
+            lines = _lines(file)
+        except InputError:
+            return False
+        if lines:
+            return len(lines[0][1]) in (9, 10)
+    return False
 
 
 def images_of_dota(path: Path) -> Path:

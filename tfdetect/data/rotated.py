@@ -133,4 +133,5 @@ def _axes(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _centers_inside(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """bool [N]."""
     height, width = image_size
-    return ((boxes[:, :2] >= 0) & (boxes[:, :2] <= [width, height])).all(axis=1)
+    inside = (boxes[:, :2] >= 0) & (boxes[:, :2] <= [width, height])
+    return np.all(inside, axis=1)

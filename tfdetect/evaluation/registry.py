@@ -29,6 +29,8 @@ class ModelInfo:
         stuff_names: the model's classes of stuff, empty as above.
         num_keypoints: how many the model predicts; None for as many as it is measured on.
         rotated: whether its boxes are.
+        ignore_value: of pixels of masks that do not count.
+        images: the folder of the images, where it is known.
     """
 
     tasks: Collection[str]
@@ -37,11 +39,15 @@ class ModelInfo:
     stuff_names: Sequence[str] = ()
     num_keypoints: int | None = None
     rotated: bool = False
+    ignore_value: int = 255
+    images: Path | None = None
 
 
 Opener = Callable[[Path, bytes, ModelInfo, Report | None], EvaluationDataset | None]
 
-EVALUATORS: Registry[Opener] = Registry("evaluator", ["tfdetect.evaluation.formats"])
+EVALUATORS: Registry[Opener] = Registry(
+    "evaluator", ["tfdetect.evaluation.formats", "tfdetect.evaluation.segmentation_formats"]
+)
 """By format. Called with (path, content, model, report): the content of the file, empty for a
 folder, and as for `open_dataset` what the model predicts and who hears of broken annotations. An
 evaluator returns None if the annotations are not of its format; the one that was registered last is
@@ -49,27 +55,41 @@ asked first.
 """
 
 
+def model_info(cfg: CfgNode, metadata: Mapping[str, Any], images: Path | None = None) -> ModelInfo:
+    """What a model predicts.
+
+    Args:
+        cfg: its configuration.
+        metadata: of its directory.
+        images: the folder of the images that it is measured on, where that is known.
+    """
+    return ModelInfo(
+        model_tasks(cfg),
+        metadata["class_names"],
+        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
+        metadata.get("stuff_class_names") or (),
+        capabilities(cfg).num_keypoints or None,
+        rotated=capabilities(cfg).rotated,
+        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        images=images,
+    )
+
+
 def open_for_model(
-    path: str | Path, cfg: CfgNode, metadata: Mapping[str, Any], report: Report | None = None
+    path: str | Path,
+    cfg: CfgNode,
+    metadata: Mapping[str, Any],
+    report: Report | None = None,
+    images: Path | None = None,
 ) -> EvaluationDataset:
     """`open_dataset` for a model.
 
     Args:
         path: the annotations.
-        cfg: the model's configuration.
-        metadata: of the model's directory.
+        cfg, metadata, images: see `model_info`.
         report: as of `open_dataset`.
     """
-    return open_dataset(
-        path,
-        model_tasks(cfg),
-        metadata["class_names"],
-        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
-        stuff_names=metadata.get("stuff_class_names") or (),
-        num_keypoints=capabilities(cfg).num_keypoints or None,
-        rotated=capabilities(cfg).rotated,
-        report=report,
-    )
+    return _open(path, model_info(cfg, metadata, images), report)
 
 
 def open_dataset(
@@ -87,7 +107,8 @@ def open_dataset(
 
     A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
     else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC; a
-    folder of text files is DOTA.
+    folder of text files is DOTA, one of folders with `*_gtFine_*` Cityscapes, and another one with
+    PNGs has masks.
 
     Args:
         path: the annotations.
@@ -100,6 +121,11 @@ def open_dataset(
         InputError: it is in none of these formats, cannot be read, has none of the model's tasks,
             lacks what evaluation needs, or its classes do not match the model's.
     """
+    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints, rotated)
+    return _open(path, model, report)
+
+
+def _open(path: str | Path, model: ModelInfo, report: Report | None) -> EvaluationDataset:
     path = Path(path)
     content = b""
     if not path.is_dir():
@@ -108,15 +134,17 @@ def open_dataset(
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
-    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints, rotated)
     for name in reversed(list(EVALUATORS)):
         dataset = EVALUATORS.get("format", name)(path, content, model, report)
         if dataset is None:
             continue
-        if rotated and not dataset.takes_rotated:
+        if model.rotated and not dataset.takes_rotated:
             raise InputError(
                 f"{path}: {dataset.form} has no rotated boxes, which the model predicts: give"
                 " annotations of COCO or DOTA"
             )
         return dataset
-    raise InputError(f"{path}: is a folder, but not a Pascal VOC one; give an annotation file")
+    raise InputError(
+        f"{path}: is a folder, but not one of Pascal VOC, DOTA, Cityscapes or masks; give an"
+        " annotation file"
+    )

@@ -24,7 +24,7 @@ _MOMENTUM = 0.1
 
 # Set within what is traced: replicas of tf.distribute are traced in threads of their own.
 _uses_batches: ContextVar[bool] = ContextVar("tfdetect_batch_statistics", default=False)
-_moments: ContextVar[dict[BatchNorm, list[tf.Tensor]] | None] = ContextVar(
+_moments: ContextVar[dict[RunningStatistics, list[tf.Tensor]] | None] = ContextVar(
     "tfdetect_moments", default=None
 )
 
@@ -44,17 +44,18 @@ def batch_statistics() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def collected_moments() -> Iterator[dict[BatchNorm, list[tf.Tensor]]]:
+def collected_moments() -> Iterator[dict[RunningStatistics, list[tf.Tensor]]]:
     """A context in which `BatchNorm` returns the moments of its batches instead of storing them.
 
     It applies to the thread that enters it, like `batch_statistics`, which enables batch statistics
-    in the first place.
+    in the first place. Nothing else that a training step stores may be stored within it either:
+    see `stores_state`.
 
     Yields:
         By layer, of each batch that it normalised, float64 [3, channels]: the number of elements,
         their sum, and the sum of their squares. Moments of several batches add up.
     """
-    moments: dict[BatchNorm, list[tf.Tensor]] = {}
+    moments: dict[RunningStatistics, list[tf.Tensor]] = {}
     token = _moments.set(moments)
     try:
         yield moments
@@ -62,64 +63,72 @@ def collected_moments() -> Iterator[dict[BatchNorm, list[tf.Tensor]]]:
         _moments.reset(token)
 
 
-class BatchNorm(tf.Module):
-    """Batch normalisation: by stored statistics, or within `batch_statistics` by the batch's.
+def stores_state() -> bool:
+    """Whether what is computed is a training step, not only observed by `collected_moments`."""
+    return _moments.get() is None
 
-    Variables are `weight`, `bias`, `running_mean` and `running_var`, each float32 [channels].
-    FrozenBN always uses the stored statistics and has no trainable variables. In training the
-    batch's variance is
-    biased, the one that goes into `running_var` unbiased, as PyTorch has it; replicas store the
-    mean of theirs.
+
+class RunningStatistics(tf.Module):
+    """Mean and variance of each channel over the training, and normalisation by them or a batch's.
+
+    Variables are `running_mean` and `running_var`, each float32 [channels]. In training the batch's
+    variance is biased, the one that goes into `running_var` unbiased, as PyTorch has it; replicas
+    store the mean of theirs.
 
     Args:
         channels: of the input.
-        kind: as Detectron2 names it. BN uses each replica's own statistics. SyncBN and nnSyncBN use
-            those of all elements on all replicas; naiveSyncBN and naiveSyncBN_N
-            average the replicas' statistics, the latter by number of images (or regions), and both
-            store the biased variance (Detectron2: `NaiveSyncBatchNorm`).
+        kind: as of `BatchNorm`.
     """
 
-    def __init__(self, channels: int, kind: str = _FROZEN):
+    def __init__(self, channels: int, kind: str):
         super().__init__()
         self._kind = kind
-        trains = kind != _FROZEN
-        self.weight = tf.Variable(tf.ones([channels]), trainable=trains)
-        self.bias = tf.Variable(tf.zeros([channels]), trainable=trains)
+        self._add_parameters(channels)
         # Replicas of BN see different batches; averaging makes the checkpoint match what all of
         # them continue with.
         mean = tf.VariableAggregation.MEAN
         self.running_mean = tf.Variable(tf.zeros([channels]), trainable=False, aggregation=mean)
         self.running_var = tf.Variable(tf.ones([channels]), trainable=False, aggregation=mean)
 
+    def _add_parameters(self, channels: int) -> None:
+        """Create what state dicts have before the statistics: nothing."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether statistics are the batch's within `batch_statistics`."""
+        return self._kind != _FROZEN
+
     @property
     def uses_stored_statistics(self) -> bool:
         """Whether the layer is currently a scale and a shift that do not depend on the input."""
-        return self._kind == _FROZEN or not _uses_batches.get()
+        return not self.trains or not _uses_batches.get()
 
-    def scale_and_shift(self, dtype: tf.DType = tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
-        """The layer of stored statistics as y = x * scale + shift, both `dtype` [channels]."""
-        variables = (self.weight, self.bias, self.running_mean, self.running_var)
+    def normalize(self, x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        """x: [..., channels], where statistics are the batch's [N, H, W, channels]; scaled by
+        float32 `weight` and shifted by `bias`, [channels]."""
+        if self.uses_stored_statistics:
+            scale, shift = self._scale_and_shift(weight, bias, tf.float32)
+            return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
+        context = tf.distribute.get_replica_context()
+        if self._kind == "BN" or context is None or context.num_replicas_in_sync == 1:
+            return self._normalize_by_replica(x, weight, bias)
+        return self._normalize_by_all(x, weight, bias, context)
+
+    def _scale_and_shift(
+        self, weight: tf.Tensor, bias: tf.Tensor, dtype: tf.DType
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        variables = (weight, bias, self.running_mean, self.running_var)
         weight, bias, mean, variance = (tf.cast(variable, dtype) for variable in variables)
         scale = weight * tf.math.rsqrt(variance + _EPSILON)
         return scale, bias - mean * scale
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """x: [..., channels]; where statistics are the batch's, [N, H, W, channels]."""
-        if self.uses_stored_statistics:
-            scale, shift = self.scale_and_shift()
-            return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
-        context = tf.distribute.get_replica_context()
-        if self._kind == "BN" or context is None or context.num_replicas_in_sync == 1:
-            return self._normalize_by_replica(x)
-        return self._normalize_by_all(x, context)
-
-    def _normalize_by_replica(self, x: tf.Tensor) -> tf.Tensor:
+    def _normalize_by_replica(self, x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
         if current_backend().device == "gpu":  # cuDNN's sums are exact to float32
             y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=x,
-                scale=self.weight,
-                offset=self.bias,
+                scale=weight,
+                offset=bias,
                 mean=tf.zeros([0]),
                 variance=tf.zeros([0]),
                 epsilon=_EPSILON,
@@ -129,23 +138,29 @@ class BatchNorm(tf.Module):
             mean = tf.cast(mean, tf.float64)
             variance = tf.cast(unbiased, tf.float64) * tf.math.divide_no_nan(count - 1.0, count)
         else:
-            y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON)
+            y, mean, variance = batch_norm(x, weight, bias, _EPSILON)
         if not self._collect(mean, variance, count):
             self._store(mean, variance * _bessel(count), count)
         return y
 
-    def _normalize_by_all(self, x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
+    def _normalize_by_all(
+        self,
+        x: tf.Tensor,
+        weight: tf.Tensor,
+        bias: tf.Tensor,
+        context: tf.distribute.ReplicaContext,
+    ) -> tf.Tensor:
         def over_replicas(value: tf.Tensor) -> tf.Tensor:
             return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
         shape = tf.cast(tf.shape(x), tf.float64)
         count = shape[0] * shape[1] * shape[2]
-        weight = {"naiveSyncBN": tf.ones_like(count), "naiveSyncBN_N": shape[0]}.get(
+        part = {"naiveSyncBN": tf.ones_like(count), "naiveSyncBN_N": shape[0]}.get(
             self._kind, count
         )
-        total, total_count = tf.unstack(over_replicas(tf.stack([weight, count])))
-        share = tf.math.divide_no_nan(weight, total)
-        y, mean, variance = batch_norm(x, self.weight, self.bias, _EPSILON, share, over_replicas)
+        total, total_count = tf.unstack(over_replicas(tf.stack([part, count])))
+        share = tf.math.divide_no_nan(part, total)
+        y, mean, variance = batch_norm(x, weight, bias, _EPSILON, share, over_replicas)
         if not self._collect(mean, variance, count):
             biased = self._kind.startswith("naive")
             self._store(mean, variance if biased else variance * _bessel(total_count), total_count)
@@ -165,6 +180,62 @@ class BatchNorm(tf.Module):
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
             value = tf.where(count > 0, tf.cast(value, tf.float32), running)
             running.assign(running + _MOMENTUM * (value - running))
+
+
+class BatchNorm(RunningStatistics):
+    """Batch normalisation: by stored statistics, or within `batch_statistics` by the batch's.
+
+    Variables are `weight` and `bias`, float32 [channels], and those of `RunningStatistics`.
+    FrozenBN always uses the stored statistics and has no trainable variables.
+
+    Args:
+        channels: of the input.
+        kind: as Detectron2 names it. BN uses each replica's own statistics. SyncBN and nnSyncBN use
+            those of all elements on all replicas; naiveSyncBN and naiveSyncBN_N
+            average the replicas' statistics, the latter by number of images (or regions), and both
+            store the biased variance (Detectron2: `NaiveSyncBatchNorm`).
+    """
+
+    def __init__(self, channels: int, kind: str = _FROZEN):
+        super().__init__(channels, kind)
+
+    def _add_parameters(self, channels: int) -> None:
+        self.weight = tf.Variable(tf.ones([channels]), trainable=self.trains)
+        self.bias = tf.Variable(tf.zeros([channels]), trainable=self.trains)
+
+    def scale_and_shift(self, dtype: tf.DType = tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
+        """The layer of stored statistics as y = x * scale + shift, both `dtype` [channels]."""
+        return self._scale_and_shift(self.weight, self.bias, dtype)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """x: [..., channels]; where statistics are the batch's, [N, H, W, channels]."""
+        return self.normalize(x, self.weight, self.bias)
+
+
+class LevelBatchNorm(tf.Module):
+    """Batch normalisation for a layer shared by several feature maps, each with its statistics.
+
+    Detectron2's `CycleBatchNormList`, which cycles through the levels. Variables are `weight` and
+    `bias`, float32 [channels], which all levels share, and of level i those of `RunningStatistics`,
+    `i.running_mean` and `i.running_var`.
+
+    Args:
+        channels: of the input.
+        kind: BN or SyncBN, see `BatchNorm`.
+        levels: how many.
+    """
+
+    def __init__(self, channels: int, kind: str, levels: int):
+        super().__init__()
+        self.weight = tf.Variable(tf.ones([channels]))
+        self.bias = tf.Variable(tf.zeros([channels]))
+        self._statistics = [RunningStatistics(channels, kind) for _ in range(levels)]
+        for level, statistics in enumerate(self._statistics):
+            setattr(self, str(level), statistics)
+
+    def __call__(self, x: tf.Tensor, level: int) -> tf.Tensor:
+        """x: [..., channels], a feature of the level of this index; see `BatchNorm`."""
+        return self._statistics[level].normalize(x, self.weight, self.bias)
 
 
 class GroupNorm(tf.Module):
@@ -231,12 +302,12 @@ def apply_norm(norm: tf.Module | None, x: tf.Tensor, valid_sizes: ValidSizes = W
     return norm(x, valid_sizes) if isinstance(norm, GroupNorm) else norm(x)
 
 
-def batch_norms_that_train(model: tf.Module) -> list[BatchNorm]:
+def batch_norms_that_train(model: tf.Module) -> list[RunningStatistics]:
     """The layers of a model that use batch statistics within `batch_statistics`."""
     return [
         module
         for module in model.submodules
-        if isinstance(module, BatchNorm) and module.weight.trainable
+        if isinstance(module, RunningStatistics) and module.trains
     ]
 
 

@@ -20,7 +20,7 @@ PROFILE_SCOPES = (
     "mask_head",
     "keypoint_head",
     "decode_keypoints",
-    "retinanet_head",
+    "dense_head",
     "sem_seg_head",
     "postprocess",
     "paste_masks",

@@ -19,6 +19,11 @@ class Detector(tf.Module):
         self.backbone = backbone
 
     @property
+    def training_state(self) -> dict[str, tf.Variable]:
+        """By name what a resumed training needs beside the model's variables: none."""
+        return {}
+
+    @property
     def size_divisibility(self) -> int:
         """Height and width of the padded image batch are multiples of this."""
         return self.backbone.size_divisibility

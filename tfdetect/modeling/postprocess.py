@@ -97,7 +97,7 @@ class Postprocessor:
             image_logits = image_logits[: logits_size[0], : logits_size[1]]
             beyond = canvas - to_size
             padding = [[0, beyond[0]], [0, beyond[1]]]
-            enlarged = enlarge_logits(image_logits, padded_size, from_size)
+            enlarged = enlarge_logits(image_logits, self._logits_stride * logits_size, from_size)
             labels = semantic_labels(enlarged, to_size)
             result = {"sem_seg": tf.pad(labels, padding)}
             if self._combination is not None:
@@ -138,8 +138,8 @@ def rescale_detections(
 ) -> Instances:
     """Detectron2's `detector_postprocess`, before the masks are pasted.
 
-    Width and height are scaled separately (see `scale_rotated_boxes`); boxes are clipped to the new size, and detections whose
-    box is then empty are dropped.
+    Width and height are scaled separately (see `scale_rotated_boxes`); boxes are clipped to the new
+    size, and detections whose box is then empty are dropped.
 
     Args:
         detections: in the network's input.

@@ -12,8 +12,7 @@ from typing import Any
 from tfdetect.registry import Registry
 
 
-def _advice(name: str) -> str:
-    del name
+def _advice(_: str) -> str:
     return "what Detectron2's projects/ add is out of scope; --import FILE.py registers your own"
 
 
@@ -21,13 +20,17 @@ def _registry(kind: str, *modules: str) -> Registry[Callable[..., Any]]:
     return Registry(kind, [f"tfdetect.modeling.{module}" for module in modules], _advice)
 
 
-META_ARCHITECTURES = _registry("meta architecture", "rcnn", "panoptic", "retinanet", "semantic")
+META_ARCHITECTURES = _registry(
+    "meta architecture", "rcnn", "panoptic", "dense.retinanet", "dense.fcos", "semantic"
+)
 """Called with (cfg): the whole model, such as `GeneralizedRCNN`."""
 
 BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn")
 """Called with (cfg): see `tfdetect.modeling.backbone.resnet.ResNet` for what a backbone has."""
 
-PROPOSAL_GENERATORS = _registry("proposal generator", "proposal_generator.rpn", "proposal_generator.rrpn")
+PROPOSAL_GENERATORS = _registry(
+    "proposal generator", "proposal_generator.rpn", "proposal_generator.rrpn"
+)
 """Called with (cfg, shapes), the latter (channels, stride) of the backbone's features by name."""
 
 ROI_HEADS = _registry(

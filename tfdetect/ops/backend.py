@@ -83,6 +83,8 @@ class Backend:
             ops = kernels.choose_ops()
         elif ops == "native":
             kernels.require()
+        if kind == "gpu" and ops == "native":
+            kernels.announce_missing_cuda()
         if instruction_set is None:
             on_cpu = kind == "cpu" and ops == "native"
             instruction_set = kernels.convolution_instruction_set() if on_cpu else BASELINE

@@ -125,7 +125,7 @@ def corners_of(boxes: tf.Tensor) -> Corners:
 
 
 def iou_of_corners(first: Corners, second: Corners) -> tf.Tensor:
-    """Intersection over union of boxes of shapes that broadcast; NaN for 0 / 0, as torchvision's."""
+    """Intersection over union of boxes of shapes that broadcast; NaN for 0 / 0 (torchvision's)."""
     width = tf.minimum(first.x2, second.x2) - tf.maximum(first.x1, second.x1)
     height = tf.minimum(first.y2, second.y2) - tf.maximum(first.y1, second.y1)
     intersection = tf.maximum(width, 0.0) * tf.maximum(height, 0.0)

@@ -175,7 +175,9 @@ def _pooling_matrix(
     # map: of a box far larger than the map there are few.
     per_box = tf.cast(grid.samples_y, tf.int32) * (bins[0] * bins[1])
     box_of_line = tf.repeat(tf.range(count), per_box)
-    line = tf.range(tf.size(box_of_line)) - tf.gather(tf.cumsum(per_box, exclusive=True), box_of_line)
+    line = tf.range(tf.size(box_of_line)) - tf.gather(
+        tf.cumsum(per_box, exclusive=True), box_of_line
+    )
     of_line = Grid(*(tf.gather(values, box_of_line) for values in grid))
     lines_of_bin = tf.maximum(tf.cast(of_line.samples_y, tf.int32), 1)
     bin_of_line = line // lines_of_bin

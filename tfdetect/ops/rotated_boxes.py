@@ -63,9 +63,7 @@ def apply_deltas_rotated(
     return tf.reshape(tf.concat(decoded, -1), shape)
 
 
-def get_deltas_rotated(
-    boxes: tf.Tensor, targets: tf.Tensor, weights: Sequence[float]
-) -> tf.Tensor:
+def get_deltas_rotated(boxes: tf.Tensor, targets: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
     """Encode `targets` relative to `boxes`: the inverse of `apply_deltas_rotated` (K = 1).
 
     Args:

@@ -52,7 +52,9 @@ def pairwise_iou_rotated(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
     step = tf.maximum(_PAIRS // tf.maximum(count, 1), 1)
     starts = tf.range(0, tf.maximum(others, 1), step)
     columns = tf.map_fn(
-        lambda start: _padded(iou_of_pairs(boxes1[:, None], boxes2[None, start : start + step]), step),
+        lambda start: _padded(
+            iou_of_pairs(boxes1[:, None], boxes2[None, start : start + step]), step
+        ),
         starts,
         fn_output_signature=tf.TensorSpec([None, None], tf.float32),
         parallel_iterations=1,
@@ -64,10 +66,8 @@ def _padded(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     return tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]])
 
 
-def iou_of_pairs(
-    boxes1: tf.Tensor, boxes2: tf.Tensor, dtype: tf.DType = tf.float64
-) -> tf.Tensor:
-    """`pairwise_iou_rotated` of boxes [..., 5] of shapes that broadcast, in TensorFlow's operations.
+def iou_of_pairs(boxes1: tf.Tensor, boxes2: tf.Tensor, dtype: tf.DType = tf.float64) -> tf.Tensor:
+    """`pairwise_iou_rotated` of boxes [..., 5] of shapes that broadcast, without native operators.
 
     Args:
         dtype: of the computation; with float32 it is within 1e-5 of the result in float64.
@@ -152,7 +152,5 @@ def _under_edge(
     below = tf.maximum(tf.minimum(high, -b) - low, 0.0)
     within = (high_within - low_within) * (high_within + low_within) * 0.5
     rise = high - low
-    mean = tf.where(
-        rise > 0, tf.math.divide_no_nan(b * (above - below) + within, rise), low_within
-    )
+    mean = tf.where(rise > 0, tf.math.divide_no_nan(b * (above - below) + within, rise), low_within)
     return (end - begin) * mean

@@ -10,6 +10,7 @@ import numpy as np
 _BOX_CLASSES = re.compile(r"roi_heads\.box_predictor(\.\d+)?\.cls_score\.(weight|bias)")
 _BOX_DELTAS = re.compile(r"roi_heads\.box_predictor(\.\d+)?\.bbox_pred\.(weight|bias)")
 _MASKS = re.compile(r"roi_heads\.mask_head\.predictor\.(weight|bias)")
+_STUFF = re.compile(r"sem_seg_head\.predictor\.(weight|bias)")
 _RETINANET_CLASSES = re.compile(r"head\.cls_score\.(weight|bias)")
 
 
@@ -26,6 +27,14 @@ def reorder_classes(
         The arrays; those that do not depend on the class are as they were.
     """
     return {name: _reorder(name, array, np.asarray(order)) for name, array in arrays.items()}
+
+
+def reorder_stuff(arrays: Mapping[str, np.ndarray], order: Sequence[int]) -> dict[str, np.ndarray]:
+    """As `reorder_classes`, for the classes of a semantic head."""
+    return {
+        name: array[..., np.asarray(order)] if _STUFF.fullmatch(name) else array
+        for name, array in arrays.items()
+    }
 
 
 def _reorder(name: str, array: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.config.checks import require_trainable
-from tfdetect.layers.norm import BatchNorm, GroupNorm
+from tfdetect.layers.norm import GroupNorm, LevelBatchNorm, RunningStatistics
 
 # What BatchNorm adds to a variance: Detectron2 lets FrozenBN begin as the identity exactly.
 _EPSILON = 1e-5
@@ -52,16 +52,19 @@ def _rule(named: NamedVariable) -> Fill:
     if kind == "fed_loss_cls_weights":
         # Of the data, and set before: nothing to draw.
         return lambda named, random: named.variable.numpy()
-    if isinstance(named.layer, (BatchNorm, GroupNorm)):
-        if kind == "running_var" and not named.layer.weight.trainable:
+    if isinstance(named.layer, (RunningStatistics, LevelBatchNorm, GroupNorm)):
+        if kind == "running_var" and not named.layer.trains:
             return _constant(1.0 - _EPSILON)
         return _constant(1.0 if kind in ("weight", "running_var") else 0.0)
+    if parts[0] == "head" and layer == "cls_score" and kind == "bias":
+        # Of a dense detector: made for the prior probability of a class.
+        return lambda named, random: named.variable.numpy()
     squeeze = "f_ex" in parts
     if kind == "bias":
         return _pytorch_bias if squeeze else _constant(0.0)
     if layer == "conv2_offset":
         return _constant(0.0)
-    if parts[0] == "proposal_generator" or layer == "cls_score":
+    if parts[0] in ("proposal_generator", "head") or layer == "cls_score":
         return _normal(0.01)
     if layer == "bbox_pred" or ("mask_head" in parts and layer == "predictor"):
         return _normal(0.001)

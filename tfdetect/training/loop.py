@@ -79,13 +79,19 @@ class Loop:
             state.finished = True
         except _HookFailed as error:
             message = f"{error}{self._rescue(error.done)}"
-            self._end_unfinished()
+            self._end_unfinished((*self._hooks, *self._user_hooks))
             raise InputError(message) from error
         except BaseException:
-            self._end_unfinished()
+            self._end_unfinished((*self._hooks, *self._user_hooks))
             raise
         try:
-            self._call("after_train", state.iteration)
+            self._call_built_in("after_train")
+        except BaseException:
+            state.finished = False
+            self._end_unfinished(self._user_hooks)
+            raise
+        try:
+            self._call_user("after_train", state.iteration)
         except _HookFailed as error:
             raise InputError(f"{error}; the model is saved, correct the hook") from error
 
@@ -115,17 +121,23 @@ class Loop:
             _logger.info("ends after %d iterations: %s", state.iteration, state.stop_reason)
 
     def _call(self, moment: str, done: int) -> None:
+        self._call_built_in(moment)
+        self._call_user(moment, done)
+
+    def _call_built_in(self, moment: str) -> None:
         for hook in self._hooks:
             getattr(hook, moment)(self.state)
+
+    def _call_user(self, moment: str, done: int) -> None:
         for hook in self._user_hooks:
             try:
                 getattr(hook, moment)(self.state)
             except Exception as error:
                 raise _HookFailed(self._describe(hook, moment, error), done) from error
 
-    def _end_unfinished(self) -> None:
-        """Call after_train of all hooks, as Detectron2 does; their errors are logged."""
-        for hook in (*self._hooks, *self._user_hooks):
+    def _end_unfinished(self, hooks: Sequence[Hook]) -> None:
+        """Call their after_train, as Detectron2 does; errors of it are logged."""
+        for hook in hooks:
             try:
                 hook.after_train(self.state)
             except Exception as error:

@@ -21,10 +21,10 @@ _NORM_EPSILON = 1e-6
 def build_optimizer(cfg: CfgNode, model: tf.Module, parameters: Sequence[tf.Variable]) -> SGD:
     """SGD over some variables of a model (Detectron2: `build_optimizer`).
 
-    Weight decay is SOLVER.WEIGHT_DECAY; what belongs to a normalisation layer has
-    SOLVER.WEIGHT_DECAY_NORM where that is not None; what is called `bias`, of a normalisation layer
-    too, has SOLVER.WEIGHT_DECAY_BIAS where that is not None, and SOLVER.BIAS_LR_FACTOR times the
-    learning rate (None: once).
+    Weight decay is SOLVER.WEIGHT_DECAY; what belongs to a normalisation layer (not LevelBatchNorm,
+    as in Detectron2) has SOLVER.WEIGHT_DECAY_NORM where that is not None; what is called `bias`, of
+    a normalisation layer too, has SOLVER.WEIGHT_DECAY_BIAS where that is not None, and
+    SOLVER.BIAS_LR_FACTOR times the learning rate (None: once).
 
     Args:
         cfg: SOLVER.

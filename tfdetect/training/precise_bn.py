@@ -65,7 +65,7 @@ class PreciseStatistics:
         if not self._layers:
             return
         _logger.info("precise batch norm statistics of %d batches", self._count)
-        totals = [np.zeros([3, *layer.weight.shape]) for layer in self._layers]
+        totals = [np.zeros([3, *layer.running_mean.shape]) for layer in self._layers]
         batches = iter(self._batches(iteration))
         for number in range(iteration, iteration + self._count):
             with input_errors():

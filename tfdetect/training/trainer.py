@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import batch_norms_that_train, collected_moments
 from tfdetect.modeling.preprocess import normalize_batch
-from tfdetect.modeling.structures import Targets
+from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops.backend import Backend
 from tfdetect.training.optimizer import Gradients, build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale, compute_dtype
@@ -48,8 +48,9 @@ class Trainer:
 
         Args:
             cfg: SOLVER and MODEL's PIXEL_MEAN and PIXEL_STD.
-            model: has `size_divisibility` and `losses(images, image_sizes, targets, seed)`, which
-                returns scalars by name; created within the strategy's scope.
+            model: has `size_divisibility` and `losses(images, image_sizes, targets, seed)`, with
+                `proposals` for one that takes them, which returns scalars by name; created within
+                the strategy's scope. May have `training_state`, see `Detector`.
             parameters: its variables that are trained.
             element_spec: of the batches of `training_dataset`, this worker's part of them.
             seed: what the model chooses at random in an image depends on it, on the iteration, and
@@ -86,7 +87,9 @@ class Trainer:
             self._loss_scale = LossScale()
         self._scales_loss = self._dtype == tf.float16
         self.state = tf.train.Checkpoint(
-            momentum_buffers=self.optimizer.momentum_buffers, loss_scale=self._loss_scale
+            momentum_buffers=self.optimizer.momentum_buffers,
+            loss_scale=self._loss_scale,
+            **getattr(model, "training_state", {}),
         )
         scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
         self._step = tf.function(
@@ -163,7 +166,7 @@ class Trainer:
             for part in range(self._parts):
                 self._losses(*self._part(part, batch, iteration))
         return [
-            tf.add_n(moments.get(layer, [tf.zeros([3, *layer.weight.shape], tf.float64)]))
+            tf.add_n(moments.get(layer, [tf.zeros([3, *layer.running_mean.shape], tf.float64)]))
             for layer in batch_norms_that_train(self._model)
         ]
 
@@ -186,7 +189,10 @@ class Trainer:
             **{name: value for name, value in batch.items() if name in Targets._fields}
         )
         images = tf.cast(images, self._dtype)
-        return self._model.losses(images, batch["image_size"], targets, seed)
+        given = {}
+        if "proposal_boxes" in batch:
+            given["proposals"] = Proposals(batch["proposal_boxes"], batch["num_proposals"])
+        return self._model.losses(images, batch["image_size"], targets, seed, **given)
 
     def _differentiate(
         self, batch: Batch, seed: tf.Tensor

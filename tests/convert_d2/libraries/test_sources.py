@@ -20,12 +20,14 @@ from convert_d2.inspection import describe
 from convert_d2.libraries.architecture import architecture, fits
 from convert_d2.libraries.sources import find_library, make_config
 from convert_d2.libraries.tensorpack import to_tensorpack
+from tests.support import dense_models
 from tests.support.paths import DATA, DEMO, ROOT
 from tests.support.pickle_writer import dumps, torch_storage, torch_tensor, write_torch
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
@@ -325,6 +327,18 @@ def test_the_configs_that_fit_are_those_of_the_same_shapes():
         found = architecture(shapes)
         fitting = {other for other, cfg in configs.items() if fits(cfg, found)}
         assert fitting == {other for other, theirs in recorded.items() if theirs == shapes}, name
+
+
+@pytest.mark.parametrize("norm", ["GN", "", "BN"])
+def test_fcos_is_told_from_retinanet(norm):
+    """By its centerness, and p6 from p5; the norm of a head by its place in the subnet."""
+    cfg, model = dense_models.make("fcos", MODEL__FCOS__NORM=norm)
+    found = architecture({named.name: named.foreign_shape for named in named_variables(model)})
+    assert found["MODEL.META_ARCHITECTURE"] == "FCOS"
+    assert found["MODEL.BACKBONE.NAME"] == "build_fcos_resnet_fpn_backbone"
+    assert found["MODEL.FCOS.NUM_CLASSES"] == 5
+    assert fits(cfg, found)
+    assert not fits(dense_models.make("retinanet")[0], found)
 
 
 def test_tensorpack_through_the_command(tmp_path, capsys):

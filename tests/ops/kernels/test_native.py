@@ -13,16 +13,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.framework import kernel_def_pb2
+from tensorflow.python.framework import kernels as registered
 
 from tests.support.native import require_native
+from tfdetect.export.saved_model import servable_backend
 from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.ops import kernels
+from tfdetect.ops.backend import Backend
 
 
 @pytest.fixture(scope="module")
 def native():
     require_native()
     return kernels.library()
+
+
+@pytest.mark.parametrize(("devices", "said"), [(["CPU"], 1), (["CPU", "GPU"], 0)])
+def test_missing_cuda_kernels_are_said_once(native, monkeypatch, capsys, devices, said):
+    found = kernel_def_pb2.KernelList(
+        kernel=[kernel_def_pb2.KernelDef(device_type=device) for device in devices]
+    )
+    monkeypatch.setattr(registered, "get_registered_kernels_for_op", lambda name: found)
+    monkeypatch.setattr(kernels, "_announced_cuda", False)
+    for _ in range(2):
+        Backend.for_device("gpu:0", ops="native")
+    servable_backend("native", "gpu")
+    assert capsys.readouterr().err.count("have no CUDA kernels") == said
 
 
 def nhwc(x):

@@ -146,6 +146,20 @@ def build_retinanet_resnet_fpn_backbone(cfg: CfgNode) -> FPN:
 
 
 @BACKBONES.register()
+def build_fcos_resnet_fpn_backbone(cfg: CfgNode) -> FPN:
+    """The same with p6 and p7 from the FPN's last level, p5, not from res5 (Tian et al., 2020).
+
+    The name is this project's: Detectron2 builds it in Python configs.
+    """
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+
+    def top_block(last: str) -> LastLevelP6P7:
+        return LastLevelP6P7(channels, channels, last)
+
+    return _build(cfg, build_resnet_backbone(cfg), top_block)
+
+
+@BACKBONES.register()
 def build_regnet_fpn_backbone(cfg: CfgNode) -> FPN:
     """The FPN over a RegNet of Detectron2's new_baselines, from MODEL.FPN and MODEL.REGNETS.
 

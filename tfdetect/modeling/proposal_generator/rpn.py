@@ -328,7 +328,8 @@ class RPN(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The sampled anchors, int64 [S, 2] (image, anchor), and the predictions for them.
 
-        Logits [S] and deltas [S, box_dim] are those of `outputs`, computed again, with their gradient.
+        Logits [S] and deltas [S, box_dim] are those of `outputs`, computed again, with their
+        gradient.
         """
         inputs = [features[name] for name in self._in_features]
         per_location = self._anchors.anchors_per_location

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +17,7 @@ from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.fixed.roi_align_rotated import pool_rotated_levels
 from tfdetect.ops.roi_align import roi_align_levels
 from tfdetect.ops.roi_align_rotated import roi_align_rotated_levels
+from tfdetect.ops.roi_pool import roi_pool_levels
 from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
 from tfdetect.ops.rotated_boxes import rotated_area
 
@@ -64,14 +64,14 @@ def _least_size(level: int, epsilon: float) -> np.float32:
 
 
 class RoIPooler:
-    """RoIAlign of each box on the level that fits its size.
+    """RoIAlign or RoIPool of each box on the level that fits its size.
 
     Args:
         key: the configuration node it was made from, for errors.
-        pooler_type: "ROIAlignV2", or "ROIAlign" without the half-pixel shift; "ROIAlignRotated"
-            of rotated boxes.
+        pooler_type: "ROIAlignV2", or "ROIAlign" without the half-pixel shift; "ROIPool"; or
+            "ROIAlignRotated" of rotated boxes.
         resolution: bins along each side.
-        sampling_ratio: see `roi_align`.
+        sampling_ratio: see `roi_align`; "ROIPool" has none.
         strides: of the levels, each twice the one before.
         level_epsilon, inclusive_boxes: see `Conventions`.
         rotated: whether boxes are.
@@ -89,7 +89,7 @@ class RoIPooler:
         inclusive_boxes: bool = False,
         rotated: bool = False,
     ):
-        known = ("ROIAlignRotated",) if rotated else ("ROIAlignV2", "ROIAlign")
+        known = ("ROIAlignRotated",) if rotated else ("ROIAlignV2", "ROIAlign", "ROIPool")
         if pooler_type not in known:
             boxes = "rotated" if rotated else "horizontal"
             raise InputError(
@@ -109,6 +109,7 @@ class RoIPooler:
         self._sampling_ratio = sampling_ratio
         self._rotated = rotated
         self._aligned = pooler_type == "ROIAlignV2"
+        self._takes_largest = pooler_type == "ROIPool"
         self._level_epsilon = level_epsilon
         self._inclusive_boxes = inclusive_boxes
         self._strides = list(strides)
@@ -139,7 +140,15 @@ class RoIPooler:
             boxes = last_pixels(boxes)
         levels -= self._levels[0]
         scales = [1.0 / stride for stride in self._strides]
-        arguments: tuple[Any, ...] = (
+        fixed_shapes = current_backend().fixed_shapes
+        sizes = [None] * len(scales)
+        if not fixed_shapes:
+            sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
+        if self._takes_largest:
+            return roi_pool_levels(
+                features, boxes, box_indices, levels, self.resolution, scales, sizes
+            )
+        common = (
             features,
             boxes,
             box_indices,
@@ -148,10 +157,10 @@ class RoIPooler:
             scales,
             self._sampling_ratio,
         )
-        if not self._rotated:
-            arguments = (*arguments, self._aligned)
-        if current_backend().fixed_shapes:
-            return (pool_rotated_levels if self._rotated else pool_levels)(*arguments)
-        sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
-        pool = roi_align_rotated_levels if self._rotated else roi_align_levels
-        return pool(*arguments, sizes=sizes)
+        if fixed_shapes:
+            if self._rotated:
+                return pool_rotated_levels(*common)
+            return pool_levels(*common, self._aligned)
+        if self._rotated:
+            return roi_align_rotated_levels(*common, sizes)
+        return roi_align_levels(*common, self._aligned, sizes)

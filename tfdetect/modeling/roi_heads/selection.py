@@ -33,7 +33,8 @@ def select_detections(
     descending score.
 
     Args:
-        boxes: float32 [B, R, K * box_dim], or [B, R, box_dim] if the boxes do not depend on the class.
+        boxes: float32 [B, R, K * box_dim], or [B, R, box_dim] if the boxes do not depend on the
+            class.
         scores: float32 [B, R, K + 1], background last.
         num_valid: int32 [B], how many of each image's R regions there are.
         image_sizes: int32 [B, 2], (height, width) without padding.
@@ -77,8 +78,31 @@ def select_detections(
         tf.reshape(values, [batch, regions * classes, *values.shape[3:]])
         for values in (boxes, ranked, labels)
     )
-    slots = tf.shape(ranked)[1] if max_detections < 0 else max_detections
-    indices, num_valid = best_after_nms(boxes, ranked, labels, nms_threshold, slots)
+    detections = keep_best(boxes, ranked, labels, nms_threshold, max_detections)
+    return detections._replace(region_indices=detections.region_indices // classes)
+
+
+def keep_best(
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    classes: tf.Tensor,
+    nms_threshold: float,
+    max_detections: int,
+) -> Instances:
+    """NMS within each class, and the best that are left of each image.
+
+    Args:
+        boxes: float32 [B, N, 4], N at least 1.
+        scores: float32 [B, N]; negative infinity marks boxes that are not candidates.
+        classes: int32 [B, N].
+        nms_threshold: see `batched_nms`.
+        max_detections: D; negative for all, where D is the largest number of an image.
+
+    Returns:
+        D slots; `region_indices` are indices into N. Equal scores come in the order of N.
+    """
+    slots = tf.shape(scores)[1] if max_detections < 0 else max_detections
+    indices, num_valid = best_after_nms(boxes, scores, classes, nms_threshold, slots)
     if max_detections < 0:
         slots = tf.reduce_max(tf.pad(num_valid, [[0, 1]]))  # 0 in a batch of no image
         indices = indices[:, :slots]
@@ -90,8 +114,8 @@ def select_detections(
 
     return Instances(
         pred_boxes=place(boxes),
-        scores=place(ranked),
-        pred_classes=place(labels),
+        scores=place(scores),
+        pred_classes=place(classes),
         num_detections=num_valid,
-        region_indices=tf.where(used, indices // classes, 0),
+        region_indices=tf.where(used, indices, 0),
     )

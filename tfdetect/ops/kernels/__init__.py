@@ -25,6 +25,7 @@ from tfdetect.ops.kernels.instruction_set import (
 
 __all__ = [
     "OPS",
+    "announce_missing_cuda",
     "choose_ops",
     "convolution_instruction_set",
     "instruction_sets",
@@ -34,6 +35,7 @@ __all__ = [
 
 OPS = ("native", "portable")
 _ANY = "tfdetect_nms"
+_ANY_REGISTERED = "TfdetectNms"
 
 _lock = threading.Lock()
 _tried = False
@@ -42,6 +44,7 @@ _reason = ""
 _sets: InstructionSets | None = None
 _announced = False
 _announced_convolutions = False
+_announced_cuda = False
 
 
 def library() -> Any:
@@ -119,6 +122,27 @@ def convolution_instruction_set() -> str:
         _announced_convolutions = True
         print(f"tfdetect: {sets.describe()}", file=sys.stderr)
     return BASELINE
+
+
+def announce_missing_cuda() -> None:
+    """Say in a line on stderr, once, if the native operators have no CUDA kernels.
+
+    TensorFlow places them on the CPU then, and copies what they take and give. There must be a
+    library.
+    """
+    global _announced_cuda
+    from tensorflow.python.framework import kernels as registered
+
+    found = registered.get_registered_kernels_for_op(_ANY_REGISTERED).kernel
+    if _announced_cuda or any(kernel.device_type == "GPU" for kernel in found):
+        return
+    _announced_cuda = True
+    print(
+        "tfdetect: the native operators have no CUDA kernels, since nvcc was not found when they "
+        "were built: on a GPU's machine they run on the CPU; set CUDA_HOME or PATH and run "
+        "tfdetect build-operators",
+        file=sys.stderr,
+    )
 
 
 def _load() -> ModuleType:

@@ -18,6 +18,7 @@ _DEFORM_CONV_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "deformabl
 
 for _name in (
     "TfdetectRoiAlignGrad",
+    "TfdetectRoiPoolGrad",
     "TfdetectResizeBilinearUint8",
     "TfdetectNms",
     "TfdetectNmsRotated",
@@ -75,6 +76,16 @@ def _roi_align_levels(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor | No
             )
         )
     return *grads, *[None] * (count + 3)
+
+
+@tf.RegisterGradient("TfdetectRoiPool")
+def _roi_pool(op: tf.Operation, grad: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+    """For the features only: as in torchvision, boxes have none."""
+    features, _, box_indices, _ = op.inputs
+    total = kernels.library().tfdetect_roi_pool_grad(
+        grad, op.outputs[1], box_indices, tf.shape(features)
+    )
+    return tf.cast(total, features.dtype), None, None, None
 
 
 @tf.RegisterGradient("TfdetectDeformConv")

@@ -36,10 +36,10 @@ Form = Literal[
 ]
 """The format of a data set's annotations.
 
-DOTA: a folder of text files, one for each image, with rotated boxes. SEM_SEG: a folder of masks, a PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic,
-a JSON file and a PNG of segments per image. SEPARATED: COCO, with masks for the stuff
-(`register_coco_panoptic_separated`). CITYSCAPES_*: gtFine's objects, classes of pixels, or its
-panoptic JSON.
+DOTA: a folder of text files, one for each image, with rotated boxes. SEM_SEG: a folder of masks, a
+PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic, a JSON file and a PNG of
+segments per image. SEPARATED: COCO, with masks for the stuff (`register_coco_panoptic_separated`).
+CITYSCAPES_*: gtFine's objects, classes of pixels, or its panoptic JSON.
 """
 
 

@@ -18,7 +18,7 @@ from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.dota import read_dota
-from tfdetect.data.geometry import coco_keypoints
+from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
 from tfdetect.data.image_files import count_missing, image_path, missing_files
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis

@@ -85,7 +85,9 @@ def test_crowds_take_any_number_of_detections(tmp_path):
         classes=np.zeros(3, np.int64),
     )
     results = to_results(detections, 1, [1])
-    assert evaluate(read_coco(path), results, ["bbox"], rotated=True)["bbox"]["AP"] == pytest.approx(100)
+    assert evaluate(read_coco(path), results, ["bbox"], rotated=True)["bbox"][
+        "AP"
+    ] == pytest.approx(100)
     beside = [{**result, "bbox": [20, 80, 10, 10, 0]} for result in results[:2]] + results[2:]
     assert evaluate(read_coco(path), beside, ["bbox"], rotated=True)["bbox"]["AP"] < 50
 

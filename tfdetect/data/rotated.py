@@ -57,6 +57,12 @@ def corners_of_rotated(boxes: np.ndarray) -> np.ndarray:
     return boxes[:, None, :2] + np.stack(offsets, axis=1)
 
 
+def around_rotated(boxes: np.ndarray) -> np.ndarray:
+    """The horizontal boxes around boxes [N, 5]: float64 [N, 4] XYXY."""
+    corners = corners_of_rotated(boxes)
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+
+
 def transform_rotated_boxes(
     boxes: np.ndarray,
     transforms: Sequence[Transform],

@@ -11,7 +11,7 @@ import numpy as np
 import supervision as sv
 from PIL import Image, ImageDraw
 
-from tfdetect.data.rotated import corners_of_rotated
+from tfdetect.data.rotated import around_rotated, corners_of_rotated
 from tfdetect.detections import Detections, PanopticSegmentation
 from tfdetect.errors import InputError
 from tfdetect.visualize.fonts import load_font
@@ -99,9 +99,8 @@ def draw_detections(
         for mask, color in zip(detections.masks, colors, strict=True):
             _draw_mask(canvas, mask, scale, color, line // 2)
     if detections.rotated:
-        corners = corners_of_rotated(detections.boxes)
-        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-        for outline, color in zip(corners, colors, strict=True):
+        boxes = around_rotated(detections.boxes)
+        for outline, color in zip(corners_of_rotated(detections.boxes), colors, strict=True):
             _draw_rotated_box(canvas, outline * scale, color, line)
     else:
         boxes = detections.boxes

@@ -25,6 +25,8 @@ SCRIPTS = (
     "start",
     "train",
     "roi_align",
+    "roi_pool",
+    "rotated",
     "resize",
     "paste_masks",
     "keypoints",

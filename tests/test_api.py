@@ -14,12 +14,16 @@ from tfdetect.registry import Registry
 FUNCTIONS = {
     "add_config",
     "build_model",
+    "build_tracker_head",
     "evaluate",
     "export_savedmodel",
     "load_config",
     "load_model",
     "optimize",
     "register_coco_dataset",
+    "register_panoptic_dataset",
+    "register_sem_seg_dataset",
+    "register_separated_dataset",
     "train",
 }
 REGISTRIES = {
@@ -36,8 +40,9 @@ REGISTRIES = {
     "PROPOSAL_GENERATORS",
     "ROI_HEADS",
     "SEM_SEG_HEADS",
+    "TRACKER_HEADS",
 }
-CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor"}
+CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor", "Tracks"}
 
 IMPORT = """
 import os, signal, sys

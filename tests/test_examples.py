@@ -6,8 +6,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+
 from tests.support.paths import DEMO, ROOT
 from tests.support.train_runs import SMALL, lines, train, words
+from tfdetect.config import load_config
+from tfdetect.data.training.augmentation import build_augmentation, draw_transforms
 
 EXAMPLE = ROOT / "examples" / "custom_model.py"
 OPTIONS = {
@@ -42,3 +46,12 @@ def test_custom_model(tmp_path):
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert "config.yaml: unknown key MODEL.PLAIN_NET" in line
+
+
+def test_augmentation():
+    """It is built, and draws another size for every image."""
+    augmentors = build_augmentation(load_config(ROOT / "examples" / "augmentation.yaml"))
+    random = np.random.RandomState(0)
+    drawn = [draw_transforms(augmentors, (480, 640), random, np.zeros((0, 4))) for _ in range(20)]
+    assert all(len(transforms) == len(augmentors) == 8 for transforms in drawn)
+    assert len({transforms[-1].output_size for transforms in drawn}) > 10

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from tfdetect.checkpoint.model_dir import load_model
     from tfdetect.config.extend import add_config
     from tfdetect.config.loader import load_config
-    from tfdetect.data.registry import DATASETS, register_coco_dataset
+    from tfdetect.data.registry import (
+        DATASETS,
+        register_coco_dataset,
+        register_panoptic_dataset,
+        register_sem_seg_dataset,
+        register_separated_dataset,
+    )
     from tfdetect.data.training.augmentation import AUGMENTATIONS
     from tfdetect.detections import Detections
     from tfdetect.errors import InputError
@@ -35,13 +41,21 @@ if TYPE_CHECKING:
         SEM_SEG_HEADS,
     )
     from tfdetect.ops.backend import Backend
+    from tfdetect.tracking.registry import TRACKER_HEADS, build_tracker_head
+    from tfdetect.tracking.tracks import Tracks
     from tfdetect.training import HOOKS, Hook, train
 
 _MODULES = {
     "tfdetect.checkpoint.model_dir": ("load_model",),
     "tfdetect.config.extend": ("add_config",),
     "tfdetect.config.loader": ("load_config",),
-    "tfdetect.data.registry": ("DATASETS", "register_coco_dataset"),
+    "tfdetect.data.registry": (
+        "DATASETS",
+        "register_coco_dataset",
+        "register_panoptic_dataset",
+        "register_sem_seg_dataset",
+        "register_separated_dataset",
+    ),
     "tfdetect.data.training.augmentation": ("AUGMENTATIONS",),
     "tfdetect.detections": ("Detections",),
     "tfdetect.errors": ("InputError",),
@@ -63,6 +77,8 @@ _MODULES = {
         "SEM_SEG_HEADS",
     ),
     "tfdetect.ops.backend": ("Backend",),
+    "tfdetect.tracking.registry": ("TRACKER_HEADS", "build_tracker_head"),
+    "tfdetect.tracking.tracks": ("Tracks",),
     "tfdetect.training": ("HOOKS", "Hook", "train"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
@@ -81,19 +97,25 @@ __all__ = [
     "PROPOSAL_GENERATORS",
     "ROI_HEADS",
     "SEM_SEG_HEADS",
+    "TRACKER_HEADS",
     "Backend",
     "Detections",
     "Hook",
     "InputError",
     "Predictor",
+    "Tracks",
     "add_config",
     "build_model",
+    "build_tracker_head",
     "evaluate",
     "export_savedmodel",
     "load_config",
     "load_model",
     "optimize",
     "register_coco_dataset",
+    "register_panoptic_dataset",
+    "register_sem_seg_dataset",
+    "register_separated_dataset",
     "train",
 ]
 

@@ -58,7 +58,9 @@ class Detections:
     Attributes:
         height: of the original image, in pixels.
         width: of the original image, in pixels.
-        boxes: float32 [N, 4], (x1, y1, x2, y2), clipped to the image.
+        boxes: float32 [N, 4], (x1, y1, x2, y2), clipped to the image; or of a model of rotated
+            boxes [N, 5], (x centre, y centre, width, height, angle), in degrees counter-clockwise
+            on the screen, from -180 to 180; only those within a degree of horizontal are clipped.
         scores: float32 [N], in [0, 1].
         classes: int64 [N], in [0, number of classes); the background is not among them.
         masks: bool [N, height, width], or None where the model has no mask head.
@@ -90,7 +92,7 @@ class Detections:
     def __post_init__(self) -> None:
         count = len(self.scores)
         shapes: dict[str, tuple[int | None, ...]] = {
-            "boxes": (count, 4),
+            "boxes": (count, 5 if self.rotated else 4),
             "scores": (count,),
             "classes": (count,),
             "masks": (count, self.height, self.width),
@@ -120,6 +122,11 @@ class Detections:
         if self.panoptic is not None:
             found.append(f"panoptic of {len(self.panoptic.segments)} segments")
         return f"Detections({'; '.join(parts)}{'; with ' if found else ''}{', '.join(found)})"
+
+    @property
+    def rotated(self) -> bool:
+        """Whether boxes have five numbers."""
+        return self.boxes.shape[-1] == 5
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -20,34 +20,84 @@ REPLACED = ".replaced"
 _LONGEST_NAME = 255
 
 
-def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file: after this `path` holds all of `content`, or what it held before.
+class NewFile:
+    """A file that is written piece by piece and that nobody sees before it is complete.
 
-    The content goes to a temporary file in the same folder, which is renamed to `path` once it is
-    complete; the folder is created if necessary. A symbolic link is followed, not replaced.
+    The content goes to a temporary file in the same folder, which is renamed to `path` by
+    `finish`; the folder is created if necessary. A symbolic link is followed, not replaced. At the
+    end of a `with` block what is not finished is removed, and `path` holds what it held before.
+
+    Args:
+        path: the file.
+        suffix: of the temporary file's name, for libraries that go by it.
+
+    Attributes:
+        temporary: the path of the temporary file, for libraries that write to a path.
 
     Raises:
         InputError: the folder or the file cannot be written.
     """
+
+    def __init__(self, path: str | os.PathLike[str], suffix: str = ""):
+        self._path = path
+        with _naming(path):
+            self._target = Path(os.path.realpath(path))
+            if self._target.is_dir():
+                raise IsADirectoryError("it is a folder")
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            # A name independent of the target's, so that a long name stays valid.
+            self.temporary = self._target.parent / f".tmp-{secrets.token_hex(8)}{suffix}"
+            self._file = open(self.temporary, "xb")  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing writes what is left, which may fail; it is not wanted.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self.temporary.unlink(missing_ok=True)
+
+    def write(self, content: bytes) -> None:
+        """Add to the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        with _naming(self._path):
+            self._file.write(content)
+
+    def finish(self) -> None:
+        """Give the file its name.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        with _naming(self._path):
+            # Before the rename, or a power cut could leave the new name with no content.
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if self._target.exists():
+                shutil.copymode(self._target, self.temporary)
+            os.replace(self.temporary, self._target)
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file: after this `path` holds all of `content`, or what it held before (`NewFile`).
+
+    Raises:
+        InputError: the folder or the file cannot be written.
+    """
+    with NewFile(path) as file:
+        file.write(content)
+        file.finish()
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the system become one that names the file."""
     try:
-        target = Path(os.path.realpath(path))
-        if target.is_dir():
-            raise IsADirectoryError("it is a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A name independent of the target's, so that a long name stays valid.
-        temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                # Before the rename, or a power cut could leave the new name with no content.
-                file.flush()
-                os.fsync(file.fileno())
-            if target.exists():
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be written ({reason}), choose another place") from error

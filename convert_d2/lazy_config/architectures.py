@@ -5,12 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from convert_d2.lazy_config.arguments import Arguments, convert, converts, is_number, show
-from convert_d2.lazy_config.backbones import BACKBONE, Body, expect_channels, expect_features
-from convert_d2.lazy_config.proposals import ANCHORS, CODING, PROPOSAL_GENERATOR, set_matcher
-from convert_d2.lazy_config.roi_heads import ROI_HEADS, SHAPE, Features, set_vis_period
+from convert_d2.lazy_config.features import (
+    BACKBONE,
+    SHAPE,
+    Body,
+    expect_channels,
+    expect_features,
+)
+from convert_d2.lazy_config.proposals import (
+    ANCHORS,
+    CODING,
+    LINEAR_CODING,
+    PROPOSAL_GENERATOR,
+    set_matcher,
+)
+from convert_d2.lazy_config.roi_heads import ROI_HEADS, Features, set_vis_period
 
 ARCHITECTURE = "a model"
-_SEMANTIC_HEAD, _DENSE_HEAD = "a semantic head", "a RetinaNet head"
+_SEMANTIC_HEAD = "a semantic head"
+_DENSE_HEAD, _FCOS_HEAD = "a RetinaNet head", "an FCOS head"
 _MODULE = "detectron2.modeling.meta_arch"
 
 
@@ -143,6 +156,36 @@ def _retinanet_head(args: Arguments, section: str, channels: list[Any], anchors:
         )
     args.norm(f"{key}NORM", "norm", "")
     args.set(f"{key}PRIOR_PROB", "prior_prob", args.number("prior_prob", 0.01))
+
+
+@converts(f"{_MODULE}.fcos.FCOS", ARCHITECTURE)
+def _fcos(args: Arguments) -> None:
+    features = _backbone(args, "FCOS")
+    key = "MODEL.FCOS."
+    names = args.names("head_in_features", list(features))
+    used = expect_features(args, "head_in_features", features, names)
+    args.set(f"{key}IN_FEATURES", "head_in_features", names)
+    args.set(f"{key}NUM_CLASSES", "num_classes", args.integer("num_classes"))
+    args.part("head", _FCOS_HEAD, channels=[number for number, _ in used])
+    by_size = True
+    if args.given("box2box_transform") is None:
+        args.take("box2box_transform", None)
+    else:
+        by_size = args.part("box2box_transform", LINEAR_CODING)
+    args.set(f"{key}NORMALIZE_BY_SIZE", "box2box_transform", by_size)
+    # Of the anchor generator that it makes itself, with that constructor's default.
+    args.set(f"{key}OFFSET", "_target_", 0.5)
+    radius = args.number("center_sampling_radius", 1.5)
+    args.set(f"{key}CENTER_SAMPLING_RADIUS", "center_sampling_radius", radius)
+    set_focal_loss(args, "FCOS")
+    set_dense_inference(args, "FCOS", score=0.2, nms=0.6)
+
+
+@converts(f"{_MODULE}.fcos.FCOSHead", _FCOS_HEAD)
+def _fcos_head(args: Arguments, channels: list[Any]) -> None:
+    set_towers(args, "FCOS", channels)
+    args.norm("MODEL.FCOS.NORM", "norm", "")
+    args.set("MODEL.FCOS.PRIOR_PROB", "prior_prob", args.number("prior_prob", 0.01))
 
 
 def set_towers(args: Arguments, section: str, channels: list[Any]) -> None:

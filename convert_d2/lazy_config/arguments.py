@@ -278,16 +278,6 @@ def convert(settings: Settings, path: str, value: Any, role: str, **context: Any
     Raises:
         InputError: the class is not known, or is something else, or an argument has no counterpart.
     """
-    arguments, entry = arguments_of(settings, path, value, role)
-    if entry.role != role:
-        raise settings.error(path, f"{entry.name} is {entry.role}; give {role}")
-    result = entry.convert(arguments, **context)
-    arguments.finish()
-    return result
-
-
-def arguments_of(settings: Settings, path: str, value: Any, role: str) -> tuple[Arguments, _Entry]:
-    """A call's arguments and the table's entry for its class."""
     if value == _MISSING:
         raise settings.error(path, f"is ???, which stands for a value yet to be given; give {role}")
     if not isinstance(value, dict) or "_target_" not in value:
@@ -297,14 +287,37 @@ def arguments_of(settings: Settings, path: str, value: Any, role: str) -> tuple[
         raise settings.error(f"{path}._target_", "is not the name of a class; correct it")
     if target in _UNSUPPORTED:
         raise settings.error(path, f"{show(target)} {_UNSUPPORTED[target][1]}")
-    if target not in _TABLE:
+    entry = _TABLE.get(target)
+    if entry is None:
         raise settings.error(
             path,
             f"{show(target)} is not one of the classes of Detectron2 that are known here; give "
             f"{role}",
         )
-    rest = {key: entry for key, entry in value.items() if key != "_target_"}
-    return Arguments(settings, path, target, rest), _TABLE[target]
+    if entry.role != role:
+        raise settings.error(path, f"{entry.name} is {entry.role}; give {role}")
+    given = {key: entry for key, entry in value.items() if key != "_target_"}
+    arguments = Arguments(settings, path, target, given)
+    result = entry.convert(arguments, **context)
+    arguments.finish()
+    return result
+
+
+def optional(settings: Settings, path: str, value: Any, role: str, **context: Any) -> None:
+    """Convert a call, or note why it cannot be and set nothing of it."""
+    known = dict(settings.values)
+    try:
+        convert(settings, path, value, role, **context)
+    except Contradiction:
+        raise
+    except InputError as error:
+        settings.values = known
+        where, _, why = str(error).removeprefix(f"{settings.source}: ").partition(": ")
+        settings.note(where, f"{why} (only training needs it, which would take the defaults)")
+
+
+def optional_part(args: Arguments, name: str, role: str, **context: Any) -> None:
+    optional(args.settings, args.where(name), args.take(name), role, **context)
 
 
 def target_name(value: Mapping[Any, Any]) -> str | None:

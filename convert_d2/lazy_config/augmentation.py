@@ -2,153 +2,201 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from convert_d2.lazy_config.arguments import Arguments, Settings, convert, converts, show
+from convert_d2.lazy_config.arguments import Arguments, Settings, convert, converts, plain, show
 from tfdetect.errors import InputError
 
 _AUGMENTATION = "an augmentation"
 _MODULE = "detectron2.data.transforms.augmentation_impl"
 # sys.maxsize, Detectron2's default for the longer edge, as a size that no image has.
 _NO_LIMIT = 1_000_000
-_PAD = "PadToSquare"
-_DEFAULT = ["RandomCrop", "ResizeShortestEdge", "RandomFlip"]
-_JITTER = ["ResizeScale", "FixedSizeCrop", _PAD, "RandomFlip"]
+# The arguments of each, which have the same names here.
+_ARGUMENTS = {
+    "FixedSizeCrop": ("crop_size", "pad", "pad_value", "seg_pad_value"),
+    "MinIoURandomCrop": ("min_ious", "min_crop_size", "mode_trials", "crop_trials"),
+    "RandomApply": ("tfm_or_aug", "prob"),
+    "RandomBrightness": ("intensity_min", "intensity_max"),
+    "RandomContrast": ("intensity_min", "intensity_max"),
+    "RandomCrop": ("crop_type", "crop_size"),
+    "RandomCrop_CategoryAreaConstraint": (
+        *("crop_type", "crop_size", "single_category_max_area", "ignored_category"),
+    ),
+    "RandomExtent": ("scale_range", "shift_range"),
+    "RandomFlip": ("prob", "horizontal", "vertical"),
+    "RandomLighting": ("scale",),
+    "RandomResize": ("shape_list", "interp"),
+    "RandomRotation": ("angle", "expand", "center", "sample_style", "interp"),
+    "RandomSaturation": ("intensity_min", "intensity_max"),
+    "Resize": ("shape", "interp"),
+    "ResizeScale": ("min_scale", "max_scale", "target_height", "target_width", "interp"),
+    "ResizeShortestEdge": ("short_edge_length", "max_size", "sample_style", "interp"),
+}
+# Pillow's numbers, and OpenCV's of RandomRotation.
+_PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_OPENCV = {None: "bilinear", 0: "nearest", 1: "bilinear", 2: "bicubic", 4: "lanczos"}
+
+
+class _Entry(NamedTuple):
+    """An augmentation with the arguments that the file gives it."""
+
+    name: str
+    arguments: dict[str, Any]
 
 
 def set_test_sizes(settings: Settings, path: str, augmentations: Any) -> None:
     """INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST from the augmentations of the test loader."""
-    known = dict(settings.values)
     try:
-        names = _convert_all(settings, path, augmentations, "TEST")
-        if names not in ([], ["ResizeShortestEdge"]):
+        entries = _convert_all(settings, path, augmentations)
+        sizes = _test_sizes(entries)
+        if sizes is None:
+            names = ", ".join(f"{name}({arguments})" for name, arguments in entries)
             raise settings.error(
-                path, f"only ResizeShortestEdge is supported, not {', '.join(names)}"
+                path, f"only ResizeShortestEdge to one size is supported, not {show(names)}"
             )
     except InputError as error:
-        settings.values = known
-        _note(
-            settings,
-            path,
-            error,
-            "images are resized by INPUT.MIN_SIZE_TEST 800 and MAX_SIZE_TEST 1333",
-        )
+        instead = "images are resized by INPUT.MIN_SIZE_TEST 800 and MAX_SIZE_TEST 1333"
+        _note(settings, error, instead)
         return
-    if not names:
-        settings.set("INPUT.MIN_SIZE_TEST", 0, path)
+    settings.set("INPUT.MIN_SIZE_TEST", sizes[0], path)
+    if sizes[0]:
+        settings.set("INPUT.MAX_SIZE_TEST", sizes[1], path)
+
+
+def _test_sizes(entries: Sequence[_Entry]) -> tuple[int, int] | None:
+    """The short edge, 0 for images as they are, and the longest; None for what is not supported."""
+    if not entries:
+        return 0, _NO_LIMIT
+    [(name, arguments), *others] = entries
+    lengths = arguments.get("short_edge_length")
+    lengths = [lengths] if type(lengths) is int else lengths
+    if others or name != "ResizeShortestEdge" or not lengths or not _resizes_bilinearly(arguments):
+        return None
+    if not isinstance(lengths, list) or len(set(map(repr, lengths))) > 1:
+        return None
+    longest = arguments.get("max_size", _NO_LIMIT)
+    return (lengths[0], min(longest, _NO_LIMIT)) if type(longest) is int else None
 
 
 def set_training_augmentation(settings: Settings, path: str, augmentations: Any) -> None:
-    """INPUT from the augmentations of the training loader."""
-    known = dict(settings.values)
+    """INPUT from the augmentations of the training loader.
+
+    By Detectron2's keys where these can say it, otherwise by INPUT.AUGMENTATIONS.
+    """
     try:
-        names = _convert_all(settings, path, augmentations, "TRAIN")
-        if len(set(names)) < len(names):
-            raise settings.error(path, "one of them is there twice")
+        entries = _convert_all(settings, path, augmentations)
     except InputError as error:
-        settings.values = known
-        _note(settings, path, error, "training images are augmented by INPUT's defaults")
+        _note(settings, error, "training images are augmented by INPUT's defaults")
         return
-    jitter = "ResizeScale" in names or "FixedSizeCrop" in names
-    settings.set("INPUT.LARGE_SCALE_JITTER.ENABLED", jitter, path)
-    settings.set("INPUT.CROP.ENABLED", "RandomCrop" in names, path)
-    if "RandomFlip" not in names:
-        settings.set("INPUT.RANDOM_FLIP", "none", path)
-    order = [name for name in (_JITTER if jitter else _DEFAULT) if name in names]
-    usual = names == order and ("ResizeShortestEdge" in names or _PAD in names)
-    if not usual:
-        settings.set("INPUT.AUGMENTATIONS", names, path)
+    keys = _usual(entries) or _jitter(entries)
+    if keys is None:
+        keys = {"AUGMENTATIONS": [[name, arguments] for name, arguments in entries]}
+    for key, value in keys.items():
+        settings.set(f"INPUT.{key}", value, path)
 
 
-def _note(settings: Settings, path: str, error: InputError, instead: str) -> None:
-    text = str(error).removeprefix(f"{settings.source}: ")
-    where, _, why = text.partition(": ")
-    settings.note(where or path, f"{why}; {instead}")
+def _usual(entries: Sequence[_Entry]) -> dict[str, Any] | None:
+    """The keys of RandomCrop, ResizeShortestEdge and RandomFlip, of which only the second must be
+    there, in this order."""
+    of = dict(entries)
+    names = [name for name in ("RandomCrop", "ResizeShortestEdge", "RandomFlip") if name in of]
+    if [name for name, _ in entries] != names or "ResizeShortestEdge" not in of:
+        return None
+    resize = of["ResizeShortestEdge"]
+    flip = _flip(of.get("RandomFlip"))
+    if flip is None or not _resizes_bilinearly(resize):
+        return None
+    lengths, style = resize.get("short_edge_length"), resize.get("sample_style", "range")
+    if type(lengths) is int:
+        lengths, style = [lengths], "choice"
+    longest = resize.get("max_size", _NO_LIMIT)
+    keys: dict[str, Any] = {
+        "MIN_SIZE_TRAIN": lengths,
+        "MIN_SIZE_TRAIN_SAMPLING": style,
+        "MAX_SIZE_TRAIN": min(longest, _NO_LIMIT) if type(longest) is int else longest,
+        "RANDOM_FLIP": flip,
+        "CROP.ENABLED": "RandomCrop" in of,
+    }
+    if "RandomCrop" in of:
+        keys["CROP.TYPE"] = of["RandomCrop"].get("crop_type")
+        keys["CROP.SIZE"] = of["RandomCrop"].get("crop_size")
+    return keys
 
 
-def _convert_all(settings: Settings, path: str, augmentations: Any, kind: str) -> list[str]:
-    """The names of augmentations in their order, with their keys set."""
+def _jitter(entries: Sequence[_Entry]) -> dict[str, Any] | None:
+    """The keys of ResizeScale, FixedSizeCrop and RandomFlip, the last of which may be missing."""
+    of = dict(entries)
+    names = ["ResizeScale", "FixedSizeCrop", "RandomFlip"]
+    if [name for name, _ in entries] not in (names, names[:2]):
+        return None
+    resize, crop = of["ResizeScale"], of["FixedSizeCrop"]
+    flip = _flip(of.get("RandomFlip"))
+    size = resize.get("target_height")
+    square = [resize.get("target_width"), *_pair(crop.get("crop_size"))] == [size] * 3
+    default = {"pad": True, "pad_value": 128, "seg_pad_value": 255}
+    pads = default | {key: value for key, value in crop.items() if key in default} == default
+    if flip is None or not square or not pads or not _resizes_bilinearly(resize):
+        return None
+    return {
+        "LARGE_SCALE_JITTER.ENABLED": True,
+        "LARGE_SCALE_JITTER.SCALE": [resize.get("min_scale"), resize.get("max_scale")],
+        "LARGE_SCALE_JITTER.SIZE": size,
+        "RANDOM_FLIP": flip,
+    }
+
+
+def _flip(arguments: Mapping[str, Any] | None) -> str | None:
+    """INPUT.RANDOM_FLIP; None if it cannot say this."""
+    if arguments is None:
+        return "none"
+    both = arguments.get("horizontal", True), arguments.get("vertical", False)
+    if arguments.get("prob", 0.5) != 0.5:
+        return None
+    return {(True, False): "horizontal", (False, True): "vertical"}.get(both)
+
+
+def _pair(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value, value]
+
+
+def _resizes_bilinearly(arguments: Mapping[str, Any]) -> bool:
+    return bool(arguments.get("interp", "bilinear") == "bilinear")
+
+
+def _note(settings: Settings, error: InputError, instead: str) -> None:
+    where, _, why = str(error).removeprefix(f"{settings.source}: ").partition(": ")
+    settings.note(where, f"{why}; {instead}")
+
+
+def _convert_all(settings: Settings, path: str, augmentations: Any) -> list[_Entry]:
+    """The augmentations of a list, in their order."""
     if not isinstance(augmentations, list):
         raise settings.error(path, f"is {show(augmentations)}; give a list of augmentations")
-    names: list[str] = []
-    for index, value in enumerate(augmentations):
-        names += convert(settings, f"{path}[{index}]", value, _AUGMENTATION, kind=kind)
-    return names
+    return [
+        convert(settings, f"{path}[{index}]", value, _AUGMENTATION)
+        for index, value in enumerate(augmentations)
+    ]
 
 
-@converts(f"{_MODULE}.ResizeShortestEdge", _AUGMENTATION)
-def _resize(args: Arguments, kind: str) -> list[str]:
-    lengths = args.take("short_edge_length")
-    lengths = [lengths] if type(lengths) is int else lengths
-    if not isinstance(lengths, list) or not lengths or not all(type(x) is int for x in lengths):
-        raise args.error("short_edge_length", f"is {show(lengths)}; give lengths in pixels")
-    style = args.text("sample_style", "range")
-    args.set(
-        f"INPUT.MAX_SIZE_{kind}", "max_size", min(args.integer("max_size", _NO_LIMIT), _NO_LIMIT)
-    )
-    _expect_bilinear(args)
-    if kind == "TEST":
-        if len(set(lengths)) > 1:
-            raise args.error(
-                "short_edge_length", f"is {show(lengths)}, of which one would be drawn"
-            )
-        args.set("INPUT.MIN_SIZE_TEST", "short_edge_length", lengths[0])
-        return ["ResizeShortestEdge"]
-    if style == "range" and len(lengths) == 1:
-        style = "choice"
-    args.set("INPUT.MIN_SIZE_TRAIN", "short_edge_length", lengths)
-    args.set("INPUT.MIN_SIZE_TRAIN_SAMPLING", "sample_style", style)
-    return ["ResizeShortestEdge"]
+def _convert(args: Arguments, name: str) -> _Entry:
+    found: dict[str, Any] = {}
+    for argument in _ARGUMENTS[name]:
+        given = args.given(argument)
+        if argument == "tfm_or_aug":
+            found[argument] = list(args.part(argument, _AUGMENTATION))
+        elif argument == "interp" and given is not None:
+            numbers = _OPENCV if name == "RandomRotation" else _PILLOW
+            if type(given) is not int or given not in numbers:
+                raise args.error(argument, f"is {show(given)}; give one of {sorted(_PILLOW)}")
+            found[argument] = numbers[args.take(argument)]
+        elif given is None:
+            args.take(argument, None)
+        else:
+            found[argument] = plain(args.take(argument))
+    return _Entry(name, found)
 
 
-@converts(f"{_MODULE}.RandomFlip", _AUGMENTATION)
-def _flip(args: Arguments, kind: str) -> list[str]:
-    args.expect("prob", 0.5, "images are flipped with this probability", default=0.5)
-    horizontal, vertical = args.flag("horizontal", True), args.flag("vertical", False)
-    if horizontal == vertical:
-        raise args.error("vertical", "give either horizontal or vertical")
-    args.set("INPUT.RANDOM_FLIP", "horizontal", "horizontal" if horizontal else "vertical")
-    return ["RandomFlip"]
-
-
-@converts(f"{_MODULE}.RandomCrop", _AUGMENTATION)
-def _crop(args: Arguments, kind: str) -> list[str]:
-    args.set("INPUT.CROP.TYPE", "crop_type", args.text("crop_type"))
-    args.set("INPUT.CROP.SIZE", "crop_size", args.numbers("crop_size"))
-    return ["RandomCrop"]
-
-
-@converts(f"{_MODULE}.ResizeScale", _AUGMENTATION)
-def _resize_scale(args: Arguments, kind: str) -> list[str]:
-    scale = [args.number("min_scale"), args.number("max_scale")]
-    height = args.integer("target_height")
-    args.expect("target_width", height, f"it must be target_height, {height}")
-    _expect_bilinear(args)
-    args.set("INPUT.LARGE_SCALE_JITTER.SCALE", "min_scale", scale)
-    _set_jitter_size(args, "target_height", height)
-    return ["ResizeScale"]
-
-
-@converts(f"{_MODULE}.FixedSizeCrop", _AUGMENTATION)
-def _fixed_crop(args: Arguments, kind: str) -> list[str]:
-    size = args.integers("crop_size")
-    if len(size) != 2 or size[0] != size[1]:
-        raise args.error("crop_size", f"is {show(size)}; only squares are supported")
-    _set_jitter_size(args, "crop_size", size[0])
-    pads = args.flag("pad", True)
-    args.expect("pad_value", 128, "images are padded with it", default=128)
-    args.take("seg_pad_value", None)
-    return ["FixedSizeCrop", _PAD] if pads else ["FixedSizeCrop"]
-
-
-def _set_jitter_size(args: Arguments, name: str, size: int) -> None:
-    key = "INPUT.LARGE_SCALE_JITTER.SIZE"
-    known, path = args.settings.values.get(key, (size, ""))
-    if known != size:
-        raise args.error(name, f"is {size}, but {path} is {known}; {key} is both")
-    args.set(key, name, size)
-
-
-def _expect_bilinear(args: Arguments) -> None:
-    # PIL.Image.BILINEAR.
-    args.expect("interp", 2, "images are interpolated bilinearly", default=2)
+for _name in _ARGUMENTS:
+    converts(f"{_MODULE}.{_name}", _AUGMENTATION)(partial(_convert, name=_name))

@@ -9,6 +9,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+import convert_d2.lazy_config.backbones
+import convert_d2.lazy_config.resnets  # noqa: F401 - register their classes
 from convert_d2.lazy_config.architectures import ARCHITECTURE
 from convert_d2.lazy_config.arguments import Settings, convert
 from convert_d2.lazy_config.inert import parse
@@ -19,8 +21,9 @@ from tfdetect.config import build_config
 from tfdetect.config.source import is_lazy, read_text
 from tfdetect.config.zoo import find_config
 
-# A lambda that makes a batch norm: that of Detectron2's new_baselines.
+# A lambda that makes a batch norm of these heads: that of Detectron2's new_baselines.
 _LOST_BATCH_NORM = "naiveSyncBN_N"
+_HEADS = ("MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,15 @@ class LazyConfig:
         for key, path in self.settings.lost_norms.items():
             if key in given or shapes is None:
                 continue
-            norm = self._lost_norm(key, path, shapes)
+            if key in values:
+                norm, reason = values[key][0], f"{values[key][1]} is"
+            else:
+                norm = self._lost_norm(key, path, shapes)
+                reason = "the checkpoint's arrays are those of"
             values[key] = norm, path
             notes.append(
-                f"{path}: a lambda, whose code the file does not have; the checkpoint's arrays are "
-                f"those of {norm or 'no norm'} (otherwise give --opts {key} ...)"
+                f"{path}: a lambda, whose code the file does not have; {reason} {norm or 'no norm'}"
+                f" (otherwise give --opts {key} ...)"
             )
         settings = [(key, value, f"{self.source}: {path}") for key, (value, path) in values.items()]
         return build_config(settings, opts), notes
@@ -76,10 +83,10 @@ class LazyConfig:
             found = architecture(shapes).get(key)
         except (KeyError, IndexError, ValueError, ZeroDivisionError):
             found = None
-        if found in ("BN", "FrozenBN"):
+        if found in ("BN", "FrozenBN") and key in _HEADS:
             return _LOST_BATCH_NORM
-        if found == "":
-            return ""
+        if found in ("BN", "FrozenBN", ""):
+            return str(found)
         raise self.settings.error(
             path,
             "a lambda, whose code the file does not have, and the checkpoint does not show which "

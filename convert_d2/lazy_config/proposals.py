@@ -6,25 +6,38 @@ import math
 from typing import Any
 
 from convert_d2.lazy_config.arguments import Arguments, Feature, converts, is_number, show
-from convert_d2.lazy_config.backbones import expect_features
+from convert_d2.lazy_config.features import expect_features
 
 PROPOSAL_GENERATOR = "a proposal generator"
-ANCHORS, CODING, MATCHER = "an anchor generator", "a box transform", "a matcher"
+ANCHORS, ROTATED_ANCHORS = "an anchor generator", "a generator of rotated anchors"
+CODING, ROTATED_CODING = "a box transform", "a transform of rotated boxes"
+LINEAR_CODING = "a linear box transform"
+MATCHER = "a matcher"
 _RPN_HEAD = "an RPN head"
 _SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 @converts("detectron2.modeling.anchor_generator.DefaultAnchorGenerator", ANCHORS)
 def _anchors(args: Arguments, features: list[Feature]) -> list[int]:
+    args.set("MODEL.ANCHOR_GENERATOR.NAME", "_target_", "DefaultAnchorGenerator")
+    return _set_anchors(args, features, ("sizes", "aspect_ratios"))
+
+
+@converts("detectron2.modeling.anchor_generator.RotatedAnchorGenerator", ROTATED_ANCHORS)
+def _rotated_anchors(args: Arguments, features: list[Feature]) -> list[int]:
+    args.set("MODEL.ANCHOR_GENERATOR.NAME", "_target_", "RotatedAnchorGenerator")
+    return _set_anchors(args, features, ("sizes", "aspect_ratios", "angles"))
+
+
+def _set_anchors(args: Arguments, features: list[Feature], names: tuple[str, ...]) -> list[int]:
     """MODEL.ANCHOR_GENERATOR; the number of anchors at each location by feature map."""
     strides = [stride for _, stride in features]
     args.expect("strides", strides, f"the feature maps have strides {strides}")
     counts = [1] * len(strides)
-    for name, key in (("sizes", "SIZES"), ("aspect_ratios", "ASPECT_RATIOS")):
+    for name in names:
         value = args.take(name)
-        nested = (
-            value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
-        )
+        is_nested = isinstance(value, list) and value and isinstance(value[0], list)
+        nested = value if is_nested else [value]
         valid = all(
             isinstance(entry, list) and entry and all(map(is_number, entry)) for entry in nested
         )
@@ -33,9 +46,8 @@ def _anchors(args: Arguments, features: list[Feature]) -> list[int]:
                 name,
                 f"is {show(value)}; give a list of numbers for each of {len(strides)} feature maps",
             )
-        args.set(f"MODEL.ANCHOR_GENERATOR.{key}", name, nested)
+        args.set(f"MODEL.ANCHOR_GENERATOR.{name.upper()}", name, nested)
         counts = [count * len(nested[index % len(nested)]) for index, count in enumerate(counts)]
-    args.set("MODEL.ANCHOR_GENERATOR.NAME", "_target_", "DefaultAnchorGenerator")
     # Not what yacs has by default.
     args.set("MODEL.ANCHOR_GENERATOR.OFFSET", "offset", args.number("offset", 0.5))
     return counts
@@ -43,13 +55,28 @@ def _anchors(args: Arguments, features: list[Feature]) -> list[int]:
 
 @converts("detectron2.modeling.box_regression.Box2BoxTransform", CODING)
 def _coding(args: Arguments) -> list[float]:
+    return _take_coding(args, 4)
+
+
+@converts("detectron2.modeling.box_regression.Box2BoxTransformRotated", ROTATED_CODING)
+def _rotated_coding(args: Arguments) -> list[float]:
+    return _take_coding(args, 5)
+
+
+def _take_coding(args: Arguments, count: int) -> list[float]:
+    """The weights of a box transform."""
     weights = args.numbers("weights")
-    if len(weights) != 4:
-        raise args.error("weights", f"is {show(weights)}; give four numbers")
+    if len(weights) != count:
+        raise args.error("weights", f"is {show(weights)}; give {count} numbers")
     clamp = args.number("scale_clamp", _SCALE_CLAMP)
     if not math.isclose(clamp, _SCALE_CLAMP, rel_tol=1e-6):
         raise args.error("scale_clamp", f"is {clamp}, but it is log(1000 / 16) here")
     return weights
+
+
+@converts("detectron2.modeling.box_regression.Box2BoxTransformLinear", LINEAR_CODING)
+def _linear_coding(args: Arguments) -> bool:
+    return args.flag("normalize_by_size", True)
 
 
 @converts("detectron2.modeling.matcher.Matcher", MATCHER)
@@ -67,15 +94,27 @@ def _matcher(args: Arguments, low_quality: bool) -> tuple[list[Any], list[Any]]:
 
 @converts("detectron2.modeling.proposal_generator.rpn.RPN", PROPOSAL_GENERATOR)
 def _rpn(args: Arguments, features: dict[str, Feature]) -> None:
-    key = "MODEL.RPN."
     args.set("MODEL.PROPOSAL_GENERATOR.NAME", "_target_", "RPN")
+    _set_rpn(args, features, ANCHORS, CODING)
+
+
+@converts("detectron2.modeling.proposal_generator.rrpn.RRPN", PROPOSAL_GENERATOR)
+def _rrpn(args: Arguments, features: dict[str, Feature]) -> None:
+    args.set("MODEL.PROPOSAL_GENERATOR.NAME", "_target_", "RRPN")
+    _set_rpn(args, features, ROTATED_ANCHORS, ROTATED_CODING)
+
+
+def _set_rpn(args: Arguments, features: dict[str, Feature], anchors: str, coding: str) -> None:
+    """MODEL.RPN, with anchors and a box transform of these roles."""
+    key = "MODEL.RPN."
     names = args.names("in_features")
     used = expect_features(args, "in_features", features, names)
     args.set(f"{key}IN_FEATURES", "in_features", names)
-    counts = args.part("anchor_generator", ANCHORS, features=used)
-    args.part("head", _RPN_HEAD, channels=used[0][0], anchors=counts)
+    counts = args.part("anchor_generator", anchors, features=used)
+    weights = args.part("box2box_transform", coding)
+    args.part("head", _RPN_HEAD, channels=used[0][0], anchors=counts, box_dim=len(weights))
     set_matcher(args, "anchor_matcher", "RPN", low_quality=True)
-    args.set(f"{key}BBOX_REG_WEIGHTS", "box2box_transform", args.part("box2box_transform", CODING))
+    args.set(f"{key}BBOX_REG_WEIGHTS", "box2box_transform", weights)
     args.set(
         f"{key}BATCH_SIZE_PER_IMAGE", "batch_size_per_image", args.integer("batch_size_per_image")
     )
@@ -111,7 +150,7 @@ def _rpn(args: Arguments, features: dict[str, Feature]) -> None:
 
 
 @converts("detectron2.modeling.proposal_generator.rpn.StandardRPNHead", _RPN_HEAD)
-def _rpn_head(args: Arguments, channels: int | None, anchors: list[int]) -> None:
+def _rpn_head(args: Arguments, channels: int | None, anchors: list[int], box_dim: int) -> None:
     given = args.integer("in_channels")
     if channels is not None and given != channels:
         raise args.error("in_channels", f"is {given}, but the feature maps have {channels}")
@@ -120,7 +159,7 @@ def _rpn_head(args: Arguments, channels: int | None, anchors: list[int]) -> None
         raise args.error(
             "num_anchors", f"is {count}, but the anchor generator has {max(anchors)} at a location"
         )
-    args.expect("box_dim", 4, "boxes are four numbers", default=4)
+    args.expect("box_dim", box_dim, f"boxes are {box_dim} numbers", default=4)
     args.set("MODEL.RPN.HEAD_NAME", "_target_", "StandardRPNHead")
     args.set("MODEL.RPN.CONV_DIMS", "conv_dims", args.integers("conv_dims", [-1]))
 

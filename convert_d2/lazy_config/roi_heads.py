@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from convert_d2.lazy_config.arguments import Arguments, Feature, converts, is_number, plain, show
-from convert_d2.lazy_config.backbones import convert_res5, expect_channels, expect_features
-from convert_d2.lazy_config.proposals import CODING, loss_weights, set_matcher
+from convert_d2.lazy_config.features import SHAPE, expect_channels, expect_features
+from convert_d2.lazy_config.proposals import CODING, ROTATED_CODING, loss_weights, set_matcher
+from convert_d2.lazy_config.resnets import convert_res5
 
 ROI_HEADS = "RoI heads"
-SHAPE = "a ShapeSpec"
 _POOLER = "a RoI pooler"
 _BOX_HEAD, _BOX_PREDICTOR = "a box head", "a box predictor"
+_ROTATED_PREDICTOR = "a predictor of rotated boxes"
 _MASK_HEAD, _KEYPOINT_HEAD = "a mask head", "a keypoint head"
 _MODULE = "detectron2.modeling.roi_heads"
 Features = dict[str, Feature]
@@ -28,6 +29,19 @@ def _standard(args: Arguments, features: Features) -> None:
         "train_on_pred_boxes",
         args.flag("train_on_pred_boxes", False),
     )
+
+
+@converts(f"{_MODULE}.rotated_fast_rcnn.RROIHeads", ROI_HEADS)
+def _rotated(args: Arguments, features: Features) -> None:
+    _set_sampling(args, "RROIHeads")
+    set_matcher(args, "proposal_matcher", "ROI_HEADS", low_quality=False)
+    channels, size = _box_pooler(args, features)
+    width = args.part("box_head", _BOX_HEAD, channels=channels, size=size)
+    args.part("box_predictor", _ROTATED_PREDICTOR, width=width)
+    for name in ("mask_head", "keypoint_head"):
+        args.expect(name, None, "heads of rotated boxes have none", default=None)
+    _set_other_heads(args, features)
+    args.expect("train_on_pred_boxes", False, "rotated boxes cannot", default=False)
 
 
 @converts(f"{_MODULE}.cascade_rcnn.CascadeROIHeads", ROI_HEADS)
@@ -179,9 +193,20 @@ def _box_predictor(
     args: Arguments, width: int | None, cascade: bool = False, last: bool = True
 ) -> list[float]:
     """Weights of the box coding."""
+    return _set_predictor(args, width, CODING, cascade, last)
+
+
+@converts(f"{_MODULE}.rotated_fast_rcnn.RotatedFastRCNNOutputLayers", _ROTATED_PREDICTOR)
+def _rotated_predictor(args: Arguments, width: int | None) -> list[float]:
+    return _set_predictor(args, width, ROTATED_CODING)
+
+
+def _set_predictor(
+    args: Arguments, width: int | None, coding: str, cascade: bool = False, last: bool = True
+) -> list[float]:
     key = "MODEL.ROI_BOX_HEAD."
     _expect_width(args, width)
-    weights: list[float] = args.part("box2box_transform", CODING)
+    weights: list[float] = args.part("box2box_transform", coding)
     if not cascade:
         args.set(f"{key}BBOX_REG_WEIGHTS", "box2box_transform", weights)
     args.set("MODEL.ROI_HEADS.NUM_CLASSES", "num_classes", args.integer("num_classes"))
@@ -214,11 +239,12 @@ def _box_predictor(
     args.set(f"{key}USE_SIGMOID_CE", "use_sigmoid_ce", args.flag("use_sigmoid_ce", False))
     federated = args.flag("use_fed_loss", False)
     args.set(f"{key}USE_FED_LOSS", "use_fed_loss", federated)
-    if args.take("get_fed_loss_cls_weights", None) is not None and federated:
+    weights_function = args.take("get_fed_loss_cls_weights", None)
+    if weights_function is not None:
         args.note(
             "get_fed_loss_cls_weights",
-            "training computes the weights from the data set and "
-            "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
+            f"{show(weights_function)} is not used; training computes them from the data set "
+            "and MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
         )
     args.set(
         f"{key}FED_LOSS_NUM_CLASSES",

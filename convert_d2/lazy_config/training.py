@@ -1,4 +1,4 @@
-"""The training parts of a LazyConfig: optimizer, schedule, data and the options of the loop.
+"""The training parts of a LazyConfig: optimizer, schedule and the options of the loop.
 
 What has no counterpart is noted, not refused: prediction does not need it.
 """
@@ -11,38 +11,21 @@ from typing import Any
 
 from convert_d2.lazy_config.arguments import (
     Arguments,
-    Contradiction,
     Settings,
-    aliases,
-    convert,
     converts,
     is_integer,
     is_number,
+    optional,
+    optional_part,
     show,
-    target_name,
 )
-from convert_d2.lazy_config.augmentation import set_test_sizes, set_training_augmentation
-from tfdetect.errors import InputError
+from convert_d2.lazy_config.loaders import set_data
 
 _OPTIMIZER, _SCHEDULE, _SCHEDULER = "an optimizer", "a schedule", "a scheduler of fvcore"
-_TRAIN_LOADER, _TEST_LOADER, _MAPPER = "a training loader", "a test loader", "a dataset mapper"
-_DATASET, _SAMPLER, _FACTORS, _PARAMS = "a data set", "a sampler", "repeat factors", "parameters"
-_SOLVER, _DATA = "detectron2.solver", "detectron2.data"
+_PARAMS = "parameters"
+_SOLVER = "detectron2.solver"
 # Added by fvcore before a share of the training is turned into iterations.
 _EPSILON = 1e-6
-# What evaluation here finds out from the annotations.
-_EVALUATORS = {
-    alias
-    for name in (
-        "coco_evaluation.COCOEvaluator",
-        "lvis_evaluation.LVISEvaluator",
-        "sem_seg_evaluation.SemSegEvaluator",
-        "panoptic_evaluation.COCOPanopticEvaluator",
-        "pascal_voc_evaluation.PascalVOCDetectionEvaluator",
-        "rotated_coco_evaluation.RotatedCOCOEvaluator",
-    )
-    for alias in aliases(f"detectron2.evaluation.{name}")
-}
 _SECTIONS = ("optimizer", "lr_multiplier", "dataloader", "train")
 
 
@@ -51,7 +34,7 @@ def set_training(settings: Settings, root: dict[Any, Any]) -> None:
     _section(settings, root, "train", _set_train)
     _section(settings, root, "optimizer", _set_optimizer)
     _section(settings, root, "lr_multiplier", _set_schedule)
-    _section(settings, root, "dataloader", _set_data)
+    _section(settings, root, "dataloader", set_data)
     for name in root:
         if name not in ("model", *_SECTIONS):
             settings.note(show(name), "is not used")
@@ -68,25 +51,8 @@ def _section(
         settings.note(name, f"is {show(root[name])}, which has no counterpart")
 
 
-def _optional(settings: Settings, path: str, value: Any, role: str, **context: Any) -> None:
-    """Convert a call, or note why it cannot be and set nothing of it."""
-    known = dict(settings.values)
-    try:
-        convert(settings, path, value, role, **context)
-    except Contradiction:
-        raise
-    except InputError as error:
-        settings.values = known
-        where, _, why = str(error).removeprefix(f"{settings.source}: ").partition(": ")
-        settings.note(where, f"{why} (only training needs it, which would take the defaults)")
-
-
-def _optional_part(args: Arguments, name: str, role: str, **context: Any) -> None:
-    _optional(args.settings, args.where(name), args.take(name), role, **context)
-
-
 def _set_optimizer(settings: Settings, value: dict[Any, Any]) -> None:
-    _optional(settings, "optimizer", value, _OPTIMIZER)
+    optional(settings, "optimizer", value, _OPTIMIZER)
 
 
 @converts("torch.optim.sgd.SGD", _OPTIMIZER)
@@ -101,7 +67,7 @@ def _sgd(args: Arguments) -> None:
         args.expect(name, 0, "it has no counterpart", default=0)
     for name in ("foreach", "fused", "differentiable"):
         args.take(name, None)
-    _optional_part(args, "params", _PARAMS, rate=rate, decay=decay)
+    optional_part(args, "params", _PARAMS, rate=rate, decay=decay)
 
 
 @converts(f"{_SOLVER}.build.get_default_optimizer_params", _PARAMS)
@@ -111,21 +77,26 @@ def _params(args: Arguments, rate: float, decay: float) -> None:
         if args.take(name, None) not in (None, of_optimizer):
             args.note(name, f"differs from the optimizer's, {of_optimizer}, which is used")
 
-    def optional(name: str, default: Any) -> Any:
+    def number_or_null(name: str, default: Any) -> Any:
         return args.of_type(
             name, default, lambda value: value is None or is_number(value), "a number or null"
         )
 
-    args.set("SOLVER.WEIGHT_DECAY_NORM", "weight_decay_norm", optional("weight_decay_norm", None))
-    args.set("SOLVER.WEIGHT_DECAY_BIAS", "weight_decay_bias", optional("weight_decay_bias", None))
-    args.set("SOLVER.BIAS_LR_FACTOR", "bias_lr_factor", optional("bias_lr_factor", 1.0))
+    args.set(
+        "SOLVER.WEIGHT_DECAY_NORM", "weight_decay_norm", number_or_null("weight_decay_norm", None)
+    )
+    args.set(
+        "SOLVER.WEIGHT_DECAY_BIAS", "weight_decay_bias", number_or_null("weight_decay_bias", None)
+    )
+    args.set("SOLVER.BIAS_LR_FACTOR", "bias_lr_factor", number_or_null("bias_lr_factor", 1.0))
     for name in ("lr_factor_func", "overrides"):
-        if args.take(name, None) is not None:
-            args.note(name, "has no counterpart in training")
+        value = args.take(name, None)
+        if value is not None:
+            args.note(name, f"{show(value)} has no counterpart in training")
 
 
 def _set_schedule(settings: Settings, value: dict[Any, Any]) -> None:
-    _optional(settings, "lr_multiplier", value, _SCHEDULE)
+    optional(settings, "lr_multiplier", value, _SCHEDULE)
 
 
 @converts(f"{_SOLVER}.lr_scheduler.WarmupParamScheduler", _SCHEDULE)
@@ -142,7 +113,7 @@ def _warmup(args: Arguments) -> None:
         args.note(
             "warmup_length", f"is {length:.2f} iterations; training rounds to {round(length)}"
         )
-    _optional_part(args, "scheduler", _SCHEDULER, max_iter=max_iter)
+    optional_part(args, "scheduler", _SCHEDULER, max_iter=max_iter)
 
 
 @converts("fvcore.common.param_scheduler.MultiStepParamScheduler", _SCHEDULER)
@@ -212,153 +183,6 @@ def _constant(args: Arguments, max_iter: int) -> None:
     args.expect("value", 1, "a schedule begins with it")
     args.set("SOLVER.LR_SCHEDULER_NAME", "_target_", "WarmupMultiStepLR")
     args.set("SOLVER.STEPS", "_target_", [])
-
-
-def _set_data(settings: Settings, value: dict[Any, Any]) -> None:
-    """The loaders and the evaluators."""
-    for name, role in (("train", _TRAIN_LOADER), ("test", _TEST_LOADER)):
-        path = f"dataloader.{name}"
-        if name in value:
-            _optional(settings, path, value[name], role)
-        else:
-            settings.note(path, "is missing; INPUT and DATASETS have their defaults")
-    evaluators = value.get("evaluator", [])
-    path = "dataloader.evaluator"
-    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-        _set_evaluator(settings, path, evaluator)
-    for name in value:
-        if name not in ("train", "test", "evaluator"):
-            settings.note(f"dataloader.{show(name)}", "is not used")
-
-
-def _set_evaluator(settings: Settings, path: str, value: Any) -> None:
-    if not isinstance(value, dict) or target_name(value) not in _EVALUATORS:
-        settings.note(path, f"{show(value)} has no counterpart; evaluation follows the annotations")
-        return
-    sigmas = value.get("kpt_oks_sigmas")
-    if isinstance(sigmas, list) and sigmas and all(map(is_number, sigmas)):
-        settings.set("TEST.KEYPOINT_OKS_SIGMAS", sigmas, f"{path}.kpt_oks_sigmas")
-    known = {
-        "_target_",
-        "dataset_name",
-        "kpt_oks_sigmas",
-        "distributed",
-        "output_dir",
-        "num_classes",
-    }
-    known |= {"use_fast_impl", "max_dets_per_image", "tasks", "ignore_label", "sem_seg_loading_fn"}
-    for name in value:
-        if name not in known:
-            settings.note(f"{path}.{show(name)}", "has no counterpart in evaluation")
-
-
-@converts(f"{_DATA}.build.build_detection_train_loader", _TRAIN_LOADER)
-def _train_loader(args: Arguments) -> None:
-    _optional_part(args, "dataset", _DATASET, training=True)
-    _optional_part(args, "mapper", _MAPPER, training=True)
-    args.set("SOLVER.IMS_PER_BATCH", "total_batch_size", args.integer("total_batch_size"))
-    args.set(
-        "DATALOADER.ASPECT_RATIO_GROUPING",
-        "aspect_ratio_grouping",
-        args.flag("aspect_ratio_grouping", True),
-    )
-    args.set("DATALOADER.NUM_WORKERS", "num_workers", args.integer("num_workers", 0))
-    if args.given("sampler") is None:
-        args.take("sampler", None)
-    else:
-        _optional_part(args, "sampler", _SAMPLER)
-    for name in args.rest():
-        args.note(name, "has no counterpart in training")
-
-
-@converts(f"{_DATA}.build.build_detection_test_loader", _TEST_LOADER)
-def _test_loader(args: Arguments) -> None:
-    _optional_part(args, "dataset", _DATASET, training=False)
-    _optional_part(args, "mapper", _MAPPER, training=False)
-    args.rest()
-
-
-@converts(f"{_DATA}.build.get_detection_dataset_dicts", _DATASET)
-def _dataset(args: Arguments, training: bool) -> None:
-    names = args.take("names")
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise args.error("names", f"is {show(names)}; give the names of data sets")
-    kind = "TRAIN" if training else "TEST"
-    args.set(f"DATASETS.{kind}", "names", names)
-    files = args.take("proposal_files", None)
-    if files is not None:
-        files = [files] if isinstance(files, str) else files
-        args.set(f"DATASETS.PROPOSAL_FILES_{kind}", "proposal_files", files)
-    filters = args.flag("filter_empty", True)
-    least = args.integer("min_keypoints", 0)
-    args.take("check_consistency", True)
-    if training:
-        args.set("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "filter_empty", filters)
-        if args.settings.values.get("MODEL.KEYPOINT_ON", (False, ""))[0]:
-            args.set("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "min_keypoints", least)
-        elif least:
-            args.note("min_keypoints", "has no effect in training without a keypoint head")
-
-
-@converts(f"{_DATA}.dataset_mapper.DatasetMapper", _MAPPER)
-def _mapper(args: Arguments, training: bool) -> None:
-    settings = args.settings
-    image_format = args.text("image_format")
-    args.take("is_train", None)
-    augmentations = args.take("augmentations")
-    where = args.where("augmentations")
-    settings.set("INPUT.FORMAT", image_format, args.where("image_format"))
-    if not training:
-        set_test_sizes(settings, where, augmentations)
-        args.rest()
-        return
-    set_training_augmentation(settings, where, augmentations)
-    args.set(
-        "INPUT.MASK_FORMAT", "instance_mask_format", args.text("instance_mask_format", "polygon")
-    )
-    kept = args.take("precomputed_proposal_topk", None)
-    if kept is not None:
-        args.set("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "precomputed_proposal_topk", kept)
-    for name, key in (
-        ("use_instance_mask", "MODEL.MASK_ON"),
-        ("use_keypoint", "MODEL.KEYPOINT_ON"),
-    ):
-        used = args.flag(name, False)
-        if settings.values.get(key, (False, ""))[0] and not used:
-            args.note(name, f"is false, but training loads what the model's heads need ({key})")
-    # Training finds these out from the data set and the augmentation.
-    for name in ("keypoint_hflip_indices", "recompute_boxes"):
-        args.take(name, None)
-    for name in args.rest():
-        args.note(name, "has no counterpart in training")
-
-
-@converts(f"{_DATA}.samplers.distributed_sampler.TrainingSampler", _SAMPLER)
-def _training_sampler(args: Arguments) -> None:
-    args.set("DATALOADER.SAMPLER_TRAIN", "_target_", "TrainingSampler")
-    args.take("size", None)
-    args.take("seed", None)
-    args.expect("shuffle", True, "training always shuffles", default=True)
-
-
-@converts(f"{_DATA}.samplers.distributed_sampler.RepeatFactorTrainingSampler", _SAMPLER)
-def _repeat_sampler(args: Arguments) -> None:
-    args.take("seed", None)
-    args.expect("shuffle", True, "training always shuffles", default=True)
-    args.part("repeat_factors", _FACTORS)
-    args.set("DATALOADER.SAMPLER_TRAIN", "_target_", "RepeatFactorTrainingSampler")
-
-
-@converts(
-    f"{_DATA}.samplers.distributed_sampler.RepeatFactorTrainingSampler."
-    "repeat_factors_from_category_frequency",
-    _FACTORS,
-)
-def _repeat_factors(args: Arguments) -> None:
-    args.take("dataset_dicts", None)
-    args.set("DATALOADER.REPEAT_THRESHOLD", "repeat_thresh", args.number("repeat_thresh"))
-    args.set("DATALOADER.REPEAT_SQRT", "sqrt", args.flag("sqrt", True))
 
 
 # Keys of train, of Detectron2's configs/common/train.py, with the type of their values.

@@ -15,7 +15,7 @@ from tfdetect.cli.main import GROUP, dispatch
 from tfdetect.errors import InputError
 from tfdetect.plugins import plugins
 
-OURS = ["predict", "train", "evaluate", "convert", "inspect", "export", "build-operators"]
+OURS = ["predict", "track", "train", "evaluate", "convert", "inspect", "export", "build-operators"]
 
 
 def test_help_lists_the_commands(capsys):

@@ -13,7 +13,9 @@ from PIL import Image
 import tfdetect
 import tfdetect.cli.predict
 from tests.support.paths import DEMO
+from tests.support.videos import write_video
 from tfdetect.data.images import read_image
+from tfdetect.data.video import VideoFrames
 
 IMAGE = DEMO / "images" / "000056.jpg"
 
@@ -57,6 +59,23 @@ def test_files_of_every_kind(model_dir, predictor, tmp_path, capsys):
     assert (records[4]["height"], records[4]["width"]) == photo.size  # turned
     plain = predictor(read_image(IMAGE))
     assert_equal(plain, predictor(read_image(tmp_path / "alpha.png")))
+
+
+def test_a_video(model_dir, predictor, tmp_path):
+    """Each frame has what the model finds in it as an image."""
+    source = write_video(tmp_path / "a.avi", 3)
+    command = ["--model", model_dir, "--input", source, "--json", tmp_path / "found.json"]
+    command += ["--batch-size", 2]
+    assert tfdetect.cli.predict.main([str(word) for word in command]) == 0
+    records = json.loads((tmp_path / "found.json").read_text())
+    assert [record["frame"] for record in records] == [0, 1, 2]
+    for record, frame in zip(records, VideoFrames(source), strict=True):
+        detections = predictor(frame.image)
+        assert len(detections) > 0
+        assert record["pred_classes"] == detections.classes.tolist()
+        # In batches of two, float rounding differs.
+        np.testing.assert_allclose(record["pred_boxes"], detections.boxes, atol=1e-3)
+        assert (record["height"], record["width"]) == frame.image.shape[:2]
 
 
 def test_two_inputs_of_one_name_get_two_pictures(model_dir, tmp_path):

@@ -20,6 +20,8 @@ from tfdetect.data.shapes import write_shapes
 from tfdetect.errors import InputError
 from tfdetect.training.preparation import check_shares, scale_to_replicas
 
+GIVEN = ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals", "MODEL.LOAD_PROPOSALS", "True")
+
 
 @pytest.mark.parametrize(
     ("arguments", "opts", "message"),
@@ -37,9 +39,31 @@ from tfdetect.training.preparation import check_shares, scale_to_replicas
         ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH: is 0"),
         ((), ("OUTPUT_DIR", "''"), "OUTPUT_DIR: '' is not a local folder"),
         (
-            ("--eval-only",),
+            (),
             ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
-            "tfdetect evaluate with --proposals",
+            "MODEL.LOAD_PROPOSALS: is False",
+        ),
+        ((), GIVEN, "DATASETS.PROPOSAL_FILES_TRAIN: names 0 files for the 1 data sets"),
+        (
+            (),
+            (*GIVEN, "DATASETS.PROPOSAL_FILES_TRAIN", "('detectron2://x.pkl',)"),
+            "DATASETS.PROPOSAL_FILES_TRAIN: detectron2://x.pkl is not a local file",
+        ),
+        (
+            (),
+            (*GIVEN, "DATASETS.PROPOSAL_FILES_TRAIN", "('gone.pkl',)"),
+            "DATASETS.PROPOSAL_FILES_TRAIN: there is no file gone.pkl",
+        ),
+        (
+            ("--eval-only",),
+            (*GIVEN, "DATASETS.TEST", "('train',)"),
+            "DATASETS.PROPOSAL_FILES_TEST: names 0 files for the 1 data sets",
+        ),
+        ((), ("DATALOADER.SAMPLER_TRAIN", "Random"), "DATALOADER.SAMPLER_TRAIN: is Random; give"),
+        (
+            (),
+            ("INPUT.AUGMENTATIONS", "[['RandomRotation', {'angel': 9}]]"),
+            "INPUT.AUGMENTATIONS: RandomRotation: has no argument 'angel'",
         ),
     ],
 )

@@ -16,14 +16,14 @@ from tfdetect.errors import InputError
 COCO = "COCO-{}.yaml"
 ABLE = {
     "Detection/faster_rcnn_R_50_FPN_1x": {"has_boxes", "trainable"},
-    "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals"},
+    "Detection/fast_rcnn_R_50_FPN_1x": {"has_boxes", "takes_proposals", "trainable"},
     "Detection/retinanet_R_50_FPN_1x": {"has_boxes", "trainable"},
     "Detection/fcos_R_50_FPN_1x": {"has_boxes", "trainable"},
     "Detection/rpn_R_50_FPN_1x": {"proposes", "trainable"},
     "InstanceSegmentation/mask_rcnn_R_50_C4_1x": {"has_boxes", "has_masks", "trainable"},
     "Keypoints/keypoint_rcnn_R_50_FPN_1x": {"has_boxes", "has_keypoints", "trainable"},
     "PanopticSegmentation/panoptic_fpn_R_50_1x": {
-        *("has_boxes", "has_masks", "has_semantic", "has_panoptic")
+        *("has_boxes", "has_masks", "has_semantic", "has_panoptic", "trainable")
     },
 }
 NUMBERS = {"Keypoints": (1, 0, 17), "PanopticSegmentation": (80, 54, 0)}
@@ -43,7 +43,8 @@ def test_of_the_zoo(name):
 def test_heads_of_others_do_not_count():
     opts = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.MASK_ON", True]
     able = capabilities(get_cfg_with([*opts, "MODEL.KEYPOINT_ON", True]))
-    assert {key for key, value in vars(able).items() if value is True} == {"has_semantic"}
+    found = {key for key, value in vars(able).items() if value is True}
+    assert found == {"has_semantic", "trainable"}
     assert able.classes_key == "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 
 

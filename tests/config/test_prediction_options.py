@@ -33,6 +33,7 @@ SCORE = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
         ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", 2),
         ("TEST.DETECTIONS_PER_IMAGE", 7),
         ("TEST.KEYPOINT_OKS_SIGMAS", [0.1]),
+        ("TEST.AUG.ENABLED", True),
         ("INPUT.MIN_SIZE_TEST", 100),
         ("INPUT.MAX_SIZE_TEST", 100),
         ("INPUT.FORMAT", "RGB"),
@@ -69,7 +70,7 @@ def test_affects_prediction_only(key, value):
         ("MODEL.RPN.POST_NMS_TOPK_TRAIN", 7, "has no effect on inference"),
         ("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.7], "has no effect on inference"),
         ("INPUT.MIN_SIZE_TRAIN", (7,), "has no effect on inference"),
-        ("TEST.AUG.FLIP", False, "has no effect on inference"),
+        ("TEST.AUG.FLIP", False, "has no effect without TEST.AUG.ENABLED True"),
         ("MODEL.NOTHING", 1, "unknown key MODEL.NOTHING"),
         (SCORE, "high", "got text"),
     ],
@@ -117,11 +118,11 @@ def test_predictor(model_dir):
 def test_command(model_dir, tmp_path, capfd):
     """The pairs may stand before other options; what has no effect is said in a line."""
     command = ["--model", str(model_dir), "--input", str(IMAGE), "--opts", SCORE, "0.9"]
-    command += ["TEST.AUG.ENABLED", "True", "--json", str(tmp_path / "found.json")]
+    command += ["INPUT.MIN_SIZE_TEST", "2000", "--json", str(tmp_path / "found.json")]
     assert main(command) == 0
     assert '"scores"' in (tmp_path / "found.json").read_text()
     said = capfd.readouterr().err.splitlines()
-    assert [line for line in said if line.startswith("note: TEST.AUG.ENABLED: has no effect")]
+    assert [line for line in said if line.startswith("note: INPUT.MIN_SIZE_TEST: has no effect")]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from tfdetect.data import geometry
 from tfdetect.data.geometry import HorizontalFlip, Resize
 from tfdetect.errors import InputError
+from tfdetect.modeling.keypoint_flip import keypoint_flip_indices
 
 PAIRED = ["eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
 COCO_KEYPOINTS = ["nose", *(f"{side}_{part}" for part in PAIRED for side in ("left", "right"))]
@@ -49,7 +50,7 @@ def test_keypoints(recorded):
 
 
 def test_flip_indices_follow_from_the_names(recorded):
-    indices = geometry.keypoint_flip_indices(COCO_KEYPOINTS, COCO_PAIRS)
+    indices = keypoint_flip_indices(COCO_KEYPOINTS, COCO_PAIRS)
     np.testing.assert_array_equal(indices, recorded["flip_indices"])
 
 
@@ -95,6 +96,6 @@ def test_a_flip_without_pairs_says_what_to_do():
 
 def test_wrong_names_and_counts_are_named():
     with pytest.raises(InputError, match="'tail'"):
-        geometry.keypoint_flip_indices(["nose"], {"tail": "nose"})
+        keypoint_flip_indices(["nose"], {"tail": "nose"})
     with pytest.raises(InputError, match="4 values"):
         geometry.coco_keypoints([1.0, 2.0, 3.0, 4.0])

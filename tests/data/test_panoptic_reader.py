@@ -54,7 +54,7 @@ def test_what_is_read(tmp_path):
     (image,) = dataset.images
     assert (image.id, image.file_name, image.label_file) == (7, "b.jpg", tmp_path / "p" / "b.png")
     assert image.segments == (
-        PanopticSegment(66_051, 3, 2, True),
+        PanopticSegment(66_051, 3, 2, True, (0, 0, 1, 2)),
         PanopticSegment(5, 184, 3, False),
     )
     assert (dataset.thing_ids, dataset.stuff_ids) == ((1, 3), (0, 92, 184))
@@ -67,9 +67,9 @@ def test_pixels(tmp_path):
     (image,) = dataset.images
     ids = read_segment_ids(image)
     np.testing.assert_array_equal(ids, IDS)
-    labels = semantic_labels(ids, image.segments, dataset.stuff_ids)
-    np.testing.assert_array_equal(labels, [[0, 2, 255], [0, 2, 2]])
-    assert labels.dtype == np.uint8
+    labels = semantic_labels(ids, image.segments, dataset.stuff_ids, unlabelled=-1)
+    np.testing.assert_array_equal(labels, [[0, 2, -1], [0, 2, 2]])
+    assert labels.dtype == np.int32
 
 
 def test_colours_are_ids_in_base_256():

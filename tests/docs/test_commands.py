@@ -27,6 +27,7 @@ import yaml
 from benchmarks import seeded_weights
 from tests.support.pages import PAGES, Block, blocks, inline_commands
 from tests.support.paths import DATA, DEMO, ROOT
+from tests.support.videos import write_video
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.cli.main import GROUP
@@ -70,6 +71,7 @@ height, width = image.shape[:2]
 # By the name of the block's page and its first word that tells it apart: takes too long for
 # `make test`.
 LONG = ("tfdetect train", "tfdetect export", "tf.saved_model", "tf.load_op_library", "torchvision")
+LONG += ("tracker.update",)
 
 
 def images(path: Path) -> None:
@@ -85,6 +87,10 @@ def annotations(path: Path) -> None:
     kept = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
     path.write_text(json.dumps(content))
+
+
+def a_video(path: Path) -> None:
+    write_video(path, 2)
 
 
 def an_image(path: Path) -> None:
@@ -147,6 +153,7 @@ MADE: dict[str, Callable] = {
     "shapes/train/annotations.json": annotations,
     "shapes/val/annotations.json": annotations,
     "street.jpg": an_image,
+    "street.mp4": a_video,
     "FILE": checkpoint,
     "R-50.pkl": checkpoint,
     "model_final_f10217.pkl": checkpoint,

@@ -147,13 +147,16 @@ def test_what_cannot_be_measured_is_named(tmp_path):
         r"sem_seg",
     ):
         open_dataset(DEMO / "annotations.json", ["sem_seg"], [])
-    with pytest.raises(InputError, match="not a Pascal VOC one"):
-        open_dataset(tmp_path, ALL, [])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="not one of Pascal VOC, Cityscapes or masks"):
+        open_dataset(tmp_path / "empty", ALL, [])
+    with pytest.raises(InputError, match="masks do not say where their images are"):
+        open_dataset(tmp_path / "panoptic", ALL, [])
     with pytest.raises(InputError, match=r"none\.json: cannot be read"):
         open_dataset(tmp_path / "none.json", ALL, [])
     (tmp_path / "gtFine" / "aachen").mkdir(parents=True)
     (tmp_path / "gtFine" / "aachen" / "aachen_0_0_gtFine_polygons.json").touch()
-    with pytest.raises(InputError, match="cityscapesscripts"):
+    with pytest.raises(InputError, match="Cityscapes' annotations do not say where its images are"):
         open_dataset(tmp_path / "gtFine", ALL, [])
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.support import random_panoptic
 from tfdetect.data.images import read_image
 from tfdetect.data.panoptic import read_panoptic, segment_colors, segment_ids
+from tfdetect.data.sem_seg import SemSegFile
 from tfdetect.detections import PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.evaluation import panoptic, semantic
@@ -152,12 +153,20 @@ def test_the_classes_of_another_model_are_named(tmp_path):
         panoptic.evaluate(dataset, [{**result, "image_id": 6}])
 
 
+def _measure(dataset, results):
+    truth = {
+        image.id: SemSegFile(image.label_file, segments=image, stuff_ids=dataset.stuff_ids).read
+        for image in dataset.images
+    }
+    return semantic.evaluate(truth, results, dataset.stuff_ids, dataset.stuff_names)
+
+
 def test_mean_iou(tmp_path):
     # A thing, 20 columns of banner, 10 unlabelled.
     dataset = _dataset(tmp_path, _stripes(1, 2, 2, 0), [(1, 1, 0), (2, 92, 0)])
     results = semantic.to_results(_stripes(0, 0, 1, 1), 5, dataset.stuff_ids, dataset.path)
     assert [result["category_id"] for result in results] == [0, 92]
-    metrics = semantic.evaluate(dataset, results)["sem_seg"]
+    metrics = _measure(dataset, results)["sem_seg"]
     assert metrics == pytest.approx(
         {
             "mIoU": 50,
@@ -176,9 +185,9 @@ def test_mean_iou(tmp_path):
 
 def test_no_semantic_result_and_absent_classes(tmp_path):
     dataset = _dataset(tmp_path, _stripes(1, 0), [(1, 1, 0)])
-    assert math.isnan(semantic.evaluate(dataset, [])["sem_seg"]["mIoU"])
+    assert math.isnan(_measure(dataset, [])["sem_seg"]["mIoU"])
     results = semantic.to_results(_stripes(1, 1), 5, dataset.stuff_ids, dataset.path)
-    metrics = semantic.evaluate(dataset, results)["sem_seg"]
+    metrics = _measure(dataset, results)["sem_seg"]
     # The banner is not there: its IoU is unknown, though it was predicted.
     assert (metrics["mIoU"], metrics["IoU-things"]) == (0, 0)
     assert math.isnan(metrics["IoU-banner"])

@@ -52,6 +52,17 @@ def test_recorded_pooling(oracle, implementation, pooler_type, ratio, size):
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+def test_recorded_roi_pool(oracle, implementation):
+    """The largest pixels of the bins, exactly."""
+    data = oracle("roi_pooler")
+    features = [tf.constant(np.transpose(data[f"p{n}"], [0, 2, 3, 1])) for n in range(2, 6)]
+    boxes = np.concatenate([data["boxes0"], data["boxes1"]])
+    index = np.repeat(np.array([0, 1], np.int32), [len(data["boxes0"]), len(data["boxes1"])])
+    pooler = RoIPooler("MODEL.ROI_BOX_HEAD", "ROIPool", 7, 0, [4, 8, 16, 32])
+    expected = np.transpose(oracle("roi_pool")["pooler_7"], [0, 2, 3, 1])
+    np.testing.assert_array_equal(pooler(features, boxes, index), expected)
+
+
 def test_levels_change_where_pytorch_changes_them():
     """floor(4 + log2(size / 224 + 1e-8)) in float32, evaluated with PyTorch 2.13 at the borders.
 

@@ -13,13 +13,11 @@ FPN, C4 = "Base-RCNN-FPN", "Base-RCNN-C4"
 BASIC = ["MODEL.RESNETS.DEPTH", 18]
 DEFORM_RES5 = ["MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, False, False, True]]
 CASES = [
-    (FPN, ["MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"], "rotated boxes are out of scope"),
     (FPN, ["MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"], "is not supported"),
-    (FPN, ["MODEL.ROI_HEADS.NAME", "RROIHeads"], "rotated boxes are out of scope"),
     (FPN, ["MODEL.ROI_HEADS.NAME", "PointRendROIHeads"], "projects/ add is out of scope"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", ["p7"]], "is not a feature of the backbone"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", []], "is empty"),
-    (FPN, ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "rotated boxes are out of scope"),
+    (FPN, ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "horizontal boxes"),
     (FPN, ["MODEL.ROI_BOX_HEAD.NORM", "LN"], "is not supported"),
     (FPN, ["MODEL.META_ARCHITECTURE", "DensePoseRCNN"], "projects/ add is out of scope"),
     (FPN, ["MODEL.RESNETS.DEPTH", 77], "use one of"),
@@ -49,6 +47,10 @@ def test_the_key_is_named(base, opts, words):
 def test_keys_that_do_not_go_together():
     """The message names the key to change, which is another one."""
     assert refusal(FPN, BASIC).startswith("MODEL.RESNETS.RES2_OUT_CHANNELS: ")
+    message = refusal(FPN, ["MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"])
+    assert message.startswith("MODEL.ANCHOR_GENERATOR.NAME: ")
+    message = refusal(FPN, ["MODEL.ROI_HEADS.NAME", "RROIHeads"])
+    assert message.startswith("MODEL.PROPOSAL_GENERATOR.NAME: ")
     message = refusal(FPN, ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads"])
     assert message.startswith("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG: ")
 

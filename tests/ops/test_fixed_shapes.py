@@ -13,6 +13,7 @@ from tfdetect.ops.keypoints import decode_keypoints
 from tfdetect.ops.nms import best_after_nms
 from tfdetect.ops.resize import resize_bilinear_uint8
 from tfdetect.ops.roi_align import roi_align
+from tfdetect.ops.roi_pool import roi_pool_levels
 
 
 @pytest.fixture(params=["graph", "xla"])
@@ -68,6 +69,25 @@ def test_best_after_nms(fixed):
     assert expected_counts[2] == 0
     np.testing.assert_array_equal(counts, expected_counts)
     np.testing.assert_array_equal(indices, expected_indices)
+
+
+def test_roi_pool(fixed):
+    """Exactly; more boxes than are pooled together, one pixel, a NaN, one as large as the image."""
+    rng = np.random.default_rng(1)
+    features = [
+        rng.uniform(0, 1, [2, 128 // stride, 160 // stride, 3]).astype(np.float32)
+        for stride in (4, 8)
+    ]
+    boxes = random_boxes(rng, [70], 128)
+    boxes[:3] = [[5, 5, 5, 5], [0, np.nan, 9, 9], [0, 0, 160, 128]]
+    indices = rng.integers(0, 2, 70).astype(np.int32)
+    levels = rng.integers(0, 2, 70).astype(np.int32)
+
+    def pool(first, second, boxes, indices, levels):
+        return roi_pool_levels([first, second], boxes, indices, levels, 7, [1 / 4, 1 / 8])
+
+    arguments = (*features, boxes, indices, levels)
+    np.testing.assert_array_equal(fixed(pool, *arguments), ordinary(pool, *arguments))
 
 
 @pytest.mark.parametrize(("sampling_ratio", "aligned"), [(0, True), (2, False)])

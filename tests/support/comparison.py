@@ -30,6 +30,7 @@ class Differences:
     score: float = 0.0  # largest difference of the scores of a pair
     box: float = 0.0  # largest difference of a coordinate, in pixels of the original image
     mask_ious: list[float] = field(default_factory=list)
+    mask_pixels: int = 0  # most pixels in which the masks of a pair differ
     keypoints: list[float] = field(default_factory=list)  # distances, in pixels
     unmatched: list[str] = field(default_factory=list)
 
@@ -98,6 +99,7 @@ def _compare_image(
         if "pred_masks" in recorded:
             pair = [r["pred_masks"][i] for r, i in ((found, partner), (recorded, index))]
             total.mask_ious.append(_mask_iou(*pair))
+            total.mask_pixels = max(total.mask_pixels, _different_pixels(*pair))
         if "pred_keypoints" in recorded:
             points = [
                 np.array(r["pred_keypoints"][i])[:, :2]
@@ -107,8 +109,19 @@ def _compare_image(
     total.extra += int((free & (scores[0] > least_score)).sum())
 
 
+def _encoded(*masks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [dict(mask, counts=mask["counts"].encode()) for mask in masks]
+
+
+def _different_pixels(a: Mapping[str, Any], b: Mapping[str, Any]) -> int:
+    first, second = _encoded(a, b)
+    both = mask_codec.merge([first, second], intersect=True)
+    areas = [int(mask_codec.area(mask)) for mask in (first, second, both)]
+    return areas[0] + areas[1] - 2 * areas[2]
+
+
 def _mask_iou(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    a, b = (dict(mask, counts=mask["counts"].encode()) for mask in (a, b))
+    a, b = _encoded(a, b)
     if mask_codec.area(a) == mask_codec.area(b) == 0:
         return 1.0
     return float(mask_codec.iou([a], [b], [0])[0, 0])

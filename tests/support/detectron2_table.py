@@ -11,9 +11,6 @@ PAGE = ROOT / "docs" / "coming-from-detectron2.md"
 AWAITED = {
     # Row -> the file that it needs. Others add these now: delete this table once they are there.
     "TEST.AUG.ENABLED": "tfdetect/config/tta.py",
-    "DATALOADER.SAMPLER_TRAIN": "tfdetect/data/training/repeat_factors.py",
-    "DATASETS.PROPOSAL_FILES_": "tfdetect/data/training/repeat_factors.py",
-    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": "tfdetect/data/training/repeat_factors.py",
     "MODEL.ANCHOR_GENERATOR.ANGLES": "tfdetect/ops/rotated_boxes.py",
     "MODEL.RETINANET.": "tfdetect/modeling/dense/retinanet.py",
     "MODEL.SEM_SEG_HEAD.": "tfdetect/modeling/semantic_loss.py",
@@ -28,8 +25,6 @@ AWAITED = {
     "modeling.meta_arch.dense_detector": "tfdetect/modeling/dense/detector.py",
     "modeling.meta_arch.fcos": "tfdetect/modeling/dense/fcos.py",
     "modeling.test_time_augmentation": "tfdetect/inference/tta.py",
-    "data.samplers.distributed_sampler.RandomSubset": "tfdetect/data/training/repeat_factors.py",
-    "data.transforms": "tfdetect/data/training/augmentations/color.py",
     "evaluation.cityscapes": "tfdetect/evaluation/cityscapes.py",
     "evaluation.sem_seg": "tfdetect/evaluation/cityscapes.py",
     "tracking.": "tfdetect/tracking/base_tracker.py",

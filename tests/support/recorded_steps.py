@@ -72,11 +72,15 @@ class Steps:
 
 def take_steps(cfg, model, names, count) -> Steps:
     """Steps of a configuration on images of the demo, at a constant learning rate."""
+    return take_steps_on(cfg, model, *batch_of(cfg, model, names), count)
+
+
+def take_steps_on(cfg, model, images, sizes, targets, count) -> Steps:
+    """Steps on a batch, as the model takes it, at a constant learning rate."""
     named = trainable_variables(model, cfg)
     parameters = [n.variable for n in named]
     optimizer = build_optimizer(cfg, model, parameters)
     clip = gradient_clipping(cfg)
-    images, sizes, targets = batch_of(cfg, model, names)
 
     @tf.function(autograph=False)
     def step():

@@ -1,4 +1,4 @@
-"""Narrow models, and batches for them of random pixels with two or three objects."""
+"""Narrow models, and batches for them of random pixels with two or three objects, and stuff."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tfdetect.training.initialization import initialize
 from tfdetect.training.trainable import trainable_variables
 
 CLASSES = 5
+STUFF = 4
 HEIGHT, WIDTH = 64, 96
 NARROW = {
     "MODEL.ANCHOR_GENERATOR.SIZES": [[8], [16], [32], [64], [128]],
@@ -31,6 +32,8 @@ NARROW = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 32,
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 32,
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32,
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": STUFF,
     "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 50,
     "MODEL.RPN.POST_NMS_TOPK_TRAIN": 40,
 }
@@ -105,6 +108,8 @@ def batch(objects=(3, 2), form="gt_polygons", seed=0, whole_pixels=False):
         "gt_valid": valid,
         "gt_keypoints": (keypoints * valid[..., None, None]).astype(np.float32),
         form: masks[form],
+        # In blocks; where nothing else is, a part is ignored.
+        "gt_sem_seg": _stuff(random, count),
     }
     images = random.normal(0, 50, (count, HEIGHT, WIDTH, 3)).astype(np.float32)
     sizes = np.full((count, 2), (HEIGHT, WIDTH), np.int32)
@@ -113,6 +118,12 @@ def batch(objects=(3, 2), form="gt_polygons", seed=0, whole_pixels=False):
         tf.constant(sizes),
         Targets(**{name: tf.constant(array) for name, array in targets.items()}),
     )
+
+
+def _stuff(random, count):
+    labels = random.integers(0, STUFF + 1, (count, HEIGHT // 8, WIDTH // 8))
+    labels = np.where(labels == STUFF, 255, labels).astype(np.uint8)
+    return labels.repeat(8, 1).repeat(8, 2)
 
 
 def losses_and_gradients(model, named, data, seed=(0, 0)):

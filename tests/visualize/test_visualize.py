@@ -206,3 +206,18 @@ def test_recorded_detections_look_the_same_every_time():
     assert drawn.shape == (702, 708, 3)
     for index in range(10):
         assert _is(drawn, PALETTE.by_idx(index)).sum() > 200
+
+
+def test_colours_and_labels_follow_ids():
+    """Not the order of the detections, nor their classes, nor which of them are shown."""
+    boxes = [[100, 300, 200, 400], [300, 300, 400, 400], [500, 300, 600, 400]]
+    found = _detections(boxes, scores=[0.9, 0.2, 0.9], classes=[0, 1, 1])
+    drawn = draw_detections(GREY, found, NAMES, ids=np.array([5, 7, 2 + len(PALETTE.colors)]))
+    for left, index in ((100, 5), (500, 2)):
+        assert _is(drawn[350, left - 3 : left + 4], PALETTE.by_idx(index)).any()
+    assert not _is(drawn, PALETTE.by_idx(7)).any()
+    unlabelled = draw_detections(GREY, found, NAMES)
+    # The label is longer by its id.
+    assert _is(drawn[270:295], PALETTE.by_idx(5)).any(0).sum() > 1.1 * (
+        _is(unlabelled[270:295], PALETTE.by_idx(0)).any(0).sum()
+    )

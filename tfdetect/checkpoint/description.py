@@ -75,6 +75,15 @@ def check_names(path: Path, cfg: CfgNode, metadata: dict[str, Any]) -> None:
                 f"{path}: keypoint_connections has {pair}, which is not a pair of indices of the "
                 f"model's {keypoints} keypoints; correct it"
             )
+    names, pairs = metadata.get("keypoint_names") or [], metadata.get("keypoint_flip_map") or []
+    if keypoints and not (isinstance(pairs, list) and all(_is_pair(pair, names) for pair in pairs)):
+        raise InputError(
+            f"{path}: keypoint_flip_map is not a list of pairs of keypoint_names; correct it"
+        )
+
+
+def _is_pair(pair: Any, names: list[str]) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(name in names for name in pair)
 
 
 def read_metadata(directory: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def add_evaluation_arguments(
         required=required,
         metavar="PATH",
         help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
-        "Pascal VOC",
+        "Pascal VOC, of Cityscapes' gtFine or of semantic masks",
     )
     parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
 
@@ -86,27 +87,36 @@ def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
             f" as {dataset.file_names[run.missing[0]]}; they are not evaluated",
             file=sys.stderr,
         )
-    records = None if args.json is None else PredictionFile(args.json)
 
     def skip(index: int, error: InputError) -> None:
         print(f"error: {error}", file=sys.stderr)
 
     predicted = run.predict(predictor, skip, batch_size=args.batch_size)
-    try:
-        for index, detections in tqdm(predicted, "Evaluating", total=len(run.wanted), unit="image"):
-            if records is not None:
-                records.add(dataset.file_names[index], detections)
-    except KeyboardInterrupt as interrupt:
-        count, wanted = len(run.measured), len(run.wanted)
-        interrupt.args = (f"{count} of {wanted} images are done; nothing is written",)
-        raise
     errors = []
-    if records is not None:
+    with contextlib.ExitStack() as open_files:
+        records = None
+        if args.json is not None:
+            records = open_files.enter_context(PredictionFile(args.json))
         try:
-            with hold_interrupts():
-                records.write()
-        except InputError as unwritten:
-            errors.append(str(unwritten))
+            for index, detections in tqdm(
+                predicted, "Evaluating", total=len(run.wanted), unit="image"
+            ):
+                if records is not None:
+                    try:
+                        records.add(dataset.file_names[index], detections)
+                    except InputError as unwritten:
+                        errors.append(str(unwritten))
+                        records = None
+        except KeyboardInterrupt as interrupt:
+            count, wanted = len(run.measured), len(run.wanted)
+            interrupt.args = (f"{count} of {wanted} images are done; nothing is written",)
+            raise
+        if records is not None:
+            try:
+                with hold_interrupts():
+                    records.finish()
+            except InputError as unwritten:
+                errors.append(str(unwritten))
     done = run.measure(output)
     if done.text:
         print(done.text)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfdetect.cli.arguments import add_opts, parse_with_opts
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.model import positive
 from tfdetect.cli.quiet import import_tensorflow
+from tfdetect.config.prediction import load_prediction_config
+from tfdetect.config.tta import check_tta
 from tfdetect.files import check_utf8, check_writable
 
 
@@ -17,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and say what was written."""
     args = _parse(arguments)
     import_user_modules(args.imports)
+    _check_configuration(args)
     check_writable(args.output.parent if args.format in ("litert", "onnx") else args.output)
     if args.format not in ("litert", "onnx"):
         check_utf8(args.output)
@@ -27,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # It warns of every shape in a loop that it does not know, and does not need to.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 
-        path = export_fixed(args.model, args.output, args.format, args.batch, *args.size)
-        print(f"{path}: uint8 [{args.batch}, {args.size[0]}, {args.size[1]}, 3] RGB images")
+        height, width = args.size
+        path = export_fixed(
+            args.model, args.output, args.format, args.batch, height, width, args.opts
+        )
+        print(f"{path}: uint8 [{args.batch}, {height}, {width}, 3] RGB images")
         return
     from tfdetect.export.saved_model import export_savedmodel
 
@@ -39,11 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=args.device,
         dtype=args.dtype,
         max_batch=args.max_batch,
+        opts=args.opts,
     )
     print(f"{exported.path}: {exported.size / 1e6:.1f} MB ({exported.weights / 1e6:.1f} weights)")
     print(f"signatures: {', '.join(exported.signatures)}")
     if exported.library is not None:
         print(f"before it is loaded: tf.load_op_library({str(exported.library)!r})")
+
+
+def _check_configuration(args: argparse.Namespace) -> None:
+    """Check TEST.AUG, and report where it has no effect; before TensorFlow is loaded."""
+    path = Path(args.model) / "config.yaml"
+    if not path.is_file():
+        return  # `load_model` says what is missing
+    cfg = load_prediction_config(path, args.opts, "--opts")
+    if not cfg.TEST.AUG.ENABLED:
+        return
+    if args.format == "saved_model":
+        check_tta(cfg)
+    else:
+        print(
+            f"note: TEST.AUG.ENABLED: has no effect, --format {args.format} has no test-time "
+            "augmentation",
+            file=sys.stderr,
+        )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,18 +137,31 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="reject batches of more images (default: no limit)",
     )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="add the signature tta, of test-time augmentation, as --opts TEST.AUG.ENABLED True",
+    )
     add_import_option(parser)
-    args = parser.parse_args(arguments)
+    add_opts(
+        parser,
+        "keys of the model's configuration to change, of those that affect prediction only, such "
+        "as MODEL.ROI_HEADS.SCORE_THRESH_TEST or TEST.AUG.MIN_SIZES",
+    )
+    args = parse_with_opts(parser, arguments)
+    if args.tta:
+        args.opts += ["TEST.AUG.ENABLED", "True"]
     if args.format == "saved_model":
         if args.size is not None or args.batch != 1:
             parser.error("--size and --batch are for other formats: a SavedModel takes every size")
     elif args.size is None:
         parser.error(f"--format {args.format} needs --size HEIGHT WIDTH")
-    elif (args.ops, args.device, args.dtype, args.max_batch) != (
+    elif (args.ops, args.device, args.dtype, args.max_batch, args.tta) != (
         "portable",
         "cpu",
         "float32",
         None,
+        False,
     ):
-        parser.error("--ops, --device, --dtype and --max-batch are for --format saved_model")
+        parser.error("--ops, --device, --dtype, --max-batch and --tta are for --format saved_model")
     return args

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from tfdetect.data.images import read_image
 from tfdetect.data.proposal_files import read_proposals
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.inference.batches import predict_in_batches
+from tfdetect.inference.batches import predict_in_batches, read_each
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -30,30 +29,15 @@ def find_proposals(path: str | None, names: Sequence[Sequence[str]]) -> list[np.
 def predict_files(
     predictor: Predictor,
     files: Sequence[Path],
+    indices: Iterable[int],
     proposals: Sequence[np.ndarray] | None,
     batch_size: int,
-    unread: list[Path],
+    skip: Callable[[int, InputError], None],
 ) -> Iterator[tuple[int, np.ndarray, Detections]]:
-    """Yield (index into `files`, image, detections); report unreadable files and continue.
-
-    Raises:
-        InputError: none of the files can be read.
-    """
-    errors: list[InputError] = []
-
-    def skip(index: int, error: InputError) -> None:
-        unread.append(files[index])
-        errors.append(error)
-        if len(files) > 1:
-            print(f"error: {error}", file=sys.stderr)
-
-    yield from predict_in_batches(
+    """Yield (index, image, detections) of the images `files[index]`; see `read_each` for `skip`."""
+    return predict_in_batches(
         predictor,
-        range(len(files)),
-        lambda index: read_image(files[index]),
-        skip,
+        read_each(indices, lambda index: read_image(files[index]), skip),
         batch_size=batch_size,
-        proposals=proposals,
+        proposals=None if proposals is None else proposals.__getitem__,
     )
-    if files and len(unread) == len(files):
-        raise errors[0] if len(files) == 1 else InputError(f"none of {len(files)} files is usable")

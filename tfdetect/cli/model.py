@@ -15,14 +15,20 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
+from tfdetect.config.tta import check_tta, describe_tta
 from tfdetect.errors import InputError
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `tfdetect predict` and `tfdetect evaluate` that say which model, and how."""
+def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = True) -> None:
+    """The options of the commands that predict which say which model, and how.
+
+    Args:
+        parser: of the command.
+        proposals: whether it takes models that need them.
+    """
     parser.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
@@ -55,11 +61,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
         "fast where the processor multiplies it, and slow elsewhere",
     )
+    if proposals:
+        parser.add_argument(
+            "--proposals",
+            metavar="FILE",
+            help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images "
+            "are found in it by their id in the annotations, else by file name",
+        )
+    else:
+        parser.set_defaults(proposals=None)
     parser.add_argument(
-        "--proposals",
-        metavar="FILE",
-        help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images are "
-        "found in it by their id in the annotations, else by file name",
+        "--tta",
+        action="store_true",
+        help="test-time augmentation, as --opts TEST.AUG.ENABLED True: what is found in several "
+        "sizes of each image (TEST.AUG.MIN_SIZES), and in their mirror images (FLIP), is merged",
     )
     add_import_option(parser)
     add_opts(
@@ -72,9 +87,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def check_configuration(args: argparse.Namespace) -> str:
     """Checks on the model's configuration that can run before TensorFlow is loaded.
 
+    Args:
+        args: with the options of `add_model_arguments`; --tta becomes a part of its opts.
+
     Returns:
         FLOAT32_PRECISION.
     """
+    if args.tta:
+        args.opts += ["TEST.AUG.ENABLED", "True"]
     path = Path(args.model) / "config.yaml"
     if not path.is_file():
         return ""  # `Predictor` says what is missing
@@ -88,6 +108,9 @@ def check_configuration(args: argparse.Namespace) -> str:
         )
     if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} generates its own proposals; leave it out")
+    if cfg.TEST.AUG.ENABLED:
+        check_tta(cfg)
+        print(f"note: {describe_tta(cfg)}", file=sys.stderr)
     for line in ignored_in_prediction(cfg):
         if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)

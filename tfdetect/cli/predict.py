@@ -1,12 +1,14 @@
-"""Detect objects in images."""
+"""Detect objects in images and videos."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,17 @@ from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.loop import find_proposals, predict_files
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.prediction_file import PredictionFile
-from tfdetect.data.images import describe_passed_over, find_images, read_image, write_image
+from tfdetect.cli.video import counted, frame_fields, predict_frames, say_after, silence_ffmpeg
+from tfdetect.data.images import (
+    IMAGE_SUFFIXES,
+    describe_passed_over,
+    find_images,
+    read_image,
+    write_image,
+)
 from tfdetect.data.proposal_files import image_names
+from tfdetect.data.video import VIDEO_SUFFIXES, Frame, VideoFrames, is_video
+from tfdetect.data.video_writer import CODECS, VideoWriter, check_video_output
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable, check_writable_file
@@ -41,6 +52,7 @@ _PROFILED_BATCHES = 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict or evaluate. Returns 1 if some of the images could not be read, else 0."""
     args = _parse(arguments)
+    silence_ffmpeg()
     import_user_modules(args.imports)
     precision = check_configuration(args)
     if args.evaluate is not None:
@@ -50,10 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace, float32_precision: str) -> int:
     passed_over: list[Path] = []
-    files = find_images(args.input, passed_over)
+    files = find_images(args.input, passed_over, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
     if passed_over:
         print(f"note: skipped {describe_passed_over(passed_over)}", file=sys.stderr)
     names = _record_names(files)
+    videos = {index for index, path in enumerate(files) if is_video(path)}
+    for option in ("proposals", "profile"):
+        if videos and getattr(args, option) is not None:
+            raise InputError(f"--{option}: works with images, but {files[min(videos)]} is a video")
     if args.font is not None:
         load_font(args.font, 20)
     proposals = find_proposals(args.proposals, [image_names(path) for path in files])
@@ -62,37 +78,155 @@ def _predict(args: argparse.Namespace, float32_precision: str) -> int:
             check_writable(folder)
     if args.json is not None:
         check_writable_file(args.json)
-    predictor = load_predictor(args, float32_precision)
     pictures = None if args.output is None else _picture_paths(files, Path(args.output))
+    errors: dict[int, InputError] = {}
+
+    def skip(index: int, error: InputError) -> None:
+        errors[index] = error
+        if len(files) > 1:
+            print(f"error: {error}", file=sys.stderr)
+        if len(errors) == len(files):
+            raise InputError(f"none of {len(files)} files is usable") if len(files) > 1 else error
+
+    for index in sorted(videos):
+        if pictures is not None:
+            check_video_output(pictures[index])
+        try:
+            VideoFrames(files[index]).close()
+        except InputError as error:
+            skip(index, error)
+    predictor = load_predictor(args, float32_precision)
     if pictures is not None:
-        _check_font(predictor, args.font)
-    records = None if args.json is None else PredictionFile(args.json)
-    unread: list[Path] = []
+        check_font(predictor, args.font)
     done = 0
-    try:
-        for index, image, detections in predict_files(
-            predictor, files, proposals, args.batch_size, unread
-        ):
-            if records is not None:
-                records.add(names[index], detections)
-            if pictures is not None:
-                drawn = _draw(image, detections, predictor, args.confidence_threshold, args.font)
-                write_image(pictures[index], drawn)
-            target = "" if pictures is None else f" -> {pictures[index]}"
-            found = _summary(detections, predictor, args.confidence_threshold)
-            print(f"{files[index]}: {found}{target}", flush=True)
-            done += 1
-    except KeyboardInterrupt as interrupt:
-        unwritten = "" if args.json is None else f"; {args.json} is not written"
-        interrupt.args = (f"{done} of {len(files)} images are done{unwritten}",)
-        raise
-    if records is not None:
-        with hold_interrupts():
-            records.write()
+    with contextlib.ExitStack() as open_files:
+        records = None
+        if args.json is not None:
+            records = open_files.enter_context(PredictionFile(args.json))
+        run = _Run(args, predictor, files, names, proposals, pictures, records, skip)
+        readable = [index for index in range(len(files)) if index not in errors]
+        try:
+            for of_videos, group in itertools.groupby(readable, key=videos.__contains__):
+                for index, found in run.videos(group) if of_videos else run.images(group):
+                    target = "" if pictures is None else f" -> {pictures[index]}"
+                    print(f"{files[index]}: {found}{target}", flush=True)
+                    done += 1
+        except KeyboardInterrupt as interrupt:
+            kind = "files" if videos else "images"
+            parts = [str(interrupt), f"{done} of {len(files)} {kind} are done"]
+            if args.json is not None:
+                parts.append(f"{args.json} is not written")
+            interrupt.args = ("; ".join(filter(None, parts)),)
+            raise
+        if records is not None:
+            with hold_interrupts():
+                records.finish()
     if args.profile is not None:
-        readable = [index for index, path in enumerate(files) if path not in unread]
+        readable = [index for index in readable if index not in errors]
         _profile(args, predictor, files, readable, proposals, pictures)
-    return 1 if unread else 0
+    return 1 if errors or run.incomplete else 0
+
+
+class _Run:
+    """Predicts files, and writes what it finds.
+
+    Args:
+        args: of the command.
+        predictor: the model.
+        files: images and videos.
+        names: of the files in the records.
+        proposals: of each file, for a model that needs them.
+        pictures: where the pictures of each file go; None for no pictures.
+        records: where the numbers go.
+        skip: gets the index and the error of a file that cannot be read.
+
+    Attributes:
+        incomplete: whether a video ended before its end.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        predictor: Predictor,
+        files: Sequence[Path],
+        names: Sequence[str],
+        proposals: Sequence[np.ndarray] | None,
+        pictures: Sequence[Path] | None,
+        records: PredictionFile | None,
+        skip: Callable[[int, InputError], None],
+    ):
+        self._args = args
+        self._predictor = predictor
+        self._files = files
+        self._names = names
+        self._proposals = proposals
+        self._pictures = pictures
+        self._records = records
+        self._skip = skip
+        self.incomplete = False
+
+    def images(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
+        """Yield the index of each image that can be read, and what is found in it, in words."""
+        threshold = self._args.confidence_threshold
+        size = self._args.batch_size
+        for index, image, detections in predict_files(
+            self._predictor, self._files, indices, self._proposals, size, self._skip
+        ):
+            if self._records is not None:
+                self._records.add(self._names[index], detections)
+            if self._pictures is not None:
+                drawn = _draw(image, detections, self._predictor, threshold, self._args.font)
+                write_image(self._pictures[index], drawn)
+            yield index, _summary(detections, self._predictor, threshold)
+
+    def videos(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
+        """Yield the index of each video that can be read, and how many frames it has, in words."""
+        for index in indices:
+            try:
+                count = self._video(index)
+            except InputError as error:
+                self._skip(index, error)
+            else:
+                yield index, counted(count, "frame")
+
+    def _video(self, index: int) -> int:
+        """Predict a video's frames; after an error or an interruption its picture ends there."""
+        frames = VideoFrames(self._files[index])
+        picture = None if self._pictures is None else self._pictures[index]
+        done = 0
+        with contextlib.ExitStack() as open_files:
+            video = None
+            if picture is not None:
+                writer = VideoWriter(picture, frames.frames_per_second)
+                video = open_files.enter_context(writer)
+            try:
+                for frame, detections in predict_frames(
+                    self._predictor, frames, self._args.batch_size
+                ):
+                    with hold_interrupts():
+                        self._add(index, frame, detections, video)
+                        done += 1
+            except (KeyboardInterrupt, InputError) as error:
+                if video is not None and done:
+                    with hold_interrupts():
+                        video.finish()
+                    ends = f"{picture} ends after {counted(done, 'frame')}"
+                    error.args = ("; ".join(filter(None, [str(error), ends])),)
+                raise
+            if video is not None:
+                with hold_interrupts():
+                    video.finish()
+        self.incomplete |= say_after(frames)
+        return done
+
+    def _add(
+        self, index: int, frame: Frame, detections: Detections, video: VideoWriter | None
+    ) -> None:
+        if self._records is not None:
+            self._records.add(self._names[index], detections, frame_fields(frame))
+        if video is not None:
+            threshold, font = self._args.confidence_threshold, self._args.font
+            video.write(_draw(frame.image, detections, self._predictor, threshold, font))
 
 
 def _profile(
@@ -144,7 +278,7 @@ def _record_names(files: Sequence[Path]) -> list[str]:
     return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in names]
 
 
-def _check_font(predictor: Predictor, font: str | None) -> None:
+def check_font(predictor: Predictor, font: str | None) -> None:
     """Report the characters of the names that the font does not have."""
     names = [*predictor.class_names, *predictor.stuff_class_names]
     shown = [label_name(names, index) for index in range(len(names))]
@@ -163,7 +297,8 @@ def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     taken: set[Path] = set()
     result = []
     for path in files:
-        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        kept, other = (CODECS, ".mp4") if is_video(path) else ((".jpg", ".jpeg", ".png"), ".png")
+        suffix = path.suffix if path.suffix.lower() in kept else other
         name = f"{path.stem}{suffix}"
         number = 1
         while folder / name in taken:
@@ -228,26 +363,21 @@ def _summary(detections: Detections, predictor: Predictor, threshold: float) -> 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="tfdetect predict", description="Detect objects in images with a converted model."
+        prog="tfdetect predict",
+        description="Detect objects in images and videos with a converted model.",
     )
     add_model_arguments(parser)
     parser.add_argument(
-        "--input", nargs="+", metavar="PATH", help="images, folders of images or glob patterns"
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="images, videos, folders of them, or glob patterns",
     )
     parser.add_argument("--output", metavar="DIR", help="folder for the pictures or the results")
-    parser.add_argument(
-        "--confidence-threshold",
-        type=_unit_interval,
-        default=0.5,
-        metavar="SCORE",
-        help="draw and count detections from this score on (default 0.5); what a panoptic model "
+    add_drawing_arguments(
+        parser,
+        "draw and count detections from this score on (default 0.5); what a panoptic model "
         "combines is in its configuration, MODEL.PANOPTIC_FPN.COMBINE",
-    )
-    parser.add_argument(
-        "--font",
-        metavar="FILE",
-        help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "
-        "does not have",
     )
     add_evaluation_arguments(parser, "--evaluate")
     parser.add_argument(
@@ -269,6 +399,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     elif args.output is None and args.json is None and args.profile is None:
         parser.error("give --output for pictures, --json for numbers, --profile, or several")
     return args
+
+
+def add_drawing_arguments(parser: argparse.ArgumentParser, threshold: str) -> None:
+    """The options of the commands that draw; `threshold` is the help of the score's."""
+    parser.add_argument(
+        "--confidence-threshold", type=_unit_interval, default=0.5, metavar="SCORE", help=threshold
+    )
+    parser.add_argument(
+        "--font",
+        metavar="FILE",
+        help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "
+        "does not have",
+    )
 
 
 def _unit_interval(text: str) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ import numpy as np
 from tfdetect.data.images import write_image
 from tfdetect.data.panoptic import segment_colors
 from tfdetect.detections import Detections
-from tfdetect.files import write_json
+from tfdetect.files import NewFile
 from tfdetect.masks.rle import encode_mask
 
 
 class PredictionFile:
-    """The records of a run.
+    """The records of a run, which go to the file one by one.
 
-    Each is what `prediction_to_dict` gives, and where the model segments images
+    Used in a `with` statement: the file appears when it is finished, and an unfinished one is
+    removed at the end of the statement. Each record is what `prediction_to_dict` gives, and where
+    the model segments images
 
     - `sem_seg`: of every class that is there, `category_id` and `segmentation` (RLE), as in
       Detectron2's sem_seg_predictions.json;
@@ -37,22 +41,40 @@ class PredictionFile:
         self._path = Path(path)
         self._folder = f"{self._path.stem}_panoptic"
         self._names: set[str] = set()
-        self._records: list[dict[str, Any]] = []
+        self._file = NewFile(path)
+        self._before = b"["
 
-    def add(self, file_name: str, detections: Detections) -> None:
+    def __enter__(self) -> PredictionFile:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def add(
+        self, file_name: str, detections: Detections, more: Mapping[str, Any] | None = None
+    ) -> None:
         """Take an image's results, and write its PNG if it has one.
 
+        Args:
+            file_name: of the image or video.
+            detections: the model's results.
+            more: for the record, such as the number of a video's frame as `frame`.
+
         Raises:
-            InputError: the PNG cannot be written.
+            InputError: the file or the PNG cannot be written.
         """
-        record = prediction_to_dict(file_name, detections)
+        record = prediction_to_dict(file_name, detections) | dict(more or {})
         if detections.sem_seg is not None:
             record["sem_seg"] = [
                 {"category_id": label, "segmentation": encode_mask(detections.sem_seg == label)}
                 for label in np.unique(detections.sem_seg).tolist()
             ]
         if detections.panoptic is not None:
-            name = f"{self._folder}/{self._new_name(Path(file_name).stem)}.png"
+            stem = Path(file_name).stem
+            if "frame" in record:
+                stem += f"_{record['frame']:06}"
+            name = f"{self._folder}/{self._new_name(stem)}.png"
             colors = segment_colors(detections.panoptic.ids)
             write_image(self._path.parent / name, colors[:, :, ::-1])
             record["panoptic_seg"] = name
@@ -60,15 +82,17 @@ class PredictionFile:
                 {key: value for key, value in vars(segment).items() if value is not None}
                 for segment in detections.panoptic.segments
             ]
-        self._records.append(record)
+        self._file.write(self._before + json.dumps(record, allow_nan=False).encode())
+        self._before = b", "
 
-    def write(self) -> None:
-        """Write the JSON file.
+    def finish(self) -> None:
+        """Give the JSON file its name.
 
         Raises:
             InputError: it cannot be written.
         """
-        write_json(self._path, self._records)
+        self._file.write(b"]\n" if self._before == b", " else b"[]\n")
+        self._file.finish()
 
     def _new_name(self, stem: str) -> str:
         """`stem`, with a number where an image of that name was before."""
@@ -84,8 +108,9 @@ def prediction_to_dict(file_name: str, detections: Detections) -> dict[str, Any]
     """One image's detections for JSON.
 
     Returns:
-        file_name, height, width, pred_boxes [[x1, y1, x2, y2]], scores, pred_classes, and where
-        the detections have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
+        file_name, height, width, pred_boxes [[x1, y1, x2, y2]] (of a model of rotated boxes [[x
+        centre, y centre, width, height, angle]]), scores, pred_classes, and where the detections
+        have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
         the original image in continuous coordinates, nothing rounded.
     """
     record = {

@@ -13,7 +13,7 @@ from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
 from tfdetect.config.ignored import ignored_in_prediction
-from tfdetect.data.registry import register_coco_dataset
+from tfdetect.data.registry import register_dataset, register_separated_dataset
 from tfdetect.training import train
 from tfdetect.training.preparation import prepare, scale_to_replicas
 
@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_user_modules(args.imports)
     cfg = load_config(args.config_file, args.opts, "command line")
     for registered in args.register:
-        register_coco_dataset(*registered)
+        register_dataset(*registered)
+    for registered in args.register_separated:
+        register_separated_dataset(*registered)
     preparation = prepare(cfg, resume=args.resume, eval_only=args.eval_only)
     import_tensorflow(cfg.FLOAT32_PRECISION)
     from tfdetect.training.devices import set_up_devices
@@ -99,7 +101,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("NAME", "ANNOTATIONS", "IMAGES_DIR"),
-        help="make a COCO data set known under NAME, for DATASETS.TRAIN and DATASETS.TEST",
+        help="make a data set known under NAME, for DATASETS.TRAIN and DATASETS.TEST: JSON of COCO "
+        "or COCO panoptic, or a folder of semantic masks",
+    )
+    parser.add_argument(
+        "--register-separated",
+        nargs=5,
+        action="append",
+        default=[],
+        metavar=("NAME", "INSTANCES", "PANOPTIC", "MASKS_DIR", "IMAGES_DIR"),
+        help="the same for panoptic segmentation: COCO's JSON of objects, that of COCO panoptic "
+        "('' for none), and semantic masks ('' for those of COCO panoptic)",
     )
     add_import_option(parser)
     parser.add_argument(

@@ -29,10 +29,12 @@ class Parts:
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
-    "PanopticFPN": Parts(proposal_generator=True, roi_heads=True, semantic_head=True),
+    "PanopticFPN": Parts(
+        proposal_generator=True, roi_heads=True, semantic_head=True, trainable=True
+    ),
     "RetinaNet": Parts(dense_head="RETINANET", trainable=True),
     "FCOS": Parts(dense_head="FCOS", trainable=True),
-    "SemanticSegmentor": Parts(semantic_head=True),
+    "SemanticSegmentor": Parts(semantic_head=True, trainable=True),
 }
 
 
@@ -59,6 +61,7 @@ class Capabilities:
         proposes: it gives proposals and nothing else: boxes of one class with a logit.
         has_semantic: it gives each pixel a stuff class.
         has_panoptic: it gives each pixel a segment, of boxes and stuff combined.
+        rotated: its boxes have five numbers: centre, size and angle.
         cascade: its box head is a cascade of several.
         trainable: it can be trained here.
         classes_key: the key of the number of classes; of stuff classes where there are no others.
@@ -75,12 +78,18 @@ class Capabilities:
     proposes: bool
     has_semantic: bool
     has_panoptic: bool
+    rotated: bool
     cascade: bool
     trainable: bool
     classes_key: str
     num_classes: int
     num_stuff_classes: int
     num_keypoints: int
+
+    @property
+    def box_dim(self) -> int:
+        """How many numbers a box has: 4, or 5 where it is rotated."""
+        return 5 if self.rotated else 4
 
 
 def capabilities(cfg: CfgNode) -> Capabilities:
@@ -92,6 +101,9 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         parts.roi_heads
         and not parts.semantic_head
         and model.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals"
+    )
+    rotated = (parts.roi_heads and model.ROI_HEADS.NAME == "RROIHeads") or (
+        parts.proposal_generator and model.PROPOSAL_GENERATOR.NAME == "RRPN"
     )
     proposes = parts.proposal_generator and not has_boxes
     has_keypoints = parts.roi_heads and model.KEYPOINT_ON
@@ -107,8 +119,9 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         proposes=proposes,
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
+        rotated=rotated,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
-        trainable=parts.trainable and not takes_proposals,
+        trainable=parts.trainable,
         classes_key=f"MODEL.{section}.NUM_CLASSES",
         num_classes=model[section].NUM_CLASSES if has_boxes else int(proposes),
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,

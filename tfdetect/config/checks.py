@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import Parts, capabilities, trainable_architectures
+from tfdetect.config.rotated import check_rotated, check_rotated_training
 from tfdetect.errors import InputError
 
 
@@ -56,6 +57,13 @@ _NOT_ZERO = Rule(lambda value: _is_number(value) and value != 0, "not 0")
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
 _FINITE = Rule(_is_number, "a finite number")
 _NO_NAN = Rule(lambda value: not math.isnan(value), "a number")
+SAMPLERS = (
+    "TrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "WeightedTrainingSampler",
+    "WeightedCategoryTrainingSampler",
+)
 # -1 in a list of channels: as many as come in.
 _CHANNELS = Rule(
     lambda value: value == -1 or value > 0, "more than 0, or -1 for those of the input"
@@ -138,6 +146,12 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
     "FCOS": _DENSE | {"OFFSET": _OFFSET},
 }
 
+# Of models of rotated boxes, in place of the above.
+_ROTATED: dict[str, dict[str, Rule]] = {
+    "RPN": {"BBOX_REG_WEIGHTS": _numbers(5, _NOT_ZERO)},
+    "ROI_BOX_HEAD": {"BBOX_REG_WEIGHTS": _numbers(5, _NOT_ZERO)},
+}
+
 _LABELS = Rule(lambda value: all(label in (-1, 0, 1) for label in value), "only -1, 0 and 1")
 _THRESHOLDS = Rule(
     lambda value: len(value) > 0 and value[0] > 0 and list(value) == sorted(value),
@@ -174,6 +188,9 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
     # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
     "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": _FINITE},
+    # IGNORE_VALUE: any integer, one that no pixel has too.
+    "SEM_SEG_HEAD": {"LOSS_WEIGHT": _FINITE},
+    "PANOPTIC_FPN": {"INSTANCE_LOSS_WEIGHT": _FINITE},
 }
 _TRAINING: dict[str, Rule] = {
     "SOLVER.MAX_ITER": _at_least(1),
@@ -204,6 +221,26 @@ _TRAINING: dict[str, Rule] = {
     "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
     "DATALOADER.NUM_WORKERS": _at_least(0),
     "DATALOADER.REPEAT_THRESHOLD": _at_least(0),
+    "DATALOADER.SAMPLER_TRAIN": Rule(
+        lambda value: value in SAMPLERS, f"one of {', '.join(SAMPLERS)}"
+    ),
+    "DATALOADER.RANDOM_SUBSET_RATIO": Rule(
+        lambda value: 0 < value <= 1, "a share above 0, up to 1"
+    ),
+    # 0 would leave a data set out, and by it weights of categories would be divided.
+    "DATASETS.TRAIN_REPEAT_FACTOR": Rule(
+        lambda value: all(
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and _is_number(pair[1])
+            and pair[1] > 0
+            for pair in value
+        ),
+        "pairs of a data set and a factor above 0, such as [['my_data', 2.0]]",
+    ),
+    # 0: no more than the ground truth.
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": _at_least(0),
     "TRAIN.HOOKS": _NAMES,
     "TRAIN.WRITERS": Rule(
         lambda value: all(name in ("wandb", "mlflow") for name in value) and _differ(value),
@@ -242,7 +279,8 @@ _GROUPS = 32
 
 def check_model(cfg: CfgNode) -> None:
     """Raise InputError for values that are invalid for the model or for inference."""
-    sections = list(model_sections(cfg))
+    check_rotated(cfg)
+    sections, rotated = list(model_sections(cfg)), capabilities(cfg).rotated
     for name, node in cfg.MODEL.items():
         if not isinstance(node, CfgNode):
             _require_value(f"MODEL.{name}", node)
@@ -250,6 +288,8 @@ def check_model(cfg: CfgNode) -> None:
     for section in sections:
         _require_values(f"MODEL.{section}", cfg.MODEL[section])
         rules = _SECTIONS.get(section, {})
+        if rotated:
+            rules = rules | _ROTATED.get(section, {})
         _check(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})
         place, width = _NORMALIZED.get(section, ("", ""))
         # The features of a dense head may be of another backbone than an FPN.
@@ -291,6 +331,7 @@ def check_training(cfg: CfgNode) -> None:
                 f"IOU_THRESHOLDS {len(node.IOU_THRESHOLDS)}; give one label more than thresholds"
             )
     _check_combinations(cfg)
+    check_rotated_training(cfg)
     _check_hooks(cfg)
 
 
@@ -310,6 +351,16 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise InputError(
             f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images cannot be divided into "
             f"SOLVER.ACCUMULATION_STEPS {solver.ACCUMULATION_STEPS}; give a multiple"
+        )
+    for name, _ in cfg.DATASETS.TRAIN_REPEAT_FACTOR:
+        if name not in cfg.DATASETS.TRAIN:
+            raise InputError(
+                f"DATASETS.TRAIN_REPEAT_FACTOR: {name} is not one of DATASETS.TRAIN; correct it"
+            )
+    if capabilities(cfg).takes_proposals and not cfg.MODEL.LOAD_PROPOSALS:
+        raise InputError(
+            "MODEL.LOAD_PROPOSALS: is False, but MODEL.PROPOSAL_GENERATOR.NAME "
+            "PrecomputedProposals needs proposals; set it to True"
         )
     if head.USE_FED_LOSS and not head.USE_SIGMOID_CE and "ROI_BOX_HEAD" in model_sections(cfg):
         raise InputError(
@@ -349,15 +400,10 @@ def require_trainable(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not known; use "
             f"{' or '.join(trainable_architectures())}, or --import the file that registers it"
         )
-    if not able.parts.trainable:
+    if not able.trainable:
         raise InputError(
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
             f"only; to train, use {' or '.join(trainable_architectures())}"
-        )
-    if not able.trainable:
-        raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: PrecomputedProposals supports inference "
-            "only; to train, use RPN"
         )
 
 

@@ -246,8 +246,9 @@ DEFAULTS: dict[str, Any] = {
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
         },
-        # This project's own: names of registered augmentations, in their order, in place of
-        # everything that INPUT says otherwise of what is done to images in training.
+        # This project's own: names of registered augmentations, or pairs [name, {argument: value}],
+        # in their order, in place of everything that INPUT says otherwise of what is done to images
+        # in training.
         "AUGMENTATIONS": [],
         # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
         # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
@@ -261,6 +262,9 @@ DEFAULTS: dict[str, Any] = {
     },
     "DATASETS": {
         "TRAIN": (),
+        # Pairs of a data set and a factor, for weighted samplers; 1 for what is not named.
+        # Detectron2 reads this key, but its schema does not have it.
+        "TRAIN_REPEAT_FACTOR": [],
         "PROPOSAL_FILES_TRAIN": (),
         "PRECOMPUTED_PROPOSAL_TOPK_TRAIN": 2000,
         "TEST": (),
@@ -271,6 +275,9 @@ DEFAULTS: dict[str, Any] = {
         "NUM_WORKERS": 4,
         "ASPECT_RATIO_GROUPING": True,
         "SAMPLER_TRAIN": "TrainingSampler",
+        # Of RandomSubsetTrainingSampler. Detectron2 reads this key, but its schema does not have
+        # it.
+        "RANDOM_SUBSET_RATIO": 1.0,
         "REPEAT_THRESHOLD": 0.0,
         "REPEAT_SQRT": True,
         "FILTER_EMPTY_ANNOTATIONS": True,
@@ -360,6 +367,31 @@ DEFAULTS: dict[str, Any] = {
             "DECAY": 0.999,
         },
     },
+    # Detectron2's `build_tracker_head` reads this section, which its `get_cfg` lacks.
+    "TRACKER_HEADS": {
+        "TRACKER_NAME": "BBoxIOUTracker",
+        # Pixels; 0: those of the frames.
+        "VIDEO_HEIGHT": 0,
+        "VIDEO_WIDTH": 0,
+        "MAX_NUM_INSTANCES": 200,
+        # Frames.
+        "MAX_LOST_FRAME_COUNT": 0,
+        # A fraction of the video's width and height.
+        "MIN_BOX_REL_DIM": 0.02,
+        "MIN_INSTANCE_PERIOD": 1,
+        "TRACK_IOU_THRESHOLD": 0.5,
+        # This project's own: arguments of `trackers.ByteTrackTracker`, with its defaults.
+        "BYTETRACK": {
+            # Frames at 30 per second.
+            "LOST_TRACK_BUFFER": 30,
+            # 0: that of the video of `tfdetect track`, else 30.
+            "FRAME_RATE": 0.0,
+            "TRACK_ACTIVATION_THRESHOLD": 0.7,
+            "MINIMUM_CONSECUTIVE_FRAMES": 2,
+            "MINIMUM_IOU_THRESHOLD": 0.1,
+            "HIGH_CONF_DET_THRESHOLD": 0.6,
+        },
+    },
     "GLOBAL": {
         "HACK": 1.0,
     },
@@ -372,13 +404,19 @@ OWN_KEYS = (
     "MODEL.REGNETS",
     "INPUT.AUGMENTATIONS",
     "INPUT.LARGE_SCALE_JITTER",
+    "DATASETS.TRAIN_REPEAT_FACTOR",
+    "DATALOADER.RANDOM_SUBSET_RATIO",
     "DATALOADER.ON_ERROR",
     "SOLVER.CHECKPOINTS_KEPT",
     "SOLVER.LOG_PERIOD",
     "SOLVER.ACCUMULATION_STEPS",
     "SOLVER.AMP.DTYPE",
     "TRAIN",
+    "TRACKER_HEADS",
 )
+
+# The keys whose lists may hold mappings.
+TAKES_MAPPINGS = ("INPUT.AUGMENTATIONS",)
 
 # Keys of version 1 and what Detectron2 calls them since (its `compat.ConverterV1` and `V2`).
 RENAMED: dict[str, str] = {

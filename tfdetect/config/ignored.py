@@ -22,13 +22,14 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),
     "SOLVER.AMP.DTYPE": ("SOLVER.AMP.ENABLED", True),
-    "DATALOADER.REPEAT_THRESHOLD": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
-    "DATALOADER.REPEAT_SQRT": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
     "INPUT.CROP.TYPE": ("INPUT.CROP.ENABLED", True),
     "INPUT.CROP.SIZE": ("INPUT.CROP.ENABLED", True),
     "INPUT.CROP.ENABLED": ("INPUT.LARGE_SCALE_JITTER.ENABLED", False),
     "INPUT.LARGE_SCALE_JITTER.SCALE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
     "INPUT.LARGE_SCALE_JITTER.SIZE": ("INPUT.LARGE_SCALE_JITTER.ENABLED", True),
+    "TEST.AUG.MIN_SIZES": ("TEST.AUG.ENABLED", True),
+    "TEST.AUG.MAX_SIZE": ("TEST.AUG.ENABLED", True),
+    "TEST.AUG.FLIP": ("TEST.AUG.ENABLED", True),
     "TEST.PRECISE_BN.NUM_ITER": ("TEST.PRECISE_BN.ENABLED", True),
     "TRAIN.EMA.DECAY": ("TRAIN.EMA.ENABLED", True),
     "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
@@ -36,9 +37,26 @@ _ONLY_WITH: dict[str, tuple[str, Any]] = {
 }
 
 
+# Keys that only some values of DATALOADER.SAMPLER_TRAIN read.
+_OF_SAMPLERS = {
+    "DATALOADER.RANDOM_SUBSET_RATIO": ("RandomSubsetTrainingSampler",),
+    "DATALOADER.REPEAT_THRESHOLD": (
+        "RepeatFactorTrainingSampler",
+        "WeightedCategoryTrainingSampler",
+    ),
+    "DATALOADER.REPEAT_SQRT": ("RepeatFactorTrainingSampler", "WeightedCategoryTrainingSampler"),
+    "DATASETS.TRAIN_REPEAT_FACTOR": ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"),
+}
+_PROPOSAL_FILES_TEST = "DATASETS.PROPOSAL_FILES_TEST"
+_OWN_PROPOSALS = "this model generates its own proposals"
+
+
 def ignored_in_prediction(cfg: CfgNode) -> list[str]:
     """Settings without effect on the model or on inference; a line for each, with its key."""
-    return [f"{key}: has no effect, {why}" for key, why in _prediction(cfg)]
+    found = list(_prediction(cfg))
+    if capabilities(cfg).takes_proposals and cfg.DATASETS.PROPOSAL_FILES_TEST:
+        found.append((_PROPOSAL_FILES_TEST, "tfdetect predict takes the file by --proposals"))
+    return [f"{key}: has no effect, {why}" for key, why in found]
 
 
 def ignored_in_training(cfg: CfgNode) -> list[str]:
@@ -47,13 +65,27 @@ def ignored_in_training(cfg: CfgNode) -> list[str]:
     return [f"{key}: has no effect, {why}" for key, why in found]
 
 
+def ignored_in_tracking(cfg: CfgNode) -> list[str]:
+    """The same of TRACKER_HEADS, which only tracking reads."""
+    heads, found = cfg.TRACKER_HEADS, []
+    for key in heads:
+        if key == "TRACKER_NAME" or not _is_set(cfg, f"TRACKER_HEADS.{key}"):
+            continue
+        if (key == "BYTETRACK") != (heads.TRACKER_NAME == "bytetrack"):
+            why = f"{heads.TRACKER_NAME} does not read it"
+        elif key == "MAX_NUM_INSTANCES":
+            why = "Detectron2's trackers do not read it either"
+        else:
+            continue
+        found.append(f"TRACKER_HEADS.{key}: has no effect, {why}")
+    return found
+
+
 def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     model, able = cfg.MODEL, capabilities(cfg)
     for key, why in _NEVER.items():
         if _is_set(cfg, key):
             yield key, why
-    if cfg.TEST.AUG.ENABLED:
-        yield "TEST.AUG.ENABLED", "there is no test-time augmentation here"
     # An architecture of no known parts is an error, which the model's construction raises.
     if not able.parts.roi_heads and able.parts != Parts():
         for key in ("MASK_ON", "KEYPOINT_ON"):
@@ -61,16 +93,14 @@ def _prediction(cfg: CfgNode) -> Iterator[tuple[str, str]]:
                 yield f"MODEL.{key}", f"{model.META_ARCHITECTURE} has no such head"
     if able.has_panoptic and not model.PANOPTIC_FPN.COMBINE.ENABLED:
         yield "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "Detectron2 no longer reads it either"
-    if able.takes_proposals:
-        if cfg.DATASETS.PROPOSAL_FILES_TEST:
-            yield (
-                "DATASETS.PROPOSAL_FILES_TEST",
-                "tfdetect predict takes the file by --proposals",
-            )
-    else:
-        for key in ("MODEL.LOAD_PROPOSALS", "DATASETS.PROPOSAL_FILES_TEST"):
+    if not able.takes_proposals:
+        for key in ("MODEL.LOAD_PROPOSALS", _PROPOSAL_FILES_TEST):
             if _is_set(cfg, key):
-                yield key, "this model generates its own proposals"
+                yield key, _OWN_PROPOSALS
+    for section in ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"):
+        key = f"MODEL.{section}.POOLER_SAMPLING_RATIO"
+        if able.parts.roi_heads and model[section].POOLER_TYPE == "ROIPool" and _is_set(cfg, key):
+            yield key, f"MODEL.{section}.POOLER_TYPE ROIPool takes no samples"
     if _beyond(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST):
         yield "INPUT.MIN_SIZE_TEST", "it exceeds INPUT.MAX_SIZE_TEST, so only that applies"
 
@@ -81,10 +111,18 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     for key, (other, value) in _ONLY_WITH.items():
         if _is_set(cfg, key) and _get(cfg, other) != value:
             yield key, f"it only applies with {other} {value}"
-    if cfg.DATASETS.PROPOSAL_FILES_TRAIN:
-        yield "DATASETS.PROPOSAL_FILES_TRAIN", "training does not support precomputed proposals"
-    if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield "TEST.EVAL_PERIOD", "DATASETS.TEST names no data set to evaluate on"
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    for key, samplers in _OF_SAMPLERS.items():
+        if _is_set(cfg, key) and sampler not in samplers:
+            yield key, f"it only applies with DATALOADER.SAMPLER_TRAIN {' or '.join(samplers)}"
+    if cfg.DATASETS.PROPOSAL_FILES_TRAIN and not capabilities(cfg).takes_proposals:
+        yield "DATASETS.PROPOSAL_FILES_TRAIN", _OWN_PROPOSALS
+    for key, asked in (
+        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD > 0),
+        ("TEST.AUG.ENABLED", cfg.TEST.AUG.ENABLED),
+    ):
+        if asked and not cfg.DATASETS.TEST:
+            yield key, "DATASETS.TEST names no data set to evaluate on"
     solver, sizes = cfg.SOLVER, cfg.INPUT
     late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
     if late and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":

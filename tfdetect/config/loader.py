@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from tfdetect.config.defaults import DEFAULTS, RENAMED
+from tfdetect.config.defaults import DEFAULTS, RENAMED, TAKES_MAPPINGS
 from tfdetect.config.source import is_lazy, read_text
 from tfdetect.config.suggest import is_below_schema, is_key, nearest_keys
 from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode
@@ -204,7 +204,7 @@ def _merge(
                 f"{source}: {below}: {key} is not a section but {describe(default)}; set {key}"
             )
         try:
-            value = coerce(value, default)
+            value = coerce(value, default, takes_mappings=key in TAKES_MAPPINGS)
         except ValueMismatch as error:
             raise InputError(f"{source}: {key}: {error}; correct the value") from None
         if key == "VERSION" and value != DEFAULTS["VERSION"]:

@@ -33,16 +33,17 @@ _FREE = (
     "FLOAT32_PRECISION",
     "TEST.DETECTIONS_PER_IMAGE",
     "TEST.KEYPOINT_OKS_SIGMAS",
-    # Without an effect either way; False ends the note that says so.
-    "TEST.AUG.ENABLED",
+    "TEST.AUG.*",
 )
 # These may be set False: a model without the head is then made of the same weights.
 _HEADS = ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON")
+_TTA = "TEST.AUG.ENABLED"
 _INSTEAD = {"MODEL.WEIGHTS": "--model", "MODEL.DEVICE": "--device"}
 # Prediction does not read these.
 _UNUSED = (
     *("VERSION", "OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD"),
     *("SOLVER.*", "DATALOADER.*", "DATASETS.*", "INPUT.*", "TEST.*", "GLOBAL.*"),
+    "TRACKER_HEADS.*",
     *("*TRAIN*", "*LOSS*", "*.IOU_*", "*.IOUS", "*.BATCH_SIZE_PER_IMAGE", "*.POSITIVE_FRACTION"),
     *("*.BOUNDARY_THRESH", "*.SMOOTH_L1_BETA", "*.FREEZE_AT", "*.PROPOSAL_APPEND_GT"),
     *("*.PRIOR_PROB", "*.MIN_KEYPOINTS_PER_IMAGE", "*.IGNORE_VALUE", "*.LOAD_PROPOSALS"),
@@ -71,6 +72,10 @@ def load_prediction_config(
         return before
     cfg = load_config(path, opts, source)
     for key, value in _changed(before, cfg, ""):
+        if key.startswith("TEST.AUG.") and key != _TTA and not cfg.TEST.AUG.ENABLED:
+            raise InputError(
+                f"{source}: {key}: has no effect without {_TTA} True; add that, or leave it out"
+            )
         if _is_one_of(key, _FREE) or (key in _HEADS and value is False):
             continue
         if key in _INSTEAD:

@@ -58,12 +58,17 @@ def encode(value: Any) -> Any:
     return value
 
 
-def coerce(value: Any, default: Any) -> Any:
+def coerce(value: Any, default: Any, *, takes_mappings: bool = False) -> Any:
     """Return `value` in the type of `default`, which is the value of its key in the schema.
 
     As in Detectron2, lists and tuples are interchangeable, None goes anywhere and a key whose
     default is None takes any number. An integer is taken for a float. The entries of a list must
     be numbers where those of the default are numbers, and text where they are text.
+
+    Args:
+        value: of the configuration.
+        default: of its key.
+        takes_mappings: whether a list may also hold mappings from text to what it holds.
 
     Raises:
         ValueMismatch: it does not fit.
@@ -81,7 +86,7 @@ def coerce(value: Any, default: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return value
     kinds = {isinstance(leaf, str) for leaf in _leaves(default)}
-    for leaf in _leaves(value):
+    for leaf in _leaves(value, takes_mappings):
         if type(leaf) not in _SCALARS:
             raise ValueMismatch(f"got {describe(leaf)} in a list, expected text or numbers")
         if kinds == {False} and (isinstance(leaf, str) or leaf is None):
@@ -106,8 +111,8 @@ def describe(value: Any) -> str:
     return kind
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """Yield what the nested lists of `value` hold."""
+def _leaves(value: Any, takes_mappings: bool = False) -> Iterator[Any]:
+    """Yield what the nested lists, and mappings from text, of `value` hold."""
     stack = [(value, 0)]
     visited = 0
     while stack:
@@ -117,6 +122,8 @@ def _leaves(value: Any) -> Iterator[Any]:
             raise ValueMismatch("got a list with too many or too deeply nested entries")
         if isinstance(entry, (list, tuple)):
             stack.extend((child, depth + 1) for child in reversed(entry))
+        elif takes_mappings and isinstance(entry, dict) and all(isinstance(k, str) for k in entry):
+            stack.extend((child, depth + 1) for child in entry.values())
         else:
             yield entry
 
@@ -125,4 +132,6 @@ def _sequences(value: Any, kind: type) -> Any:
     """Copy a value with its lists and tuples, at every level, made into `kind`."""
     if isinstance(value, (list, tuple)):
         return kind(_sequences(entry, kind) for entry in value)
+    if isinstance(value, dict):
+        return {key: _sequences(entry, kind) for key, entry in value.items()}
     return value

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -92,10 +92,11 @@ _PERSON_CONNECTIONS = [
 _KNOWN_NAMES = {
     r"coco_2014_(train|val|minival|valminusminival)": "coco",
     r"coco_2017_(train|val|val_100|test|test-dev)": "coco",
-    r"coco_2017_(train|val|val_100)_panoptic_(separated|stuffonly)": "coco_panoptic",
+    r"coco_2017_(train|val|val_100)_panoptic(_separated|_stuffonly)?": "coco_panoptic",
     r"keypoints_coco_2014_(train|val|minival|valminusminival)": "person",
     r"keypoints_coco_2017_(train|val|val_100)": "person",
     r"cityscapes_fine_(instance|sem)_seg_(train|val|test)": "cityscapes",
+    r"ade20k_sem_seg_(train|val)": "ade20k",
     r"voc_2007_(train|val|trainval|test)": "voc",
     r"voc_2012_(train|val|trainval)": "voc",
     r"lvis_v0\.5_(train|val|val_rand_100|test)": "lvis_v0.5",
@@ -125,6 +126,8 @@ def metadata(dataset_name: str) -> DatasetMetadata | None:
             thing_colors=_rgb(_classes()["coco_colors"][:1]),
         )
     known = _classes()
+    if key == "ade20k":
+        return sem_seg_metadata(known["ade20k_stuff"])
     things = key.removesuffix("_panoptic")
     classes = list(known[things])
     ids = known.get(f"{things}_ids")
@@ -188,6 +191,18 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
         keypoint_connections=connections,
         category_ids=[category["id"] for category in categories],
         keypoint_classes=keypoint_classes or None,
+    )
+
+
+def sem_seg_metadata(class_names: Sequence[str] | None) -> DatasetMetadata:
+    """Of a data set with the classes of pixels and no objects; None where names are unknown."""
+    return DatasetMetadata(
+        thing_classes=[],
+        keypoint_names=None,
+        keypoint_flip_map=[],
+        keypoint_connections=[],
+        category_ids=None,
+        stuff_classes=None if class_names is None else list(class_names),
     )
 
 

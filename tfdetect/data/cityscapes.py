@@ -1,7 +1,6 @@
 """Reading Cityscapes' fine annotations of instances, from its polygons or from its label images.
 
-Cityscapes' own average precision has to be computed with its tool, cityscapesscripts, which
-compares prediction files with files in the layout of its archives; it is not part of this project.
+`tfdetect.evaluation.cityscapes` measures on them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ from tfdetect.data.catalog import metadata
 from tfdetect.data.json_format import as_numbers, entries, get, get_side, read_object
 from tfdetect.errors import InputError
 
-_IMAGE_SUFFIX = "leftImg8bit.png"
+IMAGE_SUFFIX = "leftImg8bit.png"
+"""What the names of images end with."""
+
 # Labels that are not instances to learn, but occlude what is behind them.
 _OTHER_LABELS = frozenset(
     (
@@ -78,8 +79,8 @@ def read_cityscapes(
     """
     truth = Path(truth_folder)
     images = []
-    for image in _files(Path(image_folder)):
-        city, name = image.parent.name, image.name.removesuffix(_IMAGE_SUFFIX)
+    for image in image_files(Path(image_folder)):
+        city, name = image.parent.name, image.name.removesuffix(IMAGE_SUFFIX)
         if from_json:
             path = truth / city / f"{name}gtFine_polygons.json"
             height, width, instances = _from_json(path)
@@ -90,7 +91,12 @@ def read_cityscapes(
     return tuple(images)
 
 
-def _files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder such as `leftImg8bit/train`, sorted.
+
+    Raises:
+        InputError: it cannot be listed, has none, or has other files.
+    """
     try:
         files = sorted(
             path for city in folder.iterdir() if city.is_dir() for path in city.iterdir()
@@ -98,15 +104,15 @@ def _files(folder: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{folder}: cannot be read ({reason}), give leftImg8bit/train") from error
-    other = next((path for path in files if not path.name.endswith(_IMAGE_SUFFIX)), None)
+    other = next((path for path in files if not path.name.endswith(IMAGE_SUFFIX)), None)
     if other is not None:
-        raise InputError(f"{other}: is not a Cityscapes image (*_{_IMAGE_SUFFIX}), remove it")
+        raise InputError(f"{other}: is not a Cityscapes image (*_{IMAGE_SUFFIX}), remove it")
     if not files:
-        raise InputError(f"{folder}: has no CITY/*_{_IMAGE_SUFFIX}, give leftImg8bit/train")
+        raise InputError(f"{folder}: has no CITY/*_{IMAGE_SUFFIX}, give leftImg8bit/train")
     return files
 
 
-def _classes() -> tuple[list[str], list[int]]:
+def class_labels() -> tuple[list[str], list[int]]:
     """Names and label ids of class 0..7."""
     known = metadata("cityscapes_fine_instance_seg_train")
     assert known is not None
@@ -125,7 +131,7 @@ def _from_json(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
     root = read_object(path, "Cityscapes")
     height, width = (get_side(path, root, "the file", key) for key in ("imgHeight", "imgWidth"))
     objects = list(entries(path, root, "objects", "Cityscapes", may_be_empty=True))
-    classes, _ = _classes()
+    classes, _ = class_labels()
     instances = []
     hidden = Polygon()
     # The last is drawn over the others: going backwards, each gets what is still to be seen.
@@ -187,7 +193,7 @@ def _from_instance_ids(path: Path) -> tuple[int, int, list[CityscapesInstance]]:
 
 
 def _instances(ids: np.ndarray) -> Iterator[CityscapesInstance]:
-    _, labels = _classes()
+    _, labels = class_labels()
     for value in np.unique(ids).tolist():
         # 26 is a group of cars, 26004 the fifth car.
         label = value // 1000 if value >= 1000 else value

@@ -11,7 +11,7 @@ functions here have the meaning, and fvcore's transforms).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,29 +81,6 @@ def coco_keypoints(keypoints: np.ndarray | Sequence[float]) -> np.ndarray:
     return keypoints.reshape(-1, 3) + np.array([0.5, 0.5, 0.0])
 
 
-def keypoint_flip_indices(names: Sequence[str], flip_pairs: Mapping[str, str]) -> np.ndarray:
-    """The keypoint that takes each one's place in a flipped image.
-
-    Args:
-        names: the K names of the keypoints, in order.
-        flip_pairs: left name to right name (or the reverse); a name in no pair stays.
-
-    Returns:
-        int64 [K]; mirrored keypoints are `keypoints[indices]`.
-
-    Raises:
-        InputError: for a pair that names no keypoint.
-    """
-    opposite = {**flip_pairs, **{right: left for left, right in flip_pairs.items()}}
-    position = {name: index for index, name in enumerate(names)}
-    for name in opposite:
-        if name not in position:
-            raise InputError(
-                f"the keypoint flip pairs name {name!r}, which is not a keypoint: {list(names)}"
-            )
-    return np.array([position[opposite.get(name, name)] for name in names], dtype=np.int64)
-
-
 def transform_boxes(
     boxes: np.ndarray, transforms: Sequence[Transform], image_size: tuple[int, int]
 ) -> np.ndarray:
@@ -115,14 +92,23 @@ def transform_boxes(
         image_size: height and width of the image after.
 
     Returns:
-        float64 [N, 4] XYXY in pixels of the image after: around the four mapped corners.
+        float64 [N, 4] XYXY in pixels of the image after.
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
-    mapped = _apply(corners, transforms).reshape(-1, 4, 2)
-    around = np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
+    for transform in transforms:
+        boxes = transform_unclipped_boxes(boxes, transform)
     height, width = image_size
-    return np.clip(around, 0, [width, height, width, height])
+    return np.clip(boxes, 0, [width, height, width, height])
+
+
+def transform_unclipped_boxes(boxes: np.ndarray, transform: Transform) -> np.ndarray:
+    """Boxes, float64 [N, 4] XYXY, after one transform: around each one's four mapped corners.
+
+    fvcore: `Transform.apply_box`.
+    """
+    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
+    mapped = transform.apply_coords(corners).reshape(-1, 4, 2)
+    return np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
 
 
 def transform_polygons(

@@ -34,10 +34,10 @@ def missing_files(paths: Iterable[Path]) -> list[Path]:
     return missing
 
 
-def count_missing(missing: Sequence[Path], total: int) -> str:
+def count_missing(missing: Sequence[Path], total: int, kind: str = "images") -> str:
     """ "2 of 5 images are missing, such as images/7.jpg", for messages."""
     verb = "is" if len(missing) == 1 else "are"
-    return f"{len(missing)} of {total} images {verb} missing, such as {missing[0]}"
+    return f"{len(missing)} of {total} {kind} {verb} missing, such as {missing[0]}"
 
 
 def _names(folder: Path) -> frozenset[str]:

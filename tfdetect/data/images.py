@@ -6,7 +6,7 @@ import glob
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -86,6 +86,52 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
 
 
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image whose values are labels: grey of 1 to 16 bits, or a palette's indices.
+
+    Detectron2's evaluators read it so. (In training it converts to 8-bit grey, of which a palette
+    leaves brightnesses; an image of colours is an error here.) 2 and 4 bits are those that Pillow
+    makes of them, multiples of 85 and 17.
+
+    Returns:
+        int32 [height, width].
+
+    Raises:
+        InputError: the file cannot be read, or is not such an image.
+    """
+    path = Path(path)
+    content = _read_regular_file(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            labels = np.asarray(image)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too many pixels ({error}), make the image smaller") from error
+    except Exception as error:  # whatever Pillow's parsing happens to raise
+        raise InputError(f"{path}: not an image of labels ({error}), replace it") from error
+    if labels.ndim == 3 and (labels[..., 1:3] == labels[..., :1]).all():
+        labels = labels[..., 0]  # grey, in three channels
+    if labels.ndim != 2 or labels.dtype.kind not in "bui":
+        raise InputError(f"{path}: has colours, save one number per pixel: the class")
+    return labels.astype(np.int32)
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width that `read_image` gives, from the file's header.
+
+    Raises:
+        InputError: the file is missing or no image that Pillow knows.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            orientation = image.getexif().get(_ORIENTATION) if image.format != "PNG" else None
+    except Exception as error:  # whatever Pillow's parsing happens to raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read ({reason}), replace the image") from error
+    on_its_side = isinstance(orientation, int) and orientation in (5, 6, 7, 8)
+    return (width, height) if on_its_side else (height, width)
+
+
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
 
@@ -102,7 +148,11 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     write_bytes_atomically(path, encoded.tobytes())
 
 
-def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> list[Path]:
+def find_images(
+    inputs: list[str],
+    passed_over: list[Path] | None = None,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+) -> list[Path]:
     """The images that files, folders and globs name, in their order, each once.
 
     A file counts whatever its suffix. A folder stands for the images directly in it, sorted by
@@ -113,6 +163,7 @@ def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> lis
     Args:
         inputs: what is given.
         passed_over: collects the other files in folders and globs (`describe_passed_over`).
+        suffixes: what counts as an image in a folder, lower-case, each with its dot.
 
     Raises:
         InputError: an input names nothing, or a folder cannot be read.
@@ -120,7 +171,7 @@ def find_images(inputs: list[str], passed_over: list[Path] | None = None) -> lis
     found: dict[str, Path] = {}
     others: list[Path] = []
     for name in inputs:
-        for path in _find(name, others):
+        for path in _find(name, others, suffixes):
             found.setdefault(os.path.abspath(path), path)
     if passed_over is not None:
         # What one input skips another may name.
@@ -152,7 +203,7 @@ def _kind(path: Path) -> str:
     return f"{path.suffix.lower()} file" if path.suffix else "file without a suffix"
 
 
-def _find(name: str, others: list[Path]) -> list[Path]:
+def _find(name: str, others: list[Path], suffixes: Collection[str]) -> list[Path]:
     path = Path(name)
     # pathlib reads "" as the current folder; an empty variable in a script does not mean that.
     if name and os.path.isdir(name):
@@ -162,7 +213,7 @@ def _find(name: str, others: list[Path]) -> list[Path]:
             raise InputError(
                 f"{name}: the folder cannot be read ({error.strerror}), check its permissions"
             ) from error
-        images = [p for p in inside if _is_image(p) and not p.name.startswith(".")]
+        images = [p for p in inside if _is_one(p, suffixes) and not p.name.startswith(".")]
         rest = sorted(set(inside) - set(images))
         if not images:
             has = f", but {describe_passed_over(rest)}" if rest else ""
@@ -174,7 +225,11 @@ def _find(name: str, others: list[Path]) -> list[Path]:
     if not glob.has_magic(name):
         raise InputError(f"{name!r}: no such file or folder, check the name")
     matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
-    images = [p for p in matches if _is_image(p) or (os.path.isfile(p) and _spells_suffix(name, p))]
+    images = [
+        path
+        for path in matches
+        if _is_one(path, suffixes) or (os.path.isfile(path) and _spells_suffix(name, path))
+    ]
     if not images:
         has = f", but {describe_passed_over(matches)}" if matches else ""
         raise InputError(f"{name}: no image matches this pattern{has}; check it")
@@ -182,8 +237,8 @@ def _find(name: str, others: list[Path]) -> list[Path]:
     return images
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
+def _is_one(path: Path, suffixes: Collection[str]) -> bool:
+    return path.suffix.lower() in suffixes and os.path.isfile(path)
 
 
 def _spells_suffix(pattern: str, path: Path) -> bool:

@@ -15,6 +15,8 @@ from PIL import Image
 from tfdetect.data.image_files import count_missing, missing_files
 from tfdetect.data.images import read_image
 from tfdetect.data.json_format import (
+    as_integer,
+    as_numbers,
     check_unique,
     entries,
     get,
@@ -24,9 +26,6 @@ from tfdetect.data.json_format import (
     read_object,
 )
 from tfdetect.errors import InputError
-
-IGNORE_LABEL = 255
-"""The value of unlabelled pixels in `semantic_labels`."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,21 @@ class PanopticSegment:
         category_id: the data set's.
         area: in pixels.
         iscrowd: whether it is a group of things that are not annotated individually.
+        box: (x, y, width, height) in pixels, or None where there is no valid one.
     """
 
     id: int
     category_id: int
     area: int
     iscrowd: bool
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class PanopticImage:
     """One annotated image: its id and file, the PNG of its segments, its size, its segments."""
 
-    id: int
+    id: int | str
     file_name: str
     label_file: Path
     height: int
@@ -118,7 +119,7 @@ def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
         raise InputError(f"{path}: a category has an id below 1, correct the file")
     listed = [
         (
-            get(path, entry, where, "id", int),
+            _image_id(path, entry, where, "id"),
             get_file_name(path, entry, where),
             get_side(path, entry, where, "height"),
             get_side(path, entry, where, "width"),
@@ -129,7 +130,7 @@ def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
     images = {index: (file_name, height, width) for index, file_name, height, width in listed}
     annotated = []
     for where, entry in entries(path, root, "annotations", "COCO panoptic"):
-        index = get(path, entry, where, "image_id", int)
+        index = _image_id(path, entry, where, "image_id")
         if index not in images:
             raise InputError(f"{path}: {where}.image_id {index} is not among 'images', add it")
         file_name, height, width = images[index]
@@ -144,11 +145,18 @@ def read_panoptic(path: str | os.PathLike[str]) -> PanopticDataset:
         _check_size(image)
     return PanopticDataset(
         path=path,
-        images=tuple(sorted(annotated, key=lambda image: image.id)),
+        images=tuple(sorted(annotated, key=lambda image: (isinstance(image.id, str), image.id))),
         category_names=names,
         thing_ids=tuple(sorted(things)),
         stuff_ids=(0, *sorted(set(names) - set(things))),
     )
+
+
+def _image_id(path: Path, entry: Mapping[str, Any], where: str, key: str) -> int | str:
+    """An integer, as in COCO, or text, as in Cityscapes."""
+    if isinstance(entry.get(key), str) and as_integer(entry[key]) is None:
+        return get(path, entry, where, key, str)
+    return get(path, entry, where, key, int)
 
 
 def _check_size(image: PanopticImage) -> None:
@@ -182,6 +190,7 @@ def _segments(
             category_id=get(path, entry, place, "category_id", int),
             area=get(path, entry, place, "area", int),
             iscrowd=get_flag(path, entry, place, "iscrowd", missing=0),
+            box=_box(entry),
         )
         if segment.area < 0:
             raise InputError(f"{path}: {place}.area is negative, correct the file")
@@ -194,6 +203,14 @@ def _segments(
         found.append(segment)
     check_unique(path, f"{where}.segments_info", (segment.id for segment in found))
     return found
+
+
+def _box(entry: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    numbers = as_numbers(entry.get("bbox"))
+    if numbers is None or len(numbers) != 4:
+        return None
+    x, y, width, height = numbers
+    return x, y, width, height
 
 
 def read_segment_ids(image: PanopticImage) -> np.ndarray:
@@ -222,7 +239,10 @@ def segment_colors(ids: np.ndarray) -> np.ndarray:
 
 
 def semantic_labels(
-    ids: np.ndarray, segments: Iterable[PanopticSegment], stuff_ids: tuple[int, ...]
+    ids: np.ndarray,
+    segments: Iterable[PanopticSegment],
+    stuff_ids: tuple[int, ...],
+    unlabelled: int,
 ) -> np.ndarray:
     """The semantic classes that Panoptic FPN learns, as `prepare_panoptic_fpn.py` makes them.
 
@@ -230,13 +250,14 @@ def semantic_labels(
         ids: int64 [H, W], of `read_segment_ids`.
         segments: of the same image.
         stuff_ids: of the data set.
+        unlabelled: the label of what has none.
 
     Returns:
-        uint8 [H, W]: c where the segment's category is `stuff_ids[c]`, 0 for things, and
-        `IGNORE_LABEL` where nothing is labelled.
+        int32 [H, W]: c where the segment's category is `stuff_ids[c]`, 0 for things, and
+        `unlabelled` where nothing is labelled.
     """
     classes = {category: index for index, category in enumerate(stuff_ids)}
-    labels = np.full(ids.shape, IGNORE_LABEL, np.uint8)
+    labels = np.full(ids.shape, unlabelled, np.int32)
     for segment in segments:
         labels[ids == segment.id] = classes.get(segment.category_id, 0)
     return labels

@@ -98,6 +98,19 @@ def read_proposals(path: str | os.PathLike[str]) -> ProposalFile:
     )
 
 
+def proposals_version(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """A version of the file: modification time and size.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return found.st_mtime_ns, found.st_size
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")

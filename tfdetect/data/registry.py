@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from tfdetect.data.catalog import DatasetMetadata, metadata, metadata_from_coco
+from tfdetect.data.catalog import (
+    DatasetMetadata,
+    metadata,
+    metadata_from_coco,
+    sem_seg_metadata,
+)
+from tfdetect.data.panoptic import read_panoptic
+from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
 from tfdetect.registry import Registry
+
+Form = Literal[
+    "COCO",
+    "LVIS",
+    "SEM_SEG",
+    "PANOPTIC",
+    "SEPARATED",
+    "CITYSCAPES_INSTANCE",
+    "CITYSCAPES_SEM_SEG",
+    "CITYSCAPES_PANOPTIC",
+]
+"""The format of a data set's annotations.
+
+SEM_SEG: a folder of masks, a PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic,
+a JSON file and a PNG of segments per image. SEPARATED: COCO, with masks for the stuff
+(`register_coco_panoptic_separated`). CITYSCAPES_*: gtFine's objects, classes of pixels, or its
+panoptic JSON.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,28 +48,53 @@ class DatasetFiles:
     Attributes:
         name: as in DATASETS.TRAIN and DATASETS.TEST.
         form: the format of the annotations.
-        annotations: the JSON file.
+        annotations: the JSON file; the folder of masks; gtFine/train and so on.
         images_dir: the folder that the annotations' file names are relative to.
+        panoptic: the COCO panoptic JSON that goes with a SEPARATED one; None where there are masks
+            only.
+        masks: the folder of masks that goes with a SEPARATED one; None where `panoptic` says the
+            classes of the pixels.
+        stuff_classes: the names of the classes of SEM_SEG; None where they are not known.
+        some_masks: whether a folder of masks is of some of the images only.
     """
 
     name: str
-    form: Literal["COCO", "LVIS"]
+    form: Form
     annotations: Path
     images_dir: Path
+    panoptic: Path | None = None
+    masks: Path | None = None
+    stuff_classes: tuple[str, ...] | None = None
+    some_masks: bool = False
 
-    def version(self) -> tuple[int, int]:
-        """A version of the annotations: modification time and size.
+    @property
+    def has_objects(self) -> bool:
+        """Whether there are annotations of objects."""
+        return self.form not in ("SEM_SEG", "CITYSCAPES_SEM_SEG")
+
+    @property
+    def has_sem_seg(self) -> bool:
+        """Whether pixels have a class."""
+        return self.form not in ("COCO", "LVIS", "CITYSCAPES_INSTANCE")
+
+    def version(self) -> tuple[int, ...]:
+        """A version of the annotations: modification times and sizes.
 
         Raises:
-            InputError: the file is gone.
+            InputError: a file is gone.
         """
-        try:
-            found = self.annotations.stat()
-        except OSError as error:
-            raise InputError(
-                f"{self.annotations}: cannot be read ({error.strerror}), check the name"
-            ) from error
-        return found.st_mtime_ns, found.st_size
+        found: list[int] = []
+        for path in (self.annotations, self.panoptic, self.masks):
+            if path is None:
+                continue
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise InputError(
+                    f"{path}: cannot be read ({error.strerror}), check the name"
+                ) from error
+            found += [status.st_mtime_ns, status.st_size]
+        return tuple(found)
 
 
 DATASETS: Registry[Callable[[], DatasetFiles]] = Registry("data set")
@@ -77,7 +128,106 @@ def register_coco_dataset(
         InputError: the name is one of the zoo's, or stands for other files already; a file or
             folder is missing.
     """
-    files = DatasetFiles(name, "COCO", Path(annotations), Path(images_dir))
+    _register(DatasetFiles(name, "COCO", Path(annotations), Path(images_dir)))
+
+
+def register_sem_seg_dataset(
+    name: str,
+    masks_dir: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    stuff_classes: Sequence[str] | None = None,
+) -> None:
+    """Register a folder of masks, a PNG of classes for each image (Detectron2: `load_sem_seg`).
+
+    Args:
+        name: for DATASETS.TRAIN and DATASETS.TEST.
+        masks_dir: NAME.png goes with the image that is called NAME.
+        images_dir: the images.
+        stuff_classes: the name of class 0, 1, ...; None for those in the folder's `classes.txt`, a
+            line each, or numbers without that.
+
+    Raises:
+        InputError: as `register_coco_dataset`.
+    """
+    names = None if stuff_classes is None else tuple(stuff_classes)
+    files = DatasetFiles(name, "SEM_SEG", Path(masks_dir), Path(images_dir), stuff_classes=names)
+    _register(files)
+
+
+def register_panoptic_dataset(
+    name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
+) -> None:
+    """Register a data set in COCO's panoptic format (Detectron2: `register_coco_panoptic`).
+
+    Its segments are the objects to train on (with INPUT.MASK_FORMAT bitmask), and the classes of
+    the pixels, of which all things are class 0.
+
+    Raises:
+        InputError: as `register_coco_dataset`.
+    """
+    _register(DatasetFiles(name, "PANOPTIC", Path(annotations), Path(images_dir)))
+
+
+def register_separated_dataset(
+    name: str,
+    instances: str | os.PathLike[str],
+    panoptic: str | os.PathLike[str] | None,
+    masks_dir: str | os.PathLike[str] | None,
+    images_dir: str | os.PathLike[str],
+) -> None:
+    """Register objects and stuff of the same images (`register_coco_panoptic_separated`).
+
+    Args:
+        name: for DATASETS.TRAIN and DATASETS.TEST.
+        instances: the objects, in COCO's format.
+        panoptic: COCO panoptic JSON; None or "" without one: panoptic quality is not measured.
+        masks_dir: masks of stuff, as of `register_sem_seg_dataset`, in which all things are class
+            0; None or "" to have them made of the panoptic PNGs.
+        images_dir: the images.
+
+    Raises:
+        InputError: as `register_coco_dataset`; neither masks nor panoptic annotations are given.
+    """
+    if not panoptic and not masks_dir:
+        raise InputError(f"--register-separated {name}: give panoptic annotations, masks or both")
+    files = DatasetFiles(
+        name,
+        "SEPARATED",
+        Path(instances),
+        Path(images_dir),
+        Path(panoptic) if panoptic else None,
+        Path(masks_dir) if masks_dir else None,
+    )
+    _register(files)
+
+
+def register_dataset(
+    name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
+) -> None:
+    """Register what --register names: a folder of masks, COCO panoptic's JSON, or COCO's.
+
+    Raises:
+        InputError: as `register_coco_dataset`.
+    """
+    if Path(annotations).is_dir():
+        register_sem_seg_dataset(name, annotations, images_dir)
+    elif _has_segments(Path(annotations)):
+        register_panoptic_dataset(name, annotations, images_dir)
+    else:
+        register_coco_dataset(name, annotations, images_dir)
+
+
+def _has_segments(path: Path) -> bool:
+    """Whether a JSON file has the field that tells COCO panoptic from the others."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return text.find(b'"segments_info"') >= 0
+    except (OSError, ValueError):  # missing or empty: the reader says so
+        return False
+
+
+def _register(files: DatasetFiles) -> None:
+    name, needs_folder = files.name, files.form == "SEM_SEG"
     if _of_the_zoo(name) is not None or metadata(name) is not None:
         raise InputError(
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
@@ -85,16 +235,18 @@ def register_coco_dataset(
     registered = name in DATASETS
     if registered and DATASETS.build(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
-    if not files.annotations.is_file():
-        raise InputError(f"--register {name}: {annotations} is not a file, correct the path")
-    if not files.images_dir.is_dir():
-        raise InputError(f"--register {name}: {images_dir} is not a folder, correct the path")
+    for path in (None if needs_folder else files.annotations, files.panoptic):
+        if path is not None and not path.is_file():
+            raise InputError(f"--register {name}: {path} is not a file, correct the path")
+    for path in (files.annotations if needs_folder else None, files.masks, files.images_dir):
+        if path is not None and not path.is_dir():
+            raise InputError(f"--register {name}: {path} is not a folder, correct the path")
     if not registered:
         DATASETS.add(name, lambda: files)
 
 
 def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
-    """Find a data set: a registered one, or one of the zoo's COCO and LVIS sets.
+    """Find a data set: a registered one, or one of the zoo's of COCO, LVIS, ADE20K, Cityscapes.
 
     The zoo's are below the folder that the environment variable DETECTRON2_DATASETS names, or
     `./datasets`, laid out as Detectron2's documentation says.
@@ -113,9 +265,9 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
         known = f"; registered are {', '.join(sorted(DATASETS))}" if len(DATASETS) else ""
         raise InputError(
             f"{key}: unknown data set {name!r}, register it with"
-            f" --register {name} ANNOTATIONS.json IMAGES_DIR{known}"
+            f" --register {name} ANNOTATIONS IMAGES_DIR{known}"
         )
-    if not files.annotations.is_file():
+    if not files.annotations.exists():
         raise InputError(
             f"{key}: {name}: {files.annotations} is missing; put the data there or set the"
             " environment variable DETECTRON2_DATASETS to the folder that has it"
@@ -129,13 +281,43 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     Raises:
         InputError: its file cannot be read.
     """
-    return metadata(files.name) or _metadata_from_file(files.annotations, files.version())
+    known = metadata(files.name)
+    if known is not None:
+        return known
+    if files.form == "SEM_SEG":
+        return sem_seg_metadata(files.stuff_classes or read_class_names(files.annotations))
+    if files.form in ("PANOPTIC", "CITYSCAPES_PANOPTIC"):
+        return _metadata_from_panoptic(files.annotations, files.version())
+    found = _metadata_from_file(files.annotations, files.version())
+    if files.panoptic is not None:
+        stuff = _metadata_from_panoptic(files.panoptic, files.version())
+    elif files.masks is not None:
+        stuff = sem_seg_metadata(read_class_names(files.masks))
+    else:
+        return found
+    return replace(
+        found, stuff_classes=stuff.stuff_classes, stuff_category_ids=stuff.stuff_category_ids
+    )
 
 
 @lru_cache(maxsize=8)
-def _metadata_from_file(path: Path, version: tuple[int, int]) -> DatasetMetadata:
+def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata:
     # Parsing a large file takes seconds, and several ask for it.
     return metadata_from_coco(path)
+
+
+@lru_cache(maxsize=8)
+def _metadata_from_panoptic(path: Path, version: tuple[int, ...]) -> DatasetMetadata:
+    dataset = read_panoptic(path)
+    return DatasetMetadata(
+        thing_classes=[dataset.category_names[index] for index in dataset.thing_ids],
+        keypoint_names=None,
+        keypoint_flip_map=[],
+        keypoint_connections=[],
+        category_ids=list(dataset.thing_ids),
+        stuff_classes=dataset.stuff_names,
+        stuff_category_ids=list(dataset.stuff_ids),
+    )
 
 
 def _of_the_zoo(name: str) -> DatasetFiles | None:
@@ -143,6 +325,9 @@ def _of_the_zoo(name: str) -> DatasetFiles | None:
     root = Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
     if name in _LVIS:
         return DatasetFiles(name, "LVIS", root / "lvis" / f"{_LVIS[name]}.json", root / "coco")
+    segmentation = _segmentation_of_the_zoo(name, root)
+    if segmentation is not None:
+        return segmentation
     keypoints = "person_keypoints" if name.startswith("keypoints_") else "instances"
     plain = name.removeprefix("keypoints_")
     if match := re.fullmatch(rf"coco_2014_({_COCO_2014})", plain):
@@ -159,3 +344,38 @@ def _of_the_zoo(name: str) -> DatasetFiles | None:
     return DatasetFiles(
         name, "COCO", coco / "annotations" / f"{keypoints}_{split}.json", coco / images
     )
+
+
+def _segmentation_of_the_zoo(name: str, root: Path) -> DatasetFiles | None:
+    """The sets of semantic and panoptic segmentation, and Cityscapes."""
+    if match := re.fullmatch(r"coco_2017_(train|val|val_100)_panoptic(_\w+)?", name):
+        split = match[1].replace("_100", "") + "2017" + ("_100" if "_100" in match[1] else "")
+        coco = root / "coco"
+        images = coco / split.removesuffix("_100")
+        instances = coco / "annotations" / f"instances_{split}.json"
+        panoptic = coco / "annotations" / f"panoptic_{split}.json"
+        folder = coco / f"panoptic_stuff_{split}"
+        # What prepare_panoptic_fpn.py of Detectron2 makes of the panoptic PNGs, if it has run.
+        masks = folder if folder.is_dir() else None
+        if match[2] == "_separated":
+            return DatasetFiles(name, "SEPARATED", instances, images, panoptic, masks)
+        if match[2] == "_stuffonly" and masks is not None:
+            return DatasetFiles(name, "SEM_SEG", masks, images, some_masks=True)
+        if match[2] in (None, "_stuffonly"):
+            return DatasetFiles(name, "PANOPTIC", panoptic, images)
+    if match := re.fullmatch(r"cityscapes_fine_(instance_seg|sem_seg)_(train|val|test)", name):
+        cityscapes = root / "cityscapes"
+        form: Form = "CITYSCAPES_SEM_SEG" if match[1] == "sem_seg" else "CITYSCAPES_INSTANCE"
+        truth, images = cityscapes / "gtFine" / match[2], cityscapes / "leftImg8bit" / match[2]
+        return DatasetFiles(name, form, truth, images)
+    if match := re.fullmatch(r"cityscapes_fine_panoptic_(train|val)", name):
+        cityscapes = root / "cityscapes"
+        truth = cityscapes / "gtFine" / f"cityscapes_panoptic_{match[1]}.json"
+        images = cityscapes / "leftImg8bit" / match[1]
+        return DatasetFiles(name, "CITYSCAPES_PANOPTIC", truth, images)
+    if match := re.fullmatch(r"ade20k_sem_seg_(train|val)", name):
+        ade20k = root / "ADEChallengeData2016"
+        split = {"train": "training", "val": "validation"}[match[1]]
+        masks = ade20k / "annotations_detectron2" / split
+        return DatasetFiles(name, "SEM_SEG", masks, ade20k / "images" / split)
+    return None

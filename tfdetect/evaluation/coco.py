@@ -28,7 +28,7 @@ METRICS = {
 
 
 def to_results(
-    detections: Detections, image_id: int, category_ids: Sequence[int | None]
+    detections: Detections, image_id: int | str, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
     """COCO result records, as made by Detectron2's `instances_to_coco_json` and evaluator.
 

@@ -39,8 +39,8 @@ def evaluate(
 
     Args:
         predictor: the model.
-        annotations: JSON of COCO, LVIS or COCO panoptic, a folder of Pascal VOC, or what one of
-            `EVALUATORS` opens.
+        annotations: JSON of COCO, LVIS or COCO panoptic, a folder of Pascal VOC, of Cityscapes'
+            gtFine or of semantic masks, or what one of `EVALUATORS` opens.
         images: the folder of the images; None where the annotations say it.
         output: a folder that gets the results, as the format's own tools read them, and
             `metrics.json`; None writes nothing.
@@ -100,8 +100,9 @@ class EvaluationRun:
         proposals: str | os.PathLike[str] | None = None,
         source: str = "images",
     ):
-        self.dataset = open_for_model(Path(annotations), cfg, metadata)
-        folder = self.dataset.image_folder if images is None else Path(images)
+        folder = None if images is None else Path(images)
+        self.dataset = open_for_model(Path(annotations), cfg, metadata, images=folder)
+        folder = folder or self.dataset.image_folder
         if folder is None:
             raise InputError(f"{annotations}: does not say where its images are; give {source}")
         if not folder.is_dir():

@@ -11,7 +11,8 @@ from typing import Any
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.lvis import LvisDataset, read_lvis
-from tfdetect.data.panoptic import read_panoptic
+from tfdetect.data.panoptic import PanopticDataset, read_panoptic
+from tfdetect.data.sem_seg import SemSegFile
 from tfdetect.data.voc import read_voc
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
@@ -63,7 +64,7 @@ def _open_panoptic(
     del report  # a broken annotation is an error
     if b'"segments_info"' not in _ascii(content):
         return None
-    return _Panoptic(path, model.tasks, model.class_names, model.stuff_names)
+    return CocoPanoptic(read_panoptic(path), model)
 
 
 @EVALUATORS.register("pascal_voc")
@@ -75,10 +76,6 @@ def _open_voc(
     is_list = path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets"
     if (is_folder and (path / "ImageSets").is_dir()) or (is_list and not is_folder):
         return _Voc(path, model.tasks, model.class_names)
-    if is_folder and any(path.glob("**/*_gtFine_*")):
-        raise InputError(
-            f"{path}: Cityscapes can only be evaluated with its own tool, cityscapesscripts"
-        )
     return None
 
 
@@ -272,19 +269,21 @@ class _Voc(EvaluationDataset):
         return paths
 
 
-class _Panoptic(EvaluationDataset):
+class CocoPanoptic(EvaluationDataset):
+    """COCO panoptic annotations (Detectron2: `COCOPanopticEvaluator`, and `SemSegEvaluator`).
+
+    Args:
+        dataset: the annotations.
+        model: whose classes are matched with theirs.
+    """
+
     form = "COCO panoptic"
     measures = ("panoptic_seg", "sem_seg")
 
-    def __init__(
-        self,
-        path: Path,
-        tasks: Collection[str],
-        class_names: Sequence[str],
-        stuff_names: Sequence[str],
-    ):
-        self._dataset = read_panoptic(path)
-        super().__init__(path, tasks, self._dataset.images)
+    def __init__(self, dataset: PanopticDataset, model: ModelInfo):
+        self._dataset = dataset
+        super().__init__(dataset.path, model.tasks, dataset.images)
+        class_names, stuff_names = model.class_names, model.stuff_names
         names = self._dataset.category_names
         things = self._dataset.thing_ids
         if "panoptic_seg" not in self.tasks:
@@ -335,7 +334,12 @@ class _Panoptic(EvaluationDataset):
         if "panoptic_seg" in self.tasks:
             metrics |= panoptic.evaluate(dataset, of_segments)
         if "sem_seg" in self.tasks:
-            metrics |= semantic.evaluate(dataset, of_classes)
+            ids = dataset.stuff_ids
+            truth = {
+                image.id: SemSegFile(image.label_file, segments=image, stuff_ids=ids).read
+                for image in dataset.images
+            }
+            metrics |= semantic.evaluate(truth, of_classes, ids, dataset.stuff_names)
         return metrics
 
     def format_table(self, metrics: Metrics) -> str:

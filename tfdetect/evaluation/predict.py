@@ -13,7 +13,7 @@ from tfdetect.data.images import read_image
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset
-from tfdetect.inference.batches import predict_in_batches
+from tfdetect.inference.batches import predict_in_batches, read_each
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -55,6 +55,9 @@ def predict_dataset(
         return image
 
     for index, _, detections in predict_in_batches(
-        predictor, indices, read, skip, batch_size=batch_size, proposals=proposals
+        predictor,
+        read_each(indices, read, skip),
+        batch_size=batch_size,
+        proposals=None if proposals is None else proposals.__getitem__,
     ):
         yield index, detections

@@ -28,6 +28,8 @@ class ModelInfo:
         keypoint_oks_sigmas: the configuration's TEST.KEYPOINT_OKS_SIGMAS.
         stuff_names: the model's classes of stuff, empty as above.
         num_keypoints: how many the model predicts; None for as many as it is measured on.
+        ignore_value: of pixels of masks that do not count.
+        images: the folder of the images, where it is known.
     """
 
     tasks: Collection[str]
@@ -35,11 +37,15 @@ class ModelInfo:
     keypoint_oks_sigmas: Sequence[float] = ()
     stuff_names: Sequence[str] = ()
     num_keypoints: int | None = None
+    ignore_value: int = 255
+    images: Path | None = None
 
 
 Opener = Callable[[Path, bytes, ModelInfo, Report | None], EvaluationDataset | None]
 
-EVALUATORS: Registry[Opener] = Registry("evaluator", ["tfdetect.evaluation.formats"])
+EVALUATORS: Registry[Opener] = Registry(
+    "evaluator", ["tfdetect.evaluation.formats", "tfdetect.evaluation.segmentation_formats"]
+)
 """By format. Called with (path, content, model, report): the content of the file, empty for a
 folder, and as for `open_dataset` what the model predicts and who hears of broken annotations. An
 evaluator returns None if the annotations are not of its format; the one that was registered last is
@@ -47,26 +53,40 @@ asked first.
 """
 
 
+def model_info(cfg: CfgNode, metadata: Mapping[str, Any], images: Path | None = None) -> ModelInfo:
+    """What a model predicts.
+
+    Args:
+        cfg: its configuration.
+        metadata: of its directory.
+        images: the folder of the images that it is measured on, where that is known.
+    """
+    return ModelInfo(
+        model_tasks(cfg),
+        metadata["class_names"],
+        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
+        metadata.get("stuff_class_names") or (),
+        capabilities(cfg).num_keypoints or None,
+        cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        images,
+    )
+
+
 def open_for_model(
-    path: str | Path, cfg: CfgNode, metadata: Mapping[str, Any], report: Report | None = None
+    path: str | Path,
+    cfg: CfgNode,
+    metadata: Mapping[str, Any],
+    report: Report | None = None,
+    images: Path | None = None,
 ) -> EvaluationDataset:
     """`open_dataset` for a model.
 
     Args:
         path: the annotations.
-        cfg: the model's configuration.
-        metadata: of the model's directory.
+        cfg, metadata, images: see `model_info`.
         report: as of `open_dataset`.
     """
-    return open_dataset(
-        path,
-        model_tasks(cfg),
-        metadata["class_names"],
-        cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
-        stuff_names=metadata.get("stuff_class_names") or (),
-        num_keypoints=capabilities(cfg).num_keypoints or None,
-        report=report,
-    )
+    return _open(path, model_info(cfg, metadata, images), report)
 
 
 def open_dataset(
@@ -82,7 +102,8 @@ def open_dataset(
     """Open annotations of any of the formats in `EVALUATORS`, which their content tells.
 
     A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
-    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC.
+    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC; a
+    folder of folders with `*_gtFine_*` is Cityscapes, another one with PNGs has masks.
 
     Args:
         path: the annotations.
@@ -94,6 +115,11 @@ def open_dataset(
         InputError: it is in none of these formats, cannot be read, has none of the model's tasks,
             lacks what evaluation needs, or its classes do not match the model's.
     """
+    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
+    return _open(path, model, report)
+
+
+def _open(path: str | Path, model: ModelInfo, report: Report | None) -> EvaluationDataset:
     path = Path(path)
     content = b""
     if not path.is_dir():
@@ -102,9 +128,11 @@ def open_dataset(
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
-    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
     for name in reversed(list(EVALUATORS)):
         dataset = EVALUATORS.get("format", name)(path, content, model, report)
         if dataset is not None:
             return dataset
-    raise InputError(f"{path}: is a folder, but not a Pascal VOC one; give an annotation file")
+    raise InputError(
+        f"{path}: is a folder, but not one of Pascal VOC, Cityscapes or masks; give an annotation"
+        " file"
+    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_codec
 
 from tfdetect.data.class_names import distinct_names
-from tfdetect.data.panoptic import PanopticDataset, read_segment_ids, semantic_labels
+from tfdetect.data.sem_seg import UNLABELLED
 from tfdetect.errors import InputError
 from tfdetect.evaluation.table import format_metrics
 from tfdetect.masks.rle import encode_mask
@@ -20,7 +20,7 @@ METRICS = ("mIoU", "fwIoU", "mACC", "pACC")
 
 
 def to_results(
-    sem_seg: np.ndarray, image_id: int, stuff_ids: Sequence[int], path: Any
+    sem_seg: np.ndarray, image_id: int | str, stuff_ids: Sequence[int], path: Any
 ) -> list[dict[str, Any]]:
     """One image's classes in COCO's stuff form, as Detectron2's `encode_json_sem_seg` makes them.
 
@@ -53,13 +53,20 @@ def to_results(
 
 
 def evaluate(
-    dataset: PanopticDataset, results: Sequence[Mapping[str, Any]]
+    truth: Mapping[int | str, Callable[[], np.ndarray]],
+    results: Sequence[Mapping[str, Any]],
+    category_ids: Sequence[int],
+    class_names: Sequence[str],
+    ignore_value: int = UNLABELLED,
 ) -> dict[str, dict[str, float]]:
-    """The metrics of `SemSegEvaluator` (those of boundaries aside) against panoptic annotations.
+    """The metrics of `SemSegEvaluator` (those of boundaries aside).
 
     Args:
-        dataset: what `tfdetect.data.panoptic.read_panoptic` read; its `stuff_ids` are the classes.
+        truth: reads the classes [H, W] of an image's pixels, by its id.
         results: the records of `to_results`; images without any are left out.
+        category_ids: of each class, as in the results.
+        class_names: of each class.
+        ignore_value: of pixels of the truth that do not count.
 
     Returns:
         {"sem_seg": `METRICS`, `IoU-NAME` and `ACC-NAME` of each class}, in percent; NaN for a class
@@ -68,22 +75,23 @@ def evaluate(
     Raises:
         InputError: a PNG of the ground truth cannot be used.
     """
-    num_classes = len(dataset.stuff_ids)
-    classes = {category: index for index, category in enumerate(dataset.stuff_ids)}
-    by_image: dict[int, list[Mapping[str, Any]]] = {}
+    num_classes = len(class_names)
+    classes = {category: index for index, category in enumerate(category_ids)}
+    by_image: dict[int | str, list[Mapping[str, Any]]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
     confusion = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    for image in dataset.images:
-        if image.id not in by_image:
+    for index, read in truth.items():
+        if index not in by_image:
             continue
-        truth = semantic_labels(read_segment_ids(image), image.segments, dataset.stuff_ids)
-        predicted = np.zeros_like(truth)
-        for result in by_image[image.id]:
+        labels = read().astype(np.int32)
+        labels[labels == ignore_value] = num_classes
+        predicted = np.zeros_like(labels)
+        for result in by_image[index]:
             mask = mask_codec.decode(result["segmentation"]).astype(bool)
             predicted[mask] = classes[result["category_id"]]
-        confusion += confusion_matrix(predicted, truth, num_classes)
-    names = distinct_names(dataset.stuff_names, dataset.stuff_ids)
+        confusion += confusion_matrix(predicted, labels, num_classes)
+    names = distinct_names(class_names, category_ids)
     return {"sem_seg": metrics_of(confusion, names)}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,6 +23,7 @@ def export_fixed(
     batch: int,
     height: int,
     width: int,
+    opts: Sequence[Any] = (),
 ) -> Path:
     """Write a model directory's model for batches of images of one size.
 
@@ -29,6 +32,8 @@ def export_fixed(
         output: with "xla" the folder of versions, as `export` takes it; else the file.
         form: "xla", "litert" or "onnx".
         batch, height, width: of the uint8 [batch, height, width, 3] RGB images.
+        opts: [KEY, VALUE, ...], as of `Predictor`; none of TEST.AUG, which this form has no place
+            for.
 
     Returns:
         What was written: the version's folder, or the file.
@@ -37,7 +42,7 @@ def export_fixed(
         InputError: the model cannot be used or cannot have this form, or `output` cannot be
             written; nothing is left there then.
     """
-    cfg, model, metadata = load_model(model_dir)
+    cfg, model, metadata = load_model(model_dir, opts)
     model = optimize(model, BACKEND)
     pipeline = FixedSizePipeline(cfg, model, batch, height, width)
     if form == "xla":

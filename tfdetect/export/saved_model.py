@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tfdetect.errors import InputError
 from tfdetect.export.servable import Servable
 from tfdetect.export.warmup import write_warmup_requests
 from tfdetect.files import new_folder
+from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.kernels.build import find_library
@@ -62,6 +63,7 @@ def export_savedmodel(
     device: str = "cpu",
     dtype: str = "float32",
     max_batch: int | None = None,
+    opts: Sequence[Any] = (),
 ) -> Exported:
     """Write the SavedModel of a model directory to `output`/1, or the next number.
 
@@ -71,13 +73,15 @@ def export_savedmodel(
             is missing.
         ops, device, dtype: see `servable_backend`.
         max_batch: a larger batch is an error; None sets no limit.
+        opts: [KEY, VALUE, ...], as of `Predictor`. With TEST.AUG.ENABLED, there or in the model's
+            configuration, the SavedModel has the signature `tta` too.
 
     Raises:
         InputError: the model cannot be used, there are no native operators, or `output` cannot be
             written; nothing is left there then.
     """
     backend = servable_backend(ops, device, dtype)
-    return _export(lambda: load_model(model_dir), output, backend, max_batch)
+    return _export(lambda: load_model(model_dir, opts), output, backend, max_batch)
 
 
 def export_model(
@@ -136,7 +140,7 @@ def _export(
 ) -> Exported:
     with new_version(Path(output)) as (folder, path):
         cfg, model, metadata = load()
-        servable = Servable(cfg, model, backend, max_batch)
+        servable = Servable(cfg, model, backend, max_batch, keypoint_flip(metadata))
         write_saved_model(
             servable.root(), servable.signatures, metadata, folder, with_library=backend.native
         )

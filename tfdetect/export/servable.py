@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +14,7 @@ from tfdetect.export.decode import decode_images
 from tfdetect.export.od_api import to_od_api
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
+from tfdetect.inference.tta import TTAPipeline
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.postprocess import empty_unused_slots
 from tfdetect.ops.backend import Backend
@@ -40,6 +41,7 @@ class Servable:
         model: of `build_model`, with its weights; it stays as it is.
         backend: where the servable will run and with which operators.
         max_batch: a larger batch is an InvalidArgumentError; None sets no limit.
+        keypoint_flip: see `TTAPipeline`.
 
     Attributes:
         pipeline: images of any sizes in, detections out.
@@ -47,7 +49,12 @@ class Servable:
     """
 
     def __init__(
-        self, cfg: CfgNode, model: tf.Module, backend: Backend, max_batch: int | None = None
+        self,
+        cfg: CfgNode,
+        model: tf.Module,
+        backend: Backend,
+        max_batch: int | None = None,
+        keypoint_flip: Sequence[int] | None = None,
     ):
         self.pipeline = Pipeline(cfg, optimize(model, backend), backend)
         self._max_batch = max_batch
@@ -65,9 +72,15 @@ class Servable:
         self._segments = able.has_semantic
         if able.has_masks:
             self.signatures["full_masks"] = signature(self._full_masks, _IMAGE_BYTES, *proposals)
-        # The API wants probabilities, which proposals does not, and has no proposals to give.
-        if able.has_boxes and not proposals:
+        # The API wants probabilities, which proposals does not, has no proposals to give, and
+        # horizontal boxes.
+        if able.has_boxes and not proposals and not able.rotated:
             self.signatures["od_api"] = signature(self._od_api, _INPUT_TENSOR)
+        if cfg.TEST.AUG.ENABLED:
+            self._tta_pipeline = TTAPipeline(
+                cfg, self.pipeline.model, backend, keypoint_flip=keypoint_flip
+            )
+            self.signatures["tta"] = signature(self._tta, _IMAGE_BYTES)
 
     def root(self) -> tf.Module:
         """What is saved as the SavedModel's root.
@@ -82,10 +95,16 @@ class Servable:
         return root
 
     def _serving_default(self, image_bytes: tf.Tensor, *proposals: tf.Tensor) -> dict:
+        return self._of_bytes(self.pipeline.detect_pixels, image_bytes, *proposals)
+
+    def _tta(self, image_bytes: tf.Tensor) -> dict:
+        return self._of_bytes(self._tta_pipeline.detect_pixels, image_bytes)
+
+    def _of_bytes(self, detect: Callable, image_bytes: tf.Tensor, *proposals: tf.Tensor) -> dict:
         with tf.control_dependencies(self._check_batch(image_bytes)):
             image_bytes = tf.identity(image_bytes)
         pixels, sizes = decode_images(image_bytes)
-        found = self._detect(self.pipeline.detect_pixels, pixels, sizes, *proposals)
+        found = self._detect(detect, pixels, sizes, *proposals)
         return found | {"image_sizes": sizes}
 
     def _image_tensor(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,35 +14,47 @@ from tfdetect.errors import InputError
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
 
+Key = TypeVar("Key")
+
 
 def predict_in_batches(
     predictor: Predictor,
-    indices: Sequence[int],
-    read: Callable[[int], np.ndarray],
-    skip: Callable[[int, InputError], None],
+    images: Iterable[tuple[Key, np.ndarray]],
     *,
     batch_size: int = 1,
-    proposals: Sequence[np.ndarray] | None = None,
-) -> Iterator[tuple[int, np.ndarray, Detections]]:
-    """Yield (index, image, detections) of every image that can be read.
+    proposals: Callable[[Key], np.ndarray] | None = None,
+) -> Iterator[tuple[Key, np.ndarray, Detections]]:
+    """Yield (key, image, detections) of each of the images.
 
     Args:
         predictor: the model.
-        indices: of the images.
-        read: gives the image of an index, uint8 [H, W, 3] BGR, or raises InputError.
-        skip: gets the index and the error of an image that cannot be read; it may raise it.
+        images: pairs of what identifies an image, and the image, uint8 [H, W, 3] BGR. They are
+            taken as they are needed (`read_each`).
         batch_size: images that go through the network together.
-        proposals: by index, for a model that needs them.
+        proposals: gives those of a key, for a model that needs them.
     """
-    batch: list[tuple[int, np.ndarray]] = []
-    for number, index in enumerate(indices, start=1):
+    rest = iter(images)
+    while batch := list(itertools.islice(rest, batch_size)):
+        given = None if proposals is None else [proposals(key) for key, _ in batch]
+        found = predictor.predict_batch([image for _, image in batch], given)
+        for (key, image), detections in zip(batch, found, strict=True):
+            yield key, image, detections
+
+
+def read_each(
+    keys: Iterable[Key], read: Callable[[Key], np.ndarray], skip: Callable[[Key, InputError], None]
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Yield (key, image) of every image that can be read.
+
+    Args:
+        keys: of the images.
+        read: gives the image of a key, uint8 [H, W, 3] BGR, or raises InputError.
+        skip: gets the key and the error of an image that cannot be read; it may raise it.
+    """
+    for key in keys:
         try:
-            batch.append((index, read(index)))
+            image = read(key)
         except InputError as error:
-            skip(index, error)
-        if batch and (len(batch) == batch_size or number == len(indices)):
-            given = None if proposals is None else [proposals[position] for position, _ in batch]
-            found = predictor.predict_batch([image for _, image in batch], given)
-            for (position, image), detections in zip(batch, found, strict=True):
-                yield position, image, detections
-            batch = []
+            skip(key, error)
+        else:
+            yield key, image

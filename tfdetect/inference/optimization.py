@@ -176,4 +176,5 @@ class _Optimizer:
         filled = [*weight.shape[:3], -(-weight.shape[3] // 16) * 16]
         if not self._packs(tf.TensorShape(filled)):
             return None
-        return PackedRPNHead([self(conv) for conv in head.convs()], weight, bias)
+        anchors = head.objectness_logits.weight.shape[3]
+        return PackedRPNHead([self(conv) for conv in head.convs()], weight, bias, anchors)

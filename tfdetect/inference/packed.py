@@ -129,13 +129,20 @@ class PackedRPNHead(tf.Module):
 
     Args:
         convs: the 3 x 3 convolutions, optimized.
-        weight, bias: of logits and deltas, [1, 1, C, A * 5] and [A * 5].
+        weight, bias: of logits and deltas, [1, 1, C, A * (1 + box_dim)] and [A * (1 + box_dim)].
+        anchors_per_location: A.
     """
 
-    def __init__(self, convs: Sequence[tf.Module], weight: tf.Tensor, bias: tf.Tensor):
+    def __init__(
+        self,
+        convs: Sequence[tf.Module],
+        weight: tf.Tensor,
+        bias: tf.Tensor,
+        anchors_per_location: int,
+    ):
         super().__init__()
         self.convs = list(convs)
-        self._anchors_per_location = weight.shape[3] // 5
+        self._sizes = [anchors_per_location, weight.shape[3] - anchors_per_location]
         # Channels of zeros that fill vectors: the native kernels take no others (`can_pack`).
         beyond = -weight.shape[3] % 16
         weight = tf.pad(weight, [[0, 0], [0, 0], [0, 0], [0, beyond]])
@@ -148,5 +155,5 @@ class PackedRPNHead(tf.Module):
         for conv in self.convs:
             feature = conv(feature, valid_sizes, relu=True)
         both = self.both(feature)
-        anchors = self._anchors_per_location
-        return both[..., :anchors], both[..., anchors : 5 * anchors]
+        anchors, deltas = self._sizes
+        return both[..., :anchors], both[..., anchors : anchors + deltas]

@@ -38,10 +38,10 @@ class Pipeline(tf.Module):
             of the images given, the best of each first, and `num_valid`, int32 [B], the number of
             valid ones per image.
 
-            It gives `pred_boxes` float32 [B, D, 4] in pixels of the images given, `scores` float32
-            [B, D], `pred_classes` int32 [B, D], `num_detections` int32 [B], and where the model
-            has them `pred_masks` float32 [B, D, M, M], probabilities within the box, and
-            `pred_keypoints` float32 [B, D, K, 3] (x, y, score).
+            It gives `pred_boxes` float32 [B, D, 4], or [B, D, 5] of rotated boxes, in pixels of the
+            images given, `scores` float32 [B, D], `pred_classes` int32 [B, D], `num_detections`
+            int32 [B], and where the model has them `pred_masks` float32 [B, D, M, M], probabilities
+            within the box, and `pred_keypoints` float32 [B, D, K, 3] (x, y, score).
             A SemanticSegmentor gives `sem_seg` int32 [B, H, W] instead, the class of each pixel; a
             PanopticFPN gives it as well, with `panoptic_seg` int32 [B, H, W] and the segments in
             it: see `combine_semantic_and_instance_outputs`. Both are 0 beyond each image, and

@@ -20,8 +20,10 @@ from tfdetect.inference.given import check_image, describe, is_one_image, read_b
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
+from tfdetect.inference.tta import TTAPipeline
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.conventions import conventions
+from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops.backend import DTYPES, Backend
 from tfdetect.ops.paste_masks import paste_masks
 
@@ -40,6 +42,9 @@ class Predictor:
     it. A forked worker gets an error of one that was made before (gunicorn --preload,
     multiprocessing by "fork"). It can be pickled, by its directory and its other arguments: a
     worker that is spawned loads the model again.
+
+    With TEST.AUG.ENABLED in the model's configuration or in `opts` every prediction is of several
+    augmented images (test-time augmentation): see `TTAPipeline`.
 
     A model of semantic or panoptic segmentation gives `detections.sem_seg` and
     `detections.panoptic` too.
@@ -133,7 +138,11 @@ class Predictor:
         forks.tensorflow_runs()
         self._device = device
         warn_of_tf32(cfg, backend)
-        self._pipeline = Pipeline(cfg, model, backend, padding)
+        if cfg.TEST.AUG.ENABLED:
+            flip = keypoint_flip(metadata)
+            self._pipeline: Any = TTAPipeline(cfg, model, backend, padding, flip)
+        else:
+            self._pipeline = Pipeline(cfg, model, backend, padding)
         self.capabilities = capabilities(cfg)
         self._may_part = self.capabilities.has_semantic and padding == "own"
         self.class_names: list[str] = self.metadata["class_names"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,25 +65,28 @@ def grid_anchors(
     """Anchors for one feature map, in pixels of the network's input.
 
     Args:
-        base_anchors: float32 [A, 4], from `cell_anchors`.
+        base_anchors: float32 [A, 4], from `cell_anchors`, or [A, 5] of rotated ones.
         height, width: of the feature map.
         stride: of the feature map, in pixels.
         offset: of the anchor centres, in strides; 0 is the top left corner.
 
     Returns:
-        float32 [height * width * A, 4], ordered by row, column, anchor.
+        float32 [height * width * A, 4 or 5], ordered by row, column, anchor.
     """
+    # Which numbers of a box are its x: both corners', or the centre's.
+    x_axis = np.array([1, 0, 1, 0] if base_anchors.shape[1] == 4 else [1, 0, 0, 0, 0], np.float32)
     x = (tf.range(width, dtype=tf.float32) + offset) * stride
     y = (tf.range(height, dtype=tf.float32) + offset) * stride
-    columns = x[:, None, None] * [1.0, 0.0, 1.0, 0.0] + base_anchors
-    rows = y[:, None, None, None] * [0.0, 1.0, 0.0, 1.0]
-    return tf.reshape(rows + columns, [-1, 4])  # adding zeros rounds nothing
+    columns = x[:, None, None] * x_axis + base_anchors
+    rows = y[:, None, None, None] * np.roll(x_axis, 1)
+    return tf.reshape(rows + columns, [-1, len(x_axis)])  # adding zeros rounds nothing
 
 
 class AnchorGenerator:
     """Detectron2's DefaultAnchorGenerator over the feature maps with the given strides.
 
     Attributes:
+        box_dim: numbers of an anchor.
         strides: of the feature maps.
         anchors_per_location: of every feature map.
 
@@ -97,6 +101,8 @@ class AnchorGenerator:
         InputError: sizes and ratios do not go with the feature maps.
     """
 
+    box_dim = 4
+
     def __init__(
         self,
         strides: Sequence[int],
@@ -109,7 +115,7 @@ class AnchorGenerator:
         sizes = _per_level("SIZES", sizes, len(strides))
         ratios = _per_level("ASPECT_RATIOS", aspect_ratios, len(strides))
         self._kind = kind
-        self._base_anchors = [
+        base_anchors = [
             quantized_cell_anchors(*level)
             if self._kind == "quantized"
             else cell_anchors(*level[:2], rounded=self._kind == "rounded")
@@ -117,14 +123,17 @@ class AnchorGenerator:
         ]
         self.strides = list(strides)
         self._offset = float(offset)
-        self.anchors_per_location = len(self._base_anchors[0])
-        if any(
-            len(base_anchors) != self.anchors_per_location for base_anchors in self._base_anchors
-        ):
+        self._set_base_anchors(base_anchors, "ASPECT_RATIOS")
+
+    def _set_base_anchors(self, base_anchors: list[np.ndarray], keys: str) -> None:
+        """Take these anchors [A, box_dim] of each feature map, which SIZES and `keys` gave."""
+        self._base_anchors = base_anchors
+        counts = [len(level) for level in base_anchors]
+        self.anchors_per_location = counts[0]
+        if len(set(counts)) > 1:
             raise InputError(
-                "MODEL.ANCHOR_GENERATOR.SIZES: with ASPECT_RATIOS they give the feature maps "
-                f"{[len(base_anchors) for base_anchors in self._base_anchors]} anchors per "
-                "location; give all the same number"
+                f"MODEL.ANCHOR_GENERATOR.SIZES: with {keys} they give the feature maps {counts} "
+                "anchors per location; give all the same number"
             )
 
     @classmethod
@@ -132,7 +141,10 @@ class AnchorGenerator:
         """From MODEL.ANCHOR_GENERATOR and MODEL.CONVENTIONS."""
         anchors = cfg.MODEL.ANCHOR_GENERATOR
         if anchors.NAME != "DefaultAnchorGenerator":
-            raise InputError(f"MODEL.ANCHOR_GENERATOR.NAME: {anchors.NAME!r} is not supported")
+            raise InputError(
+                f"MODEL.ANCHOR_GENERATOR.NAME: {anchors.NAME!r} is not supported; use "
+                "DefaultAnchorGenerator, or for rotated boxes MODEL.PROPOSAL_GENERATOR.NAME RRPN"
+            )
         return cls(
             strides,
             sizes=anchors.SIZES,
@@ -144,7 +156,7 @@ class AnchorGenerator:
     def __call__(
         self, features: Sequence[tf.Tensor], valid_sizes: ValidSizes = WHOLE
     ) -> list[tf.Tensor]:
-        """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, 4].
+        """The anchors of each [N, H, W, C] feature map: float32 [H * W * A, box_dim].
 
         If anchors depend on the input size, float32 [N, H * W * A, 4], or [1, ...] if the whole
         batch is valid for every image.
@@ -169,15 +181,73 @@ class AnchorGenerator:
         return result
 
 
-def _per_level(key: str, values: Sequence, levels: int) -> Sequence:
+class RotatedAnchorGenerator(AnchorGenerator):
+    """Detectron2's generator of this name: anchors (x centre, y centre, width, height, angle).
+
+    Of a location for each size, for each aspect ratio, for each angle.
+
+    Args:
+        strides, sizes, aspect_ratios, offset: see `AnchorGenerator`.
+        angles: in degrees, of the anchors of each feature map, or of all of them.
+
+    Raises:
+        InputError: as `AnchorGenerator`.
+    """
+
+    box_dim = 5
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        *,
+        sizes: Sequence[Any],
+        aspect_ratios: Sequence[Any],
+        angles: Sequence[Any],
+        offset: float = 0.0,
+    ):
+        super().__init__(strides, sizes=sizes, aspect_ratios=aspect_ratios, offset=offset)
+        angles = _per_level("ANGLES", angles, len(strides), positive=False)
+        base_anchors = [
+            rotated_cell_anchors(*level) for level in zip(self._base_anchors, angles, strict=True)
+        ]
+        self._set_base_anchors(base_anchors, "ASPECT_RATIOS and ANGLES")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, strides: Sequence[int]) -> RotatedAnchorGenerator:
+        """From MODEL.ANCHOR_GENERATOR."""
+        anchors = cfg.MODEL.ANCHOR_GENERATOR
+        if anchors.NAME != "RotatedAnchorGenerator":
+            raise InputError(
+                f"MODEL.ANCHOR_GENERATOR.NAME: {anchors.NAME!r} has no rotated anchors, which "
+                "MODEL.PROPOSAL_GENERATOR.NAME RRPN needs; use RotatedAnchorGenerator"
+            )
+        return cls(
+            strides,
+            sizes=anchors.SIZES,
+            aspect_ratios=anchors.ASPECT_RATIOS,
+            angles=anchors.ANGLES,
+            offset=anchors.OFFSET,
+        )
+
+
+def rotated_cell_anchors(base_anchors: np.ndarray, angles: Sequence[float]) -> np.ndarray:
+    """Each of the anchors [A, 4] around the origin at every angle: float32 [A * angles, 5]."""
+    repeated = np.repeat(base_anchors[:, 2:] - base_anchors[:, :2], len(angles), axis=0)
+    turned = np.tile(np.array(angles, np.float32), len(base_anchors))
+    return np.concatenate([np.zeros_like(repeated), repeated, turned[:, None]], 1)
+
+
+def _per_level(key: str, values: Sequence, levels: int, *, positive: bool = True) -> Sequence:
     """One list per level; a single list, or plain numbers, apply to all levels (as in
     Detectron2)."""
     key = f"MODEL.ANCHOR_GENERATOR.{key}"
     if values and not any(isinstance(value, (list, tuple)) for value in values):
         values = [values]
     for value in values:
-        if not isinstance(value, (list, tuple)) or not value or not all(x > 0 for x in value):
-            raise InputError(f"{key}: {values} is not lists of numbers above 0; correct it")
+        numbers = value if isinstance(value, (list, tuple)) else []
+        if not numbers or not all(x > 0 if positive else math.isfinite(x) for x in numbers):
+            expected = "numbers above 0" if positive else "finite numbers"
+            raise InputError(f"{key}: {values} is not lists of {expected}; correct it")
     if not values:
         raise InputError(f"{key}: is empty; give a list of numbers for each feature map")
     if len(values) == 1:

@@ -93,6 +93,7 @@ def conventions(cfg: CfgNode) -> Conventions:
         raise InputError(f"MODEL.CONVENTIONS: {name!r} is not one of {', '.join(_BY_NAME)}")
     able, model = capabilities(cfg), cfg.MODEL
     plain = able.parts.roi_heads and not able.has_semantic and not able.takes_proposals
+    plain = plain and not able.rotated
     if name != "detectron2" and (not plain or (able.cascade and name not in _WITH_CASCADE)):
         kind = f"{model.META_ARCHITECTURE}/{model.PROPOSAL_GENERATOR.NAME}"
         raise InputError(

@@ -10,16 +10,21 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
+from tfdetect.ops.rotated_iou import pairwise_iou_rotated
+
 
 def pairwise_iou(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
     """Intersection over union of every pair of boxes.
 
     Args:
-        boxes1, boxes2: float32 [G, 4] and [N, 4] XYXY, in one frame.
+        boxes1, boxes2: float32 [G, 4] and [N, 4] XYXY, in one frame; or [G, 5] and [N, 5] rotated.
 
     Returns:
         float32 [G, N]; 0 where the boxes do not overlap, however small or inverted they are.
     """
+    if boxes1.shape[-1] == ROTATED:
+        return pairwise_iou_rotated(boxes1, boxes2)
     overlap = _pairwise_intersection(boxes1, boxes2)
     union = _area(boxes1)[:, None] + _area(boxes2) - overlap
     return tf.where(overlap > 0, overlap / union, tf.zeros_like(overlap))

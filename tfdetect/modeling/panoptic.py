@@ -6,12 +6,14 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
 from tfdetect.modeling.rcnn import GeneralizedRCNN
 from tfdetect.modeling.registries import META_ARCHITECTURES
+from tfdetect.modeling.replicas import image_seeds
 from tfdetect.modeling.semantic import build_sem_seg_head
-from tfdetect.modeling.structures import Instances, Predictions
+from tfdetect.modeling.structures import Instances, Predictions, Targets
 from tfdetect.ops.paste_masks import paste_masks
 
 
@@ -20,6 +22,11 @@ class PanopticFPN(GeneralizedRCNN):
     """GeneralizedRCNN with an additional semantic head: Detectron2's PanopticFPN.
 
     How the two are combined is `combine_semantic_and_instance_outputs`, in the original image.
+
+    Args:
+        backbone, proposal_generator, roi_heads: as `GeneralizedRCNN`'s.
+        sem_seg_head: gives the logits of the stuff classes.
+        instance_loss_weight: what losses of the RoI heads are multiplied by: see `losses`.
     """
 
     def __init__(
@@ -28,9 +35,12 @@ class PanopticFPN(GeneralizedRCNN):
         proposal_generator: tf.Module,
         roi_heads: tf.Module,
         sem_seg_head: tf.Module,
+        *,
+        instance_loss_weight: float = 1.0,
     ):
         super().__init__(backbone, proposal_generator, roi_heads)
         self.sem_seg_head = sem_seg_head
+        self._instance_loss_weight = instance_loss_weight
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> PanopticFPN:
@@ -44,6 +54,7 @@ class PanopticFPN(GeneralizedRCNN):
             build_proposal_generator(cfg, shapes),
             build_roi_heads(cfg, shapes),
             build_sem_seg_head(cfg, shapes),
+            instance_loss_weight=cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT,
         )
 
     def __call__(
@@ -56,6 +67,32 @@ class PanopticFPN(GeneralizedRCNN):
             self.roi_heads(features, proposals, image_sizes, valid_sizes),
             self.sem_seg_head(features, valid_sizes),
         )
+
+    def losses(
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: Targets,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """As `GeneralizedRCNN.losses`, and those of the semantic head, such as `loss_sem_seg`.
+
+        MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT weighs what it weighs in Detectron2: the losses of
+        box regression in the RoI heads and of masks, not those of classes and of the RPN. (With a
+        cascade Detectron2 takes no weight but 1; here it weighs every stage.)
+        """
+        with batch_statistics():
+            features = self.backbone(images)
+            seeds = image_seeds(seed, tf.shape(images)[0])
+            losses = self.sem_seg_head.losses(features, targets.gt_sem_seg, seeds)
+            proposals, of_proposals = self.proposal_generator.losses(
+                features, image_sizes, targets, seeds
+            )
+            of_heads = self.roi_heads.losses(features, proposals, image_sizes, targets, seeds)
+        for name, loss in of_heads.items():
+            weighed = name.startswith(("loss_box_reg", "loss_mask"))
+            of_heads[name] = self._instance_loss_weight * loss if weighed else loss
+        return losses | of_proposals | of_heads
 
 
 def combine_semantic_and_instance_outputs(

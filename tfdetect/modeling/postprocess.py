@@ -15,6 +15,8 @@ from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
 from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
 from tfdetect.modeling.structures import Instances, Predictions
 from tfdetect.ops.boxes import clip_boxes, nonempty
+from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
+from tfdetect.ops.rotated_boxes import scale_rotated_boxes
 
 
 class Postprocessor:
@@ -95,7 +97,7 @@ class Postprocessor:
             image_logits = image_logits[: logits_size[0], : logits_size[1]]
             beyond = canvas - to_size
             padding = [[0, beyond[0]], [0, beyond[1]]]
-            enlarged = enlarge_logits(image_logits, padded_size, from_size)
+            enlarged = enlarge_logits(image_logits, self._logits_stride * logits_size, from_size)
             labels = semantic_labels(enlarged, to_size)
             result = {"sem_seg": tf.pad(labels, padding)}
             if self._combination is not None:
@@ -136,8 +138,8 @@ def rescale_detections(
 ) -> Instances:
     """Detectron2's `detector_postprocess`, before the masks are pasted.
 
-    Width and height are scaled separately; boxes are clipped to the new size, and detections whose
-    box is then empty are dropped.
+    Width and height are scaled separately (see `scale_rotated_boxes`); boxes are clipped to the new
+    size, and detections whose box is then empty are dropped.
 
     Args:
         detections: in the network's input.
@@ -155,7 +157,10 @@ def rescale_detections(
     kept = tf.range(tf.shape(boxes)[1]) < detections.num_detections[:, None]
     if inclusive_boxes:
         boxes = tf.where(kept[..., None], last_pixels(boxes), 0.0)
-    boxes *= tf.concat([scale_xy, scale_xy], 1)[:, None]
+    if boxes.shape[-1] == ROTATED:
+        boxes = scale_rotated_boxes(boxes, scale_xy[:, None])
+    else:
+        boxes *= tf.concat([scale_xy, scale_xy], 1)[:, None]
     if not inclusive_boxes:
         boxes = clip_boxes(boxes, to_sizes)
         kept &= nonempty(boxes)

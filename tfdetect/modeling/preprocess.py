@@ -17,6 +17,9 @@ from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
 MOST_PIXELS = 2**26
 """Of one image in the network's input (8192 x 8192): its features would be tens of gigabytes."""
 
+ReadImage = Callable[[tf.Tensor], tf.Tensor]
+"""Gives the image of an index, [height, width, 3]."""
+
 
 class Preprocessor:
     """Resize, normalise and pad as Detectron2 does at test time.
@@ -87,14 +90,7 @@ class Preprocessor:
         Raises:
             tf.errors.InvalidArgumentError: when it runs, if [H', W'] is more than MOST_PIXELS.
         """
-
-        images, sizes = tf.convert_to_tensor(images), tf.convert_to_tensor(sizes)
-
-        def read(index: tf.Tensor) -> tf.Tensor:
-            size = sizes[index]
-            return images[index, : size[0], : size[1]]
-
-        return self._of_each(read, sizes)
+        return self._of_each(*images_of_batch(images, sizes))
 
     @profile_scope("preprocess")
     def of_pixels(self, pixels: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -107,14 +103,7 @@ class Preprocessor:
         Returns, raises:
             As `__call__`.
         """
-        areas = tf.reduce_prod(tf.cast(sizes, tf.int64), 1)
-        starts = tf.cumsum(areas, exclusive=True)
-
-        def read(index: tf.Tensor) -> tf.Tensor:
-            start, size = starts[index], sizes[index]
-            return tf.reshape(pixels[start : start + areas[index]], [size[0], size[1], 3])
-
-        return self._of_each(read, sizes)
+        return self._of_each(*images_of_pixels(pixels, sizes))
 
     def check(self, sizes: np.ndarray) -> None:
         """Raise InputError if images of int32 [B, 2] sizes would be too large a batch."""
@@ -131,15 +120,28 @@ class Preprocessor:
                 "fewer at a time, or set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
             )
 
-    def _of_each(
-        self, read: Callable[[tf.Tensor], tf.Tensor], sizes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _of_each(self, read: ReadImage, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`read` gives image number `index`, uint8 [height, width, 3] BGR.
 
         Each is resized before it is padded, so that memory goes by the network's sizes: one image
         of 1 x 20000 pixels and one of 20000 x 1 are small there.
         """
         resized_sizes = shortest_edge_size(sizes, *self._size)
+        batch = self.of_resized(lambda index, size: self._resize(read(index), size), resized_sizes)
+        return batch, resized_sizes
+
+    def of_resized(
+        self, read: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resized_sizes: tf.Tensor
+    ) -> tf.Tensor:
+        """The network's input from images that are resized already.
+
+        Args:
+            read: gives image number `index`, of `size`, [height, width, 3] BGR.
+            resized_sizes: int32 [B, 2], (height, width) of each image.
+
+        Returns, raises:
+            As `__call__`, without the sizes.
+        """
         padded = padded_size(resized_sizes, self._divisibility)
         if not self._bounded:
             fits = tf.reduce_prod(tf.cast(padded, tf.int64)) <= MOST_PIXELS
@@ -148,20 +150,19 @@ class Preprocessor:
                 padded = tf.identity(padded)
 
         def prepare(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            index, resized_size = arguments
-            image = read(index)
+            image = read(*arguments)
             if self._reverse_channels:
                 image = image[..., ::-1]
-            return pad_bottom_right(self._resize(image, resized_size), padded)
+            return pad_bottom_right(image, padded)
 
         batch = tf.map_fn(
             prepare,
-            (tf.range(tf.shape(sizes)[0]), resized_sizes),
+            (tf.range(tf.shape(resized_sizes)[0]), resized_sizes),
             fn_output_signature=tf.TensorSpec([None, None, 3], self._resized_type),
         )
         # Last, because float32 pixels are four times as large: one copy of them, in all.
         batch = normalize_pixels(batch, self._mean, self._std)
-        return ValidSizes(resized_sizes).zero_padding(batch), resized_sizes
+        return ValidSizes(resized_sizes).zero_padding(batch)
 
     @profile_scope("preprocess")
     def of_one_size(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -186,6 +187,32 @@ class Preprocessor:
             return resize_bilinear_uint8(image, size)
         # Of float pixels, between their centres, also where the image becomes smaller.
         return tf.image.resize(tf.cast(image, tf.float32), size, "bilinear")
+
+
+def images_of_batch(images: tf.Tensor, sizes: tf.Tensor) -> tuple[ReadImage, tf.Tensor]:
+    """A function that gives one image of [B, H, W, 3], and int32 [B, 2] `sizes` as a tensor.
+
+    Each image lies in the top left corner and is of its own size.
+    """
+    images, sizes = tf.convert_to_tensor(images), tf.convert_to_tensor(sizes)
+
+    def read(index: tf.Tensor) -> tf.Tensor:
+        size = sizes[index]
+        return images[index, : size[0], : size[1]]
+
+    return read, sizes
+
+
+def images_of_pixels(pixels: tf.Tensor, sizes: tf.Tensor) -> tuple[ReadImage, tf.Tensor]:
+    """The same of images stored one after the other: [P, 3], the pixels of all, row by row."""
+    areas = tf.reduce_prod(tf.cast(sizes, tf.int64), 1)
+    starts = tf.cumsum(areas, exclusive=True)
+
+    def read(index: tf.Tensor) -> tf.Tensor:
+        start, size = starts[index], sizes[index]
+        return tf.reshape(pixels[start : start + areas[index]], [size[0], size[1], 3])
+
+    return read, sizes
 
 
 def normalize_pixels(pixels: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:

@@ -50,6 +50,15 @@ class GeneralizedRCNN(Detector):
         proposals = self.proposal_generator(features, image_sizes, valid_sizes)
         return Predictions(self.roi_heads(features, proposals, image_sizes, valid_sizes))
 
+    def detect_boxes(self, features: dict[str, tf.Tensor], image_sizes: tf.Tensor) -> Instances:
+        """The detections without masks and keypoints, from features of `backbone`.
+
+        `roi_heads.forward_with_given_boxes` adds the rest. The whole batch is valid for every image
+        (`WHOLE`).
+        """
+        proposals = self.proposal_generator(features, image_sizes)
+        return self.roi_heads.detect_boxes(features, proposals, image_sizes)
+
     def losses(
         self,
         images: tf.Tensor,
@@ -118,6 +127,25 @@ class FastRCNN(Detector):
         """
         features = self.backbone(images, valid_sizes)
         return Predictions(self.roi_heads(features, proposals, image_sizes, valid_sizes))
+
+    def losses(
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: Targets,
+        seed: tf.Tensor,
+        proposals: Proposals,
+    ) -> dict[str, tf.Tensor]:
+        """As `GeneralizedRCNN.losses`, without those of an RPN.
+
+        Args:
+            images, image_sizes, targets, seed: see there.
+            proposals: in pixels of `images`.
+        """
+        with batch_statistics():
+            features = self.backbone(images)
+            seeds = image_seeds(seed, tf.shape(images)[0])
+            return self.roi_heads.losses(features, proposals, image_sizes, targets, seeds)
 
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")

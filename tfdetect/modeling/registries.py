@@ -12,9 +12,7 @@ from typing import Any
 from tfdetect.registry import Registry
 
 
-def _advice(name: str) -> str:
-    if name.startswith("RR") or "Rotated" in name:
-        return "rotated boxes are out of scope"
+def _advice(_: str) -> str:
     return "what Detectron2's projects/ add is out of scope; --import FILE.py registers your own"
 
 
@@ -30,11 +28,17 @@ META_ARCHITECTURES = _registry(
 BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn")
 """Called with (cfg): see `tfdetect.modeling.backbone.resnet.ResNet` for what a backbone has."""
 
-PROPOSAL_GENERATORS = _registry("proposal generator", "proposal_generator.rpn")
+PROPOSAL_GENERATORS = _registry(
+    "proposal generator", "proposal_generator.rpn", "proposal_generator.rrpn"
+)
 """Called with (cfg, shapes), the latter (channels, stride) of the backbone's features by name."""
 
 ROI_HEADS = _registry(
-    "RoI heads", "roi_heads.roi_heads", "roi_heads.cascade_rcnn", "roi_heads.res5"
+    "RoI heads",
+    "roi_heads.roi_heads",
+    "roi_heads.cascade_rcnn",
+    "roi_heads.res5",
+    "roi_heads.rotated",
 )
 """Called with (cfg, shapes)."""
 

@@ -9,13 +9,16 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.detector import Detector
 from tfdetect.modeling.features import Shapes, input_features
 from tfdetect.modeling.registries import META_ARCHITECTURES, SEM_SEG_HEADS
-from tfdetect.modeling.structures import Predictions
+from tfdetect.modeling.replicas import image_seeds
+from tfdetect.modeling.semantic_loss import semantic_cross_entropy
+from tfdetect.modeling.structures import Predictions, Targets
 from tfdetect.ops.interpolate import bilinear_rows
 
 # Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
@@ -76,6 +79,8 @@ class SemSegFPNHead(tf.Module):
         conv_dim: channels of the convolutions.
         num_classes: K.
         norm: of the convolutions, as Detectron2 names it.
+        ignore_value: of pixels that the loss leaves out.
+        loss_weight: what the loss is multiplied by.
 
     Raises:
         InputError: a stride does not come to `common_stride`.
@@ -89,8 +94,13 @@ class SemSegFPNHead(tf.Module):
         conv_dim: int,
         num_classes: int,
         norm: str = "",
+        ignore_value: int = 255,
+        loss_weight: float = 1.0,
     ):
         super().__init__()
+        self._common_stride = common_stride
+        self._ignore_value = ignore_value
+        self._loss_weight = loss_weight
         self._in_features = sorted(shapes, key=lambda name: shapes[name][1])
         for name in self._in_features:
             channels, stride = shapes[name]
@@ -129,6 +139,8 @@ class SemSegFPNHead(tf.Module):
             conv_dim=head.CONVS_DIM,
             num_classes=head.NUM_CLASSES,
             norm=head.NORM or "",
+            ignore_value=head.IGNORE_VALUE,
+            loss_weight=head.LOSS_WEIGHT,
         )
 
     @profile_scope("sem_seg_head")
@@ -144,6 +156,22 @@ class SemSegFPNHead(tf.Module):
             [getattr(self, name)(features[name], valid_sizes) for name in self._in_features]
         )
         return tf.cast(self.predictor(x), tf.float32)
+
+    def losses(
+        self, features: dict[str, tf.Tensor], labels: tf.Tensor, seeds: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """`loss_sem_seg`, weighted: see `semantic_cross_entropy`.
+
+        Args:
+            features: [B, H, W, C] by name.
+            labels: integer [B, H, W], the class of each pixel of the images, or the ignored value.
+            seeds: int [B, 2], of each image, for a head that chooses at random; this one does not.
+        """
+        del seeds
+        loss = semantic_cross_entropy(
+            self(features), labels, stride=self._common_stride, ignore_value=self._ignore_value
+        )
+        return {"loss_sem_seg": self._loss_weight * loss}
 
 
 def build_sem_seg_head(cfg: CfgNode, shapes: Shapes) -> tf.Module:
@@ -183,13 +211,34 @@ class SemanticSegmentor(Detector):
         features = self.backbone(images, valid_sizes)
         return Predictions(sem_seg_logits=self.sem_seg_head(features, valid_sizes))
 
+    def losses(
+        self,
+        images: tf.Tensor,
+        image_sizes: tf.Tensor,
+        targets: Targets,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """The head's losses, such as `loss_sem_seg`: see `GeneralizedRCNN.losses`.
+
+        Args:
+            images, seed: as there.
+            image_sizes: not used: pixels beyond an image are ignored ones in the targets.
+            targets: `gt_sem_seg`.
+        """
+        del image_sizes
+        with batch_statistics():
+            features = self.backbone(images)
+            seeds = image_seeds(seed, tf.shape(images)[0])
+            return self.sem_seg_head.losses(features, targets.gt_sem_seg, seeds)
+
 
 def enlarge_logits(logits: tf.Tensor, padded_size: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
     """The head's logits for each pixel of the network's input that is of the image.
 
     Args:
         logits: float32 [h, w, K], over the padded input.
-        padded_size: int32 [2], (height, width) of the padded input.
+        padded_size: int32 [2], (height, width) of the padded input, rounded up to the logits'
+            stride.
         image_size: int32 [2], of the image in it.
 
     Returns:

@@ -1,7 +1,8 @@
 """What flows between the parts of a model, for a batch of B images: typed tuples of tensors.
 
-Boxes are (x1, y1, x2, y2) in pixels, in continuous coordinates. A batch is padded: each image has
-the same number of slots, and says how many of them, the first ones, hold something.
+Boxes are (x1, y1, x2, y2) in pixels, in continuous coordinates; rotated ones have five numbers in
+place of four, (x centre, y centre, width, height, angle in degrees). A batch is padded: each image
+has the same number of slots, and says how many of them, the first ones, hold something.
 """
 
 from __future__ import annotations
@@ -81,8 +82,10 @@ class Targets(NamedTuple):
         gt_bitmasks: bool [B, G, H, W]; None for a model without masks, or with polygons.
         gt_keypoints: float32 [B, G, N, 3] of x, y and visibility (0, 1 or 2); None for a model
             without keypoints.
+        gt_sem_seg: uint8 or int32 [B, H, W], the stuff class of each pixel of the network's input,
+            or MODEL.SEM_SEG_HEAD.IGNORE_VALUE; None for a model without a semantic head.
 
-    Detectron2: the `Instances` of `gt_instances`.
+    Detectron2: the `Instances` of `gt_instances`, and `sem_seg`.
     """
 
     gt_boxes: tf.Tensor
@@ -91,3 +94,4 @@ class Targets(NamedTuple):
     gt_polygons: tf.Tensor | None = None
     gt_bitmasks: tf.Tensor | None = None
     gt_keypoints: tf.Tensor | None = None
+    gt_sem_seg: tf.Tensor | None = None

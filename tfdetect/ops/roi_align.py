@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix
 
-# Regions treated together in the portable form; it bounds the memory for the sampling weights.
-_CHUNK = 256
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and near
 # enough that float32 still tells neighbouring samples apart.
 _FARTHEST = 2.0**14
@@ -65,16 +64,19 @@ def roi_align(
     if sizes is None:
         sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
     sizes = tf.clip_by_value(sizes, 0, shape[1:3])
-    return _portable(
-        features,
-        boxes,
-        box_indices,
-        sizes,
-        (bins_y, bins_x),
-        spatial_scale,
-        sampling_ratio,
-        aligned,
-    )
+
+    def matrix(chunk: slice, shape: Shape) -> tf.SparseTensor:
+        return _pooling_matrix(
+            boxes[chunk] * spatial_scale,
+            box_indices[chunk],
+            sizes,
+            shape,
+            (bins_y, bins_x),
+            sampling_ratio,
+            aligned,
+        )
+
+    return pool_by_matrix(features, tf.shape(boxes)[0], (bins_y, bins_x), matrix)
 
 
 def roi_align_levels(
@@ -128,105 +130,41 @@ def roi_align_levels(
             sizes[level],
         )
 
-    if len(features) == 1:
+    return pool_by_level(pool, len(features), boxes, box_indices, levels)
+
+
+def pool_by_level(
+    pool: Callable[[int, tf.Tensor, tf.Tensor], tf.Tensor],
+    num_levels: int,
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    levels: tf.Tensor,
+) -> tf.Tensor:
+    """What `pool(level, boxes, box_indices)` gives for the boxes of each level, in their order."""
+    if num_levels == 1:
         return pool(0, boxes, box_indices)
     pooled, positions = [], []
-    for level in range(len(features)):
+    for level in range(num_levels):
         here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)
         positions.append(here)
         pooled.append(pool(level, tf.gather(boxes, here), tf.gather(box_indices, here)))
     return tf.dynamic_stitch(positions, pooled)
 
 
-def _portable(
-    features: tf.Tensor,
-    boxes: tf.Tensor,
-    box_indices: tf.Tensor,
-    sizes: tf.Tensor,
-    bins: tuple[int, int],
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-) -> tf.Tensor:
-    """Every output bin is a weighted sum of feature-map pixels: one sparse matrix times the
-    features.
-
-    The bilinear weights are separable, so that those of a region are an outer product of one
-    vector per axis; only their non-zero range enters the matrix.
-    """
-    count = tf.shape(boxes)[0]
-    channels = features.shape[3]
-
-    @tf.custom_gradient
-    def pool(features: tf.Tensor):
-        batch, height, width, depth = tf.unstack(tf.shape(features))
-        locations = batch * height * width
-
-        def matrix(start: tf.Tensor) -> tf.SparseTensor:
-            chunk = slice(start, start + _CHUNK)
-            return _pooling_matrix(
-                boxes[chunk] * spatial_scale,
-                box_indices[chunk],
-                sizes,
-                (batch, height, width),
-                bins,
-                sampling_ratio,
-                aligned,
-            )
-
-        def forward(start: tf.Tensor, out: tf.TensorArray):
-            dense = tf.reshape(tf.cast(features, tf.float32), [locations, depth])
-            pooled = tf.sparse.sparse_dense_matmul(matrix(start), dense)
-            return start + _CHUNK, out.write(start // _CHUNK, pooled)
-
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            upstream = tf.reshape(tf.cast(upstream, tf.float32), [-1, bins[0] * bins[1], depth])
-
-            def backward(start: tf.Tensor, total: tf.Tensor):
-                rows = tf.reshape(upstream[start : start + _CHUNK], [-1, depth])
-                return start + _CHUNK, total + tf.sparse.sparse_dense_matmul(
-                    matrix(start), rows, adjoint_a=True
-                )
-
-            _, total = tf.while_loop(
-                lambda start, _: start < count,
-                backward,
-                [tf.constant(0), tf.zeros([locations, depth])],
-                parallel_iterations=1,
-            )
-            return tf.cast(tf.reshape(total, tf.shape(features)), features.dtype)
-
-        out = tf.TensorArray(
-            tf.float32,
-            size=tf.maximum((count + _CHUNK - 1) // _CHUNK, 1),
-            element_shape=[None, channels],
-            infer_shape=False,
-        )
-        # Even without a box there is one (empty) chunk: it gives the result its depth.
-        _, out = tf.while_loop(
-            lambda start, _: start < tf.maximum(count, 1),
-            forward,
-            [tf.constant(0), out],
-            parallel_iterations=1,
-        )
-        pooled = tf.reshape(out.concat(), [count, *bins, depth])
-        return tf.cast(pooled, features.dtype), gradient
-
-    pooled = pool(features)
-    return tf.ensure_shape(pooled, [None, *bins, channels])
-
-
 def _pooling_matrix(
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
     sizes: tf.Tensor,
-    shape: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    shape: Shape,
     bins: tuple[int, int],
     sampling_ratio: int,
     aligned: bool,
 ) -> tf.SparseTensor:
     """The matrix [R * bins, B * H * W] that pools the features of `shape`; boxes are in feature-map
     pixels.
+
+    The bilinear weights are separable, so that those of a region are an outer product of one
+    vector per axis; only their non-zero range enters the matrix.
     """
     batch, height, width = shape
     finite = tf.reduce_all(tf.math.is_finite(boxes), 1)

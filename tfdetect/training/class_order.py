@@ -10,6 +10,7 @@ import numpy as np
 _BOX_CLASSES = re.compile(r"roi_heads\.box_predictor(\.\d+)?\.cls_score\.(weight|bias)")
 _BOX_DELTAS = re.compile(r"roi_heads\.box_predictor(\.\d+)?\.bbox_pred\.(weight|bias)")
 _MASKS = re.compile(r"roi_heads\.mask_head\.predictor\.(weight|bias)")
+_STUFF = re.compile(r"sem_seg_head\.predictor\.(weight|bias)")
 _RETINANET_CLASSES = re.compile(r"head\.cls_score\.(weight|bias)")
 
 
@@ -28,12 +29,20 @@ def reorder_classes(
     return {name: _reorder(name, array, np.asarray(order)) for name, array in arrays.items()}
 
 
+def reorder_stuff(arrays: Mapping[str, np.ndarray], order: Sequence[int]) -> dict[str, np.ndarray]:
+    """As `reorder_classes`, for the classes of a semantic head."""
+    return {
+        name: array[..., np.asarray(order)] if _STUFF.fullmatch(name) else array
+        for name, array in arrays.items()
+    }
+
+
 def _reorder(name: str, array: np.ndarray, order: np.ndarray) -> np.ndarray:
     count, size = len(order), array.shape[-1] if array.ndim else 0
     if _BOX_CLASSES.fullmatch(name) and size == count + 1:  # the background comes last
         return array[..., [*order, count]]
-    if _BOX_DELTAS.fullmatch(name) and size == 4 * count:
-        return array.reshape(*array.shape[:-1], count, 4)[..., order, :].reshape(array.shape)
+    if _BOX_DELTAS.fullmatch(name) and size in (4 * count, 5 * count):  # of each class
+        return array.reshape(*array.shape[:-1], count, -1)[..., order, :].reshape(array.shape)
     if _MASKS.fullmatch(name) and size == count:
         return array[..., order]
     if _RETINANET_CLASSES.fullmatch(name) and size % count == 0:  # of each anchor

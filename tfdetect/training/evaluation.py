@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from tfdetect.config.tta import with_tta
 from tfdetect.data.training.records import BrokenData
 from tfdetect.errors import InputError
 from tfdetect.evaluation.predict import predict_dataset
@@ -26,6 +28,7 @@ from tfdetect.training.test_data import EvaluationData
 _logger = logging.getLogger("tfdetect.train")
 
 INFERENCE = "inference"
+_SUFFIX = "_TTA"
 
 
 def expected_results(cfg: CfgNode) -> list[tuple[str, float, float]]:
@@ -52,7 +55,8 @@ class Outcome:
     """The results of an evaluation.
 
     Attributes:
-        metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`.
+        metrics: in percent, as `bbox/AP`; with several data sets as `NAME/bbox/AP`. Those with
+            test-time augmentation: see `Evaluation`.
         errors: what could not be predicted, measured or written.
         iteration: the last one before it; None where that is not known.
     """
@@ -72,6 +76,8 @@ class Evaluation:
         metadata: dict[str, Any],
         workers: Workers,
         test_data: Sequence[EvaluationData],
+        *,
+        tta: bool = False,
     ):
         """Nothing is predicted yet.
 
@@ -81,17 +87,21 @@ class Evaluation:
             metadata: of the model's directory.
             workers: that share the images.
             test_data: of `open_test_data`.
+            tta: whether with test-time augmentation, whatever TEST.AUG.ENABLED is. Metrics then
+                have the names of Detectron2's tools/train_net.py (`test_with_TTA`): `bbox_TTA/AP`,
+                with several data sets `NAME_TTA/bbox/AP`; results go to OUTPUT_DIR/inference_TTA.
 
         Raises:
             InputError: TEST.EXPECTED_RESULTS is not understood.
         """
         self._expected = expected_results(cfg)
-        self._output = Path(cfg.OUTPUT_DIR) / INFERENCE
+        self._suffix = _SUFFIX if tta else ""
+        self._output = Path(cfg.OUTPUT_DIR) / f"{INFERENCE}{self._suffix}"
         self._workers = workers
-        self._predictor = Predictor.of_model(cfg, model, metadata)
+        self._predictor = Predictor.of_model(with_tta(cfg, tta), model, metadata)
         self._on_error = cfg.DATALOADER.ON_ERROR
         self._test_data = test_data
-        for data in test_data:
+        for data in () if tta else test_data:  # said once, by the one without
             for note in data.dataset.notes:
                 _logger.info("%s: %s", data.name, note)
 
@@ -114,9 +124,10 @@ class Evaluation:
             outcome.errors += done.errors
             if writes and done.text:
                 _logger.info("%s:\n%s", name, done.text)
-            prefix = f"{name}/" if len(self._test_data) > 1 else ""
+            several = len(self._test_data) > 1
             for task, values in done.metrics.items():
-                outcome.metrics |= {f"{prefix}{task}/{key}": v for key, v in values.items()}
+                of = f"{name}{self._suffix}/{task}" if several else f"{task}{self._suffix}"
+                outcome.metrics |= {f"{of}/{key}": value for key, value in values.items()}
         for failure in outcome.errors:
             _logger.error("evaluation failed: %s", failure)
         return outcome
@@ -150,9 +161,15 @@ class Evaluation:
             if workers.count == 1:
                 broken(InputError(errors[index]))
 
-        predicted = predict_dataset(self._predictor, dataset, data.folder, mine, skip)
+        predicted = predict_dataset(
+            self._predictor, dataset, data.folder, mine, skip, proposals=data.proposals
+        )
         progress = tqdm(
-            predicted, f"Evaluating {data.name}", total=len(mine), unit="image", disable=None
+            predicted,
+            f"Evaluating {data.name}{self._suffix}",
+            total=len(mine),
+            unit="image",
+            disable=None,
         )
         for index, detections in progress:
             results[index] = dataset.to_results(index, detections)
@@ -173,5 +190,17 @@ class Evaluation:
         mine = {**results, **errors}
         if self._workers.count == 1:
             return mine
-        lines = [json.dumps(pair, default=np.ndarray.tolist) for pair in mine.items()]
-        return dict(json.loads(line) for line in self._workers.gather(lines))
+        lines = [json.dumps(pair, default=_as_json) for pair in mine.items()]
+        gathered = self._workers.gather(lines)
+        return dict(json.loads(line, object_hook=_from_json) for line in gathered)
+
+
+def _as_json(value: Any) -> Any:
+    """An array, or the bytes of a PNG."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    return np.ndarray.tolist(value)
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value

@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.tta import with_tta
 from tfdetect.detections import Detections
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.polygon_rows import decode_polygons
 from tfdetect.masks.polygons import rasterize_polygons
-from tfdetect.visualize.pictures import draw_detections
+from tfdetect.visualize.pictures import draw_detections, draw_semantic
 
 _THRESHOLD = 0.5
 
@@ -23,7 +24,7 @@ class Pictures:
 
     def __init__(self, cfg: CfgNode, model: tf.Module, metadata: dict[str, Any]):
         self._reverse_channels = cfg.INPUT.FORMAT == "RGB"
-        self._predictor = Predictor.of_model(cfg, model, metadata)
+        self._predictor = Predictor.of_model(with_tta(cfg, False), model, metadata)
 
     def __call__(self, batch: Mapping[str, tf.Tensor]) -> np.ndarray:
         """Draw.
@@ -40,19 +41,26 @@ class Pictures:
         image = np.ascontiguousarray(first["image"][:height, :width])
         if self._reverse_channels:
             image = np.ascontiguousarray(image[..., ::-1])
-        shown = [ground_truth(first), *self._predictor.predict_batch([image])]
-        drawn = [
-            draw_detections(
-                image,
-                detections,
-                self._predictor.class_names,
-                self._predictor.keypoint_connections,
-                _THRESHOLD,
-                self._predictor.keypoint_classes,
-            )
-            for detections in shown
-        ]
+        proposals = None
+        if "proposal_boxes" in first:
+            proposals = [first["proposal_boxes"][: first["num_proposals"]]]
+        shown = [ground_truth(first), *self._predictor.predict_batch([image], proposals)]
+        drawn = [self._draw(image, detections) for detections in shown]
         return np.concatenate(drawn, axis=1)
+
+    def _draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+        predictor = self._predictor
+        if detections.sem_seg is not None and not predictor.class_names:  # no boxes
+            names, colors = predictor.stuff_class_names, predictor.stuff_colors
+            return draw_semantic(image, detections.sem_seg, names, colors)
+        return draw_detections(
+            image,
+            detections,
+            predictor.class_names,
+            predictor.keypoint_connections,
+            _THRESHOLD,
+            predictor.keypoint_classes,
+        )
 
 
 def ground_truth(example: Mapping[str, np.ndarray]) -> Detections:
@@ -69,6 +77,7 @@ def ground_truth(example: Mapping[str, np.ndarray]) -> Detections:
         masks = example["gt_bitmasks"][valid, :height, :width]
     if "gt_keypoints" in example:
         keypoints = example["gt_keypoints"][valid]
+    sem_seg = example.get("gt_sem_seg")
     return Detections(
         height=height,
         width=width,
@@ -77,4 +86,5 @@ def ground_truth(example: Mapping[str, np.ndarray]) -> Detections:
         classes=example["gt_classes"][valid].astype(np.int64),
         masks=masks,
         keypoints=keypoints,
+        sem_seg=None if sem_seg is None else sem_seg[:height, :width].astype(np.int32),
     )

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model, check_output, check_training
+from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata
 from tfdetect.data.training.augmentation import build_augmentation
@@ -140,13 +141,15 @@ def _metadata(cfg: CfgNode, resume: bool, eval_only: bool) -> dict[str, Any]:
         if cfg.MODEL.WEIGHTS and Path(cfg.MODEL.WEIGHTS).is_dir():
             return read_metadata(Path(cfg.MODEL.WEIGHTS))
     metadata = _names(cfg, eval_only).for_model()
-    if earlier is not None and earlier["class_names"] != metadata["class_names"]:
-        raise InputError(
-            f"DATASETS.TRAIN: has the classes {', '.join(metadata['class_names'][:5])}, the"
-            f" training in {cfg.OUTPUT_DIR} has {', '.join(earlier['class_names'][:5])} in this"
-            " order; --resume needs the same, or train on from it with MODEL.WEIGHTS and another"
-            " OUTPUT_DIR"
-        )
+    for key in ("class_names", "stuff_class_names"):
+        before, now = (earlier or {}).get(key) or [], metadata[key] or []
+        if earlier is not None and before != now:
+            raise InputError(
+                f"DATASETS.TRAIN: has the classes {', '.join(now[:5])}, the"
+                f" training in {cfg.OUTPUT_DIR} has {', '.join(before[:5])} in this"
+                " order; --resume needs the same, or train on from it with MODEL.WEIGHTS and"
+                " another OUTPUT_DIR"
+            )
     return metadata
 
 
@@ -159,9 +162,19 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
     able = capabilities(cfg)
     if able.proposes:
         return replace(names, thing_classes=["object"], category_ids=None)
-    known = names.thing_classes
+    # A model of semantic segmentation alone does not tell things apart.
+    known = names.thing_classes if able.has_boxes else []
     beyond = range(len(known), able.num_classes)
-    return replace(names, thing_classes=[*known, *(f"class {index}" for index in beyond)])
+    stuff = (names.stuff_classes or []) if able.has_semantic else []
+    beyond_stuff = range(len(stuff), able.num_stuff_classes)
+    return replace(
+        names,
+        thing_classes=[*known, *(f"class {index}" for index in beyond)],
+        category_ids=names.category_ids if able.has_boxes else None,
+        stuff_classes=[*stuff, *(f"stuff {index}" for index in beyond_stuff)] or None,
+        stuff_colors=names.stuff_colors if stuff else None,
+        stuff_category_ids=names.stuff_category_ids if stuff else None,
+    )
 
 
 def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
@@ -169,18 +182,35 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     check_model(cfg)
     check_output(cfg)
     check_writable(cfg.OUTPUT_DIR)
+    if cfg.TEST.AUG.ENABLED and cfg.DATASETS.TEST:
+        check_tta(cfg)
     if not eval_only:
         check_training(cfg)
         learning_rate(cfg, 0)
         build_augmentation(cfg)
-    elif capabilities(cfg).takes_proposals:
-        raise InputError(
-            "MODEL.PROPOSAL_GENERATOR.NAME: training gives PrecomputedProposals nothing; convert "
-            "the model, and use tfdetect evaluate with --proposals"
-        )
+        check_proposal_files(cfg, "TRAIN")
+    check_proposal_files(cfg, "TEST")
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
+
+
+def check_proposal_files(cfg: CfgNode, split: Literal["TRAIN", "TEST"]) -> None:
+    """Raise InputError unless a model that takes proposals has a file of them for each data set."""
+    if not capabilities(cfg).takes_proposals:
+        return
+    key = f"DATASETS.PROPOSAL_FILES_{split}"
+    files, datasets = cfg.DATASETS[f"PROPOSAL_FILES_{split}"], cfg.DATASETS[split]
+    if len(files) != len(datasets):
+        raise InputError(
+            f"{key}: names {len(files)} files for the {len(datasets)} data sets of DATASETS.{split}"
+            "; give a file of each, in their order"
+        )
+    for path in files:
+        if "://" in path:
+            raise InputError(f"{key}: {path} is not a local file; download it first")
+        if not Path(path).is_file():
+            raise InputError(f"{key}: there is no file {path}; correct the path")
 
 
 def check_shares(cfg: CfgNode, replicas: int) -> None:

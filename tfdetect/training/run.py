@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.tta import describe_tta
 from tfdetect.data.training.input import training_dataset
 from tfdetect.data.training.records import training_records
 from tfdetect.errors import InputError
@@ -20,7 +21,7 @@ from tfdetect.modeling.build import build_model
 from tfdetect.ops.backend import Backend
 from tfdetect.training.checkpoints import BEST, FINAL, Checkpoints, load_trained, saved
 from tfdetect.training.devices import Workers
-from tfdetect.training.evaluation import Evaluation
+from tfdetect.training.evaluation import Evaluation, Outcome
 from tfdetect.training.events import Events
 from tfdetect.training.hooks.base import Hook, TrainingState
 from tfdetect.training.hooks.builtin import (
@@ -29,6 +30,7 @@ from tfdetect.training.hooks.builtin import (
     PeriodicWriter,
     PicturesHook,
     PreciseBN,
+    TTAEvalHook,
 )
 from tfdetect.training.hooks.ema import EMAHook
 from tfdetect.training.hooks.selection import BestCheckpointer, EarlyStopping
@@ -98,7 +100,8 @@ def run_training(
         set_federated_weights(cfg, model)
     if not previous:
         seed = int(workers.gather([str(seed)])[0])
-        load_initial_weights(cfg, model, seed, metadata["class_names"])
+        names = metadata["class_names"], metadata.get("stuff_class_names") or ()
+        load_initial_weights(cfg, model, seed, *names)
     else:
         seed = previous[-1][0].seed
 
@@ -142,6 +145,8 @@ def run_training(
     if statistics is not None:
         hooks.append(PreciseBN(statistics, checkpoints))
     hooks += [checkpointer, eval_hook]
+    if cfg.TEST.AUG.ENABLED and test_data:
+        hooks.append(TTAEvalHook(Evaluation(cfg, model, metadata, workers, test_data, tta=True)))
     if cfg.TRAIN.BEST.METRIC:
         hooks.append(BestCheckpointer(cfg, checkpoints))
     if cfg.TRAIN.EARLY_STOP.METRIC:
@@ -222,6 +227,8 @@ def evaluate(
 ) -> bool:
     """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint in OUTPUT_DIR if there is one.
 
+    With TEST.AUG.ENABLED it is evaluated again with test-time augmentation.
+
     Returns:
         Whether the metrics are TEST.EXPECTED_RESULTS.
 
@@ -239,6 +246,10 @@ def evaluate(
         raise InputError("MODEL.WEIGHTS: is empty; set it to what --eval-only is to evaluate")
     evaluation = Evaluation(cfg, model, metadata, workers, test_data)
     outcome = evaluation()
+    if cfg.TEST.AUG.ENABLED and not outcome.errors:
+        _logger.info("%s", describe_tta(cfg))
+        augmented = Evaluation(cfg, model, metadata, workers, test_data, tta=True)()
+        outcome = Outcome(outcome.metrics | augmented.metrics, augmented.errors)
     if outcome.errors:
         raise outcome.errors[0]
     return evaluation.holds(outcome.metrics)

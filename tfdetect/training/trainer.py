@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import batch_norms_that_train, collected_moments
 from tfdetect.modeling.preprocess import normalize_batch
-from tfdetect.modeling.structures import Targets
+from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops.backend import Backend
 from tfdetect.training.optimizer import Gradients, build_optimizer, gradient_clipping
 from tfdetect.training.precision import LossScale, compute_dtype
@@ -48,9 +48,9 @@ class Trainer:
 
         Args:
             cfg: SOLVER and MODEL's PIXEL_MEAN and PIXEL_STD.
-            model: has `size_divisibility` and `losses(images, image_sizes, targets, seed)`, which
-                returns scalars by name; created within the strategy's scope. May have
-                `training_state`, see `Detector`.
+            model: has `size_divisibility` and `losses(images, image_sizes, targets, seed)`, with
+                `proposals` for one that takes them, which returns scalars by name; created within
+                the strategy's scope. May have `training_state`, see `Detector`.
             parameters: its variables that are trained.
             element_spec: of the batches of `training_dataset`, this worker's part of them.
             seed: what the model chooses at random in an image depends on it, on the iteration, and
@@ -189,7 +189,10 @@ class Trainer:
             **{name: value for name, value in batch.items() if name in Targets._fields}
         )
         images = tf.cast(images, self._dtype)
-        return self._model.losses(images, batch["image_size"], targets, seed)
+        given = {}
+        if "proposal_boxes" in batch:
+            given["proposals"] = Proposals(batch["proposal_boxes"], batch["num_proposals"])
+        return self._model.losses(images, batch["image_size"], targets, seed, **given)
 
     def _differentiate(
         self, batch: Batch, seed: tf.Tensor

@@ -16,7 +16,7 @@ from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.data.class_names import reorder
 from tfdetect.errors import InputError
-from tfdetect.training.class_order import reorder_classes
+from tfdetect.training.class_order import reorder_classes, reorder_stuff
 from tfdetect.training.initialization import initialize
 
 _logger = logging.getLogger("tfdetect.train")
@@ -25,7 +25,11 @@ _LISTED = 20
 
 
 def load_initial_weights(
-    cfg: CfgNode, model: tf.Module, seed: int, class_names: Sequence[str] = ()
+    cfg: CfgNode,
+    model: tf.Module,
+    seed: int,
+    class_names: Sequence[str] = (),
+    stuff_names: Sequence[str] = (),
 ) -> None:
     """Initialise a model, and give it what MODEL.WEIGHTS has for it.
 
@@ -43,6 +47,7 @@ def load_initial_weights(
         seed: of the initial values.
         class_names: of `model`. A model directory with as many classes, of which some have these
             names in another order, each class starts from the weights of the class with its name.
+        stuff_names: the same of its classes of stuff.
 
     Raises:
         InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
@@ -58,22 +63,27 @@ def load_initial_weights(
             f"MODEL.WEIGHTS: {weights} is not a local file; download it and set its path, or '' to "
             "train from scratch"
         )
-    names = [named.name for named in named_variables(model)]
+    variables = [named.name for named in named_variables(model)]
     if Path(weights).is_dir():
         _, source, metadata = load_model(weights)
         initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}
-        order = reorder(metadata["class_names"], class_names)
-        if order is not None:
-            pairs = zip(class_names, order, strict=True)
-            names_of = [f"{name} from {metadata['class_names'][index]}" for name, index in pairs]
-            _logger.info("%s: classes are matched by name: %s", weights, _listed(names_of))
-            found = reorder_classes(found, order)
+        for key, names, put_in_order in (
+            ("class_names", class_names, reorder_classes),
+            ("stuff_class_names", stuff_names, reorder_stuff),
+        ):
+            before = metadata.get(key) or []
+            order = reorder(before, names)
+            if order is not None:
+                pairs = zip(names, order, strict=True)
+                names_of = [f"{name} from {before[index]}" for name, index in pairs]
+                _logger.info("%s: classes are matched by name: %s", weights, _listed(names_of))
+                found = put_in_order(found, order)
         _assign(model, found, weights, own_layout=True)
         return
     arrays = _read(weights)
     initialize(model, cfg, seed)
-    matches = dict(_match(names, arrays))
+    matches = dict(_match(variables, arrays))
     unused = sorted(set(arrays) - set(matches.values()))
     if unused:
         _logger.info("%s: not used: %s", weights, _listed(unused))

@@ -46,12 +46,14 @@ def draw_detections(
     confidence_threshold: float = 0.5,
     keypoint_classes: Collection[int] | None = None,
     font: str | os.PathLike[str] | None = None,
+    ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """A copy of the image with its detections drawn on it.
 
     Each has a box and a label of class and score, and where there are any a translucent mask
-    with its contour, and keypoints joined by the skeleton. Colours distinguish instances if there
-    are masks or keypoints, else classes; they are the same in every run.
+    with its contour, and keypoints joined by the skeleton. Colours distinguish ids if these are
+    given, else instances if there are masks or keypoints, else classes; they are the same in every
+    run.
     Small images are enlarged by a whole number, so the picture may be larger than the image.
 
     Args:
@@ -63,6 +65,7 @@ def draw_detections(
         keypoint_classes: the classes that have keypoints; None means all. (A keypoint head
             predicts some for every detection, of a ball or a tree too.)
         font: a TrueType or OpenType file for the labels; DejaVu Sans by default (`load_font`).
+        ids: int [N], of tracked detections, for the labels.
 
     Returns:
         uint8 [k * height, k * width, 3], BGR, k >= 1.
@@ -79,6 +82,7 @@ def draw_detections(
         check_connections("keypoint_connections", keypoint_connections, detections.keypoints)
     by_class = detections.masks is None and detections.keypoints is None
     color_indices = detections.classes if by_class else np.arange(len(detections))
+    color_indices = color_indices if ids is None else ids
     shown = np.flatnonzero(detections.scores >= confidence_threshold)
     # Small ones last, so that large ones do not hide them.
     area = np.prod(detections.boxes[shown, 2:] - detections.boxes[shown, :2], axis=1)
@@ -103,6 +107,8 @@ def draw_detections(
         f"{label_name(class_names, index)} {score:.0%}"
         for index, score in zip(detections.classes.tolist(), detections.scores, strict=True)
     ]
+    if ids is not None:
+        texts = [f"#{number} {text}" for number, text in zip(ids[shown], texts, strict=True)]
     return _draw_labels(_reduce(canvas, fine), texts, detections.boxes * enlarge, colors, font)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.convert_d2.lazy_config.test_models import of_text
 from tests.support.lazy_configs import changed
+from tfdetect.config import dump_config, load_config
 from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.training.schedule import learning_rate
 
@@ -93,45 +94,91 @@ FIXED = "      - {_target_: detectron2.data.transforms.FixedSizeCrop, crop_size:
 
 
 @pytest.mark.parametrize(
-    ("text", "classes"),
+    ("text", "classes", "listed"),
     [
-        (RESIZE + FLIP, ["ResizeShortestEdge", "RandomFlip"]),
-        (RESIZE, ["ResizeShortestEdge"]),
-        (CROP + RESIZE + FLIP, ["RandomCrop", "ResizeShortestEdge", "RandomFlip"]),
-        (FLIP + CROP + RESIZE, ["RandomFlip", "RandomCrop", "ResizeShortestEdge"]),
-        (SCALE + FIXED + FLIP, ["ResizeScale", "FixedSizeCrop", "PadToSquare", "RandomFlip"]),
-        (FLIP + SCALE + FIXED, ["RandomFlip", "ResizeScale", "FixedSizeCrop", "PadToSquare"]),
+        (RESIZE + FLIP, ["ResizeShortestEdge", "RandomFlip"], False),
+        (RESIZE, ["ResizeShortestEdge"], False),
+        (CROP + RESIZE + FLIP, ["RandomCrop", "ResizeShortestEdge", "RandomFlip"], False),
+        (FLIP + CROP + RESIZE, ["RandomFlip", "RandomCrop", "ResizeShortestEdge"], True),
+        (SCALE + FIXED + FLIP, ["ResizeScale", "FixedSizeCrop", "RandomFlip"], False),
+        (FLIP + SCALE + FIXED, ["RandomFlip", "ResizeScale", "FixedSizeCrop"], True),
+        (SCALE.replace("512}", "640}") + FIXED, ["ResizeScale", "FixedSizeCrop"], True),
+        (FIXED.replace("512]", "512], pad: false"), ["FixedSizeCrop"], True),
+        (RESIZE + FLIP + FLIP, ["ResizeShortestEdge", "RandomFlip", "RandomFlip"], True),
         (
-            FLIP + SCALE + FIXED.replace("512]", "512], pad: false"),
-            ["RandomFlip", "ResizeScale", "FixedSizeCrop"],
+            RESIZE + FLIP.replace("horizontal: true", "prob: 0.3"),
+            ["ResizeShortestEdge", "RandomFlip"],
+            True,
         ),
     ],
 )
-def test_augmentations(text, classes, tmp_path):
-    """In the file's order, with its numbers."""
+def test_augmentations(text, classes, listed, tmp_path):
+    """In the file's order, with its numbers; by Detectron2's keys where these can say it."""
     cfg, notes = of_text(tmp_path, changed(NAME, (AUGMENTATIONS, text)))
     assert notes == []
-    built = build_augmentation(cfg)
+    assert bool(cfg.INPUT.AUGMENTATIONS) == listed
+    path = tmp_path / "written.yaml"
+    path.write_text(dump_config(cfg))
+    built = build_augmentation(load_config(path))
     assert [type(augmentor).__name__ for augmentor in built] == classes
     for augmentor in built:
-        if type(augmentor).__name__ == "ResizeShortestEdge":
-            assert (augmentor.lengths, augmentor.max_size, augmentor.sample_style) == (
-                (400, 600),
-                800,
-                "range",
+        name = type(augmentor).__name__
+        if name == "ResizeShortestEdge":
+            assert augmentor.short_edge_length == (400, 600)
+            assert (augmentor.max_size, augmentor.sample_style) == (800, "range")
+        if name == "ResizeScale":
+            assert augmentor.scale == (0.5, 1.5)
+            assert (augmentor.target_height, augmentor.target_width) == (
+                512,
+                640 if "640" in text else 512,
             )
-        if type(augmentor).__name__ == "ResizeScale":
-            assert (augmentor.scale, augmentor.size) == ((0.5, 1.5), 512)
+        if name == "RandomFlip":
+            assert augmentor.prob == (0.3 if "0.3" in text else 0.5)
+        if name == "FixedSizeCrop":
+            assert augmentor.pad == ("pad: false" not in text)
+
+
+def test_every_augmentation(tmp_path):
+    """Those that no key can say go to INPUT.AUGMENTATIONS with their arguments."""
+    calls = {
+        "MinIoURandomCrop": "min_ious: [0.1, 0.5], min_crop_size: 0.4, mode_trials: 7",
+        "RandomApply": "tfm_or_aug: {_target_: detectron2.data.transforms.RandomContrast, intensity_min: 0.5, intensity_max: 1.5}, prob: 0.2",
+        "RandomBrightness": "intensity_min: 0.5, intensity_max: 1.5",
+        "RandomExtent": "scale_range: [0.5, 1.0], shift_range: [0.1, 0.2]",
+        "RandomLighting": "scale: 0.1",
+        "RandomResize": "shape_list: !!python/tuple [[300, 400], [400, 300]], interp: 3",
+        "RandomRotation": "angle: [-10, 10], interp: 0",
+        "RandomSaturation": "intensity_min: 0.5, intensity_max: 1.5",
+        "Resize": "shape: [300, 400]",
+        "RandomCrop_CategoryAreaConstraint": "crop_type: absolute, crop_size: [200, 200]",
+    }
+    text = "".join(
+        f"      - {{_target_: detectron2.data.transforms.{name}, {arguments}}}\n"
+        for name, arguments in calls.items()
+    )
+    cfg, notes = of_text(tmp_path, changed(NAME, (AUGMENTATIONS, text)))
+    assert notes == []
+    built = {type(augmentor).__name__: augmentor for augmentor in build_augmentation(cfg)}
+    assert list(built) == list(calls)
+    assert built["RandomApply"].prob == 0.2
+    assert built["RandomApply"].augmentor.intensity == (0.5, 1.5)
+    assert built["RandomResize"].shape_list == [(300, 400), (400, 300)]
+    assert dict(cfg.INPUT.AUGMENTATIONS)["RandomResize"]["interp"] == "bicubic"
 
 
 NOTED = [
     (("torch.optim.SGD", "torch.optim.AdamW"), "optimizer: torch.optim.AdamW is not one of"),
     (("  momentum: 0.9\n", "  momentum: 0.9\n  dampening: 0.1\n"), "optimizer.dampening: is 0.1"),
-    (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, overrides: {a: {lr: 1}}}"), "optimizer.params.overrides: has no counterpart"),
+    (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, overrides: {a: {lr: 1}}}"), "optimizer.params.overrides: a mapping has no counterpart"),
+    (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, lr_factor_func: !!python/name:os.system ''}"), "lr_factor_func: os.system has no counterpart"),
+    (("  train:\n    _target_", "  other: {_target_: os.system}\n  train:\n    _target_"), "dataloader.other: is not used"),
+    (("    num_workers: 4\n  train:", "    collate_fn: !!python/name:os.system ''\n  train:"), "dataloader.test.collate_fn: has no counterpart"),
+    (("      num_classes: ${..num_classes}\n      test_score", "      num_classes: ${..num_classes}\n      get_fed_loss_cls_weights: !!python/name:None.%3Clambda%3E ''\n      test_score"), "get_fed_loss_cls_weights: None.<lambda> is not used"),
     (("values: [1.0, 0.1, 0.01]", "values: [1.0, 0.3, 0.01]"), "lr_multiplier.scheduler.values: is [1.0, 0.3, 0.01]"),
-    (("RandomFlip, horizontal: true", "RandomFlip, prob: 0.3"), "dataloader.train.mapper.augmentations[1].prob: is 0.3"),
+    (("RandomFlip, horizontal: true", "RandomFlip, mine: 0.3"), "dataloader.train.mapper.augmentations[1].mine: Detectron2's RandomFlip has no such"),
+    (("RandomFlip, horizontal: true", "Resize, shape: [4, 4], interp: 9"), "dataloader.train.mapper.augmentations[1].interp: is 9"),
     (("transforms.RandomFlip, horizontal: true", "transforms.Mine"), "dataloader.train.mapper.augmentations[1]: detectron2.data.transforms.Mine is not one of"),
-    (("max_size: 1333, short_edge_length: 800", "max_size: 1333, short_edge_length: [700, 800]"), "dataloader.test.mapper.augmentations[0].short_edge_length: is [700, 800]"),
+    (("max_size: 1333, short_edge_length: 800", "max_size: 1333, short_edge_length: [700, 800]"), "dataloader.test.mapper.augmentations: only ResizeShortestEdge to one size is supported"),
     (("detectron2.evaluation.COCOEvaluator", "mine.Evaluator"), "dataloader.evaluator: a mine.Evaluator has no counterpart"),
     (("  device: cuda\n", "  device: cuda\n  mine: 5\n"), "train.mine: 5 has no counterpart"),
     (("\ntrain:", "\nconstants: {a: 5}\ntrain:"), "constants: is not used"),

@@ -8,14 +8,15 @@ import pytest
 from tests.support.training_data import demo_cfg
 from tfdetect.data.training.augmentation import (
     AUGMENTATIONS,
-    FixedSizeCrop,
-    RandomCrop,
-    RandomFlip,
-    ResizeScale,
-    ResizeShortestEdge,
     build_augmentation,
     crops,
     draw_transforms,
+)
+from tfdetect.data.training.augmentations.crop import FixedSizeCrop, RandomCrop
+from tfdetect.data.training.augmentations.geometric import RandomFlip
+from tfdetect.data.training.augmentations.resize import (
+    ResizeScale,
+    ResizeShortestEdge,
     shortest_edge_size,
 )
 from tfdetect.data.training.sampler import random_state
@@ -26,8 +27,10 @@ from tfdetect.data.training.transforms import (
     NoOpTransform,
     PadTransform,
     ResizeTransform,
+    TransformList,
     VFlipTransform,
 )
+from tfdetect.data.training.warp_transforms import ExtentTransform, RotationTransform
 from tfdetect.errors import InputError
 
 
@@ -69,7 +72,11 @@ def test_size_rule(oracle):
         VFlipTransform(40, 60),
         CropTransform(7, 3, 30, 40, 40, 60),
         CropTransform(7, 3, 300, 400, 40, 60),
-        PadTransform(70, 80, 128),
+        PadTransform(70, 80, 128, seg_pad_value=0),
+        TransformList((ResizeTransform(40, 60, 80, 120), HFlipTransform(80, 120))),
+        RotationTransform(40, 60, 90),
+        RotationTransform(40, 60, 180, expand=False),
+        ExtentTransform((10, -5, 45, 35), 80, 70),
         NoOpTransform(40, 60),
     ],
 )
@@ -84,14 +91,14 @@ def test_points_go_where_pixels_go(transform):
     corners = np.array([[20.0, 12], [28, 18]])
     mapped = transform.apply_coords(corners)
     np.testing.assert_array_equal(corners, [[20, 12], [28, 18]])
-    (x1, y1), (x2, y2) = np.sort(mapped, axis=0).astype(int)
+    (x1, y1), (x2, y2) = np.rint(np.sort(mapped, axis=0)).astype(int)
     bright = after[..., 0] == 255
     assert bright[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
     mask = transform.apply_segmentation(image[..., 0])
     np.testing.assert_array_equal(np.argwhere(mask)[[0, -1]], [[y1, x1], [y2 - 1, x2 - 1]])
     if not isinstance(transform, CropTransform):
         (polygon,) = transform.apply_polygons([corners.reshape(-1)])
-        np.testing.assert_array_equal(polygon.reshape(-1, 2), mapped)
+        np.testing.assert_allclose(polygon.reshape(-1, 2), mapped, rtol=1e-14)
 
 
 def test_only_the_horizontal_flip_mirrors():
@@ -131,7 +138,8 @@ def test_resize_shortest_edge():
 
 def test_flip_is_a_fair_coin():
     for direction, kind in (("horizontal", HFlipTransform), ("vertical", VFlipTransform)):
-        share = np.mean([isinstance(t, kind) for t in draw(RandomFlip(direction), (4, 6), 2000)])
+        flip = RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")
+        share = np.mean([isinstance(t, kind) for t in draw(flip, (4, 6), 2000)])
         assert abs(share - 0.5) < 0.05  # over four standard deviations
 
 
@@ -166,7 +174,8 @@ def test_large_scale_jitter():
     random = random_state(5)
     scales, offsets = [], []
     for _ in range(500):
-        resize, crop, pad, flip = draw_transforms(augmentors, (100, 50), random)
+        resize, both, flip = draw_transforms(augmentors, (100, 50), random)
+        crop, pad = both.transforms
         height, width = resize.output_size
         assert abs(width - height / 2) <= 0.5
         scales.append(height / 64)
@@ -180,14 +189,17 @@ def test_large_scale_jitter():
     assert 0 <= min(offsets) < 0.05 < 0.95 < max(offsets) <= 1
 
 
-def test_padding_is_grey_and_in_no_mask():
+def test_padding_is_grey_ignored_and_in_no_mask():
     pad = PadTransform(3, 4, 128)
-    assert pad.apply_image(np.zeros((2, 2, 3), np.uint8)).sum() == (12 - 4) * 3 * 128
-    assert pad.apply_segmentation(np.ones((2, 2), np.uint8)).sum() == 4
+    ones = np.ones((2, 2), np.uint8)
+    for transform in (pad, TransformList((NoOpTransform(2, 2), pad))):
+        assert transform.apply_image(np.zeros((2, 2, 3), np.uint8)).sum() == (12 - 4) * 3 * 128
+        assert transform.apply_segmentation(ones).sum() == 4 + (12 - 4) * 255
+        assert transform.apply_mask(ones).sum() == 4
 
 
 def test_extreme_shapes_keep_a_pixel():
-    assert draw(ResizeScale((0.01, 0.01), 64), (1, 5000), 1)[0].output_size == (1, 1)
+    assert draw(ResizeScale(0.01, 0.01, 64, 64), (1, 5000), 1)[0].output_size == (1, 1)
     assert draw(RandomCrop("relative", (0.1, 0.1)), (1, 3), 1)[0].output_size == (1, 1)
     assert draw(FixedSizeCrop(8), (8, 8), 1)[0].output_size == (8, 8)
 
@@ -255,7 +267,7 @@ def test_named_augmentations_take_the_place_of_the_others():
     class Thin(ResizeScale):
         cuts_objects = True
 
-    AUGMENTATIONS.add("Thin", lambda cfg: Thin((1.0, 1.0), cfg.INPUT.MAX_SIZE_TRAIN))
+    AUGMENTATIONS.add("Thin", lambda cfg: Thin(1.0, 1.0, *[cfg.INPUT.MAX_SIZE_TRAIN] * 2))
     cfg = demo_cfg(INPUT__AUGMENTATIONS=["RandomFlip", "Thin"])
     augmentors = build_augmentation(cfg)
     assert [type(a).__name__ for a in augmentors] == ["RandomFlip", "Thin"]
@@ -264,3 +276,110 @@ def test_named_augmentations_take_the_place_of_the_others():
         build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=["RandomFlop"]))
     with pytest.raises(InputError, match=r"^INPUT\.RANDOM_FLIP: "):
         build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=["RandomFlip"], INPUT__RANDOM_FLIP="none"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (7, "7 is neither a name nor a pair"),
+        (["RandomFlip"], "neither a name nor a pair"),
+        (["RandomFlip", 0.5], "neither a name nor a pair"),
+        (["RandomFlop", {}], "'RandomFlop' is not supported; use RandomFlip"),
+        (
+            ["RandomRotation", {"angel": 5}],
+            "RandomRotation: has no argument 'angel'; it takes angle",
+        ),
+        (
+            ["RandomRotation", {"expand": True}],
+            "RandomRotation: lacks angle; it takes angle, expand",
+        ),
+        ("RandomExtent", "RandomExtent: lacks scale_range, shift_range"),
+        (["RandomRotation", {"angle": "left"}], "RandomRotation: angle: 'left' cannot be used"),
+        (["RandomRotation", {"angle": [1, 2, 3]}], "RandomRotation: angle: "),
+        (["RandomRotation", {"angle": 1, "center": [1]}], "RandomRotation: center: "),
+        (["RandomRotation", {"angle": 1, "interp": "best"}], "RandomRotation: interp: 'best' "),
+        (["RandomRotation", {"angle": 1, "sample_style": "any"}], "sample_style: 'any' "),
+        (["RandomContrast", {"intensity_min": 2, "intensity_max": 1}], "intensity_max: 1 "),
+        (["RandomBrightness", {"intensity_min": "a", "intensity_max": 1}], "intensity_min: 'a' "),
+        (["RandomLighting", {"scale": -1}], "scale: -1 "),
+        (["RandomExtent", {"scale_range": [0, 1], "shift_range": [0, 0]}], "scale_range: "),
+        (["RandomExtent", {"scale_range": [1, 2], "shift_range": 0}], "shift_range: 0 "),
+        (["MinIoURandomCrop", {"min_ious": [2]}], "min_ious: "),
+        (["MinIoURandomCrop", {"min_crop_size": 0}], "min_crop_size: 0 "),
+        (["MinIoURandomCrop", {"crop_trials": 0}], "crop_trials: 0 "),
+        (["FixedSizeCrop", {"crop_size": [5]}], "crop_size: "),
+        (["FixedSizeCrop", {"crop_size": 5, "pad": 1}], "pad: 1 "),
+        (["FixedSizeCrop", {"crop_size": 5, "seg_pad_value": 256}], "seg_pad_value: 256 "),
+        (["RandomCrop", {"crop_type": "round", "crop_size": [1, 1]}], "crop_type: 'round' "),
+        (["RandomCrop", {"crop_type": "absolute", "crop_size": [0, 1]}], "crop_size: "),
+        (["RandomFlip", {"prob": 2}], "prob: 2 "),
+        (["RandomFlip", {"vertical": True}], "vertical: True "),
+        (["Resize", {"shape": [5, 0]}], "shape: "),
+        (["Resize", {"shape": 5, "interp": 2}], "interp: 2 "),
+        (["RandomResize", {"shape_list": []}], "shape_list: "),
+        (["ResizeShortestEdge", {"short_edge_length": [5, 4]}], "short_edge_length: "),
+        (["ResizeShortestEdge", {"short_edge_length": 5, "max_size": 0}], "max_size: 0 "),
+        (["RandomApply", {"tfm_or_aug": "RandomFlip", "prob": -1}], "RandomApply: prob: -1 "),
+        (
+            ["RandomApply", {"tfm_or_aug": ["RandomFlip", {"p": 1}]}],
+            "RandomApply: tfm_or_aug: RandomFlip: has no argument 'p'",
+        ),
+        (
+            [
+                "RandomCrop_CategoryAreaConstraint",
+                {
+                    "crop_type": "absolute",
+                    "crop_size": [5, 5],
+                    "single_category_max_area": 0.5,
+                },
+            ],
+            "needs semantic labels",
+        ),
+    ],
+)
+def test_entries_that_cannot_be_used(entry, message):
+    with pytest.raises(InputError) as error:
+        build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=["RandomFlip", entry]))
+    assert str(error.value).startswith("INPUT.AUGMENTATIONS: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_alone_stands_for_its_defaults():
+    (augmentor,) = build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=["MinIoURandomCrop"]))
+    assert crops([augmentor])
+    assert type(draw(augmentor, (40, 60), 1)[0]) is NoOpTransform  # nobody says where objects are
+
+
+def test_arguments_go_to_what_a_user_registered():
+    AUGMENTATIONS.add("Fitted", lambda factor: ResizeScale(1.0, 1.0, 100 // factor, 99))
+    nested = ["RandomApply", {"tfm_or_aug": ["Fitted", {"factor": 5}]}]
+    cfg = demo_cfg(INPUT__AUGMENTATIONS=[["Fitted", {"factor": 4}], nested])
+    first, second = build_augmentation(cfg)
+    assert (first.target_height, second.augmentor.target_height) == (25, 20)
+    AUGMENTATIONS.add("Forwarded", lambda **arguments: ResizeScale(1.0, 1.0, **arguments))
+    forwarded = ["Forwarded", {"target_height": 7, "target_width": 9}]
+    (augmentor,) = build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=[forwarded]))
+    assert augmentor.target_height == 7
+    with pytest.raises(InputError, match="'size'; it takes factor"):
+        build_augmentation(demo_cfg(INPUT__AUGMENTATIONS=[["Fitted", {"size": 4}]]))
+
+
+def test_boxes_are_around_the_turned_corners_of_each_transform():
+    """Twice by 45 degrees is not once by 90: the box in between is larger."""
+    from tfdetect.data.geometry import transform_boxes
+
+    first = RotationTransform(100, 100, 45, expand=False)
+    box = np.array([[40.0, 40, 60, 60]])
+    around = 20 * 2**0.5 / 2
+    once = transform_boxes(box, [first], (100, 100))
+    np.testing.assert_allclose(once, [[50 - around, 50 - around, 50 + around, 50 + around]])
+    np.testing.assert_allclose(
+        transform_boxes(box, [first, first], (100, 100)), [[30, 30, 70, 70]], atol=1e-12
+    )
+
+
+def test_an_image_that_is_too_large_to_turn():
+    transform = RotationTransform(1, 40000, 5, expand=False)
+    with pytest.raises(InputError, match="40000 x 1 pixels is too large to be rotated"):
+        transform.apply_image(np.zeros((1, 40000, 3), np.uint8))

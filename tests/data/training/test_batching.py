@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -79,3 +80,15 @@ def test_padding_to_more_than_the_examples_need():
     empty = collate([example(4, 6, 0)], [0], (0, 0), 0)
     assert empty["gt_boxes"].shape == (1, 1, 4)
     assert empty["gt_polygons"].tolist() == [[[-1, 0, 0, 0]]]
+
+
+def test_proposals_are_padded_and_counted():
+    examples = [
+        dataclasses.replace(example(4, 6, 1), proposals=np.full((count, 4), 3, np.float32))
+        for count in (2, 0)
+    ]
+    batch = collate(examples, [0, 1], (0, 0), 0, num_proposals=5)
+    assert batch["num_proposals"].tolist() == [2, 0]
+    assert batch["proposal_boxes"].shape == (2, 5, 4)
+    assert batch["proposal_boxes"].sum(axis=(1, 2)).tolist() == [24, 0]
+    assert collate(examples[1:], [0], (0, 0), 0)["proposal_boxes"].shape == (1, 1, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -65,6 +67,29 @@ def test_recorded_geometry(oracle, tmp_path):
     np.testing.assert_allclose(example.keypoints, data["out_keypoints"][None], rtol=1e-7)
     # Double precision, in another order of multiplication and division.
     np.testing.assert_allclose(example.polygons[0][0], data["out_segmentation"], rtol=1e-14)
+
+
+def test_recorded_proposals(oracle, record):
+    """float32 there all the way, here float64 rounded in the end: a few units of the last place."""
+    data = oracle("augmentations")
+    found = dataclasses.replace(record(height=30, width=40), proposals=data["proposals_in"])
+    cv2.imwrite(found.file_name, PIXELS[:30, :40])
+    transforms = [
+        ResizeTransform(30, 40, 47, 66),
+        HFlipTransform(47, 66),
+        CropTransform(9, 5, 40, 50, 47, 66),
+    ]
+    best = dataclasses.replace(mapper(None), proposal_topk=12)
+    expected = data["proposals_out"]
+    example = best(found, transforms)
+    assert example.proposals.dtype == np.float32
+    np.testing.assert_allclose(example.proposals, expected, rtol=0, atol=1e-5)
+    # Those that the crop leaves nothing of are not among the twelve.
+    assert len(expected) == 12
+    everything = dataclasses.replace(best, proposal_topk=100)(found, transforms).proposals
+    assert 12 < len(everything) < 40
+    without = dataclasses.replace(found, proposals=None)
+    assert best(without, transforms).proposals is None
 
 
 def test_types_and_channel_order(record):

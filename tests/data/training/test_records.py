@@ -14,10 +14,10 @@ from tfdetect.data import registry
 from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import (
     flip_indices,
-    repeat_factors,
     training_metadata,
     training_records,
 )
+from tfdetect.data.training.repeat_factors import repeat_factors
 from tfdetect.data.training.transforms import ResizeTransform
 from tfdetect.errors import InputError
 

@@ -222,7 +222,7 @@ void TestNms() {
     if (i % 13 == 0) scores[i] = kInfinity;
   }
   const std::unique_ptr<bool[]> keep(new bool[n]());
-  const NmsOrder order = OrderForNms(boxes.data(), scores.data(), groups.data(), n);
+  const NmsOrder order = OrderForNms(boxes.data(), 4, scores.data(), groups.data(), n);
   SuppressGroups(order, boxes.data(), 0.5, 0, static_cast<int64_t>(order.groups.size()),
                  keep.get());
   for (int64_t i = 0; i < n; ++i) {
@@ -231,7 +231,7 @@ void TestNms() {
                            std::isfinite(boxes[4 * i + 2]) && std::isfinite(boxes[4 * i + 3]);
     EXPECT(candidate || !keep[i]);
   }
-  EXPECT(OrderForNms(nullptr, nullptr, nullptr, 0).groups.empty());
+  EXPECT(OrderForNms(nullptr, 4, nullptr, nullptr, 0).groups.empty());
 }
 
 void TestPasteMasks() {

@@ -17,8 +17,14 @@ from tfdetect.ops.kernels import build
 OPERATORS = [
     "TfdetectRoiAlign",
     "TfdetectRoiAlignGrad",
+    "TfdetectRoiPool",
+    "TfdetectRoiPoolGrad",
     "TfdetectResizeBilinearUint8",
     "TfdetectNms",
+    "TfdetectNmsRotated",
+    "TfdetectBoxIouRotated",
+    "TfdetectRoiAlignRotated",
+    "TfdetectRoiAlignRotatedGrad",
     "TfdetectPasteMasks",
     "TfdetectDecodeKeypoints",
     "TfdetectDeformConv",
@@ -58,9 +64,50 @@ def roi_align(native, rng):
     return pooled, tape.gradient(pooled, features, grad)
 
 
+def roi_pool(native, rng):
+    features = tf.constant(rng.normal(size=[2, 50, 60, 40]).astype(np.float32))
+    boxes, indices = random_boxes(rng, 80, 200), rng.integers(0, 2, 80).astype(np.int32)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled, argmax = native.tfdetect_roi_pool(
+            features, boxes, indices, [[50, 60], [41, 33]], pooled_height=7, pooled_width=7,
+            spatial_scale=0.25,
+        )  # fmt: skip
+    grad = tf.constant(rng.normal(size=pooled.shape).astype(np.float32))
+    return pooled, tape.gradient(pooled, features, grad), argmax
+
+
 def nms(native, rng):
     boxes, scores = random_boxes(rng, 3000, 300), rng.random(3000, np.float32)
     return (native.tfdetect_nms(boxes, scores, rng.integers(-1, 5, 3000).astype(np.int32), 0.5),)
+
+
+def rotated_boxes(rng, count):
+    limits = [[0, 0, 1, 1, -180], [200, 200, 150, 150, 180]]
+    return rng.uniform(*limits, (count, 5)).astype(np.float32)
+
+
+def nms_rotated(native, rng):
+    boxes, scores = rotated_boxes(rng, 1000), rng.random(1000, np.float32)
+    ids = rng.integers(-1, 5, 1000).astype(np.int32)
+    return (native.tfdetect_nms_rotated(boxes, scores, ids, 0.5),)
+
+
+def box_iou_rotated(native, rng):
+    return (native.tfdetect_box_iou_rotated(rotated_boxes(rng, 50), rotated_boxes(rng, 900)),)
+
+
+def roi_align_rotated(native, rng):
+    features = tf.constant(rng.normal(size=[2, 50, 60, 32]).astype(np.float32))
+    boxes, indices = rotated_boxes(rng, 80), rng.integers(0, 2, 80).astype(np.int32)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled = native.tfdetect_roi_align_rotated(
+            features, boxes, indices, [[50, 60], [41, 33]], pooled_height=7, pooled_width=7,
+            spatial_scale=0.25, sampling_ratio=0,
+        )  # fmt: skip
+    grad = tf.constant(rng.normal(size=pooled.shape).astype(np.float32))
+    return pooled, tape.gradient(pooled, features, grad)
 
 
 def resize(native, rng):
@@ -95,7 +142,19 @@ def deform_conv(native, rng):
 
 
 @pytest.mark.parametrize(
-    "operator", [roi_align, nms, resize, paste_masks, decode_keypoints, deform_conv]
+    "operator",
+    [
+        roi_align,
+        roi_pool,
+        nms,
+        resize,
+        paste_masks,
+        decode_keypoints,
+        deform_conv,
+        nms_rotated,
+        box_iou_rotated,
+        roi_align_rotated,
+    ],
 )
 def test_same_as_on_the_cpu(native, operator):
     if not tf.config.list_physical_devices("GPU"):

@@ -1,32 +1,45 @@
-"""Random augmentations: tensorpack augmentors with Detectron2's distributions and geometry.
+"""Random augmentation of training images: how it is configured, and how it is drawn.
 
-What an augmentor draws depends on the size of the image and on its `rng` only, never on pixels: so
-the size of a sample after augmentation is known before anything is read.
+Augmentors are tensorpack's, with Detectron2's names, arguments, distributions and geometry; they
+draw the numbers that Detectron2's draw, in the same order. The modules of
+`tfdetect.data.training.augmentations` have them.
+
+What an augmentor draws depends on the size of the image, on its objects' boxes and on its `rng`
+only, never on pixels (one may read the semantic labels): so the size of a sample after augmentation
+is known before its image is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
+from tfdetect.data.geometry import transform_unclipped_boxes
 from tfdetect.data.training.tensorpack_dataflow import ImageAugmentor
-from tfdetect.data.training.transforms import (
-    CropTransform,
-    HFlipTransform,
-    ImageTransform,
-    NoOpTransform,
-    PadTransform,
-    ResizeTransform,
-    VFlipTransform,
-)
+from tfdetect.data.training.transforms import ImageTransform
 from tfdetect.errors import InputError
 from tfdetect.registry import Registry
 
-AUGMENTATIONS: Registry[Callable[[CfgNode], ImageAugmentor]] = Registry("augmentation")
-"""Called with (cfg): an augmentor as those of this module are. INPUT.AUGMENTATIONS names them."""
+_MODULES = ("resize", "crop", "geometric", "color", "random_apply")
+_KEY = "INPUT.AUGMENTATIONS"
+
+AUGMENTATIONS: Registry[Callable[..., ImageAugmentor]] = Registry(
+    "augmentation", [f"tfdetect.data.training.augmentations.{name}" for name in _MODULES]
+)
+"""Augmentors, as those of `tfdetect.data.training.augmentations`. Called with the arguments where
+INPUT.AUGMENTATIONS has a pair of a name and arguments. Where it has a name alone, `from_config` is
+called with (cfg); what has none is called without arguments if it is an `Augmentation`, else with
+(cfg).
+"""
+
+Made = TypeVar("Made", bound="Augmentation")
 
 
 class Shaped(Protocol):
@@ -36,290 +49,213 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-class _Size(NamedTuple):
-    shape: tuple[int, ...]
+@dataclass(frozen=True)
+class AugInput:
+    """What an augmentor may look at (after Detectron2's class of this name).
+
+    Attributes:
+        shape: of the image: height and width in pixels.
+        boxes: float64 [N, 4] XYXY of its objects, which may reach beyond it; None where they are
+            not known.
+        sem_seg: gives its semantic labels, integers [H, W]; None for a data set without.
+    """
+
+    shape: tuple[int, int]
+    boxes: np.ndarray | None = None
+    sem_seg: Callable[[], np.ndarray] | None = None
+
+
+class Augmentation(ImageAugmentor):
+    """What the built-in augmentors have in common.
+
+    Attributes:
+        cuts_objects: whether it cuts parts of objects off, so that boxes are drawn again around
+            what is left of masks.
+        needs_sem_seg: whether it reads the semantic labels.
+    """
+
+    cuts_objects = False
+    needs_sem_seg = False
+
+    def get_transform(self, image: Shaped) -> ImageTransform:
+        """Draw from `self.rng` what happens to an image, an `AugInput` or an array."""
+        raise NotImplementedError
+
+
+class ArgumentError(InputError):
+    """An argument of an augmentation that cannot be used."""
+
+    def __init__(self, argument: str, value: object, expected: str):
+        super().__init__(f"{argument}: {value!r} cannot be used, give {expected}")
+        self.argument, self.value, self.expected = argument, value, expected
+
+
+def require(valid: bool, argument: str, value: object, expected: str) -> None:
+    """Raise `ArgumentError` unless the value of an argument is valid."""
+    if not valid:
+        raise ArgumentError(argument, value, expected)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_range(value: Any) -> bool:
+    """Whether it is two finite numbers, the first not the larger."""
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    return is_pair and is_number(value[0]) and is_number(value[1]) and value[0] <= value[1]
+
+
+def as_pair(value: Any) -> Any:
+    """A whole number twice; anything else as it is."""
+    return (value, value) if type(value) is int else value
+
+
+def is_size(value: Any) -> bool:
+    """Whether it is a height and a width, or anything else of two whole numbers above 0."""
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    return is_pair and all(type(length) is int and length > 0 for length in value)
+
+
+def of_keys(cls: type[Made], cfg: CfgNode, **keys: str) -> Made:
+    """An augmentor whose arguments are values of the configuration.
+
+    Args:
+        cls: its class.
+        cfg: the configuration.
+        keys: the key of each argument.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+
+    def value_of(key: str) -> Any:
+        node = cfg
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    try:
+        return cls(**{argument: value_of(key) for argument, key in keys.items()})
+    except ArgumentError as error:
+        key = keys[error.argument]
+        raise InputError(f"{key}: {error.value!r} cannot be used, give {error.expected}") from error
+
+
+def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
+    """The augmentation for training: what INPUT.AUGMENTATIONS names, each of `AUGMENTATIONS`.
+
+    An entry is a name, or a pair [name, {argument: value}]. Where there is none, Detectron2's
+    `DatasetMapper.from_config`: RandomCrop if INPUT.CROP.ENABLED, ResizeShortestEdge, RandomFlip
+    unless it is "none"; or with INPUT.LARGE_SCALE_JITTER that of its new_baselines.
+
+    Raises:
+        InputError: a value of INPUT cannot be used.
+    """
+    entries = list(cfg.INPUT.AUGMENTATIONS) or _detectron2_augmentation(cfg)
+    return [_build(cfg, entry, _KEY) for entry in entries]
+
+
+def _detectron2_augmentation(cfg: CfgNode) -> list[str]:
+    keys = cfg.INPUT
+    if keys.LARGE_SCALE_JITTER.ENABLED:
+        names = ["ResizeScale", "FixedSizeCrop"]
+    else:
+        names = [*(["RandomCrop"] if keys.CROP.ENABLED else []), "ResizeShortestEdge"]
+    return names if keys.RANDOM_FLIP == "none" else [*names, "RandomFlip"]
+
+
+def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
+    """The augmentor of an entry of the configuration, `key`."""
+    is_pair = isinstance(entry, (list, tuple)) and len(entry) == 2
+    if isinstance(entry, str):
+        factory: Any = AUGMENTATIONS.get(key, entry)
+        if hasattr(factory, "from_config") or not _is_augmentation(factory):
+            return AUGMENTATIONS.build(key, entry, cfg)
+        name, arguments = entry, {}
+    elif is_pair and isinstance(entry[0], str) and isinstance(entry[1], Mapping):
+        name, arguments = entry[0], dict(entry[1])
+        factory = AUGMENTATIONS.get(key, name)
+    else:
+        raise InputError(
+            f"{key}: {entry!r} is neither a name nor a pair [name, {{argument: value}}]; correct it"
+        )
+    key = f"{key}: {name}"
+    _check_arguments(key, factory, arguments)
+    for argument in set(arguments) & set(getattr(factory, "augmentors", ())):
+        arguments[argument] = _build(cfg, arguments[argument], f"{key}: {argument}")
+    try:
+        augmentor = factory(**arguments)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
+    if getattr(augmentor, "needs_sem_seg", False) and not capabilities(cfg).has_semantic:
+        raise InputError(f"{key}: needs semantic labels, which this model is not trained on")
+    return augmentor
+
+
+def _is_augmentation(factory: Any) -> bool:
+    return isinstance(factory, type) and issubclass(factory, Augmentation)
+
+
+def _check_arguments(key: str, factory: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise InputError unless the arguments have the names that `factory` takes."""
+    parameters = inspect.signature(factory).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = [parameter.name for parameter in named]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for name in arguments:
+        if name not in names and not takes_any:
+            raise InputError(f"{key}: has no argument {name!r}; it takes {', '.join(names)}")
+    missing = [
+        parameter.name
+        for parameter in named
+        if parameter.default is parameter.empty and parameter.name not in arguments
+    ]
+    if missing:
+        raise InputError(f"{key}: lacks {', '.join(missing)}; it takes {', '.join(names)}")
 
 
 def draw_transforms(
     augmentors: Sequence[ImageAugmentor],
     image_size: tuple[int, int],
     random: np.random.RandomState,
+    boxes: np.ndarray | None = None,
+    sem_seg: Callable[[], np.ndarray] | None = None,
 ) -> list[ImageTransform]:
     """Draw what happens to one image.
 
     Args:
-        augmentors: of this module, in order.
+        augmentors: of `build_augmentation`, in order.
         image_size: height and width in pixels.
-        random: what the drawing depends on, besides the size.
+        random: what the drawing depends on, besides the image.
+        boxes: float64 [N, 4] XYXY of its objects; None where they are not known.
+        sem_seg: reads its semantic labels, integers [H, W]; called if an augmentor asks for them
+            only. None for a data set without.
 
     Returns:
         A transform of each augmentor, to be applied in order.
     """
-    transforms = []
+    transforms: list[ImageTransform] = []
+
+    def labels() -> np.ndarray:
+        assert sem_seg is not None
+        found = sem_seg()
+        for transform in transforms:
+            found = transform.apply_segmentation(found)
+        return found
+
     for augmentor in augmentors:
         augmentor.rng = random
-        transforms.append(augmentor.get_transform(_Size(image_size)))
-        image_size = transforms[-1].output_size
+        seen = AugInput(image_size, boxes, None if sem_seg is None else labels)
+        transform = augmentor.get_transform(seen)
+        transforms.append(transform)
+        image_size = transform.output_size
+        if boxes is not None:
+            boxes = transform_unclipped_boxes(boxes, transform)
     return transforms
-
-
-@AUGMENTATIONS.register()
-class ResizeShortestEdge(ImageAugmentor):
-    """Resize so that the shorter edge has a random length, and the longer one not too long.
-
-    Args:
-        lengths: in pixels. For "choice" any of them, for "range" any integer between the two.
-        max_size: the longer edge is at most this, at the shorter one's expense.
-        sample_style: "choice" or "range".
-
-    Detectron2's class of this name, with the size rule of `tfdetect.ops.resize.shortest_edge_size`.
-    """
-
-    def __init__(self, lengths: Sequence[int], max_size: int, sample_style: str):
-        super().__init__()
-        self.lengths = tuple(lengths)
-        self.max_size = max_size
-        self.sample_style = sample_style
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> ResizeShortestEdge:
-        """Of INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and MIN_SIZE_TRAIN_SAMPLING."""
-        keys = cfg.INPUT
-        lengths, style = tuple(keys.MIN_SIZE_TRAIN), keys.MIN_SIZE_TRAIN_SAMPLING
-        styles, longest = ("choice", "range"), keys.MAX_SIZE_TRAIN
-        _check("INPUT.MIN_SIZE_TRAIN_SAMPLING", style, style in styles, f"one of {styles}")
-        if style == "range":
-            _check_range("INPUT.MIN_SIZE_TRAIN", lengths)
-        valid = bool(lengths) and all(isinstance(x, int) and x >= 0 for x in lengths)
-        _check("INPUT.MIN_SIZE_TRAIN", lengths, valid, "lengths in pixels")
-        _check("INPUT.MAX_SIZE_TRAIN", longest, longest > 0, "a positive size")
-        return cls(lengths, longest, style)
-
-    def get_transform(self, image: Shaped) -> ImageTransform:
-        height, width = image.shape[:2]
-        if self.sample_style == "range":
-            length = int(self.rng.randint(self.lengths[0], self.lengths[1] + 1))
-        else:
-            length = int(self.rng.choice(self.lengths))
-        if length == 0:
-            return NoOpTransform(height, width)
-        return ResizeTransform(
-            height, width, *shortest_edge_size(height, width, length, self.max_size)
-        )
-
-
-def shortest_edge_size(height: int, width: int, length: int, max_size: int) -> tuple[int, int]:
-    """The size that `tfdetect.ops.resize.shortest_edge_size` gives, without TensorFlow."""
-    scale = length / min(height, width)
-    # The shorter edge is set, not multiplied: short * (length / short) need not be `length`.
-    new_height, new_width = (
-        (float(length), scale * width) if height < width else (scale * height, float(length))
-    )
-    longest = max(new_height, new_width)
-    if longest > max_size:
-        shrink = max_size / longest
-        new_height, new_width = new_height * shrink, new_width * shrink
-    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
-
-
-@AUGMENTATIONS.register()
-class RandomFlip(ImageAugmentor):
-    """Flip each image with probability 0.5, "horizontal" or "vertical" (Detectron2's class of this
-    name)."""
-
-    def __init__(self, direction: str):
-        super().__init__()
-        self.direction = direction
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> RandomFlip:
-        """Of INPUT.RANDOM_FLIP."""
-        direction = cfg.INPUT.RANDOM_FLIP
-        expected = "horizontal or vertical (or none, without RandomFlip in INPUT.AUGMENTATIONS)"
-        valid = direction in ("horizontal", "vertical")
-        _check("INPUT.RANDOM_FLIP", direction, valid, expected)
-        return cls(direction)
-
-    def get_transform(self, image: Shaped) -> ImageTransform:
-        size = image.shape[:2]
-        if self.rng.random_sample() >= 0.5:
-            return NoOpTransform(*size)
-        return (HFlipTransform if self.direction == "horizontal" else VFlipTransform)(*size)
-
-
-@AUGMENTATIONS.register()
-class RandomCrop(ImageAugmentor):
-    """Cut a rectangle out at random (Detectron2's class of this name).
-
-    Args:
-        crop_type: "relative", the rectangle has `crop_size` (height, width) of the image's;
-            "relative_range", each between `crop_size` and 1; "absolute", `crop_size` in pixels or
-            the image's if that is less; "absolute_range", height and width each between the two
-            numbers of pixels in `crop_size`, as far as the image goes.
-        crop_size: see above.
-    """
-
-    cuts_objects = True
-
-    def __init__(self, crop_type: str, crop_size: Sequence[float]):
-        super().__init__()
-        self.crop_type = crop_type
-        self.crop_size = tuple(crop_size)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> RandomCrop:
-        """Of INPUT.CROP."""
-        keys = cfg.INPUT.CROP
-        types = ("relative", "relative_range", "absolute", "absolute_range")
-        _check("INPUT.CROP.TYPE", keys.TYPE, keys.TYPE in types, f"one of {types}")
-        valid = len(keys.SIZE) == 2 and min(keys.SIZE) > 0
-        if keys.TYPE.startswith("relative"):
-            valid = valid and max(keys.SIZE) <= 1
-        _check("INPUT.CROP.SIZE", keys.SIZE, valid, "two sizes, of (0, 1] if relative")
-        if keys.TYPE == "absolute_range":
-            _check_range("INPUT.CROP.SIZE", keys.SIZE)
-        return cls(keys.TYPE, keys.SIZE)
-
-    def get_transform(self, image: Shaped) -> ImageTransform:
-        height, width = image.shape[:2]
-        crop_height, crop_width = self._draw_size(height, width)
-        y0 = int(self.rng.randint(height - crop_height + 1))
-        x0 = int(self.rng.randint(width - crop_width + 1))
-        return CropTransform(x0, y0, crop_height, crop_width, height, width)
-
-    def _draw_size(self, height: int, width: int) -> tuple[int, int]:
-        first, second = self.crop_size
-        if self.crop_type == "absolute":
-            return min(int(first), height), min(int(second), width)
-        if self.crop_type == "absolute_range":
-            sides = [
-                int(self.rng.randint(min(side, int(first)), min(side, int(second)) + 1))
-                for side in (height, width)
-            ]
-            return sides[0], sides[1]
-        share = np.array(self.crop_size, np.float32 if self.crop_type == "relative_range" else None)
-        if self.crop_type == "relative_range":
-            share = share + self.rng.random_sample(2) * (1 - share)
-        # At least a pixel: of a share that rounds to none, Detectron2 makes an empty image.
-        return max(int(height * share[0] + 0.5), 1), max(int(width * share[1] + 0.5), 1)
-
-
-@AUGMENTATIONS.register()
-class ResizeScale(ImageAugmentor):
-    """Resize so that the image just fits into a square of random size (large-scale jitter).
-
-    Args:
-        scale: the least and the largest random scale.
-        size: side of the square at scale 1, in pixels.
-
-    Detectron2's class of this name.
-    """
-
-    def __init__(self, scale: Sequence[float], size: int):
-        super().__init__()
-        self.scale = tuple(scale)
-        self.size = size
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> ResizeScale:
-        """Of INPUT.LARGE_SCALE_JITTER."""
-        scale = cfg.INPUT.LARGE_SCALE_JITTER.SCALE
-        _check_range("INPUT.LARGE_SCALE_JITTER.SCALE", scale)
-        return cls(scale, _jitter_size(cfg))
-
-    def get_transform(self, image: Shaped) -> ImageTransform:
-        height, width = image.shape[:2]
-        side = self.size * self.rng.uniform(*self.scale)
-        factor = min(side / height, side / width)
-        # Halves go to the even number, as np.round has it in Detectron2. At least a pixel, where
-        # Detectron2 fails.
-        new_height, new_width = (max(round(edge * factor), 1) for edge in (height, width))
-        return ResizeTransform(height, width, new_height, new_width)
-
-
-@AUGMENTATIONS.register()
-class FixedSizeCrop(ImageAugmentor):
-    """Cut a square out of what is larger than it, somewhere along the diagonal.
-
-    Both offsets come from one random number, as in Detectron2's class of this name, whose padding
-    is `PadToSquare`.
-    """
-
-    cuts_objects = True
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.size = size
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> FixedSizeCrop:
-        """Of INPUT.LARGE_SCALE_JITTER."""
-        return cls(_jitter_size(cfg))
-
-    def get_transform(self, image: Shaped) -> ImageTransform:
-        height, width = image.shape[:2]
-        share = self.rng.uniform(0.0, 1.0)
-        y0, x0 = (round(max(edge - self.size, 0) * share) for edge in (height, width))
-        return CropTransform(x0, y0, self.size, self.size, height, width)
-
-
-@AUGMENTATIONS.register()
-class PadToSquare(ImageAugmentor):
-    """Pad what is smaller than a square, at the right and the bottom, with grey."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.size = size
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> PadToSquare:
-        """Of INPUT.LARGE_SCALE_JITTER."""
-        return cls(_jitter_size(cfg))
-
-    def get_transform(self, image: Shaped) -> ImageTransform:
-        height, width = image.shape[:2]
-        return PadTransform(max(height, self.size), max(width, self.size), value=128)
-
-
-def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
-    """The augmentation for training: what INPUT.AUGMENTATIONS names, each of `AUGMENTATIONS`.
-
-    Where it names nothing, Detectron2's `DatasetMapper.from_config`: RandomCrop if
-    INPUT.CROP.ENABLED, ResizeShortestEdge, RandomFlip unless it is "none"; or with
-    INPUT.LARGE_SCALE_JITTER that of its new_baselines.
-
-    Raises:
-        InputError: a value of INPUT cannot be used.
-    """
-    names = list(cfg.INPUT.AUGMENTATIONS) or _detectron2_augmentation(cfg)
-    return [AUGMENTATIONS.build("INPUT.AUGMENTATIONS", name, cfg) for name in names]
-
-
-def _detectron2_augmentation(cfg: CfgNode) -> list[str]:
-    keys = cfg.INPUT
-    if keys.LARGE_SCALE_JITTER.ENABLED:
-        names = ["ResizeScale", "FixedSizeCrop", "PadToSquare"]
-    else:
-        names = [*(["RandomCrop"] if keys.CROP.ENABLED else []), "ResizeShortestEdge"]
-    return names if keys.RANDOM_FLIP == "none" else [*names, "RandomFlip"]
 
 
 def crops(augmentors: Sequence[ImageAugmentor]) -> bool:
     """Whether any of them cuts parts of objects off, which it says by a true `cuts_objects`."""
     return any(getattr(augmentor, "cuts_objects", False) for augmentor in augmentors)
-
-
-def _jitter_size(cfg: CfgNode) -> int:
-    size = cfg.INPUT.LARGE_SCALE_JITTER.SIZE
-    _check("INPUT.LARGE_SCALE_JITTER.SIZE", size, size > 0, "a positive size")
-    return size
-
-
-def _check_range(key: str, value: Sequence[float]) -> None:
-    valid = len(value) == 2 and 0 <= value[0] <= value[1] and value[1] > 0
-    _check(key, value, valid, "the least and the largest value, in this order")
-
-
-def _check(key: str, value: object, valid: bool, expected: str) -> None:
-    if not valid:
-        raise InputError(f"{key}: {value!r} cannot be used, give {expected}")

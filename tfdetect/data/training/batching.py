@@ -56,6 +56,8 @@ def collate(
     records: Sequence[int],
     image_size: tuple[int, int],
     num_objects: int,
+    ignore_value: int = 0,
+    num_proposals: int = 0,
 ) -> dict[str, np.ndarray]:
     """Make a batch of B examples; the keys are those of `training_dataset`.
 
@@ -64,6 +66,8 @@ def collate(
         records: the index of each example's record.
         image_size: the least height and width to pad images to, in pixels.
         num_objects: the least number of objects to pad to.
+        ignore_value: what classes of pixels are padded with.
+        num_proposals: the least number of proposals to pad to, for examples that have them.
     """
     sizes = np.array([example.image.shape[:2] for example in examples], np.int32)
     height, width = np.maximum(sizes.max(axis=0), image_size)
@@ -90,12 +94,22 @@ def collate(
     keypoints = [example.keypoints for example in examples if example.keypoints is not None]
     if keypoints:
         batch["gt_keypoints"] = _stack(keypoints, (num_objects, *keypoints[0].shape[1:]))
+    labels = [example.sem_seg for example in examples if example.sem_seg is not None]
+    if labels:
+        batch["gt_sem_seg"] = _stack(labels, (height, width), ignore_value)
+    proposals = [example.proposals for example in examples if example.proposals is not None]
+    if proposals:
+        counts = np.array([len(boxes) for boxes in proposals], np.int32)
+        batch["proposal_boxes"] = _stack(proposals, (max(num_proposals, counts.max(), 1), 4))
+        batch["num_proposals"] = counts
     return batch
 
 
-def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """The arrays, each in the leading corner of its own zeros of `shape`."""
+def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...], filling: int = 0) -> np.ndarray:
+    """The arrays, each in the leading corner of an array of `shape` that is else `filling`."""
     stacked = np.zeros((len(arrays), *shape), arrays[0].dtype)
+    if filling != 0:
+        stacked[:] = filling
     for target, array in zip(stacked, arrays, strict=True):
         target[tuple(slice(length) for length in array.shape)] = array
     return stacked

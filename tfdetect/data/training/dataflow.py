@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -74,7 +75,8 @@ class BatchSource:
         """
         transforms = [self._draw(sample.record, sample.position) for sample in batch]
         sizes = np.array([found[-1].output_size for found in transforms])
-        objects = [self.records[sample.record].annotations for sample in batch]
+        records = [self.records[sample.record] for sample in batch]
+        proposals = max(len(() if r.proposals is None else r.proposals) for r in records)
         part, parts = self.shard
         mine = slice(len(batch) * part // parts, len(batch) * (part + 1) // parts)
         skipped: list[str] = []
@@ -86,13 +88,32 @@ class BatchSource:
             [example for example, _ in made],
             [record for _, record in made],
             (sizes[:, 0].max(), sizes[:, 1].max()),
-            max(sum(not a.iscrowd for a in found) for found in objects),
+            max(sum(not a.iscrowd for a in record.annotations) for record in records),
+            num_proposals=min(proposals, self.mapper.proposal_topk),
+            ignore_value=0 if self.mapper.labels is None else self.mapper.labels.ignore_value,
         )
         return Batch(arrays, skipped)
 
     def _draw(self, record: int, *entropy: int) -> list[ImageTransform]:
-        size = self.records[record].height, self.records[record].width
-        return draw_transforms(self.augmentors, size, random_state(self.seed, *entropy))
+        image = self.records[record]
+        boxes = [a.box for a in image.annotations if not a.iscrowd]
+        return draw_transforms(
+            self.augmentors,
+            (image.height, image.width),
+            random_state(self.seed, *entropy),
+            np.reshape(boxes, (-1, 4)),
+            None if image.sem_seg is None else partial(self._labels, image),
+        )
+
+    def _labels(self, image: Record) -> np.ndarray:
+        """The classes of an image's pixels, for augmentors that look at them."""
+        labels, size = self.mapper.labels, (image.height, image.width)
+        assert labels is not None  # of the model, without which no such augmentor is made
+        assert image.sem_seg is not None
+        try:
+            return labels.read(image.sem_seg, size)
+        except InputError:  # the mapper, which reads them too, says so
+            return np.full(size, labels.ignore_value, labels.dtype)
 
     def _example(
         self, sample: Sample, transforms: Sequence[ImageTransform], skipped: list[str]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data.training.augmentation import build_augmentation, crops
 from tfdetect.data.training.batching import aspect_ratio_groups
 from tfdetect.data.training.dataflow import BatchSource, run_batches
@@ -17,11 +18,11 @@ from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import (
     BrokenData,
     flip_indices,
-    repeat_factors,
+    label_range,
     training_metadata,
     training_records,
 )
-from tfdetect.data.training.sampler import RepeatFactorTrainingSampler, Sampler, TrainingSampler
+from tfdetect.data.training.repeat_factors import build_sampler
 from tfdetect.errors import InputError
 
 
@@ -61,6 +62,10 @@ def training_dataset(
           polygon format.
         - gt_bitmasks: bool [B, G, H, W]; with masks in bitmask format.
         - gt_keypoints: float32 [B, G, N, 3] of x, y and visibility; with keypoints.
+        - gt_sem_seg: uint8 or int32 [B, H, W] (see `LabelRange.dtype`), the class of each pixel,
+          MODEL.SEM_SEG_HEAD.IGNORE_VALUE for padding; with a semantic head.
+        - proposal_boxes: float32 [B, P, 4] XYXY, the best first, and num_proposals: int32 [B], how
+          many of them are not padding; for a model that takes proposals.
 
     Raises:
         InputError: the configuration or the annotations cannot be used. What goes wrong later, in
@@ -74,10 +79,6 @@ def training_dataset(
         )
     if cfg.DATALOADER.NUM_WORKERS < 0:
         raise InputError("DATALOADER.NUM_WORKERS: is negative, give 0 or more")
-    if cfg.MODEL.LOAD_PROPOSALS:
-        raise InputError(
-            "MODEL.LOAD_PROPOSALS: training does not support precomputed proposals, set it to False"
-        )
     records = training_records(cfg)
     sizes = [(record.height, record.width) for record in records]
     grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
@@ -87,7 +88,7 @@ def training_dataset(
     augmentors = build_augmentation(cfg)
     source = BatchSource(
         records=records,
-        sampler=_sampler(cfg, seed),
+        sampler=build_sampler(cfg, records, seed),
         groups=aspect_ratio_groups(sizes) if grouping else [0] * len(records),
         augmentors=augmentors,
         mapper=TrainingMapper(
@@ -95,6 +96,8 @@ def training_dataset(
             mask_format=mask_format,
             recompute_boxes=mask_format is not None and crops(augmentors),
             keypoint_flip_indices=flip_indices(training_metadata(cfg)) if keypoints else None,
+            labels=label_range(cfg),
+            proposal_topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN,
         ),
         batch_size=batch_size,
         seed=seed,
@@ -143,20 +146,6 @@ def _image_format(cfg: CfgNode) -> str:
     return cfg.INPUT.FORMAT
 
 
-def _sampler(cfg: CfgNode, seed: int) -> Sampler:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    records = training_records(cfg)
-    if name == "TrainingSampler":
-        return TrainingSampler(len(records), seed)
-    if name == "RepeatFactorTrainingSampler":
-        threshold, sqrt = cfg.DATALOADER.REPEAT_THRESHOLD, cfg.DATALOADER.REPEAT_SQRT
-        return RepeatFactorTrainingSampler(repeat_factors(records, threshold, sqrt), seed)
-    raise InputError(
-        f"DATALOADER.SAMPLER_TRAIN: {name!r} is not supported; use TrainingSampler or"
-        " RepeatFactorTrainingSampler"
-    )
-
-
 def _signature(cfg: CfgNode, size: int) -> dict[str, tf.TensorSpec]:
     signature = {
         "record": tf.TensorSpec([size], tf.int64),
@@ -173,4 +162,10 @@ def _signature(cfg: CfgNode, size: int) -> dict[str, tf.TensorSpec]:
     if cfg.MODEL.KEYPOINT_ON:
         keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
         signature["gt_keypoints"] = tf.TensorSpec([size, None, keypoints, 3], tf.float32)
+    labels = label_range(cfg)
+    if labels is not None:
+        signature["gt_sem_seg"] = tf.TensorSpec([size, None, None], labels.dtype)
+    if capabilities(cfg).takes_proposals:
+        signature["proposal_boxes"] = tf.TensorSpec([size, None, 4], tf.float32)
+        signature["num_proposals"] = tf.TensorSpec([size], tf.int32)
     return signature

@@ -10,6 +10,8 @@ import pycocotools.mask as coco_mask
 
 from tfdetect.data.geometry import transform_boxes, transform_keypoints
 from tfdetect.data.images import read_image
+from tfdetect.data.panoptic import read_segment_ids
+from tfdetect.data.sem_seg import LabelRange
 from tfdetect.data.training.records import Annotation, Record
 from tfdetect.data.training.transforms import ImageTransform
 from tfdetect.errors import InputError
@@ -30,6 +32,9 @@ class Example:
         polygons: of each object, float64 [2 P] each; None without masks, or with bitmasks.
         bitmasks: bool [G, H, W]; None without masks, or with polygons.
         keypoints: float32 [G, N, 3] of x, y and visibility; None without keypoints.
+        sem_seg: uint8 or int32 [H, W], the class of each pixel or the ignored value; None for a
+            model that learns none.
+        proposals: float32 [P, 4] XYXY, the best first; None for a record without.
     """
 
     image: np.ndarray
@@ -38,6 +43,8 @@ class Example:
     polygons: list[list[np.ndarray]] | None
     bitmasks: np.ndarray | None
     keypoints: np.ndarray | None
+    sem_seg: np.ndarray | None = None
+    proposals: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +59,16 @@ class TrainingMapper:
         recompute_boxes: whether boxes are drawn around what the transforms leave of the masks.
         keypoint_flip_indices: [N], of `geometry.keypoint_flip_indices`; None for a model without
             keypoints.
+        labels: the classes of pixels that the model learns, or None.
+        proposal_topk: DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, how many proposals are kept.
     """
 
     image_format: str
     mask_format: str | None
     recompute_boxes: bool
     keypoint_flip_indices: np.ndarray | None
+    labels: LabelRange | None = None
+    proposal_topk: int = 0
 
     def __call__(self, record: Record, transforms: Sequence[ImageTransform]) -> Example:
         """Make an example.
@@ -65,7 +76,7 @@ class TrainingMapper:
         Crowds are left out, and so is what the transforms leave nothing of.
 
         Raises:
-            InputError: the image cannot be read or is not of the record's size.
+            InputError: the image or its classes cannot be read, or are not of the record's size.
         """
         image = read_image(record.file_name, self.image_format)
         if image.shape[:2] != (record.height, record.width):
@@ -73,8 +84,15 @@ class TrainingMapper:
                 f"{record.file_name}: has {image.shape[1]} x {image.shape[0]} pixels, its"
                 f" annotations say {record.width} x {record.height}: correct them"
             )
+        sem_seg = segment_ids = None
+        if self.labels is not None and record.sem_seg is not None:
+            sem_seg = self.labels.read(record.sem_seg, image.shape[:2])
         for transform in transforms:
             image = transform.apply_image(image)
+            if sem_seg is not None:
+                sem_seg = transform.apply_segmentation(sem_seg)
+        if sem_seg is not None and self.labels is not None:
+            sem_seg = self.labels.ignore_padding(sem_seg)
         size = image.shape[:2]
         objects = [a for a in record.annotations if not a.iscrowd]
         boxes = np.reshape([a.box for a in objects], (-1, 4))
@@ -85,11 +103,19 @@ class TrainingMapper:
             polygons = [_transform_polygons(a, transforms) for a in objects]
             kept &= np.array([bool(p) for p in polygons], dtype=bool)
             if self.recompute_boxes:
-                boxes = polygon_boxes(polygons)
+                # Clipped, unlike in Detectron2: what comes after a crop may move parts of an object
+                # out of the image.
+                height, width = size
+                limits = np.array([width, height, width, height], np.float32)
+                boxes = np.clip(polygon_boxes(polygons), 0, limits)
         elif self.mask_format == "bitmask":
             bitmasks = np.zeros((len(objects), *size), dtype=bool)
+            if any(a.segment_id is not None for a in objects):
+                assert record.sem_seg is not None  # which says where the segments are
+                assert record.sem_seg.segments is not None
+                segment_ids = read_segment_ids(record.sem_seg.segments)
             for mask, annotation in zip(bitmasks, objects, strict=True):
-                mask[:] = _transform_mask(annotation, transforms, size)
+                mask[:] = _transform_mask(annotation, transforms, size, segment_ids)
             kept &= bitmasks.any(axis=(1, 2))
             if self.recompute_boxes:
                 boxes = _bitmask_boxes(bitmasks)
@@ -109,7 +135,18 @@ class TrainingMapper:
             polygons=polygons and [p for p, keep in zip(polygons, kept, strict=True) if keep],
             bitmasks=None if bitmasks is None else bitmasks[kept],
             keypoints=None if keypoints is None else keypoints[kept],
+            sem_seg=sem_seg,
+            proposals=self._proposals(record, transforms, size),
         )
+
+    def _proposals(
+        self, record: Record, transforms: Sequence[ImageTransform], size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Detectron2's `transform_proposals`: what is left in the image, the best of it."""
+        if record.proposals is None:
+            return None
+        boxes = transform_boxes(record.proposals, transforms, size).astype(np.float32)
+        return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)][: self.proposal_topk]
 
 
 def _transform_polygons(
@@ -122,15 +159,22 @@ def _transform_polygons(
 
 
 def _transform_mask(
-    annotation: Annotation, transforms: Sequence[ImageTransform], size: tuple[int, int]
+    annotation: Annotation,
+    transforms: Sequence[ImageTransform],
+    size: tuple[int, int],
+    segment_ids: np.ndarray | None,
 ) -> np.ndarray:
-    """bool [H, W] of the augmented image's `size`."""
-    if annotation.rle is None:
+    """bool [H, W] of the augmented image's `size`; `segment_ids` are of the image on disk."""
+    if annotation.segment_id is not None:
+        assert segment_ids is not None  # of the same PNG
+        mask = (segment_ids == annotation.segment_id).astype(np.uint8)
+    elif annotation.rle is not None:
+        mask = coco_mask.decode(annotation.rle)
+    else:
         # Polygons are drawn after the transforms, whose edges then are as sharp as can be.
         return rasterize_polygons(_transform_polygons(annotation, transforms), *size)
-    mask = coco_mask.decode(annotation.rle)
     for transform in transforms:
-        mask = transform.apply_segmentation(mask)
+        mask = transform.apply_mask(mask)
     return mask.astype(bool)
 
 

@@ -1,11 +1,11 @@
-"""The annotated images that training goes through, from annotation files of COCO and LVIS."""
+"""The annotated images that training goes through; from files of COCO and LVIS, and of others."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from tfdetect.config.capabilities import capabilities
+from tfdetect.config.capabilities import Capabilities, capabilities
 from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.geometry import coco_keypoints, keypoint_flip_indices
+from tfdetect.data.geometry import coco_keypoints
 from tfdetect.data.image_files import count_missing, image_path, missing_files
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
+from tfdetect.data.proposal_files import proposals_version, read_proposals
 from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
+from tfdetect.data.sem_seg import LabelRange, SemSegFile, check_sem_seg
 from tfdetect.errors import InputError
+from tfdetect.modeling.keypoint_flip import keypoint_flip_indices
 
 _logger = logging.getLogger("tfdetect.data")
 
@@ -41,6 +44,7 @@ class Annotation:
             that is not a crowd has polygons or RLE.
         keypoints: float64 [N, 3] of x, y in continuous coordinates and visibility (0, 1, 2), for
             a model with keypoints; else None.
+        segment_id: of the mask in the record's panoptic PNG; None where the mask is not there.
     """
 
     box: np.ndarray
@@ -49,17 +53,32 @@ class Annotation:
     polygons: tuple[np.ndarray, ...] | None
     rle: Mapping[str, Any] | None
     keypoints: np.ndarray | None
+    segment_id: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One image: its path, its size in pixels, its id in the data set, what is in it."""
+    """One image, and what is in it.
+
+    Attributes:
+        file_name: its path.
+        height, width: in pixels.
+        image_id: in the data set.
+        annotations: its objects.
+        dataset: the name of the data set, as in DATASETS.TRAIN.
+        proposals: float32 [P, 4] XYXY in pixels of the image as it is on disk, the best first;
+            None for a model that generates its own.
+        sem_seg: where the classes of its pixels are; None where nothing says them.
+    """
 
     file_name: str
     height: int
     width: int
-    image_id: int
+    image_id: int | str
     annotations: tuple[Annotation, ...]
+    dataset: str = ""
+    proposals: np.ndarray | None = None
+    sem_seg: SemSegFile | None = None
 
 
 class BrokenData:
@@ -93,15 +112,17 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     """Load DATASETS.TRAIN, as Detectron2's `get_detection_dataset_dicts` does.
 
     The data sets follow one another, the images of each sorted by id. Left out are, under
-    DATALOADER.FILTER_EMPTY_ANNOTATIONS, images with nothing but crowds; and for a model with
-    keypoints, images with fewer labelled ones than
-    MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE.
+    DATALOADER.FILTER_EMPTY_ANNOTATIONS, images with nothing but crowds (of lists of objects, not
+    of masks and panoptic PNGs); and for a model with keypoints, images with fewer labelled ones
+    than MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE. A
+    model that takes proposals gets those of DATASETS.PROPOSAL_FILES_TRAIN.
 
     The last result is kept: asking again for the same files costs nothing.
 
     Raises:
         InputError: a data set is unknown, does not fit the model, or cannot be read; an annotation
-            is broken or an image is missing, and DATALOADER.ON_ERROR is "stop"; no image is left.
+            is broken, or an image or its proposals are missing, and DATALOADER.ON_ERROR is "stop";
+            no image is left.
     """
     files = tuple(dataset_files(name) for name in cfg.DATASETS.TRAIN)
     training_metadata(cfg)
@@ -110,27 +131,43 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     mask_format = cfg.INPUT.MASK_FORMAT
     if mask_format not in ("polygon", "bitmask"):
         raise InputError(f"INPUT.MASK_FORMAT: {mask_format!r} is neither polygon nor bitmask")
+    proposal_files: tuple[str, ...] = ()
+    if capabilities(cfg).takes_proposals:
+        proposal_files = tuple(cfg.DATASETS.PROPOSAL_FILES_TRAIN)
     return _load(
         files,
         tuple(dataset.version() for dataset in files),
+        proposal_files,
+        tuple(proposals_version(path) for path in proposal_files),
         mask_format if cfg.MODEL.MASK_ON else None,
         head.NUM_KEYPOINTS if keypoints else None,
         cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         head.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
         cfg.DATALOADER.ON_ERROR,
+        label_range(cfg),
     )
+
+
+def label_range(cfg: CfgNode) -> LabelRange | None:
+    """The classes of pixels that the model learns; None for a model that learns none."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    has = capabilities(cfg).has_semantic
+    return LabelRange(head.NUM_CLASSES, head.IGNORE_VALUE) if has else None
 
 
 def training_metadata(cfg: CfgNode) -> DatasetMetadata:
     """The classes and keypoints of DATASETS.TRAIN, which all its data sets share.
 
     Raises:
-        InputError: there are none, they differ, or they do not fit the model's NUM_CLASSES and
-            NUM_KEYPOINTS.
+        InputError: there are none, they differ, they do not fit the model's NUM_CLASSES and
+            NUM_KEYPOINTS, or a data set lacks what the model is to learn.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
         raise InputError("DATASETS.TRAIN: names no data set, add one to train on")
+    able = capabilities(cfg)
+    for name in names:
+        _check_form(dataset_files(name), able)
     found = [dataset_metadata(dataset_files(name)) for name in names]
     first = found[0]
     for name, other in zip(names, found, strict=True):
@@ -138,7 +175,14 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
             raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different classes")
         if cfg.MODEL.KEYPOINT_ON and other.keypoint_names != first.keypoint_names:
             raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different keypoints")
-    able = capabilities(cfg)
+        if able.has_semantic and other.stuff_classes != first.stuff_classes:
+            raise InputError(f"DATASETS.TRAIN: {names[0]} and {name} have different stuff classes")
+    stuff = len(first.stuff_classes or ())
+    if able.has_semantic and stuff > able.num_stuff_classes:
+        raise InputError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES: is {able.num_stuff_classes}, but {names[0]} has"
+            f" {stuff} stuff classes; set it to that"
+        )
     # What only proposes boxes does not tell their classes apart.
     if able.has_boxes and len(first.thing_classes) > able.num_classes:
         raise InputError(
@@ -160,6 +204,25 @@ def training_metadata(cfg: CfgNode) -> DatasetMetadata:
     return first
 
 
+def _check_form(files: DatasetFiles, able: Capabilities) -> None:
+    """Raise InputError if a data set lacks what the model is to learn."""
+    if able.has_semantic and not files.has_sem_seg:
+        raise InputError(
+            f"DATASETS.TRAIN: {files.name} does not say the classes of pixels, which the model has"
+            " a head for; name a data set with masks, such as coco_2017_train_panoptic_separated,"
+            " or --register one"
+        )
+    if (able.has_boxes or able.proposes) and not files.has_objects:
+        raise InputError(
+            f"DATASETS.TRAIN: {files.name} has masks of classes, but no objects, which the model"
+            " detects; name a data set with both, such as coco_2017_train_panoptic_separated, or"
+            " MODEL.META_ARCHITECTURE SemanticSegmentor"
+        )
+    if not able.has_boxes and files.form == "CITYSCAPES_PANOPTIC":
+        other = files.name.replace("panoptic", "sem_seg")
+        raise InputError(f"DATASETS.TRAIN: {files.name} is for PanopticFPN here; use {other}")
+
+
 def flip_indices(metadata: DatasetMetadata) -> np.ndarray | None:
     """int64 [N]: which keypoint takes each one's place in a mirrored image; None without any."""
     if metadata.keypoint_names is None:
@@ -170,22 +233,33 @@ def flip_indices(metadata: DatasetMetadata) -> np.ndarray | None:
 @lru_cache(maxsize=1)
 def _load(
     files: tuple[DatasetFiles, ...],
-    versions: tuple[tuple[int, int], ...],
+    versions: tuple[tuple[int, ...], ...],
+    proposal_files: tuple[str, ...],
+    proposal_versions: tuple[tuple[int, int], ...],
     mask_format: str | None,
     num_keypoints: int | None,
     filter_empty: bool,
     min_keypoints: int,
     on_error: str,
+    labels: LabelRange | None,
 ) -> tuple[Record, ...]:
     broken = BrokenData(on_error)
     records: list[Record] = []
-    for dataset in files:
-        records += _read(dataset, mask_format, num_keypoints, broken)
+    # Of each: whether it is left out if it has nothing but crowds.
+    filtered: list[bool] = []
+    for index, dataset in enumerate(files):
+        found = _read(dataset, mask_format, num_keypoints, broken)
+        if proposal_files:
+            found = _with_proposals(found, proposal_files[index], broken)
+        records += found
+        # What is made of masks or panoptic PNGs has no list of objects in Detectron2.
+        lists_objects = dataset.form == "SEPARATED" or not dataset.has_sem_seg
+        filtered += [filter_empty and lists_objects] * len(found)
     names = ", ".join(dataset.name for dataset in files)
     kept = [
         record
-        for record in records
-        if (not filter_empty or not all(a.iscrowd for a in record.annotations))
+        for record, filters in zip(records, filtered, strict=True)
+        if (not filters or not all(a.iscrowd for a in record.annotations))
         and (min_keypoints <= 0 or _labelled_keypoints(record) >= min_keypoints)
     ]
     _logger.info(
@@ -195,6 +269,9 @@ def _load(
     if not kept:
         raise InputError(f"DATASETS.TRAIN: {names}: {_why_nothing(records, min_keypoints)}")
     _check_files(names, kept, broken)
+    if labels is not None:
+        masks = [(r.sem_seg, (r.height, r.width)) for r in kept if r.sem_seg is not None]
+        check_sem_seg(masks, labels, broken)
     return tuple(kept)
 
 
@@ -241,12 +318,33 @@ def _labelled_keypoints(record: Record) -> int:
 def _read(
     files: DatasetFiles, mask_format: str | None, num_keypoints: int | None, broken: BrokenData
 ) -> list[Record]:
-    """The records of one data set (Detectron2: `load_coco_json`, `load_lvis_json`)."""
+    """The records of one data set."""
+    # That module builds upon this one.
+    from tfdetect.data.training import sem_seg_records
+
+    if files.form == "SEM_SEG":
+        return sem_seg_records.read_sem_seg_records(files, broken)
+    if files.form in ("PANOPTIC", "CITYSCAPES_PANOPTIC"):
+        return sem_seg_records.read_panoptic_records(files, mask_format)
+    if files.form == "CITYSCAPES_INSTANCE":
+        return sem_seg_records.read_cityscapes_records(files)
+    if files.form == "CITYSCAPES_SEM_SEG":
+        return sem_seg_records.read_cityscapes_sem_seg_records(files)
+    records = _read_objects(files, mask_format, num_keypoints, broken)
+    if files.form == "SEPARATED":
+        records = sem_seg_records.with_stuff(records, files, broken)
+    return records
+
+
+def _read_objects(
+    files: DatasetFiles, mask_format: str | None, num_keypoints: int | None, broken: BrokenData
+) -> list[Record]:
+    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`)."""
     dataset: CocoDataset | LvisDataset
-    if files.form == "COCO":
-        dataset = read_coco(files.annotations, broken)
-    else:
+    if files.form == "LVIS":
         dataset = read_lvis(files.annotations, broken)
+    else:
+        dataset = read_coco(files.annotations, broken)
     if dataset.annotations is None:
         raise InputError(
             f"DATASETS.TRAIN: {files.name}: {files.annotations} has no annotations to train on"
@@ -279,9 +377,24 @@ def _read(
             width=image.width,
             image_id=image.id,
             annotations=tuple(by_image[image.id]),
+            dataset=files.name,
         )
         for image in dataset.images
     ]
+
+
+def _with_proposals(records: Sequence[Record], path: str, broken: BrokenData) -> list[Record]:
+    """The records, each with its proposals (Detectron2: `load_proposals_into_dataset`)."""
+    proposals = read_proposals(path)
+    found = []
+    for record in records:
+        try:
+            boxes = proposals.find([str(record.image_id)])
+        except InputError as error:
+            broken(InputError(f"DATASETS.PROPOSAL_FILES_TRAIN: {error}"))
+            continue
+        found.append(replace(record, proposals=boxes))
+    return found
 
 
 def _annotation(
@@ -325,29 +438,3 @@ def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:
     """float64 [N, 3]; all unlabelled for an object that has none, such as of another class."""
     found = fields.keypoints(entry, num_keypoints)
     return np.zeros((num_keypoints, 3)) if found is None else coco_keypoints(found)
-
-
-def repeat_factors(records: Sequence[Record], threshold: float, sqrt: bool) -> np.ndarray:
-    """The repeat factor of each image per epoch, to oversample rare classes.
-
-    Image I comes max over its classes c of max(1, sqrt(threshold / f(c))) times, where f(c) is the
-    share of images that have class c (LVIS, appendix B.2; Detectron2:
-    `repeat_factors_from_category_frequency`).
-
-    Args:
-        records: the N images.
-        threshold: DATALOADER.REPEAT_THRESHOLD.
-        sqrt: DATALOADER.REPEAT_SQRT; False leaves the square root out.
-
-    Returns:
-        float32 [N], at least 1.
-    """
-    classes = [{a.class_index for a in record.annotations} for record in records]
-    counts = Counter(index for found in classes for index in found)
-    factors = {}
-    for index, count in counts.items():
-        ratio = threshold / (count / len(records))
-        factors[index] = max(1.0, ratio**0.5 if sqrt else ratio)
-    return np.array(
-        [max((factors[index] for index in found), default=1.0) for found in classes], np.float32
-    )

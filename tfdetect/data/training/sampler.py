@@ -47,13 +47,33 @@ class TrainingSampler(Sampler):
         return random_state(self._seed, number).permutation(self._size)
 
 
+class RandomSubsetTrainingSampler(Sampler):
+    """The same part of the images in every epoch, shuffled (Detectron2's class of this name).
+
+    Args:
+        size: the number of images, at least 1.
+        ratio: the share of them, in (0, 1]; int(size * ratio), which must not be 0, are chosen at
+            random.
+        seed: not negative; the choice depends on it, too.
+    """
+
+    def __init__(self, size: int, ratio: float, seed: int):
+        # No epoch and no image draws from this stream: theirs have two or three numbers.
+        chosen = random_state(seed, 0, 0, 1).permutation(size)
+        self._chosen = chosen[: int(size * ratio)]
+        self._seed = seed
+
+    def epoch(self, number: int) -> np.ndarray:
+        return random_state(self._seed, number).permutation(self._chosen)
+
+
 class RepeatFactorTrainingSampler(Sampler):
     """Every image as often as its factor says, shuffled (Detectron2's class of this name).
 
     The fractional part of a factor is the probability of one more repetition.
 
     Args:
-        factors: float32 [N], of `repeat_factors`.
+        factors: float32 [N], of `tfdetect.data.training.repeat_factors`; not all of them 0.
         seed: not negative.
     """
 

@@ -36,9 +36,13 @@ class ImageTransform(imgaug.Transform):
         """The points, float64 [N, 2] x and y in pixels, after."""
         raise NotImplementedError
 
-    def apply_segmentation(self, mask: np.ndarray) -> np.ndarray:
-        """A mask, uint8 [H, W], after: no value comes up that was not there."""
-        return self.apply_image(mask)
+    def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
+        """A map of semantic labels, integers [H, W], after; none comes up between two others."""
+        return self.apply_image(labels)
+
+    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
+        """The mask of an object, uint8 [H, W], after; 0 where the image before does not reach."""
+        return self.apply_segmentation(mask)
 
     def apply_polygons(self, polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The polygons of one object, each float64 [2 P], after; they may be other polygons."""
@@ -68,13 +72,14 @@ class ResizeTransform(ImageTransform):
     """Resize from `height` x `width` pixels to `new_height` x `new_width`.
 
     To the bit what `Image.resize(size, BILINEAR)` gives in Pillow 11, which Detectron2's
-    `ResizeTransform` calls; masks take the nearest pixel.
+    `ResizeTransform` calls, or with another filter (`resample`); masks take the nearest pixel.
     """
 
     height: int
     width: int
     new_height: int
     new_width: int
+    resample: Image.Resampling = Image.Resampling.BILINEAR
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -85,19 +90,17 @@ class ResizeTransform(ImageTransform):
             return image
         # One axis after the other: from version 12.2 on, Pillow asked for both at once takes the
         # vertical one first in some shapes, which gives other pixels.
-        wide = Image.fromarray(image).resize(
-            (self.new_width, self.height), Image.Resampling.BILINEAR
-        )
-        return np.asarray(wide.resize((self.new_width, self.new_height), Image.Resampling.BILINEAR))
+        wide = Image.fromarray(image).resize((self.new_width, self.height), self.resample)
+        return np.asarray(wide.resize((self.new_width, self.new_height), self.resample))
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return geometry.Resize(
             self.height, self.width, self.new_height, self.new_width
         ).apply_coords(coords)
 
-    def apply_segmentation(self, mask: np.ndarray) -> np.ndarray:
+    def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
         size = (self.new_width, self.new_height)
-        return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,13 +197,14 @@ class CropTransform(ImageTransform):
 class PadTransform(ImageTransform):
     """Add grey (`value`) at the right and the bottom, up to `height` x `width` pixels.
 
-    Masks are padded with nothing. (Detectron2 pads them with 255, meant for semantic labels: the
-    bitmap of an object then covers the padding.)
+    Semantic labels are padded with `seg_pad_value`, masks of objects with nothing. (Detectron2 pads
+    those with 255, too: the bitmap of an object then covers the padding.)
     """
 
     height: int
     width: int
-    value: int
+    value: float
+    seg_pad_value: int = 255
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -212,13 +216,57 @@ class PadTransform(ImageTransform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return coords.copy()
 
-    def apply_segmentation(self, mask: np.ndarray) -> np.ndarray:
+    def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
+        return self._pad(labels, self.seg_pad_value)
+
+    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
         return self._pad(mask, 0)
 
-    def _pad(self, image: np.ndarray, value: int) -> np.ndarray:
+    def _pad(self, image: np.ndarray, value: float) -> np.ndarray:
         padded = np.full((self.height, self.width, *image.shape[2:]), value, image.dtype)
         padded[: image.shape[0], : image.shape[1]] = image
         return padded
+
+
+@dataclass(frozen=True, repr=False)
+class TransformList(ImageTransform):
+    """Several transforms, at least one, one after the other (fvcore's class of this name)."""
+
+    transforms: tuple[ImageTransform, ...]
+
+    @property
+    def mirrors(self) -> bool:  # type: ignore[override]
+        return sum(transform.mirrors for transform in self.transforms) % 2 == 1
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        return self.transforms[-1].output_size
+
+    def apply_image(self, image: np.ndarray) -> np.ndarray:
+        for transform in self.transforms:
+            image = transform.apply_image(image)
+        return image
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        for transform in self.transforms:
+            coords = transform.apply_coords(coords)
+        return coords
+
+    def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
+        for transform in self.transforms:
+            labels = transform.apply_segmentation(labels)
+        return labels
+
+    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
+        for transform in self.transforms:
+            mask = transform.apply_mask(mask)
+        return mask
+
+    def apply_polygons(self, polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
+        found = list(polygons)
+        for transform in self.transforms:
+            found = transform.apply_polygons(found)
+        return found
 
 
 def _shapely() -> tuple[Any, Any]:
@@ -226,7 +274,7 @@ def _shapely() -> tuple[Any, Any]:
         from shapely import geometry as shapely_geometry
     except ImportError as error:
         raise InputError(
-            "INPUT.CROP, INPUT.LARGE_SCALE_JITTER: cropping polygons requires shapely; run:"
-            " pip install 'shapely>=2', or set INPUT.MASK_FORMAT bitmask"
+            "INPUT.CROP, INPUT.LARGE_SCALE_JITTER, INPUT.AUGMENTATIONS: cropping polygons requires"
+            " shapely; run: pip install 'shapely>=2', or set INPUT.MASK_FORMAT bitmask"
         ) from error
     return shapely_geometry, shapely_geometry.box

@@ -28,8 +28,15 @@ from tfdetect.ops.boxes import apply_deltas
 class RPNHead(tf.Module):
     """3 x 3 convolutions shared by all levels, then objectness logits and anchor deltas."""
 
-    def __init__(self, in_channels: int, anchors_per_location: int, conv_dims: Sequence[int]):
+    def __init__(
+        self,
+        in_channels: int,
+        anchors_per_location: int,
+        conv_dims: Sequence[int],
+        box_dim: int = 4,
+    ):
         super().__init__()
+        self._box_dim = box_dim
         convs = []
         for dim in conv_dims:
             out_channels = in_channels if dim == -1 else dim
@@ -40,12 +47,12 @@ class RPNHead(tf.Module):
             convs[0] if len(convs) == 1 else {f"conv{i}": conv for i, conv in enumerate(convs)}
         )
         self.objectness_logits = Conv2d(in_channels, anchors_per_location, 1)
-        self.anchor_deltas = Conv2d(in_channels, anchors_per_location * 4, 1)
+        self.anchor_deltas = Conv2d(in_channels, anchors_per_location * box_dim, 1)
 
     def __call__(
         self, feature: tf.Tensor, valid_sizes: ValidSizes = WHOLE
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * 4], both float32."""
+        """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * box_dim], float32."""
         for conv in self.convs():
             feature = conv(feature, valid_sizes, relu=True)
         logits = self.objectness_logits(feature)
@@ -63,7 +70,8 @@ class RPNHead(tf.Module):
             locations: int64 [S_l, 3] of each level, (image, row, column).
 
         Returns:
-            float32 [S, A, 5], logits and deltas of the locations of all levels, concatenated.
+            float32 [S, A, 1 + box_dim], logits and deltas of the locations of all levels,
+            concatenated.
         """
         reach = len(self.convs())  # each sees one location further
         around = [_around(*level, reach) for level in zip(features, locations, strict=True)]
@@ -74,7 +82,7 @@ class RPNHead(tf.Module):
             inside = inside[:, 1:-1, 1:-1]
             x = tf.where(inside, x, tf.zeros([], x.dtype))
         logits = self.objectness_logits(x)
-        deltas = tf.reshape(self.anchor_deltas(x), [-1, logits.shape[-1], 4])
+        deltas = tf.reshape(self.anchor_deltas(x), [-1, logits.shape[-1], self._box_dim])
         logits = tf.reshape(logits, [-1, logits.shape[-1], 1])
         return tf.cast(tf.concat([logits, deltas], 2), tf.float32)
 
@@ -110,9 +118,9 @@ def _around(feature: tf.Tensor, locations: tf.Tensor, reach: int) -> tuple[tf.Te
 
 
 class _Predictions(NamedTuple):
-    """Of the levels: anchors, logits [B, N_l], deltas [B, N_l, 4].
+    """Of the levels: anchors, logits [B, N_l], deltas [B, N_l, box_dim].
 
-    The anchors are [N_l, 4], or [B, N_l, 4] where each image has its own.
+    The anchors are [N_l, box_dim], or [B, N_l, 4] where each image has its own.
     """
 
     anchors: list[tf.Tensor]
@@ -131,6 +139,9 @@ def _least_size(cfg: CfgNode) -> float:
 class RPN(tf.Module):
     """Proposals from features of equal channels.
 
+    Attributes:
+        anchor_generator: the class of the anchors that `from_config` takes.
+
     Args:
         in_features: the features' names.
         head: gives logits and deltas of every location.
@@ -143,6 +154,8 @@ class RPN(tf.Module):
         loss_weights: factors of `loss_rpn_cls` and `loss_rpn_loc`.
         conventions: of the model, see `Conventions`; only detectron2's are trained with.
     """
+
+    anchor_generator: type[AnchorGenerator] = AnchorGenerator
 
     def __init__(
         self,
@@ -183,7 +196,7 @@ class RPN(tf.Module):
         names = input_features("MODEL.RPN.IN_FEATURES", rpn.IN_FEATURES, shapes)
         if rpn.HEAD_NAME != "StandardRPNHead":
             raise InputError(f"MODEL.RPN.HEAD_NAME: {rpn.HEAD_NAME!r} is not supported")
-        anchors = AnchorGenerator.from_config(cfg, [shapes[name][1] for name in names])
+        anchors = cls.anchor_generator.from_config(cfg, [shapes[name][1] for name in names])
         weights = list(rpn.BBOX_REG_WEIGHTS)
         selection = {
             "nms_threshold": rpn.NMS_THRESH,
@@ -213,7 +226,7 @@ class RPN(tf.Module):
         channels = shapes[names[0]][0]
         return cls(
             names,
-            RPNHead(channels, anchors.anchors_per_location, rpn.CONV_DIMS),
+            RPNHead(channels, anchors.anchors_per_location, rpn.CONV_DIMS, anchors.box_dim),
             anchors,
             box_weights=weights,
             selection=selection,
@@ -239,7 +252,7 @@ class RPN(tf.Module):
 
         Returns:
             P = POST_NMS_TOPK_TEST slots. Intermediates: `rpn_logits_i` [B, H, W, A] and
-            `rpn_deltas_i` [B, H, W, 4 A] of each level, `proposals` and `proposal_logits`.
+            `rpn_deltas_i` [B, H, W, A * box_dim] of each level, `proposals` and `proposal_logits`.
         """
         outputs = self._predict(features, valid_sizes)
         boxes = self._decode(outputs.anchors, outputs.deltas)
@@ -315,7 +328,8 @@ class RPN(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The sampled anchors, int64 [S, 2] (image, anchor), and the predictions for them.
 
-        Logits [S] and deltas [S, 4] are those of `outputs`, computed again, with their gradient.
+        Logits [S] and deltas [S, box_dim] are those of `outputs`, computed again, with their
+        gradient.
         """
         inputs = [features[name] for name in self._in_features]
         per_location = self._anchors.anchors_per_location
@@ -351,12 +365,12 @@ class RPN(tf.Module):
             )
             batch = tf.shape(feature)[0]
             logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, -1]))
-            deltas.append(tf.reshape(level_deltas, [batch, -1, 4]))
+            deltas.append(tf.reshape(level_deltas, [batch, -1, self._anchors.box_dim]))
         return _Predictions(self._anchors(inputs, valid_sizes), logits, deltas)
 
     @profile_scope("proposals")
     def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Boxes [B, N_l, 4] of each level."""
+        """Boxes [B, N_l, box_dim] of each level."""
         return [
             apply_deltas(
                 level_deltas,

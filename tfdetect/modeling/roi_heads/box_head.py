@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.linear import Linear
@@ -94,6 +95,7 @@ class FastRCNNOutputLayers(tf.Module):
         cls_agnostic_bbox_reg: whether the deltas do not depend on the class.
         use_sigmoid_ce: whether each class has a probability of its own, or all of them one sum.
         use_fed_loss: see above.
+        box_dim: numbers of a box's deltas: 4, or 5 for rotated boxes.
     """
 
     def __init__(
@@ -105,12 +107,13 @@ class FastRCNNOutputLayers(tf.Module):
         cls_agnostic_bbox_reg: bool = False,
         use_sigmoid_ce: bool = False,
         use_fed_loss: bool = False,
+        box_dim: int = 4,
     ):
         super().__init__()
         self._sigmoid = use_sigmoid_ce
         self.cls_score = Linear(in_features, num_classes + 1, flattened=in_shape)
         box_classes = 1 if cls_agnostic_bbox_reg else num_classes
-        self.bbox_pred = Linear(in_features, box_classes * 4, flattened=in_shape)
+        self.bbox_pred = Linear(in_features, box_classes * box_dim, flattened=in_shape)
         self.fed_loss_cls_weights = None
         if use_fed_loss:
             self.fed_loss_cls_weights = tf.Variable(tf.zeros([num_classes]), trainable=False)
@@ -128,10 +131,11 @@ class FastRCNNOutputLayers(tf.Module):
             cls_agnostic_bbox_reg=head.CLS_AGNOSTIC_BBOX_REG,
             use_sigmoid_ce=head.USE_SIGMOID_CE,
             use_fed_loss=head.USE_FED_LOSS,
+            box_dim=capabilities(cfg).box_dim,
         )
 
     def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """[R, in_features] -> logits [R, K + 1] and deltas [R, K * 4 or 4], both float32."""
+        """[R, in_features] -> logits [R, K + 1] and deltas [R, K * box_dim or box_dim], float32."""
         logits, deltas = self.cls_score(x), self.bbox_pred(x)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
 

@@ -114,9 +114,10 @@ class FastRCNNLosses:
         return apply_deltas(deltas, regions.boxes, self._weights)
 
     def _deltas_of_classes(self, deltas: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        if deltas.shape[1] == 4:
+        box_dim = len(self._weights)
+        if deltas.shape[1] == box_dim:
             return deltas
-        return tf.gather(tf.reshape(deltas, [-1, self._classes, 4]), classes, batch_dims=1)
+        return tf.gather(tf.reshape(deltas, [-1, self._classes, box_dim]), classes, batch_dims=1)
 
     def _sigmoid_loss(
         self,

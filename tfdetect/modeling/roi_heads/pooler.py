@@ -14,7 +14,12 @@ from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.conventions import last_pixels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.fixed.roi_align import pool_levels
+from tfdetect.ops.fixed.roi_align_rotated import pool_rotated_levels
 from tfdetect.ops.roi_align import roi_align_levels
+from tfdetect.ops.roi_align_rotated import roi_align_rotated_levels
+from tfdetect.ops.roi_pool import roi_pool_levels
+from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
+from tfdetect.ops.rotated_boxes import rotated_area
 
 # A box of this size, in pixels, as ImageNet's images, is pooled from this level.
 _CANONICAL_SIZE = 224
@@ -27,12 +32,16 @@ def assign_levels(boxes: tf.Tensor, lowest: int, highest: int, epsilon: float = 
     floor(4 + log2(sqrt(area) / 224 + epsilon)), within [lowest, highest].
 
     Args:
-        boxes: float32 [R, 4].
+        boxes: float32 [R, 4], or [R, 5] of rotated ones.
 
     Returns:
         int32 [R].
     """
-    size = tf.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    size = tf.sqrt(
+        rotated_area(boxes)
+        if boxes.shape[1] == ROTATED
+        else (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    )
     bounds = tf.constant([_least_size(level, epsilon) for level in range(lowest + 1, highest + 1)])
     return lowest + tf.reduce_sum(tf.cast(size[:, None] >= bounds, tf.int32), 1)
 
@@ -55,15 +64,17 @@ def _least_size(level: int, epsilon: float) -> np.float32:
 
 
 class RoIPooler:
-    """RoIAlign of each box on the level that fits its size.
+    """RoIAlign or RoIPool of each box on the level that fits its size.
 
     Args:
         key: the configuration node it was made from, for errors.
-        pooler_type: "ROIAlignV2", or "ROIAlign" without the half-pixel shift.
+        pooler_type: "ROIAlignV2", or "ROIAlign" without the half-pixel shift; "ROIPool"; or
+            "ROIAlignRotated" of rotated boxes.
         resolution: bins along each side.
-        sampling_ratio: see `roi_align`.
+        sampling_ratio: see `roi_align`; "ROIPool" has none.
         strides: of the levels, each twice the one before.
         level_epsilon, inclusive_boxes: see `Conventions`.
+        rotated: whether boxes are.
     """
 
     def __init__(
@@ -76,11 +87,14 @@ class RoIPooler:
         *,
         level_epsilon: float = 1e-8,
         inclusive_boxes: bool = False,
+        rotated: bool = False,
     ):
-        if pooler_type not in ("ROIAlign", "ROIAlignV2"):
+        known = ("ROIAlignRotated",) if rotated else ("ROIAlignV2", "ROIAlign", "ROIPool")
+        if pooler_type not in known:
+            boxes = "rotated" if rotated else "horizontal"
             raise InputError(
-                f"{key}.POOLER_TYPE: {pooler_type!r} is not supported; use ROIAlignV2 or ROIAlign "
-                "(rotated boxes are out of scope)"
+                f"{key}.POOLER_TYPE: {pooler_type!r} is not supported for {boxes} boxes; use "
+                f"{' or '.join(known)}"
             )
         levels = [math.log2(stride) for stride in strides]
         # As Detectron2 counts: a permutation within the pyramid passes, each box still being pooled
@@ -93,7 +107,9 @@ class RoIPooler:
             )
         self.resolution = resolution
         self._sampling_ratio = sampling_ratio
+        self._rotated = rotated
         self._aligned = pooler_type == "ROIAlignV2"
+        self._takes_largest = pooler_type == "ROIPool"
         self._level_epsilon = level_epsilon
         self._inclusive_boxes = inclusive_boxes
         self._strides = list(strides)
@@ -111,7 +127,8 @@ class RoIPooler:
 
         Args:
             features: one [B, H, W, C] per stride.
-            boxes: float32 [R, 4] in pixels of the network's input image.
+            boxes: float32 [R, 4], or [R, 5] of rotated ones, in pixels of the network's input
+                image.
             box_indices: int32 [R], the image of each box.
             valid_sizes: of the images; samples stay within their own image.
 
@@ -123,7 +140,15 @@ class RoIPooler:
             boxes = last_pixels(boxes)
         levels -= self._levels[0]
         scales = [1.0 / stride for stride in self._strides]
-        arguments = (
+        fixed_shapes = current_backend().fixed_shapes
+        sizes = [None] * len(scales)
+        if not fixed_shapes:
+            sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
+        if self._takes_largest:
+            return roi_pool_levels(
+                features, boxes, box_indices, levels, self.resolution, scales, sizes
+            )
+        common = (
             features,
             boxes,
             box_indices,
@@ -131,9 +156,11 @@ class RoIPooler:
             self.resolution,
             scales,
             self._sampling_ratio,
-            self._aligned,
         )
-        if current_backend().fixed_shapes:
-            return pool_levels(*arguments)
-        sizes = [valid_sizes.strided(stride).sizes for stride in self._strides]
-        return roi_align_levels(*arguments, sizes)
+        if fixed_shapes:
+            if self._rotated:
+                return pool_rotated_levels(*common)
+            return pool_levels(*common, self._aligned)
+        if self._rotated:
+            return roi_align_rotated_levels(*common, sizes)
+        return roi_align_levels(*common, self._aligned, sizes)

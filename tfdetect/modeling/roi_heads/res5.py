@@ -139,6 +139,17 @@ class Res5ROIHeads(tf.Module):
         valid_sizes: ValidSizes = WHOLE,
     ) -> Instances:
         """Detect: as `StandardROIHeads`, without keypoints."""
+        detections = self.detect_boxes(features, proposals, image_sizes, valid_sizes)
+        return self.forward_with_given_boxes(features, detections, valid_sizes)
+
+    def detect_boxes(
+        self,
+        features: dict[str, tf.Tensor],
+        proposals: Proposals,
+        image_sizes: tf.Tensor,
+        valid_sizes: ValidSizes = WHOLE,
+    ) -> Instances:
+        """As `StandardROIHeads.detect_boxes`."""
         feature = features[self._in_feature]
         with profile_scope("box_head"):
             logits, deltas = self.predict_boxes(
@@ -146,13 +157,24 @@ class Res5ROIHeads(tf.Module):
             )
         logits, deltas = per_image(logits, proposals.boxes), per_image(deltas, proposals.boxes)
         add_intermediates({"box_logits": logits, "box_deltas": deltas})
-        detections = select_detections(
+        return select_detections(
             apply_deltas(deltas, proposals.boxes, self._box_weights),
             self.box_predictor.probabilities(logits),
             proposals.num_valid,
             image_sizes,
             **self._selection,
         )
+
+    def forward_with_given_boxes(
+        self,
+        features: dict[str, tf.Tensor],
+        detections: Instances,
+        valid_sizes: ValidSizes = WHOLE,
+        *,
+        decode: bool = True,
+    ) -> Instances:
+        """As `StandardROIHeads.forward_with_given_boxes`; there are no keypoints to decode."""
+        del decode
         mask_head = self.mask_head
         if mask_head is None:
             return detections
@@ -161,7 +183,9 @@ class Res5ROIHeads(tf.Module):
         def predict_masks(
             boxes: tf.Tensor, box_indices: tf.Tensor, classes: tf.Tensor
         ) -> dict[str, tf.Tensor]:
-            region_features = self.region_features(feature, boxes, box_indices, valid_sizes)
+            region_features = self.region_features(
+                features[self._in_feature], boxes, box_indices, valid_sizes
+            )
             return {"pred_masks": mask_head.predict(region_features, classes)}
 
         return predict_on_detections(detections, predict_masks)

@@ -168,15 +168,48 @@ class StandardROIHeads(tf.Module):
             D = TEST.DETECTIONS_PER_IMAGE slots. Intermediates: `box_logits` [B, P, K + 1] and
             `box_deltas`, in a cascade `box_logits_0` and so on.
         """
+        detections = self.detect_boxes(features, proposals, image_sizes, valid_sizes)
+        return self.forward_with_given_boxes(features, detections, valid_sizes)
+
+    def detect_boxes(
+        self,
+        features: dict[str, tf.Tensor],
+        proposals: Proposals,
+        image_sizes: tf.Tensor,
+        valid_sizes: ValidSizes = WHOLE,
+    ) -> Instances:
+        """The first part of a call: the detections without masks and keypoints."""
         inputs = [features[name] for name in self._in_features]
         boxes, scores = self._predict_boxes(inputs, proposals.boxes, image_sizes, valid_sizes)
-        detections = select_detections(
-            boxes, scores, proposals.num_valid, image_sizes, **self._selection
-        )
+        return select_detections(boxes, scores, proposals.num_valid, image_sizes, **self._selection)
+
+    def forward_with_given_boxes(
+        self,
+        features: dict[str, tf.Tensor],
+        detections: Instances,
+        valid_sizes: ValidSizes = WHOLE,
+        *,
+        decode: bool = True,
+    ) -> Instances:
+        """The second part of a call: masks and keypoints, where the model has the heads.
+
+        Args:
+            features: as above.
+            detections: boxes, which need not be of this model, and their classes.
+            valid_sizes: as above.
+            decode: False for heatmaps in place of keypoints: `pred_keypoints` is float32
+                [B, D, S, S, K] then, the head's logits.
+
+        Returns:
+            `detections` with them.
+
+        Detectron2: the method of this name.
+        """
+        inputs = [features[name] for name in self._in_features]
         return predict_on_detections(
             detections,
             lambda boxes, box_indices, classes: self._predict_on_boxes(
-                inputs, boxes, box_indices, classes, valid_sizes
+                inputs, boxes, box_indices, classes, valid_sizes, decode=decode
             ),
         )
 
@@ -264,6 +297,8 @@ class StandardROIHeads(tf.Module):
         box_indices: tf.Tensor,
         classes: tf.Tensor,
         valid_sizes: ValidSizes,
+        *,
+        decode: bool,
     ) -> dict[str, tf.Tensor]:
         """Masks [R, M, M] and keypoints [R, K, 3] of given boxes, where the model has the heads."""
         result = {}
@@ -275,10 +310,14 @@ class StandardROIHeads(tf.Module):
             with profile_scope("keypoint_head"):
                 pooled = self.keypoint_pooler(inputs, boxes, box_indices, valid_sizes)
                 heatmaps = self.keypoint_head(pooled)
-            if self._conventions.inclusive_boxes:
-                boxes = last_pixels(boxes)
-            with profile_scope("decode_keypoints"):
-                keypoints = decode_keypoints(heatmaps, boxes)
-            columns = [0, 1, self._conventions.keypoint_scores]
-            result["pred_keypoints"] = tf.gather(keypoints, columns, axis=2)
+            result["pred_keypoints"] = heatmaps
+            if decode:
+                result["pred_keypoints"] = self._decode_keypoints(heatmaps, boxes)
         return result
+
+    def _decode_keypoints(self, heatmaps: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+        if self._conventions.inclusive_boxes:
+            boxes = last_pixels(boxes)
+        with profile_scope("decode_keypoints"):
+            keypoints = decode_keypoints(heatmaps, boxes)
+        return tf.gather(keypoints, [0, 1, self._conventions.keypoint_scores], axis=2)

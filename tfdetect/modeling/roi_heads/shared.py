@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.structures import Instances
@@ -25,6 +26,7 @@ def make_pooler(cfg: CfgNode, key: str, strides: Sequence[int]) -> RoIPooler:
         strides,
         level_epsilon=conventions(cfg).level_epsilon,
         inclusive_boxes=conventions(cfg).inclusive_boxes,
+        rotated=capabilities(cfg).rotated,
     )
 
 
@@ -37,13 +39,14 @@ def selection_options(cfg: CfgNode) -> dict[str, Any]:
         "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
         "min_box_size": conventions(cfg).least_detection,
         "inclusive_boxes": conventions(cfg).inclusive_boxes,
+        "box_dim": capabilities(cfg).box_dim,
     }
 
 
 def flatten_boxes(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """float32 [B, P, 4] -> boxes [B * P, 4] and the image of each, int32 [B * P]."""
+    """float32 [B, P, D] -> boxes [B * P, D] and the image of each, int32 [B * P]."""
     batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
-    return tf.reshape(boxes, [-1, 4]), tf.repeat(tf.range(batch), count)
+    return tf.reshape(boxes, [-1, boxes.shape[2]]), tf.repeat(tf.range(batch), count)
 
 
 def per_image(values: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:

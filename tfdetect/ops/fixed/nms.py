@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
+
+from tfdetect.ops.boxes import corners_of, iou_of_corners
+from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
+from tfdetect.ops.rotated_iou import iou_of_shapes, shapes_of
 
 # A number, not a tensor: tf2onnx 1.17 loses tensors that a loop's condition captures.
 _LOWEST = float("-inf")
@@ -17,7 +23,7 @@ def pick_greedily(
     looks at every box once.
 
     Args:
-        boxes: float32 [B, N, 4].
+        boxes: float32 [B, N, 4], or [B, N, 5] of rotated ones.
         scores: float32 [B, N]; negative infinity marks boxes that are not candidates.
         group_ids: int32 [B, N].
         iou_threshold: what float32 IoUs are compared with, itself a float32.
@@ -26,8 +32,9 @@ def pick_greedily(
     Returns:
         int32 [B, k], -1 where there are fewer.
     """
-    x1, y1, x2, y2 = tf.unstack(boxes, axis=2)
-    area = (x2 - x1) * (y2 - y1)
+    is_rotated = boxes.shape[-1] == ROTATED
+    shapes = shapes_of(boxes, tf.float32) if is_rotated else corners_of(boxes)
+    iou: Callable[..., tf.Tensor] = iou_of_shapes if is_rotated else iou_of_corners
     positions = tf.range(boxes.shape[1])
     slots = tf.range(k)
 
@@ -37,11 +44,8 @@ def pick_greedily(
     def step(slot: tf.Tensor, alive: tf.Tensor, picks: tf.Tensor):
         pick = tf.argmax(alive, 1, output_type=tf.int32)  # the first of equal ones
         found = of_pick(alive, pick) > _LOWEST
-        width = tf.minimum(of_pick(x2, pick), x2) - tf.maximum(of_pick(x1, pick), x1)
-        height = tf.minimum(of_pick(y2, pick), y2) - tf.maximum(of_pick(y1, pick), y1)
-        intersection = tf.maximum(width, 0.0) * tf.maximum(height, 0.0)
-        union = of_pick(area, pick) + area - intersection
-        overlaps = intersection / union > iou_threshold  # 0 / 0 is NaN: suppresses nothing
+        picked = type(shapes)(*(of_pick(values, pick) for values in shapes))
+        overlaps = iou(picked, shapes) > iou_threshold  # 0 / 0 is NaN: suppresses nothing
         same_group = of_pick(group_ids, pick) == group_ids
         gone = (overlaps & same_group) | (positions == pick[:, None])
         picks = tf.where((slots == slot) & found, pick[:, None], picks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -34,17 +34,7 @@ def pool_levels(
     Returns:
         [R, bins, bins, C] in the type of the features.
     """
-    channels = features[0].shape[3]
-    locations = tf.concat([tf.reshape(feature, [-1, channels]) for feature in features], 0)
-    sizes, starts, start = [], [], 0
-    for feature in features:
-        batch, height, width, _ = feature.shape
-        sizes.append([height, width])
-        starts.append(start)
-        start += batch * height * width
-    size = tf.gather(tf.constant(sizes), levels)
-    first_location = tf.gather(tf.constant(starts), levels) + box_indices * size[:, 0] * size[:, 1]
-
+    locations, size, first_location = locate(features, levels, box_indices)
     usable = tf.reduce_all(tf.math.is_finite(boxes), 1, keepdims=True)
     boxes = tf.where(usable, boxes, 0.0) * tf.gather(tf.constant(scales), levels)[:, None]
     boxes -= 0.5 if aligned else 0.0
@@ -60,7 +50,42 @@ def pool_levels(
         samples = tf.maximum(tf.cast(tf.math.ceil(bin_extent), tf.int32), 0)
     samples = tf.where(usable, samples, 0)
 
-    count = boxes.shape[0]
+    pooled = in_chunks(
+        lambda *regions: _pool(locations, bins, *regions),
+        (low, bin_extent, samples, size, first_location),
+        (bins, bins, features[0].shape[3]),
+    )
+    return tf.cast(pooled, features[0].dtype)
+
+
+def locate(
+    features: Sequence[tf.Tensor], levels: tf.Tensor, box_indices: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """All maps as one [N, C], the size int32 [R, 2] of each region's map, and where it starts, [R].
+
+    Args:
+        features: of each level [B, H, W, C] of known shape.
+        levels: int32 [R], an index into `features`.
+        box_indices: int32 [R], the image of each region.
+    """
+    channels = features[0].shape[3]
+    locations = tf.concat([tf.reshape(feature, [-1, channels]) for feature in features], 0)
+    sizes, starts, start = [], [], 0
+    for feature in features:
+        batch, height, width, _ = feature.shape
+        sizes.append([height, width])
+        starts.append(start)
+        start += batch * height * width
+    size = tf.gather(tf.constant(sizes), levels)
+    first_location = tf.gather(tf.constant(starts), levels) + box_indices * size[:, 0] * size[:, 1]
+    return locations, size, first_location
+
+
+def in_chunks(
+    pool: Callable[..., tf.Tensor], values: Sequence[tf.Tensor], shape: tuple[int, int, int]
+) -> tf.Tensor:
+    """float32 [R, *shape]: what `pool` gives for `values` [R, ...], some regions at a time."""
+    count = values[0].shape[0]
     chunk = min(_CHUNK, count)
     chunks = -(-count // chunk)
 
@@ -69,13 +94,12 @@ def pool_levels(
         return tf.reshape(tf.pad(values, padding), [chunks, chunk, *values.shape[1:]])
 
     pooled = tf.map_fn(
-        lambda regions: _pool(locations, bins, *regions),
-        tuple(divide(values) for values in (low, bin_extent, samples, size, first_location)),
-        fn_output_signature=tf.TensorSpec([chunk, bins, bins, channels], tf.float32),
+        lambda regions: pool(*regions),
+        tuple(divide(array) for array in values),
+        fn_output_signature=tf.TensorSpec([chunk, *shape], tf.float32),
         parallel_iterations=1,
     )
-    pooled = tf.reshape(pooled, [chunks * chunk, bins, bins, channels])[:count]
-    return tf.cast(pooled, features[0].dtype)
+    return tf.reshape(pooled, [chunks * chunk, *shape])[:count]
 
 
 def _pool(

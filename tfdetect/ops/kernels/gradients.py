@@ -13,12 +13,17 @@ _ROI_ALIGN_ATTRIBUTES = (
     "sampling_ratio",
     "aligned",
 )
+_ROTATED_ATTRIBUTES = _ROI_ALIGN_ATTRIBUTES[:-1]
 _DEFORM_CONV_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "deformable_groups")
 
 for _name in (
     "TfdetectRoiAlignGrad",
+    "TfdetectRoiPoolGrad",
     "TfdetectResizeBilinearUint8",
     "TfdetectNms",
+    "TfdetectNmsRotated",
+    "TfdetectBoxIouRotated",
+    "TfdetectRoiAlignRotatedGrad",
     "TfdetectPasteMasks",
     "TfdetectDecodeKeypoints",
     "TfdetectDeformConvGrad",
@@ -32,6 +37,17 @@ def _roi_align(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None
     features, boxes, box_indices, sizes = op.inputs
     attributes = {name: op.get_attr(name) for name in _ROI_ALIGN_ATTRIBUTES}
     features_grad = kernels.library().tfdetect_roi_align_grad(
+        grad, boxes, box_indices, sizes, tf.shape(features), **attributes
+    )
+    return features_grad, None, None, None
+
+
+@tf.RegisterGradient("TfdetectRoiAlignRotated")
+def _roi_align_rotated(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
+    """For the features only, as in Detectron2."""
+    features, boxes, box_indices, sizes = op.inputs
+    attributes = {name: op.get_attr(name) for name in _ROTATED_ATTRIBUTES}
+    features_grad = kernels.library().tfdetect_roi_align_rotated_grad(
         grad, boxes, box_indices, sizes, tf.shape(features), **attributes
     )
     return features_grad, None, None, None
@@ -60,6 +76,16 @@ def _roi_align_levels(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor | No
             )
         )
     return *grads, *[None] * (count + 3)
+
+
+@tf.RegisterGradient("TfdetectRoiPool")
+def _roi_pool(op: tf.Operation, grad: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+    """For the features only: as in torchvision, boxes have none."""
+    features, _, box_indices, _ = op.inputs
+    total = kernels.library().tfdetect_roi_pool_grad(
+        grad, op.outputs[1], box_indices, tf.shape(features)
+    )
+    return tf.cast(total, features.dtype), None, None, None
 
 
 @tf.RegisterGradient("TfdetectDeformConv")

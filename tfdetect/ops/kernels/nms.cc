@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "box_iou_rotated.h"
 #include "instruction_set.h"
 #include "portability.h"
 
@@ -32,13 +33,14 @@ const auto Suppress = BestVersion<SuppressLoop>();
 
 }  // namespace
 
-NmsOrder OrderForNms(const float* boxes, const float* scores, const int32_t* group_ids,
-                     int64_t n) {
+NmsOrder OrderForNms(const float* boxes, int numbers, const float* scores,
+                     const int32_t* group_ids, int64_t n) {
   NmsOrder order;
   order.indices.reserve(n);
   for (int64_t i = 0; i < n; ++i) {
     bool candidate = group_ids[i] >= 0 && !std::isnan(scores[i]);
-    for (int k = 0; k < 4; ++k) candidate = candidate && std::isfinite(boxes[4 * i + k]);
+    for (int k = 0; k < numbers; ++k)
+      candidate = candidate && std::isfinite(boxes[numbers * i + k]);
     if (candidate) order.indices.push_back(static_cast<int32_t>(i));
   }
   std::sort(order.indices.begin(), order.indices.end(), [&](int32_t a, int32_t b) {
@@ -82,6 +84,27 @@ void SuppressGroups(const NmsOrder& order, const float* boxes, double iou_thresh
       if (suppressed[i]) continue;
       keep[indices[i]] = true;
       Suppress(x1, y1, x2, y2, area, threshold, i, n, suppressed.data());
+    }
+  }
+}
+
+void SuppressRotatedGroups(const NmsOrder& order, const float* boxes, double iou_threshold,
+                           int64_t begin, int64_t end, bool* keep) {
+  const float threshold = NmsRotatedThreshold(iou_threshold);
+  std::vector<RotatedShape> shapes;
+  std::vector<char> suppressed;
+  for (int64_t g = begin; g < end; ++g) {
+    const int32_t* indices = order.indices.data() + order.groups[g].first;
+    const int64_t n = order.groups[g].second - order.groups[g].first;
+    shapes.clear();
+    for (int64_t i = 0; i < n; ++i)
+      shapes.push_back(MakeRotatedShape(boxes + 5 * static_cast<int64_t>(indices[i])));
+    suppressed.assign(n, 0);
+    for (int64_t i = 0; i < n; ++i) {
+      if (suppressed[i]) continue;
+      keep[indices[i]] = true;
+      for (int64_t j = i + 1; j < n; ++j)
+        if (!suppressed[j]) suppressed[j] = RotatedIou(shapes[i], shapes[j]) > threshold;
     }
   }
 }

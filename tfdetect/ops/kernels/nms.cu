@@ -5,6 +5,7 @@
 // which pairs of one group overlap; one block sweeps it, 64 boxes at a time, for those that are
 // kept. Then the kept ones suppress what follows the segment in its last group. Memory grows with
 // the boxes, not with their pairs.
+#include "box_iou_rotated.h"
 #include "gpu_kernels.h"
 #include "nms.h"
 #include "nms_gpu.h"
@@ -26,10 +27,19 @@ constexpr int kSweepParts = kWords < 16 ? kWords : 16;
 constexpr int kEach = kWords / kSweepParts;
 constexpr uint64_t kNone = ~uint64_t{};  // sorts last what is not a candidate
 
-struct alignas(16) Box {
+struct alignas(16) PlainBox {
   float x1, y1, x2, y2;
 };
 
+// Of the two kinds of boxes: their numbers, and what is kept of them while they are compared.
+__device__ void Read(const float* box, PlainBox* to) { *to = {box[0], box[1], box[2], box[3]}; }
+__device__ void Read(const float* box, RotatedShape* to) { *to = MakeRotatedShape(box); }
+template <typename Box>
+constexpr int kNumbers = 4;
+template <>
+constexpr int kNumbers<RotatedShape> = 5;
+
+template <typename Box>
 struct Workspace {
   Box* sorted;      // [n]
   uint64_t* order;  // [padded]: group, then descending score
@@ -47,8 +57,9 @@ int64_t Padded(int64_t n) {
   return padded;
 }
 
-Workspace Divide(void* memory, int64_t n) {
-  Workspace workspace;
+template <typename Box>
+Workspace<Box> Divide(void* memory, int64_t n) {
+  Workspace<Box> workspace;
   workspace.sorted = static_cast<Box*>(memory);
   workspace.kept = workspace.sorted + n;
   workspace.overlaps = reinterpret_cast<unsigned long long*>(workspace.kept + kSegment);
@@ -60,9 +71,9 @@ Workspace Divide(void* memory, int64_t n) {
 }
 
 // A number that grows with the group and as the score falls.
-__device__ uint64_t Order(const float* box, float score, int32_t group) {
+__device__ uint64_t Order(const float* box, int numbers, float score, int32_t group) {
   bool candidate = group >= 0 && !isnan(score);
-  for (int k = 0; k < 4; ++k) candidate = candidate && isfinite(box[k]);
+  for (int k = 0; k < numbers; ++k) candidate = candidate && isfinite(box[k]);
   if (!candidate) return kNone;
   if (score == 0.0f) score = 0.0f;  // the two zeros are equal
   uint32_t bits;
@@ -71,11 +82,13 @@ __device__ uint64_t Order(const float* box, float score, int32_t group) {
   return static_cast<uint64_t>(group) << 32 | static_cast<uint32_t>(~rising);
 }
 
+template <typename Box>
 __global__ void OrderKernel(const float* boxes, const float* scores, const int32_t* group_ids,
-                            int64_t n, int64_t padded, Workspace workspace, bool* keep) {
+                            int64_t n, int64_t padded, Workspace<Box> workspace, bool* keep) {
+  constexpr int numbers = kNumbers<Box>;
   const int64_t i = ThreadNumber(kThreads);
   if (i >= padded) return;
-  workspace.order[i] = i < n ? Order(boxes + 4 * i, scores[i], group_ids[i]) : kNone;
+  workspace.order[i] = i < n ? Order(boxes + numbers * i, numbers, scores[i], group_ids[i]) : kNone;
   workspace.index[i] = static_cast<int32_t>(i);
   if (i < n) keep[i] = false;
 }
@@ -125,16 +138,16 @@ __global__ void SortBlocksKernel(int64_t first_length, int64_t last_length, uint
   }
 }
 
-__global__ void GatherKernel(const float* boxes, int64_t n, Workspace workspace) {
+template <typename Box>
+__global__ void GatherKernel(const float* boxes, int64_t n, Workspace<Box> workspace) {
   const int64_t i = ThreadNumber(kThreads);
   if (i >= n) return;
-  const float* box = boxes + 4 * static_cast<int64_t>(workspace.index[i]);
-  workspace.sorted[i] = {box[0], box[1], box[2], box[3]};
+  Read(boxes + kNumbers<Box> * static_cast<int64_t>(workspace.index[i]), &workspace.sorted[i]);
   workspace.suppressed[i] = workspace.order[i] == kNone;
 }
 
 // The IoU is a float32 quotient without a guard: 0 / 0 is not greater than anything.
-__device__ bool Overlap(const Box& better, const Box& box, float threshold) {
+__device__ bool Overlap(const PlainBox& better, const PlainBox& box, float threshold) {
   const float left = box.x1 > better.x1 ? box.x1 : better.x1;
   const float top = box.y1 > better.y1 ? box.y1 : better.y1;
   const float right = box.x2 < better.x2 ? box.x2 : better.x2;
@@ -146,9 +159,15 @@ __device__ bool Overlap(const Box& better, const Box& box, float threshold) {
   return intersection / (own + area - intersection) > threshold;
 }
 
+__device__ bool Overlap(const RotatedShape& better, const RotatedShape& box, float threshold) {
+  return RotatedIou(better, box) > threshold;
+}
+
 // Grid: x over the words of the table, y over chunks of boxes; a thread per box. Only pairs of a
 // box and a later one of its group count.
-__global__ void OverlapKernel(int64_t start, int64_t n, float threshold, Workspace workspace) {
+template <typename Box>
+__global__ void OverlapKernel(int64_t start, int64_t n, float threshold,
+                              Workspace<Box> workspace) {
   __shared__ Box others[kChunk];
   __shared__ uint64_t groups[kChunk];
   const int word = blockIdx.x, chunk = blockIdx.y, thread = threadIdx.x;
@@ -170,7 +189,8 @@ __global__ void OverlapKernel(int64_t start, int64_t n, float threshold, Workspa
 }
 
 // One block: which boxes of the segment are kept.
-__global__ void SweepKernel(int64_t start, int64_t n, Workspace workspace, bool* keep) {
+template <typename Box>
+__global__ void SweepKernel(int64_t start, int64_t n, Workspace<Box> workspace, bool* keep) {
   __shared__ unsigned long long removed[kWords], kept[kWords], within[kChunk];
   __shared__ unsigned kept_count;
   const int thread = threadIdx.x;
@@ -238,7 +258,9 @@ __global__ void SweepKernel(int64_t start, int64_t n, Workspace workspace, bool*
 
 // Grid: x over the boxes after the segment, which ended before `end`, y over chunks of those that
 // it kept.
-__global__ void SuppressKernel(int64_t end, int64_t n, float threshold, Workspace workspace) {
+template <typename Box>
+__global__ void SuppressKernel(int64_t end, int64_t n, float threshold,
+                               Workspace<Box> workspace) {
   __shared__ Box kept[kChunk];
   const int first = static_cast<int>(blockIdx.y) * kChunk, thread = threadIdx.x;
   const int count = min(static_cast<int>(*workspace.kept_count) - first, kChunk);
@@ -257,20 +279,12 @@ __global__ void SuppressKernel(int64_t end, int64_t n, float threshold, Workspac
   }
 }
 
-}  // namespace
-
-int64_t NmsWorkspace(int64_t n) {
-  return n * (sizeof(Box) + sizeof(bool)) + Padded(n) * (sizeof(uint64_t) + sizeof(int32_t)) +
-         kSegment * sizeof(Box) + kWords * kSegment * sizeof(unsigned long long) +
-         sizeof(unsigned);
-}
-
-const char* LaunchNms(const float* boxes, const float* scores, const int32_t* group_ids, int64_t n,
-                      double iou_threshold, void* memory, bool* keep, GpuStream stream) {
-  if (n == 0) return nullptr;
-  const Workspace workspace = Divide(memory, n);
+template <typename Box>
+void LaunchTyped(const float* boxes, const float* scores, const int32_t* group_ids, int64_t n,
+                 float threshold, void* memory, bool* keep, GpuStream stream) {
+  const Workspace<Box> workspace = Divide<Box>(memory, n);
   const int64_t padded = Padded(n);
-  TFDETECT_LAUNCH(OrderKernel, Blocks(padded, kThreads), dim3(kThreads), stream, boxes, scores,
+  TFDETECT_LAUNCH(OrderKernel<Box>, Blocks(padded, kThreads), dim3(kThreads), stream, boxes, scores,
                   group_ids, n, padded, workspace, keep);
   TFDETECT_LAUNCH(SortBlocksKernel, Blocks(padded, kSorted), dim3(kThreads), stream, int64_t{2},
                   int64_t{kSorted}, workspace.order, workspace.index);
@@ -282,18 +296,40 @@ const char* LaunchNms(const float* boxes, const float* scores, const int32_t* gr
     TFDETECT_LAUNCH(SortBlocksKernel, Blocks(padded, kSorted), dim3(kThreads), stream, length,
                     length, workspace.order, workspace.index);
   }
-  TFDETECT_LAUNCH(GatherKernel, Blocks(n, kThreads), dim3(kThreads), stream, boxes, n, workspace);
-  const float threshold = NmsThreshold(iou_threshold);
+  TFDETECT_LAUNCH(GatherKernel<Box>, Blocks(n, kThreads), dim3(kThreads), stream, boxes, n,
+                  workspace);
   for (int64_t start = 0; start < n; start += kSegment) {
     const int64_t end = start + kSegment;
     const auto chunks = static_cast<unsigned>((min(end, n) - start + kChunk - 1) / kChunk);
-    TFDETECT_LAUNCH(OverlapKernel, dim3(chunks, chunks), dim3(kChunk), stream, start, n, threshold,
-                    workspace);
-    TFDETECT_LAUNCH(SweepKernel, dim3(1), dim3(kChunk * kSweepParts), stream, start, n, workspace,
-                    keep);
+    TFDETECT_LAUNCH(OverlapKernel<Box>, dim3(chunks, chunks), dim3(kChunk), stream, start, n,
+                    threshold, workspace);
+    TFDETECT_LAUNCH(SweepKernel<Box>, dim3(1), dim3(kChunk * kSweepParts), stream, start, n,
+                    workspace, keep);
     if (end >= n) break;
     const dim3 grid(Blocks(n - end, kThreads).x, kWords);
-    TFDETECT_LAUNCH(SuppressKernel, grid, dim3(kThreads), stream, end, n, threshold, workspace);
+    TFDETECT_LAUNCH(SuppressKernel<Box>, grid, dim3(kThreads), stream, end, n, threshold,
+                    workspace);
+  }
+}
+
+}  // namespace
+
+int64_t NmsWorkspace(int64_t n, int numbers) {
+  const int64_t box = numbers == 5 ? sizeof(RotatedShape) : sizeof(PlainBox);
+  return n * (box + sizeof(bool)) + Padded(n) * (sizeof(uint64_t) + sizeof(int32_t)) +
+         kSegment * box + kWords * kSegment * sizeof(unsigned long long) + sizeof(unsigned);
+}
+
+const char* LaunchNms(const float* boxes, int numbers, const float* scores,
+                      const int32_t* group_ids, int64_t n, double iou_threshold, void* workspace,
+                      bool* keep, GpuStream stream) {
+  if (n == 0) return nullptr;
+  if (numbers == 5) {
+    LaunchTyped<RotatedShape>(boxes, scores, group_ids, n, NmsRotatedThreshold(iou_threshold),
+                              workspace, keep, stream);
+  } else {
+    LaunchTyped<PlainBox>(boxes, scores, group_ids, n, NmsThreshold(iou_threshold), workspace,
+                          keep, stream);
   }
   return LaunchError();
 }

@@ -8,12 +8,13 @@
 
 namespace tfdetect {
 
-// Bytes of workspace for n boxes.
-int64_t NmsWorkspace(int64_t n);
+// Bytes of workspace for n boxes of so many numbers.
+int64_t NmsWorkspace(int64_t n, int numbers);
 
-// boxes [n, 4], scores [n], group_ids [n] to keep [n], all of it written.
-const char* LaunchNms(const float* boxes, const float* scores, const int32_t* group_ids, int64_t n,
-                      double iou_threshold, void* workspace, bool* keep, GpuStream stream);
+// boxes [n, numbers] (4, or 5 if they are rotated), scores [n], group_ids [n] to keep [n], all of it written.
+const char* LaunchNms(const float* boxes, int numbers, const float* scores,
+                      const int32_t* group_ids, int64_t n, double iou_threshold, void* workspace,
+                      bool* keep, GpuStream stream);
 
 }  // namespace tfdetect
 

@@ -6,10 +6,10 @@
 
 namespace tfdetect {
 
-// Boxes, scores, group_ids and threshold.
-inline absl::Status CheckNms(tensorflow::OpKernelContext* context) {
+// Boxes of so many numbers, scores, group_ids and threshold.
+inline absl::Status CheckNms(tensorflow::OpKernelContext* context, int numbers) {
   const tensorflow::Tensor &boxes = context->input(0), &threshold = context->input(3);
-  TF_RETURN_IF_ERROR(CheckBoxes(boxes));
+  TF_RETURN_IF_ERROR(CheckBoxes(boxes, numbers));
   const int64_t n = boxes.dim_size(0);
   TF_RETURN_IF_ERROR(CheckVector("scores", context->input(1), n));
   TF_RETURN_IF_ERROR(CheckVector("group_ids", context->input(2), n));

@@ -42,8 +42,10 @@ inline absl::Status CheckShape(bool correct, const char* name, const char* expec
                                              tensor.shape().DebugString());
 }
 
-inline absl::Status CheckBoxes(const tensorflow::Tensor& boxes) {
-  return CheckShape(boxes.dims() == 2 && boxes.dim_size(1) == 4, "boxes", "[N, 4]", boxes);
+// Boxes of so many numbers: 4, or 5 of rotated ones.
+inline absl::Status CheckBoxes(const tensorflow::Tensor& boxes, int numbers = 4) {
+  return CheckShape(boxes.dims() == 2 && boxes.dim_size(1) == numbers, "boxes",
+                    numbers == 5 ? "[N, 5]" : "[N, 4]", boxes);
 }
 
 // A vector of `length` elements.

@@ -5,6 +5,7 @@
 // once per bin however many samples fall between it and others. For the gradient a warp computes a
 // few neighbouring pixels, from weights that the threads of the block find together.
 #include "gpu_kernels.h"
+#include "pooled_sums_gpu.h"
 #include "roi_align_gpu.h"
 
 namespace tfdetect {
@@ -98,19 +99,6 @@ __device__ float Weight(const Axis& axis, int bin, int index) {
     }
   }
   return axis.samples > 0.0f ? weight / axis.samples : 0.0f;
-}
-
-template <typename T, int N>
-__device__ void AddScaled(float weight, const T* from, float* sums) {
-  const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(from);
-  for (int i = 0; i < N; ++i) sums[i] = fmaf(weight, ToFloat(pack.values[i]), sums[i]);
-}
-
-template <typename T, int N>
-__device__ void StoreSums(const float* sums, T* to) {
-  Pack<T, N> pack;
-  for (int i = 0; i < N; ++i) FromFloat(sums[i], &pack.values[i]);
-  *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
 // Grid: x over bins of all regions, y over runs of channels; block: a warp per bin.
@@ -292,30 +280,6 @@ void LaunchTypedGradient(const RoiAlignShape& shape, const void* grad, const flo
                   static_cast<const T*>(grad), boxes, box_indices, regions,
                   static_cast<T*>(output));
 }
-
-// Calls one of the functions with the element type, and with as many elements per lane as fit
-// in 16 bytes where that divides the channels.
-#define TFDETECT_DISPATCH(function, type, ...)                        \
-  switch (type) {                                                     \
-    case FloatType::kFloat:                                           \
-      if (shape.channels % 4 == 0)                                    \
-        function<float, 4>(__VA_ARGS__);                              \
-      else                                                            \
-        function<float, 1>(__VA_ARGS__);                              \
-      break;                                                          \
-    case FloatType::kHalf:                                            \
-      if (shape.channels % 8 == 0)                                    \
-        function<__half, 8>(__VA_ARGS__);                             \
-      else                                                            \
-        function<__half, 1>(__VA_ARGS__);                             \
-      break;                                                          \
-    case FloatType::kBFloat16:                                        \
-      if (shape.channels % 8 == 0)                                    \
-        function<__nv_bfloat16, 8>(__VA_ARGS__);                      \
-      else                                                            \
-        function<__nv_bfloat16, 1>(__VA_ARGS__);                      \
-      break;                                                          \
-  }
 
 }  // namespace
 

@@ -11,10 +11,12 @@ namespace tfdetect {
 inline absl::Status ReadRoiAlignBins(tensorflow::OpKernelConstruction* context,
                                      RoiAlignShape* shape) {
   *shape = RoiAlignShape();
+  shape->aligned = true;  // rotated boxes always are
   TF_RETURN_IF_ERROR(context->GetAttr("pooled_height", &shape->pooled_height));
   TF_RETURN_IF_ERROR(context->GetAttr("pooled_width", &shape->pooled_width));
   TF_RETURN_IF_ERROR(context->GetAttr("sampling_ratio", &shape->sampling_ratio));
-  TF_RETURN_IF_ERROR(context->GetAttr("aligned", &shape->aligned));
+  if (context->HasAttr("aligned"))
+    TF_RETURN_IF_ERROR(context->GetAttr("aligned", &shape->aligned));
   if (shape->sampling_ratio <= 1024) return absl::OkStatus();
   return tensorflow::errors::InvalidArgument("sampling_ratio must be at most 1024, not ",
                                              shape->sampling_ratio);
@@ -26,15 +28,16 @@ inline absl::Status ReadRoiAlignAttributes(tensorflow::OpKernelConstruction* con
   return context->GetAttr("spatial_scale", &shape->spatial_scale);
 }
 
-// Fills in the features' shape and the images' sizes in them.
+// Fills in the features' shape and the images' sizes in them; boxes have so many numbers.
 inline absl::Status CheckRoiAlign(const tensorflow::TensorShape& features,
                                   const tensorflow::Tensor& boxes,
                                   const tensorflow::Tensor& box_indices,
-                                  const tensorflow::Tensor& sizes, RoiAlignShape* shape) {
+                                  const tensorflow::Tensor& sizes, RoiAlignShape* shape,
+                                  int numbers = 4) {
   if (features.dims() != 4)
     return tensorflow::errors::InvalidArgument("features must have shape [B, H, W, C], not ",
                                                features.DebugString());
-  TF_RETURN_IF_ERROR(CheckBoxes(boxes));
+  TF_RETURN_IF_ERROR(CheckBoxes(boxes, numbers));
   TF_RETURN_IF_ERROR(CheckVector("box_indices", box_indices, boxes.dim_size(0)));
   shape->images = features.dim_size(0);
   shape->height = features.dim_size(1);
@@ -45,7 +48,9 @@ inline absl::Status CheckRoiAlign(const tensorflow::TensorShape& features,
       sizes.dims() == 2 && sizes.dim_size(1) == 2 && (whole || sizes.dim_size(0) == shape->images),
       "sizes", "[B, 2] or [0, 2]", sizes));
   shape->sizes = whole ? nullptr : sizes.flat<int32_t>().data();
-  if (std::max(shape->height, shape->width) < std::numeric_limits<int32_t>::max())
+  // A pixel's number fits into 32 bits.
+  const int64_t pixels = std::max<int64_t>(shape->height, 1) * std::max<int64_t>(shape->width, 1);
+  if (pixels < std::numeric_limits<int32_t>::max())
     return absl::OkStatus();
   return tensorflow::errors::InvalidArgument("features are too large: ", features.DebugString());
 }
@@ -60,11 +65,11 @@ inline absl::Status CheckRoiAlignGrad(const tensorflow::Tensor& lengths,
                                       const tensorflow::Tensor& boxes,
                                       const tensorflow::Tensor& box_indices,
                                       const tensorflow::Tensor& sizes, RoiAlignShape* shape,
-                                      tensorflow::TensorShape* feature_shape) {
+                                      tensorflow::TensorShape* feature_shape, int numbers = 4) {
   TF_RETURN_IF_ERROR(CheckVector("feature_shape", lengths, 4));
   TF_RETURN_IF_ERROR(tensorflow::TensorShapeUtils::MakeShape(lengths.flat<int32_t>().data(), 4,
                                                              feature_shape));
-  TF_RETURN_IF_ERROR(CheckRoiAlign(*feature_shape, boxes, box_indices, sizes, shape));
+  TF_RETURN_IF_ERROR(CheckRoiAlign(*feature_shape, boxes, box_indices, sizes, shape, numbers));
   if (grad.shape() == RoiAlignOutputShape(*shape, boxes.dim_size(0))) return absl::OkStatus();
   return tensorflow::errors::InvalidArgument(
       "grad must have shape ", RoiAlignOutputShape(*shape, boxes.dim_size(0)).DebugString(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from tfdetect.config.tta import describe_tta
 from tfdetect.errors import InputError
 from tfdetect.training.checkpoints import Checkpoints, Progress
 from tfdetect.training.evaluation import Outcome
@@ -155,19 +156,47 @@ class EvalHook(Hook):
         self.failed |= bool(self._evaluate(state, iteration).errors)
 
     def _evaluate(self, state: TrainingState, iteration: int) -> Outcome:
-        try:
-            with state.evaluated_weights():
-                outcome = self._evaluation()
-        except Exception as error:  # as the network needs more memory than there is
-            reason = str(getattr(error, "message", error)).strip().partition("\n")[0]
-            failure = InputError(f"evaluation failed ({type(error).__name__}: {reason})")
-            _logger.error("%s", failure)
-            outcome = Outcome(errors=[failure])
-        outcome.iteration = iteration
+        outcome = _evaluate(self._evaluation, state, iteration)
         state.evaluation = outcome
-        if outcome.metrics:
-            state.events.write(iteration, outcome.metrics)
         return outcome
+
+
+class TTAEvalHook(Hook):
+    """Evaluates with test-time augmentation in the end, after the evaluation without.
+
+    The metrics join those of that one. Detectron2: `test_with_TTA` of tools/train_net.py.
+    """
+
+    def __init__(self, evaluation: Callable[[], Outcome]):
+        """`evaluation` is an `Evaluation` with test-time augmentation."""
+        self._evaluation = evaluation
+
+    def after_train(self, state: TrainingState) -> None:
+        if not state.finished:
+            return
+        if state.workers.index == 0:
+            _logger.info("%s", describe_tta(state.cfg))
+        outcome = _evaluate(self._evaluation, state, state.iteration - 1)
+        plain = state.evaluation or Outcome()
+        state.evaluation = Outcome(
+            plain.metrics | outcome.metrics, plain.errors + outcome.errors, outcome.iteration
+        )
+
+
+def _evaluate(evaluation: Callable[[], Outcome], state: TrainingState, iteration: int) -> Outcome:
+    """The outcome, with an error of any kind in it, and what it says for the writers."""
+    try:
+        with state.evaluated_weights():
+            outcome = evaluation()
+    except Exception as error:  # as the network needs more memory than there is
+        reason = str(getattr(error, "message", error)).strip().partition("\n")[0]
+        failure = InputError(f"evaluation failed ({type(error).__name__}: {reason})")
+        _logger.error("%s", failure)
+        outcome = Outcome(errors=[failure])
+    outcome.iteration = iteration
+    if outcome.metrics:
+        state.events.write(iteration, outcome.metrics)
+    return outcome
 
 
 def _is_due(done: int, period: int) -> bool:

@@ -7,6 +7,8 @@
 #include <limits>
 #include <memory>
 
+#include "box_iou_rotated.h"
+#include "box_iou_rotated_gpu.h"
 #include "decode_keypoints.h"
 #include "decode_keypoints_gpu.h"
 #include "deform_conv_gpu.h"
@@ -19,6 +21,10 @@
 #include "resize_gpu.h"
 #include "roi_align.h"
 #include "roi_align_gpu.h"
+#include "roi_align_rotated.h"
+#include "roi_align_rotated_gpu.h"
+#include "roi_pool.h"
+#include "roi_pool_gpu.h"
 
 namespace {
 
@@ -31,12 +37,25 @@ void Fail(const char* what, double difference) {
   std::printf("%s: differs by %g\n", what, difference);
 }
 
-std::vector<float> HostileBoxes(int64_t n) {
+// Numbers of boxes, so many in all.
+std::vector<float> HostileNumbers(int64_t n) {
   const float infinity = std::numeric_limits<float>::infinity();
   const float values[] = {NAN,   infinity, -infinity, 3e38f, -3e38f, 1e9f, -1e9f, 1e5f,
                           -40.0f, 60.0f,   0.0f,      1.0f,  3.5f,   1e-30f};
-  std::vector<float> boxes(4 * n);
-  for (float& value : boxes) value = values[generator() % std::size(values)];
+  std::vector<float> numbers(n);
+  for (float& value : numbers) value = values[generator() % std::size(values)];
+  return numbers;
+}
+
+std::vector<float> HostileBoxes(int64_t n) { return HostileNumbers(4 * n); }
+
+// Boxes (x centre, y centre, width, height, angle).
+std::vector<float> RotatedBoxes(int64_t n, bool hostile) {
+  if (hostile) return HostileNumbers(5 * n);
+  std::vector<float> boxes;
+  for (int64_t i = 0; i < n; ++i)
+    for (const float limit : {100.0f, 80.0f, 60.0f, 60.0f, 400.0f})
+      boxes.push_back(limit * static_cast<float>(generator() % 10000) / 10000.0f);
   return boxes;
 }
 
@@ -141,9 +160,74 @@ void TestRoiAligns() {
   TestRoiAlignOfMissingImage();
 }
 
-// `levels` is how many scores there are, so that some are equal.
-void TestNms(int64_t n, int groups, int levels, double threshold, bool hostile) {
-  std::vector<float> boxes = RandomBoxes(n, 100, 100, 60);
+// With several images, each has its own size in the features. The values are few, so that bins have
+// several largest pixels.
+template <typename T>
+void TestRoiPool(RoiPoolShape shape, FloatType type, bool hostile) {
+  const std::vector<float> boxes = Boxes(14, hostile);
+  const int64_t regions = static_cast<int64_t>(boxes.size()) / 4;
+  std::vector<int32_t> indices(regions);
+  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % shape.images);
+  const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
+  const int64_t pixels = shape.images * shape.height * shape.width;
+  std::vector<T> features = UniformVector<T>(pixels * shape.channels);
+  for (T& value : features) FromFloat(std::round(3.0f * ToFloat(value)), &value);
+  const std::vector<T> grad = UniformVector<T>(bins * shape.channels);
+  const DeviceArray<T> device_features(features), device_grad(grad), output(grad.size());
+  const DeviceArray<float> device_boxes(boxes), gradient(features.size());
+  const DeviceArray<int32_t> device_indices(indices), argmax(grad.size());
+  std::vector<int32_t> sizes;
+  for (int64_t i = 0; i < shape.images; ++i) {
+    sizes.push_back(static_cast<int32_t>(shape.height - i));
+    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
+  }
+  const DeviceArray<int32_t> device_sizes(sizes);
+  RoiPoolShape device_shape = shape;
+  if (shape.images > 1) {
+    shape.sizes = sizes.data();
+    device_shape.sizes = device_sizes.data();
+  }
+
+  std::vector<T> expected(grad.size());
+  std::vector<int32_t> expected_argmax(grad.size());
+  RoiPool(shape, features.data(), boxes.data(), indices.data(), 0, regions, expected.data(),
+          expected_argmax.data());
+  CheckLaunch(LaunchRoiPool(device_shape, type, device_features.data(), device_boxes.data(),
+                            device_indices.data(), regions, output.data(), argmax.data(),
+                            nullptr));
+  ExpectClose("roi_pool", output.Values(), expected, 0.0f);
+  ExpectEqual("roi_pool's argmax", argmax.Values().data(), expected_argmax.data(),
+              static_cast<int64_t>(grad.size()));
+
+  std::vector<float> expected_gradient(features.size(), 0.0f);
+  for (int64_t task = 0; task < RoiPoolGradientTasks(shape); ++task)
+    RoiPoolGradient(shape, grad.data(), expected_argmax.data(), indices.data(), regions, task,
+                    expected_gradient.data());
+  CheckLaunch(LaunchRoiPoolGradient(device_shape, type, device_grad.data(), argmax.data(),
+                                    device_indices.data(), regions, gradient.data(), nullptr));
+  ExpectClose("roi_pool's gradient", gradient.Values(), expected_gradient, 0.0f);
+}
+
+void TestRoiPools() {
+  for (const bool hostile : {false, true}) {
+    TestRoiPool<float>({2, 19, 9, 4, 3, 2, 0.125f, nullptr}, FloatType::kFloat, hostile);
+    TestRoiPool<float>({1, 16, 5, 131, 2, 3, 0.5f, nullptr}, FloatType::kFloat, hostile);
+    TestRoiPool<Half>({1, 6, 7, 16, 2, 2, 0.125f, nullptr}, FloatType::kHalf, hostile);
+    TestRoiPool<BFloat16>({1, 6, 7, 3, 2, 2, 0.125f, nullptr}, FloatType::kBFloat16, hostile);
+  }
+  const RoiPoolShape shape = {1, 5, 6, 3, 2, 2, 1.0f, nullptr};
+  const DeviceArray<float> boxes(std::vector<float>{0, 0, 4, 4, 0, 0, 4, 4});
+  const DeviceArray<int32_t> indices(std::vector<int32_t>{-1, 1}), argmax(2 * 4 * 3);
+  const DeviceArray<float> features(std::vector<float>(5 * 6 * 3, 1.0f)), output(2 * 4 * 3);
+  CheckLaunch(LaunchRoiPool(shape, FloatType::kFloat, features.data(), boxes.data(),
+                            indices.data(), 2, output.data(), argmax.data(), nullptr));
+  ExpectClose("missing image", output.Values(), std::vector<float>(2 * 4 * 3, 0.0f), 0.0f);
+}
+
+// `levels` is how many scores there are, so that some are equal; boxes of 5 numbers are rotated.
+void TestNms(int64_t n, int groups, int levels, double threshold, bool hostile, int numbers = 4) {
+  const bool rotated = numbers == 5;
+  std::vector<float> boxes = rotated ? RotatedBoxes(n, false) : RandomBoxes(n, 100, 100, 60);
   std::vector<float> scores(n);
   std::vector<int32_t> ids(n);
   for (int64_t i = 0; i < n; ++i) {
@@ -154,17 +238,19 @@ void TestNms(int64_t n, int groups, int levels, double threshold, bool hostile) 
     if (hostile && i % 13 == 0) scores[i] = i % 2 ? INFINITY : -0.0f;
     if (hostile && i % 17 == 0) ids[i] = std::numeric_limits<int32_t>::max();
   }
-  const std::vector<float> others = HostileBoxes(hostile ? n / 2 : 0);
+  const std::vector<float> others = HostileNumbers(hostile ? n / 2 * numbers : 0);
   std::copy(others.begin(), others.end(), boxes.begin());
   const std::unique_ptr<bool[]> expected(new bool[n]());
-  const NmsOrder order = OrderForNms(boxes.data(), scores.data(), ids.data(), n);
-  SuppressGroups(order, boxes.data(), threshold, 0, static_cast<int64_t>(order.groups.size()),
-                 expected.get());
+  const NmsOrder order = OrderForNms(boxes.data(), numbers, scores.data(), ids.data(), n);
+  const auto suppress = rotated ? SuppressRotatedGroups : SuppressGroups;
+  suppress(order, boxes.data(), threshold, 0, static_cast<int64_t>(order.groups.size()),
+           expected.get());
   const DeviceArray<float> device_boxes(boxes), device_scores(scores);
   const DeviceArray<int32_t> device_ids(ids);
-  const DeviceArray<char> workspace(NmsWorkspace(n)), keep(n);
-  CheckLaunch(LaunchNms(device_boxes.data(), device_scores.data(), device_ids.data(), n, threshold,
-                        workspace.data(), reinterpret_cast<bool*>(keep.data()), nullptr));
+  const DeviceArray<char> workspace(NmsWorkspace(n, numbers)), keep(n);
+  CheckLaunch(LaunchNms(device_boxes.data(), numbers, device_scores.data(), device_ids.data(), n,
+                        threshold, workspace.data(), reinterpret_cast<bool*>(keep.data()),
+                        nullptr));
   ExpectEqual("nms", keep.Values().data(), reinterpret_cast<const char*>(expected.get()), n);
 }
 
@@ -173,8 +259,8 @@ void TestNmsOfZeros() {
   const DeviceArray<float> boxes(std::vector<float>{0, 0, 4, 4, 0, 0, 4, 4});
   const DeviceArray<float> scores(std::vector<float>{-0.0f, 0.0f});
   const DeviceArray<int32_t> ids(std::vector<int32_t>{0, 0});
-  const DeviceArray<char> workspace(NmsWorkspace(2)), keep(2);
-  CheckLaunch(LaunchNms(boxes.data(), scores.data(), ids.data(), 2, 0.5, workspace.data(),
+  const DeviceArray<char> workspace(NmsWorkspace(2, 4)), keep(2);
+  CheckLaunch(LaunchNms(boxes.data(), 4, scores.data(), ids.data(), 2, 0.5, workspace.data(),
                         reinterpret_cast<bool*>(keep.data()), nullptr));
   ExpectEqual("nms of zeros", keep.Values().data(), std::vector<char>{1, 0}.data(), 2);
 }
@@ -188,9 +274,86 @@ void TestNmses() {
   for (const bool hostile : {false, true}) {
     TestNms(150, 150, 20, 0.3, hostile);
     TestNms(1100, 3, 100, 0.7, hostile);
+    TestNms(300, 3, 100, 0.3, hostile, 5);
   }
+  TestNms(0, 1, 10, 0.5, false, 5);
   TestNms(4100, 300, 1000, 0.5, true);
   TestNms(4100, 2, 1000, 0.5, true);  // groups of more than a segment
+}
+
+void TestBoxIouRotated(int64_t n, int64_t m, bool hostile) {
+  const std::vector<float> boxes1 = RotatedBoxes(n, hostile), boxes2 = RotatedBoxes(m, hostile);
+  std::vector<float> expected(n * m);
+  BoxIouRotated(boxes1.data(), n, boxes2.data(), 0, m, m, expected.data());
+  const DeviceArray<float> device_boxes1(boxes1), device_boxes2(boxes2), output(n * m);
+  const DeviceArray<char> workspace(BoxIouRotatedWorkspace(n, m));
+  CheckLaunch(LaunchBoxIouRotated(device_boxes1.data(), n, device_boxes2.data(), m,
+                                  workspace.data(), output.data(), nullptr));
+  ExpectClose("box_iou_rotated", output.Values(), expected, 1e-6f);
+  for (const float iou : expected)
+    if (!(iou >= 0.0f && iou <= 1.0f)) Fail("box_iou_rotated is no IoU", iou);
+}
+
+// With several images, each has its own size in the features.
+template <typename T>
+void TestRoiAlignRotated(RoiAlignShape shape, FloatType type, bool hostile, float tolerance) {
+  const int64_t regions = 14;
+  const std::vector<float> boxes = RotatedBoxes(regions, hostile);
+  std::vector<int32_t> indices(regions);
+  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % shape.images);
+  const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
+  const int64_t pixels = shape.images * shape.height * shape.width;
+  const std::vector<T> features = UniformVector<T>(pixels * shape.channels);
+  const std::vector<T> grad = UniformVector<T>(bins * shape.channels);
+  const DeviceArray<T> device_features(features), device_grad(grad);
+  const DeviceArray<T> output(grad.size()), gradient(features.size());
+  const DeviceArray<float> device_boxes(boxes);
+  const DeviceArray<int32_t> device_indices(indices);
+  std::vector<int32_t> sizes;
+  for (int64_t i = 0; i < shape.images; ++i) {
+    sizes.push_back(static_cast<int32_t>(shape.height - i));
+    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
+  }
+  const DeviceArray<int32_t> device_sizes(sizes);
+  RoiAlignShape device_shape = shape;
+  if (shape.images > 1) {
+    shape.sizes = sizes.data();
+    device_shape.sizes = device_sizes.data();
+  }
+
+  std::vector<T> expected(grad.size());
+  RoiAlignRotated(shape, features.data(), boxes.data(), indices.data(), 0, regions,
+                  expected.data());
+  CheckLaunch(LaunchRoiAlignRotated(device_shape, type, device_features.data(),
+                                    device_boxes.data(), device_indices.data(), regions,
+                                    output.data(), nullptr));
+  ExpectClose("roi_align_rotated", output.Values(), expected, tolerance);
+
+  std::vector<T> expected_gradient(features.size());
+  const RoiAlignRotatedGradient reference(shape, boxes.data(), indices.data(), regions);
+  for (int64_t task = 0; task < reference.tasks(); ++task)
+    reference.Run(task, grad.data(), expected_gradient.data());
+  CheckLaunch(LaunchRoiAlignRotatedGradient(device_shape, type, device_grad.data(),
+                                            device_boxes.data(), device_indices.data(), regions,
+                                            gradient.data(), nullptr));
+  ExpectClose("roi_align_rotated's gradient", gradient.Values(), expected_gradient, tolerance);
+}
+
+void TestRotated() {
+  for (const bool hostile : {false, true}) {
+    TestBoxIouRotated(40, 70, hostile);
+    for (const int ratio : {0, 2})
+      TestRoiAlignRotated<float>({2, 6, 9, 4, 3, 2, 0.125f, ratio, true, nullptr},
+                                 FloatType::kFloat, hostile, 2e-5f);
+    TestRoiAlignRotated<float>({1, 12, 7, 132, 2, 2, 0.125f, 0, true, nullptr},
+                               FloatType::kFloat, hostile, 2e-5f);
+    TestRoiAlignRotated<Half>({1, 6, 7, 16, 2, 2, 0.125f, 0, true, nullptr}, FloatType::kHalf,
+                              hostile, 4e-3f);
+    TestRoiAlignRotated<BFloat16>({1, 6, 7, 3, 2, 2, 0.125f, 0, true, nullptr},
+                                  FloatType::kBFloat16, hostile, 4e-2f);
+  }
+  TestBoxIouRotated(0, 3, false);
+  TestBoxIouRotated(3, 0, false);
 }
 
 void TestResize(int64_t height, int64_t width, int64_t new_height, int64_t new_width,
@@ -369,7 +532,9 @@ void TestDeformConvs() {
 
 int main() {
   TestRoiAligns();
+  TestRoiPools();
   TestNmses();
+  TestRotated();
   TestResizes();
   TestPasteMaskses();
   for (const bool hostile : {false, true}) {

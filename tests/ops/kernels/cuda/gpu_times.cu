@@ -130,13 +130,13 @@ void TimeNms(const char* what, int64_t n, int groups, double threshold) {
   for (int32_t& id : ids) id = static_cast<int32_t>(generator() % groups);
   const DeviceArray<float> device_boxes(boxes), device_scores(scores);
   const DeviceArray<int32_t> device_ids(ids);
-  const DeviceArray<char> workspace(NmsWorkspace(n)), keep(n);
+  const DeviceArray<char> workspace(NmsWorkspace(n, 4)), keep(n);
   const float milliseconds = Milliseconds([&] {
-    return LaunchNms(device_boxes.data(), device_scores.data(), device_ids.data(), n, threshold,
+    return LaunchNms(device_boxes.data(), 4, device_scores.data(), device_ids.data(), n, threshold,
                      workspace.data(), reinterpret_cast<bool*>(keep.data()), nullptr);
   });
   const std::unique_ptr<bool[]> expected(new bool[n]());
-  const NmsOrder order = OrderForNms(boxes.data(), scores.data(), ids.data(), n);
+  const NmsOrder order = OrderForNms(boxes.data(), 4, scores.data(), ids.data(), n);
   SuppressGroups(order, boxes.data(), threshold, 0, static_cast<int64_t>(order.groups.size()),
                  expected.get());
   Report(what, milliseconds, Unequal(keep.Values(), expected.get()), 0.0f, 25 * n);

@@ -21,12 +21,12 @@ const char* tfdetect_roi_align(const int64_t* sizes, float spatial_scale, int sa
                 static_cast<GpuStream>(stream));
 }
 
-int64_t tfdetect_nms_workspace(int64_t n) { return NmsWorkspace(n); }
+int64_t tfdetect_nms_workspace(int64_t n) { return NmsWorkspace(n, 4); }
 
 const char* tfdetect_nms(const float* boxes, const float* scores, const int32_t* group_ids,
                          int64_t n, double iou_threshold, void* workspace, bool* keep,
                          void* stream) {
-  return LaunchNms(boxes, scores, group_ids, n, iou_threshold, workspace, keep,
+  return LaunchNms(boxes, 4, scores, group_ids, n, iou_threshold, workspace, keep,
                    static_cast<GpuStream>(stream));
 }
 

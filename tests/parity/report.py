@@ -16,7 +16,8 @@ import convert_d2.command
 import tfdetect.cli.predict
 from benchmarks.seeded_weights import seeded_model
 from tests.parity.segmentation_report import segmentation
-from tests.support import dense_records, recorded_tracks
+from tests.parity.tracker_report import trackers
+from tests.support import dense_records
 from tests.support.comparison import Differences, compare
 from tests.support.full_size import FULL_SIZE_CONFIGS, run_full_size
 from tests.support.native import using_ops
@@ -118,18 +119,6 @@ their scores are within 1e-4; "mask" is the number of pixels in which two masks 
 {rows}
 """
 
-TRACKERS = """
-## Trackers
-
-Five sequences of detections in four configurations each: the frames, instances and costs that are
-equal to Detectron2's in every number (ids, periods, lost counts, boxes, scores, classes, areas of
-masks), of those recorded.
-
-| tracker | frames | instances | costs of pairs |
-|---|---|---|---|
-{rows}
-"""
-
 FULL = """
 ## The zoo's models at full size, with seeded weights
 
@@ -175,7 +164,7 @@ def main() -> None:
     text = HEADER.format(
         date=datetime.date.today(), machine=platform.machine(), tensorflow=tf.__version__
     )
-    text += PURPOSE + _tiny() + _tta() + _dense() + segmentation() + _trackers()
+    text += PURPOSE + _tiny() + _tta() + _dense() + segmentation() + trackers()
     rows = []
     for config in FULL_SIZE_CONFIGS:
         start = time.perf_counter()
@@ -318,22 +307,6 @@ def _tta() -> str:
                         f"| {operators} | {cells} | {differences.mask_pixels} |"
                     )
     return AUGMENTED.format(rows="\n".join(rows))
-
-
-def _trackers() -> str:
-    rows = []
-    for tracker in recorded_tracks.TRACKERS:
-        equal, total = np.zeros(3, int), np.zeros(3, int)
-        for sequence in recorded_tracks.SEQUENCES:
-            for config in recorded_tracks.CONFIGS:
-                for wanted, found in recorded_tracks.replay(sequence, f"{tracker}/{config}"):
-                    costs = np.size(wanted.get("cost_matrix", []))
-                    counts = np.array([1, len(wanted["ID"]), costs])
-                    total += counts
-                    equal += counts * (found == wanted)
-        cells = [f"{a} of {b}" if b else "-" for a, b in zip(equal, total, strict=True)]
-        rows.append(f"| {tracker} | {' | '.join(cells)} |")
-    return TRACKERS.format(rows="\n".join(rows))
 
 
 if __name__ == "__main__":

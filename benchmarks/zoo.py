@@ -29,7 +29,8 @@ HEADER = """# Detectron2's model zoo
 
 Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
-"Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set.
+"Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set;
+those of PointRend from projects/PointRend (mIoU of its semantic model).
 The checkpoint is at
 `https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
 
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def _configurations() -> list[str]:
-    paths = (ROOT / "configs").glob("*/*.yaml")
+    paths = (ROOT / "configs").glob("*/**/*.yaml")
     names = [str(path.relative_to(ROOT / "configs"))[: -len(".yaml")] for path in paths]
     return [name for name in names if "/Base-" not in name]
 

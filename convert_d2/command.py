@@ -124,6 +124,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     if source_library is DETECTRON2:
         if cfg is None:
             raise InputError(f"{args.weights}: {_no_configuration(found, arrays)}")
+        arrays = to_detectron2(source_library, arrays, args.weights)
         if lazy is not None:
             shapes = {name: array.shape for name, array in arrays.items()}
             cfg, inferred = lazy.configuration(args.opts, shapes)

@@ -16,7 +16,8 @@ from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.cli.command import run_command
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config
-from tfdetect.config.defaults import OWN_KEYS
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.defaults import OWN_KEYS, POINTREND_KEYS
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable, write_bytes_atomically, write_text_atomically
 
@@ -64,9 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def detectron2_config(cfg: CfgNode) -> str:
-    """The configuration as YAML, without this project's own keys."""
+    """The configuration as YAML, without this project's own keys.
+
+    Those of PointRend are there for a model that has it, which needs `add_pointrend_config`.
+    """
     tree = yaml.safe_load(dump_config(cfg))
-    for key in OWN_KEYS:
+    for key in OWN_KEYS if capabilities(cfg).has_points else (*OWN_KEYS, *POINTREND_KEYS):
         *path, name = key.split(".")
         node = tree
         for part in path:

@@ -156,10 +156,14 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     if "MODEL.ROI_HEADS.NAME" in found:
         parts.append(found["MODEL.ROI_HEADS.NAME"])
         tasks = ["boxes"]
-        tasks += ["masks"] if found["MODEL.MASK_ON"] else []
+        if found["MODEL.MASK_ON"]:
+            head = found["MODEL.ROI_MASK_HEAD.NAME"]
+            tasks.append("masks" if head == "MaskRCNNConvUpsampleHead" else f"masks ({head})")
         if found["MODEL.KEYPOINT_ON"]:
             tasks.append(f"{found['MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS']} keypoints")
         parts += tasks
+    if found.get("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead") != "SemSegFPNHead":
+        parts.append(found["MODEL.SEM_SEG_HEAD.NAME"])
     lines = {"architecture": ", ".join(parts)}
     classes = [
         f"{found[key]} {what}"

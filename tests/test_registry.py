@@ -71,9 +71,19 @@ def test_the_names_are_detectron2s():
         "build_regnet_fpn_backbone",
     }
     assert list(registries.PROPOSAL_GENERATORS) == ["RPN"]
-    assert set(registries.ROI_HEADS) == {"StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads"}
+    assert set(registries.ROI_HEADS) == {
+        "StandardROIHeads",
+        "CascadeROIHeads",
+        "Res5ROIHeads",
+        "PointRendROIHeads",
+    }
     assert list(registries.BOX_HEADS) == ["FastRCNNConvFCHead"]
-    assert list(registries.MASK_HEADS) == ["MaskRCNNConvUpsampleHead"]
+    assert set(registries.MASK_HEADS) == {
+        "MaskRCNNConvUpsampleHead",
+        "PointRendMaskHead",
+        "ImplicitPointRendMaskHead",
+    }
+    assert set(registries.POINT_HEADS) == {"StandardPointHead", "ImplicitPointHead"}
     assert list(registries.KEYPOINT_HEADS) == ["KRCNNConvDeconvUpsampleHead"]
-    assert list(registries.SEM_SEG_HEADS) == ["SemSegFPNHead"]
+    assert set(registries.SEM_SEG_HEADS) == {"SemSegFPNHead", "PointRendSemSegHead"}
     assert list(registries.BOX_LOSSES) == ["smooth_l1", "giou", "diou", "ciou"]

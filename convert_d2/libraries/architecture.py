@@ -47,9 +47,13 @@ def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         result["MODEL.PROPOSAL_GENERATOR.NAME"] = "PrecomputedProposals"
     if _has(names, "roi_heads."):
         result |= _roi_heads(shapes)
-    if "sem_seg_head.predictor.weight" in names:
-        result["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] = shapes["sem_seg_head.predictor.weight"][0]
-        result["MODEL.SEM_SEG_HEAD.CONVS_DIM"] = shapes["sem_seg_head.predictor.weight"][1]
+    points = _has(names, "sem_seg_head.coarse_sem_seg_head.")
+    predictor = f"sem_seg_head.{'coarse_sem_seg_head.' if points else ''}predictor.weight"
+    if predictor in names:
+        name = "PointRendSemSegHead" if points else "SemSegFPNHead"
+        result["MODEL.SEM_SEG_HEAD.NAME"] = name
+        result["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] = shapes[predictor][0]
+        result["MODEL.SEM_SEG_HEAD.CONVS_DIM"] = shapes[predictor][1]
     return result
 
 
@@ -170,13 +174,14 @@ def _roi_heads(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     predictor = f"roi_heads.box_predictor{stage}"
     classes = shapes[f"{predictor}.cls_score.weight"][0] - 1
     deltas = shapes[f"{predictor}.bbox_pred.weight"][0]
+    points = _point_mask_head(names)
     result: dict[str, Any] = {
         "MODEL.ROI_HEADS.NAME": "CascadeROIHeads"
         if cascade
         else ("Res5ROIHeads" if res5 else "StandardROIHeads"),
         "MODEL.ROI_HEADS.NUM_CLASSES": classes,
         "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": (deltas == 4 and classes > 1) or cascade,
-        "MODEL.MASK_ON": "roi_heads.mask_head.predictor.weight" in names,
+        "MODEL.MASK_ON": points is not None or "roi_heads.mask_head.predictor.weight" in names,
         "MODEL.KEYPOINT_ON": "roi_heads.keypoint_head.score_lowres.weight" in names,
     }
     if not res5:
@@ -190,7 +195,10 @@ def _roi_heads(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         if convs:
             result["MODEL.ROI_BOX_HEAD.CONV_DIM"] = shapes[f"{head}.conv1.weight"][0]
             result["MODEL.ROI_BOX_HEAD.NORM"] = _norm(names, f"{head}.conv1")
-    if result["MODEL.MASK_ON"]:
+    if points is not None:
+        result["MODEL.ROI_MASK_HEAD.NAME"] = points
+    elif result["MODEL.MASK_ON"]:
+        result["MODEL.ROI_MASK_HEAD.NAME"] = "MaskRCNNConvUpsampleHead"
         masks, channels = shapes["roi_heads.mask_head.predictor.weight"][:2]
         result["MODEL.ROI_MASK_HEAD.NUM_CONV"] = _count(
             names, "roi_heads.mask_head.mask_fcn{}.weight", 1
@@ -206,6 +214,13 @@ def _roi_heads(shapes: Mapping[str, Shape]) -> dict[str, Any]:
             for index in range(_count(names, head + ".conv_fcn{}.weight", 1))
         ]
     return result
+
+
+def _point_mask_head(names: set[str]) -> str | None:
+    """PointRend's mask head of these names, if they are of one."""
+    if _has(names, "roi_heads.mask_head.parameter_head."):
+        return "ImplicitPointRendMaskHead"
+    return "PointRendMaskHead" if _has(names, "roi_heads.mask_head.coarse_head.") else None
 
 
 def _has(names: set[str], prefix: str) -> bool:

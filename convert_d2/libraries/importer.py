@@ -35,6 +35,7 @@ def to_state_dict(checkpoint: Checkpoint, source: str) -> StateDict | None:
             f"is a detector of {found.library}, whose images, anchors and boxes follow other rules "
             "(docs/other-libraries.md): its weights are a start, not the same model"
         )
+    if found.library is not None:
         arrays = to_detectron2(library_named(found.library), arrays, source)
     elif is_caffe2(arrays):
         arrays = rename_caffe2(arrays)

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from convert_d2.libraries.architecture import architecture
 from convert_d2.libraries.detectron import from_detectron
+from convert_d2.libraries.detectron2 import with_present_names
 from convert_d2.libraries.maskrcnn_benchmark import (
     from_maskrcnn_benchmark,
     maskrcnn_benchmark_options,
@@ -55,7 +56,7 @@ def _from_tensorpack(arrays: Arrays) -> dict[str, np.ndarray]:
     return from_tensorpack(arrays, load_config(_base(layers), _as_options(layers)))
 
 
-DETECTRON2 = SourceLibrary("Detectron2")
+DETECTRON2 = SourceLibrary("Detectron2", with_present_names)
 _OTHERS = (
     SourceLibrary("torchvision", from_torchvision, torchvision_options),
     SourceLibrary("maskrcnn-benchmark", from_maskrcnn_benchmark, maskrcnn_benchmark_options),

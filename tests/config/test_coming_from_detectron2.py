@@ -1,7 +1,7 @@
 """docs/coming-from-detectron2.md says of each of Detectron2's keys what the code does with it.
 
-That the defaults have exactly Detectron2's keys and values, but for OWN_KEYS, is known from the
-digest in zoo_values.json (test_zoo_configs.py).
+That the defaults have exactly Detectron2's keys and values, but for OWN_KEYS and
+POINTREND_KEYS, is known from the digest in zoo_values.json (test_zoo_configs.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.detectron2_table import rows
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model, check_output, check_training
-from tfdetect.config.defaults import DEFAULTS, OWN_KEYS
+from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, POINTREND_KEYS
 from tfdetect.config.ignored import _OF_SAMPLERS, _ONLY_WITH, ignored_in_training
 from tfdetect.config.tta import check_tta
 from tfdetect.data.registry import register_coco_dataset
@@ -79,7 +79,7 @@ def get(node, key):
 def detectron2_keys(node=DEFAULTS, prefix=""):
     for name, value in node.items():
         key = prefix + name
-        if any(key == own or key.startswith(f"{own}.") for own in OWN_KEYS):
+        if any(key == own or key.startswith(f"{own}.") for own in (*OWN_KEYS, *POINTREND_KEYS)):
             continue
         if isinstance(value, dict):
             yield from detectron2_keys(value, f"{key}.")

@@ -9,7 +9,7 @@ import pytest
 from tests.support.paths import DEMO
 from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.config import dump_config, get_cfg, load_config
-from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, RENAMED
+from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, POINTREND_KEYS, RENAMED
 from tfdetect.errors import InputError
 
 
@@ -56,7 +56,8 @@ def test_complete_config_of_detectron2_states_every_key():
                 yield from keys(value, f"{prefix}{name}.")
 
     path = DEMO / "joint_rcnn" / "config.yaml"
-    ours = {key for key in keys(DEFAULTS) if not key.startswith(OWN_KEYS)}
+    own = (*OWN_KEYS, *POINTREND_KEYS)
+    ours = {key for key in keys(DEFAULTS) if not key.startswith(own)}
     assert set(keys(yaml.safe_load(path.read_text()))) == ours
     cfg = load_config(path)
     assert cfg.MODEL.FPN.OUT_CHANNELS == 64
@@ -154,7 +155,12 @@ def test_opts():
         ),
         *(
             (key, "has no similar one; remove it")
-            for key in ("SOLVER.OPTIMIZER", "MODEL.FCOS.NUM", "WANDB", "MODEL.ROI_MASK_HEAD.FC_DIM")
+            for key in (
+                "SOLVER.OPTIMIZER",
+                "MODEL.FCOS.NUM",
+                "WANDB",
+                "MODEL.ROI_KEYPOINT_HEAD.FC_DIM",
+            )
         ),
     ],
 )

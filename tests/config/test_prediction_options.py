@@ -40,6 +40,9 @@ SCORE = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
         ("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", 7),
         ("MODEL.MASK_ON", False),
         ("MODEL.KEYPOINT_ON", False),
+        ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 7),
+        ("MODEL.POINT_HEAD.SUBDIVISION_STEPS", 7),
+        ("MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS", 7),
     ],
 )
 def test_affects_prediction_only(key, value):

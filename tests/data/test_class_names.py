@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tfdetect.config import get_cfg
 from tfdetect.data.class_names import distinct_names, match_classes, reorder
 from tfdetect.errors import InputError
 from tfdetect.training.class_order import reorder_classes
@@ -104,7 +105,7 @@ def test_weights_of_classes_in_another_order():
         "backbone.stem.conv1.weight": (7, 7, 3, 3),
     }
     arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-    found = reorder_classes(arrays, order)
+    found = reorder_classes(arrays, order, get_cfg())
     for name, array in arrays.items():
         assert found[name].shape == array.shape
     scores, one = "roi_heads.box_predictor.cls_score.weight", "roi_heads.box_predictor.1"

@@ -72,7 +72,7 @@ def test_levels_are_brought_to_the_common_stride_and_summed():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("NAME", "PointRendSemSegHead", "NAME: 'PointRendSemSegHead' is not supported"),
+        ("NAME", "DeepLabV3Head", "NAME: 'DeepLabV3Head' is not supported"),
         ("IN_FEATURES", ["p2", "p9"], "IN_FEATURES: 'p9' is not a feature of the backbone"),
         ("IN_FEATURES", [], "IN_FEATURES: is empty"),
         ("COMMON_STRIDE", 8, "COMMON_STRIDE: p2 of stride 4 does not come to 8"),

@@ -14,7 +14,6 @@ BASIC = ["MODEL.RESNETS.DEPTH", 18]
 DEFORM_RES5 = ["MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, False, False, True]]
 CASES = [
     (FPN, ["MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"], "is not supported"),
-    (FPN, ["MODEL.ROI_HEADS.NAME", "PointRendROIHeads"], "projects/ add is out of scope"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", ["p7"]], "is not a feature of the backbone"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", []], "is empty"),
     (FPN, ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "horizontal boxes"),

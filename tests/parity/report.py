@@ -65,6 +65,11 @@ In these cases Detectron2 returns a different number for the same input, or fail
 - **Unusable images in evaluation** (missing, damaged, or not the size given in the annotations):
   Detectron2 fails. predict.py, and train.py with DATALOADER.ON_ERROR skip, evaluate on the others
   and report the number of skipped images with the metrics and in `metrics.json`.
+- **PointRend.** Its semantic head chooses the points of an image from the image's own part of a
+  batch; Detectron2 from the padded batch (`--padding detectron2` does too). It predicts with several
+  features in MODEL.POINT_HEAD.IN_FEATURES, where Detectron2's fails, and enlarges logits that
+  SUBDIVISION_STEPS leave coarser than the pixels. A step of implicit PointRend without a foreground
+  region has a `loss_l2` of 0, not NaN.
 - **Keypoints of lost instances.** Detectron2's BBoxIOUTracker makes the keypoints of an instance
   that it keeps whole numbers modulo 256, and its Hungarian trackers reject models with keypoints.
   Here they are kept as they were.

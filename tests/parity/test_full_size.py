@@ -20,6 +20,7 @@ THOROUGH = [
     "Detectron1-Comparisons/faster_rcnn_R_50_FPN_noaug_1x",
     "Detectron1-Comparisons/keypoint_rcnn_R_50_FPN_1x",
     "Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x",
+    "PointRend/InstanceSegmentation/pointrend_rcnn_R_50_FPN_3x_coco",
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DATA, ROOT
+from tests.support.point_rend import state_dicts
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.modeling.build import build_model
@@ -47,3 +48,21 @@ def test_names_and_shapes(config):
         if not name.endswith("num_batches_tracked")
     }
     assert ours == expected
+
+
+QUICK = ("pointrend_rcnn_R_50_FPN_1x_coco", "pointrend_semantic_R_101_FPN_1x_cityscapes")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        name if name.endswith(QUICK) else pytest.param(name, marks=pytest.mark.full)
+        for name in state_dicts()
+        if not name.startswith("narrow_")
+    ],
+)
+def test_names_and_shapes_of_point_rend(config):
+    with tf.device("cpu"):
+        model = build_model(load_config(f"PointRend/{config}"))
+    ours = {named.name: list(named.foreign_shape) for named in named_variables(model)}
+    assert ours == state_dicts()[config]

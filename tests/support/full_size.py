@@ -12,15 +12,19 @@ from benchmarks.seeded_weights import seeded_model
 from tests.support.comparison import Differences, compare
 from tests.support.intermediates import call_with_intermediates
 from tests.support.paths import DATA, ROOT
+from tests.support.point_rend import assert_same_logits, assert_same_points
 from tests.support.saturated_scores import select_in_recorded_order
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.inference.optimization import optimize
+from tfdetect.layers.intermediates import collect_intermediates
 from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.dense.retinanet import RetinaNet
+from tfdetect.modeling.points import own_logits
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
+from tfdetect.modeling.roi_heads.mask_head import FeatureMaskHead
 from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads
 from tfdetect.modeling.semantic import enlarge_logits
 from tfdetect.ops.backend import Backend
@@ -64,7 +68,7 @@ def run_full_size(config: str) -> FullSizeResult:
         outputs, intermediates = call_with_intermediates(model, batch, sizes)
         padded = tf.shape(batch)[1:3]
         if "given_boxes" in recorded:
-            features = [intermediates[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
+            features = {name: intermediates[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES}
             intermediates |= _on_given_boxes(model.roi_heads, features, recorded)
         if outputs.sem_seg_logits is not None:
             enlarged = enlarge_logits(outputs.sem_seg_logits[0], padded, sizes[0])
@@ -79,6 +83,7 @@ def run_full_size(config: str) -> FullSizeResult:
         detections = postprocess(chosen, intermediates["padded_hw"][None], sizes, size)
     for name in ("resized_hw", "padded_hw"):
         np.testing.assert_array_equal(intermediates[name], recorded[name])
+    _compare_points(intermediates, recorded)
     return FullSizeResult(
         _compare_intermediates(intermediates, recorded),
         compare(
@@ -125,6 +130,9 @@ def _on_given_boxes(heads, features, recorded) -> dict[str, tf.Tensor]:
     def pool_with(pooler):
         return lambda boxes, box_indices: pooler(features, boxes, box_indices)
 
+    if isinstance(heads.mask_head, FeatureMaskHead):
+        return _points_of_given_boxes(heads.mask_head, features, recorded)
+    features = list(features.values())
     every = len(recorded["given_boxes"])
     if isinstance(heads, Res5ROIHeads):
 
@@ -156,6 +164,34 @@ def _on_given_boxes(heads, features, recorded) -> dict[str, tf.Tensor]:
             on_first(len(recorded["keypoint_heatmaps"]), pool_with(heads.keypoint_pooler))
         )
     return result
+
+
+def _points_of_given_boxes(head, features, recorded) -> dict[str, tf.Tensor]:
+    """What PointRend's mask head sees and gives in the boxes of the record, of their classes."""
+    classes = tf.constant(recorded["given_classes"].astype(np.int32))
+    images = tf.zeros_like(classes)
+    with collect_intermediates() as found:
+        final = head.predict(features, tf.constant(recorded["given_boxes"]), images, classes)
+    result = {"coarse_logits": own_logits(found["coarse_logits"], classes)}
+    result["initial_logits"] = tf.reshape(found["initial_logits"], [classes.shape[0], -1])
+    count = len(recorded["final_probabilities"])
+    result["final_probabilities"] = final[:count, ::4, ::4]
+    return result | {name: found[name] for name in found if name.startswith("step_")}
+
+
+def _compare_points(intermediates, recorded) -> None:
+    """The points that PointRend chooses, and their logits: see `tests.support.point_rend`."""
+    for name in (name for name in recorded if name.endswith("_indices")):
+        logits = name.replace("_indices", "_logits")
+        indices = intermediates.pop(name).numpy()
+        found = intermediates.pop(logits).numpy()
+        assert_same_points(indices, recorded[name])
+        assert_same_logits(indices, found, recorded[name], recorded[logits], atol=5e-4)
+    # Single points that were or were not chosen differ by more.
+    if "final_probabilities" in recorded:
+        final = intermediates.pop("final_probabilities").numpy()
+        difference = np.abs(final - recorded["final_probabilities"])
+        assert np.quantile(difference, 0.999) < 1e-4
 
 
 def _compare_intermediates(intermediates, recorded) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tfdetect.data.training.augmentation import build_augmentation, draw_transfo
 from tfdetect.data.training.batching import collate
 from tfdetect.data.training.mapper import TrainingMapper
 from tfdetect.data.training.records import flip_indices, training_metadata, training_records
+from tfdetect.layers.intermediates import collect_intermediates
 from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.modeling.structures import Targets
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
@@ -62,20 +64,24 @@ class Steps:
         optimizer: that of the configuration.
         losses: of each step by name.
         first_gradients: of `named` in the first step, before they are clipped.
+        intermediates: of the first step, those that were asked for.
     """
 
     named: list[NamedVariable]
     optimizer: SGD
     losses: list[dict[str, float]]
     first_gradients: dict[str, np.ndarray]
+    intermediates: dict[str, np.ndarray]
 
 
-def take_steps(cfg, model, names, count) -> Steps:
+def take_steps(cfg, model, names, count, intermediates: Sequence[str] = ()) -> Steps:
     """Steps of a configuration on images of the demo, at a constant learning rate."""
-    return take_steps_on(cfg, model, *batch_of(cfg, model, names), count)
+    return take_steps_on(cfg, model, *batch_of(cfg, model, names), count, intermediates)
 
 
-def take_steps_on(cfg, model, images, sizes, targets, count) -> Steps:
+def take_steps_on(
+    cfg, model, images, sizes, targets, count, intermediates: Sequence[str] = ()
+) -> Steps:
     """Steps on a batch, as the model takes it, at a constant learning rate."""
     named = trainable_variables(model, cfg)
     parameters = [n.variable for n in named]
@@ -84,17 +90,18 @@ def take_steps_on(cfg, model, images, sizes, targets, count) -> Steps:
 
     @tf.function(autograph=False)
     def step():
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, collect_intermediates() as found:
             losses = model.losses(images, sizes, targets, tf.constant([0, 0]))
             total = tf.add_n(list(losses.values()))
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(total, parameters)]
         optimizer.apply_gradients(clip(gradients), cfg.SOLVER.BASE_LR)
-        return losses, gradients
+        return losses, gradients, {name: found[name] for name in intermediates}
 
     taken = [step() for _ in range(count)]
-    losses = [{name: float(loss) for name, loss in found.items()} for found, _ in taken]
+    losses = [{name: float(loss) for name, loss in found.items()} for found, *_ in taken]
     gradients = {n.name: g.numpy() for n, g in zip(named, taken[0][1], strict=True)}
-    return Steps(named, optimizer, losses, gradients)
+    seen = {name: tensor.numpy() for name, tensor in taken[0][2].items()}
+    return Steps(named, optimizer, losses, gradients, seen)
 
 
 def relative_differences(found, recorded, smallest=0.0):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
 
@@ -33,7 +34,7 @@ class NamedVariable:
         shape = tuple(self.variable.shape)
         if len(shape) == 4:
             return tuple(shape[axis] for axis in (3, 2, 0, 1))
-        return shape[::-1] if len(shape) == 2 else shape
+        return shape[::-1] if isinstance(self.layer, (Linear, Conv1d)) else shape
 
     def from_foreign(self, array: np.ndarray) -> np.ndarray:
         """`array` of `foreign_shape`, in PyTorch's layout, in TensorFlow's."""
@@ -41,6 +42,8 @@ class NamedVariable:
             # (out, in, height, width), transposed convolutions (in, out, height, width): either
             # way TensorFlow wants the first two last and swapped.
             return np.transpose(array, [2, 3, 1, 0])
+        if isinstance(self.layer, Conv1d):
+            return array.T
         if isinstance(self.layer, Linear) and array.ndim == 2:
             if self.layer.flattened is not None:
                 height, width, channels = self.layer.flattened
@@ -54,6 +57,8 @@ class NamedVariable:
         array = self.variable.numpy()
         if isinstance(self.layer, (Conv2d, ConvTranspose2d, DeformConv2d)) and array.ndim == 4:
             array = np.transpose(array, [3, 2, 0, 1])
+        elif isinstance(self.layer, Conv1d):
+            array = array.T
         elif isinstance(self.layer, Linear) and array.ndim == 2:
             array = array.T
             if self.layer.flattened is not None:

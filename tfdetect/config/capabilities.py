@@ -26,6 +26,8 @@ class Parts:
     trainable: bool = False
 
 
+_POINT_MASKS = ("PointRendMaskHead", "ImplicitPointRendMaskHead", "CoarseMaskHead")
+
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
@@ -61,6 +63,8 @@ class Capabilities:
         proposes: it gives proposals and nothing else: boxes of one class with a logit.
         has_semantic: it gives each pixel a stuff class.
         has_panoptic: it gives each pixel a segment, of boxes and stuff combined.
+        has_point_masks: its masks are computed at points (PointRend).
+        has_point_semantic: its semantic logits are.
         rotated: its boxes have five numbers: centre, size and angle.
         cascade: its box head is a cascade of several.
         trainable: it can be trained here.
@@ -78,6 +82,8 @@ class Capabilities:
     proposes: bool
     has_semantic: bool
     has_panoptic: bool
+    has_point_masks: bool
+    has_point_semantic: bool
     rotated: bool
     cascade: bool
     trainable: bool
@@ -85,6 +91,11 @@ class Capabilities:
     num_classes: int
     num_stuff_classes: int
     num_keypoints: int
+
+    @property
+    def has_points(self) -> bool:
+        """Whether it has a point head (PointRend)."""
+        return self.has_point_masks or self.has_point_semantic
 
     @property
     def box_dim(self) -> int:
@@ -106,6 +117,7 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         parts.proposal_generator and model.PROPOSAL_GENERATOR.NAME == "RRPN"
     )
     proposes = parts.proposal_generator and not has_boxes
+    has_masks = parts.roi_heads and model.MASK_ON
     has_keypoints = parts.roi_heads and model.KEYPOINT_ON
     section = parts.dense_head or "ROI_HEADS"
     if parts.semantic_head and not has_boxes:
@@ -114,11 +126,13 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         parts=parts,
         takes_proposals=takes_proposals,
         has_boxes=has_boxes,
-        has_masks=parts.roi_heads and model.MASK_ON,
+        has_masks=has_masks,
         has_keypoints=has_keypoints,
         proposes=proposes,
         has_semantic=parts.semantic_head,
         has_panoptic=parts.semantic_head and has_boxes,
+        has_point_masks=has_masks and model.ROI_MASK_HEAD.NAME in _POINT_MASKS,
+        has_point_semantic=parts.semantic_head and model.SEM_SEG_HEAD.NAME == "PointRendSemSegHead",
         rotated=rotated,
         cascade=parts.roi_heads and model.ROI_HEADS.NAME == "CascadeROIHeads",
         trainable=parts.trainable,
@@ -127,3 +141,13 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,
         num_keypoints=model.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if has_keypoints else 0,
     )
+
+
+def trains_as_pointrend(cfg: CfgNode) -> bool:
+    """Whether images are augmented as projects/PointRend trains a SemanticSegmentor.
+
+    Detectron2's other trainers do not know the keys.
+    """
+    able, keys = capabilities(cfg), cfg.INPUT
+    has_keys = keys.COLOR_AUG_SSD or keys.CROP.SINGLE_CATEGORY_MAX_AREA < 1
+    return able.has_semantic and not able.has_boxes and (able.has_point_semantic or has_keys)

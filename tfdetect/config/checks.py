@@ -133,7 +133,22 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
             "4 numbers for each stage, not 0",
         ),
     },
-    "ROI_MASK_HEAD": _POOLED | {"NUM_CONV": _at_least(0), "CONV_DIM": _at_least(1)},
+    "ROI_MASK_HEAD": _POOLED
+    | {
+        "NUM_CONV": _at_least(0),
+        "CONV_DIM": _at_least(1),
+        "FC_DIM": _at_least(1),
+        "NUM_FC": _at_least(1),
+        "OUTPUT_SIDE_RESOLUTION": _at_least(1),
+    },
+    "POINT_HEAD": {
+        "NUM_CLASSES": _at_least(1),
+        "FC_DIM": _at_least(1),
+        "NUM_FC": _at_least(0),
+        # 0: the first mask is the last.
+        "SUBDIVISION_STEPS": _between(0, 10),
+        "SUBDIVISION_NUM_POINTS": _at_least(1),
+    },
     # CONV_DIMS, empty: no convolution.
     "ROI_KEYPOINT_HEAD": _POOLED
     | {"NUM_KEYPOINTS": _at_least(1), "CONV_DIMS": _each(_at_least(1))},
@@ -183,6 +198,12 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "ROI_HEADS": _SAMPLED,
     "ROI_BOX_HEAD": {"BBOX_REG_LOSS_WEIGHT": _FINITE},
     "ROI_BOX_CASCADE_HEAD": {"IOUS": _THRESHOLDS},
+    "POINT_HEAD": {
+        "TRAIN_NUM_POINTS": _at_least(1),
+        "OVERSAMPLE_RATIO": _at_least(1),
+        "IMPORTANCE_SAMPLE_RATIO": _between(0, 1),
+    },
+    "IMPLICIT_POINTREND": {"PARAMS_L2_REGULARIZER": _FINITE},
     "RETINANET": _MATCHED | _FOCAL,
     # CENTER_SAMPLING_RADIUS, infinite: everywhere in a box.
     "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
@@ -366,6 +387,11 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise InputError(
             "MODEL.ROI_BOX_HEAD.USE_FED_LOSS: needs USE_SIGMOID_CE; set both or neither"
         )
+    if capabilities(cfg).has_point_masks and cfg.INPUT.MASK_FORMAT != "bitmask":
+        raise InputError(
+            f"INPUT.MASK_FORMAT: is {cfg.INPUT.MASK_FORMAT!r}, but PointRend is trained at points "
+            "of bitmasks; set it to bitmask"
+        )
     if cfg.TEST.EXPECTED_RESULTS and not cfg.DATASETS.TEST:
         raise InputError(
             "TEST.EXPECTED_RESULTS: nothing is evaluated without DATASETS.TEST; add a data set "
@@ -423,6 +449,8 @@ def model_sections(cfg: CfgNode) -> Iterator[str]:
         yield "SEM_SEG_HEAD"
     if able.has_panoptic:
         yield "PANOPTIC_FPN"
+    if able.has_points:
+        yield from ("POINT_HEAD", "IMPLICIT_POINTREND")
     if able.parts.proposal_generator:
         yield "PROPOSAL_GENERATOR"
         if not able.takes_proposals:

@@ -132,6 +132,37 @@ DEFAULTS: dict[str, Any] = {
             "NORM": "",
             "CLS_AGNOSTIC_MASK": False,
             "POOLER_TYPE": "ROIAlignV2",
+            # PointRend's: the features that are pooled, its fully connected layers, and the side of
+            # the coarse mask.
+            "IN_FEATURES": ("p2",),
+            "FC_DIM": 1024,
+            "NUM_FC": 2,
+            "OUTPUT_SIDE_RESOLUTION": 7,
+            "POINT_HEAD_ON": False,
+        },
+        "POINT_HEAD": {
+            "NAME": "StandardPointHead",
+            "NUM_CLASSES": 80,
+            "IN_FEATURES": ("p2",),
+            # In training: points of a region or an image, how many more are drawn to choose from,
+            # and the share that is chosen by uncertainty.
+            "TRAIN_NUM_POINTS": 196,
+            "OVERSAMPLE_RATIO": 3,
+            "IMPORTANCE_SAMPLE_RATIO": 0.75,
+            # In prediction: how often the mask is doubled, and the most points that are computed
+            # after each time.
+            "SUBDIVISION_STEPS": 5,
+            "SUBDIVISION_NUM_POINTS": 784,
+            "FC_DIM": 256,
+            "NUM_FC": 3,
+            "CLS_AGNOSTIC_MASK": False,
+            "COARSE_PRED_EACH_LAYER": True,
+            "COARSE_SEM_SEG_HEAD_NAME": "SemSegFPNHead",
+        },
+        "IMPLICIT_POINTREND": {
+            "IMAGE_FEATURE_ENABLED": True,
+            "POS_ENC_ENABLED": True,
+            "PARAMS_L2_REGULARIZER": 0.00001,
         },
         "ROI_KEYPOINT_HEAD": {
             "NAME": "KRCNNConvDeconvUpsampleHead",
@@ -245,10 +276,11 @@ DEFAULTS: dict[str, Any] = {
             "ENABLED": False,
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
-            # PointRend's, for semantic segmentation: crops are drawn again until no class has more
-            # than this share of one.
+            # PointRend's, as COLOR_AUG_SSD, for semantic segmentation: crops are drawn anew until
+            # no class has more than this share of one.
             "SINGLE_CATEGORY_MAX_AREA": 1.0,
         },
+        "COLOR_AUG_SSD": False,
         # This project's own: names of registered augmentations, or pairs [name, {argument: value}],
         # in their order, in place of everything that INPUT says otherwise of what is done to images
         # in training.
@@ -406,7 +438,6 @@ OWN_KEYS = (
     "MODEL.FCOS",
     "MODEL.REGNETS",
     "INPUT.AUGMENTATIONS",
-    "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA",
     "INPUT.LARGE_SCALE_JITTER",
     "DATASETS.TRAIN_REPEAT_FACTOR",
     "DATALOADER.RANDOM_SUBSET_RATIO",
@@ -417,6 +448,19 @@ OWN_KEYS = (
     "SOLVER.AMP.DTYPE",
     "TRAIN",
     "TRACKER_HEADS",
+)
+
+# The keys that `add_pointrend_config` of Detectron2's projects/PointRend adds to its schema.
+POINTREND_KEYS = (
+    "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA",
+    "INPUT.COLOR_AUG_SSD",
+    "MODEL.ROI_MASK_HEAD.IN_FEATURES",
+    "MODEL.ROI_MASK_HEAD.FC_DIM",
+    "MODEL.ROI_MASK_HEAD.NUM_FC",
+    "MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION",
+    "MODEL.ROI_MASK_HEAD.POINT_HEAD_ON",
+    "MODEL.POINT_HEAD",
+    "MODEL.IMPLICIT_POINTREND",
 )
 
 # The keys whose lists may hold mappings.

@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config.capabilities import Parts, capabilities
+from tfdetect.config.capabilities import Parts, capabilities, trains_as_pointrend
 from tfdetect.config.defaults import DEFAULTS
 
 # Keys that nothing reads, here or in Detectron2's own models.
@@ -112,6 +112,9 @@ def _training(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     for key, (other, value) in _ONLY_WITH.items():
         if _is_set(cfg, key) and _get(cfg, other) != value:
             yield key, f"it only applies with {other} {value}"
+    for key in ("INPUT.COLOR_AUG_SSD", "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"):
+        if _is_set(cfg, key) and not trains_as_pointrend(cfg):
+            yield key, "it only applies to a SemanticSegmentor"
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     for key, samplers in _OF_SAMPLERS.items():
         if _is_set(cfg, key) and sampler not in samplers:

@@ -9,6 +9,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.config.capabilities import capabilities
 from tfdetect.config.loader import load_config
 from tfdetect.errors import InputError
 
@@ -26,15 +27,17 @@ _FREE = (
     "MODEL.*.SCORE_THRESH_TEST",
     "MODEL.*.TOPK_CANDIDATES_TEST",
     "MODEL.*.POOLER_SAMPLING_RATIO",
-    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
     "MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION",
     "MODEL.PANOPTIC_FPN.COMBINE.*_*",
+    "MODEL.POINT_HEAD.SUBDIVISION_*",
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
     "FLOAT32_PRECISION",
     "TEST.DETECTIONS_PER_IMAGE",
     "TEST.KEYPOINT_OKS_SIGMAS",
     "TEST.AUG.*",
 )
+# Nor on these in a model without PointRend, whose fully connected layers are for one resolution.
+_FREE_OF_CONVOLUTIONS = ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",)
 # These may be set False: a model without the head is then made of the same weights.
 _HEADS = ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON")
 _TTA = "TEST.AUG.ENABLED"
@@ -47,7 +50,8 @@ _UNUSED = (
     *("*TRAIN*", "*LOSS*", "*.IOU_*", "*.IOUS", "*.BATCH_SIZE_PER_IMAGE", "*.POSITIVE_FRACTION"),
     *("*.BOUNDARY_THRESH", "*.SMOOTH_L1_BETA", "*.FREEZE_AT", "*.PROPOSAL_APPEND_GT"),
     *("*.PRIOR_PROB", "*.MIN_KEYPOINTS_PER_IMAGE", "*.IGNORE_VALUE", "*.LOAD_PROPOSALS"),
-    *("*.COMBINE.ENABLED", "*.ANGLES", "*.CENTER_SAMPLING_RADIUS"),
+    *("*.COMBINE.ENABLED", "*.ANGLES", "*.CENTER_SAMPLING_RADIUS", "*.OVERSAMPLE_RATIO"),
+    *("*.IMPORTANCE_SAMPLE_RATIO", "*.PARAMS_L2_REGULARIZER"),
 )
 
 
@@ -71,12 +75,13 @@ def load_prediction_config(
     if not opts:
         return before
     cfg = load_config(path, opts, source)
+    free = _FREE if capabilities(cfg).has_points else (*_FREE, *_FREE_OF_CONVOLUTIONS)
     for key, value in _changed(before, cfg, ""):
         if key.startswith("TEST.AUG.") and key != _TTA and not cfg.TEST.AUG.ENABLED:
             raise InputError(
                 f"{source}: {key}: has no effect without {_TTA} True; add that, or leave it out"
             )
-        if _is_one_of(key, _FREE) or (key in _HEADS and value is False):
+        if _is_one_of(key, free) or (key in _HEADS and value is False):
             continue
         if key in _INSTEAD:
             raise InputError(

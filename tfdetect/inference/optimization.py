@@ -17,6 +17,7 @@ from tfdetect.inference.packed import (
     WinogradConv2d,
 )
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import BatchNorm, Shift
@@ -70,6 +71,7 @@ class _Optimizer:
             DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
             ConvTranspose2d: self._conv_transpose,
             Linear: self._rounded,
+            Conv1d: self._rounded,
             RPNHead: self._rpn_head,
         }
 
@@ -164,7 +166,7 @@ class _Optimizer:
                 return PackedConvTranspose2d(weight, tf.convert_to_tensor(conv.bias))
         return self._rounded(conv)
 
-    def _rounded(self, layer: ConvTranspose2d | Linear) -> tf.Module:
+    def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
         weight, bias = (self._variable(value, self._dtype) for value in (layer.weight, layer.bias))
         return self._copy(layer, weight=weight, bias=bias)
 

@@ -50,11 +50,13 @@ class Postprocessor:
             "stuff_area_limit": combine.STUFF_AREA_LIMIT,
             "instances_confidence_threshold": combine.INSTANCES_CONFIDENCE_THRESH,
         }
-        is_panoptic = capabilities(cfg).has_panoptic
+        able, stride = capabilities(cfg), cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
+        if able.has_point_semantic:
+            stride //= 2**cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS
         return cls(
             inclusive_boxes=conventions(cfg).inclusive_boxes,
-            logits_stride=cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE,
-            combination=combination if is_panoptic else None,
+            logits_stride=stride,
+            combination=combination if able.has_panoptic else None,
         )
 
     @profile_scope("postprocess")

@@ -38,6 +38,7 @@ ROI_HEADS = _registry(
     "roi_heads.roi_heads",
     "roi_heads.cascade_rcnn",
     "roi_heads.res5",
+    "roi_heads.point_rend",
     "roi_heads.rotated",
 )
 """Called with (cfg, shapes)."""
@@ -45,13 +46,17 @@ ROI_HEADS = _registry(
 BOX_HEADS = _registry("box head", "roi_heads.box_head")
 """Called with (cfg, in_channels)."""
 
-MASK_HEADS = _registry("mask head", "roi_heads.mask_head")
-"""Called with (cfg, in_channels); see `tfdetect.modeling.roi_heads.mask_head.MaskHead`."""
+MASK_HEADS = _registry("mask head", "roi_heads.mask_head", "roi_heads.point_rend")
+"""Called with (cfg, in_channels): see `MaskHead` in `tfdetect.modeling.roi_heads.mask_head`; with
+(cfg, shapes) where MODEL.ROI_MASK_HEAD.POOLER_TYPE is '': see `FeatureMaskHead` there."""
+
+POINT_HEADS = _registry("point head", "point_head")
+"""Called with (cfg, in_channels): see `StandardPointHead` in `tfdetect.modeling.point_head`."""
 
 KEYPOINT_HEADS = _registry("keypoint head", "roi_heads.keypoint_head")
 """Called with (cfg, in_channels)."""
 
-SEM_SEG_HEADS = _registry("semantic head", "semantic")
+SEM_SEG_HEADS = _registry("semantic head", "semantic", "point_rend_semantic")
 """Called with (cfg, shapes)."""
 
 BOX_LOSSES = _registry("box regression loss", "losses")

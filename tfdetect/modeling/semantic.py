@@ -168,8 +168,12 @@ class SemSegFPNHead(tf.Module):
             seeds: int [B, 2], of each image, for a head that chooses at random; this one does not.
         """
         del seeds
+        return self.losses_of_logits(self(features), labels)
+
+    def losses_of_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same of logits that the head gave."""
         loss = semantic_cross_entropy(
-            self(features), labels, stride=self._common_stride, ignore_value=self._ignore_value
+            logits, labels, stride=self._common_stride, ignore_value=self._ignore_value
         )
         return {"loss_sem_seg": self._loss_weight * loss}
 

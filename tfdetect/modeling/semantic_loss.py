@@ -30,9 +30,18 @@ def semantic_cross_entropy(
     labels = tf.pad(
         tf.cast(labels, tf.int32), [[0, 0], [0, below], [0, right]], constant_values=ignore_value
     )
+    return cross_entropy_of_labelled(tf.image.resize(logits, size), labels, ignore_value)
+
+
+def cross_entropy_of_labelled(logits: tf.Tensor, labels: tf.Tensor, ignore_value: int) -> tf.Tensor:
+    """The mean cross entropy of what has a class: a scalar, 0 where nothing has.
+
+    Args:
+        logits: float32 [..., K].
+        labels: int32 [...], in [0, K) or `ignore_value`.
+        ignore_value: marks what does not count.
+    """
     counts = labels != ignore_value
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        tf.where(counts, labels, 0), tf.image.resize(logits, size)
-    )
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), logits)
     total = tf.reduce_sum(tf.where(counts, losses, 0.0))
     return total / mean_count(tf.math.count_nonzero(counts))

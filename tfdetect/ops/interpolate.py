@@ -1,8 +1,24 @@
-"""Bilinear interpolation of float maps between pixel centres, row by row."""
+"""Bilinear interpolation of float maps between pixel centres."""
 
 from __future__ import annotations
 
 import tensorflow as tf
+
+
+def upsample_2x_bilinear(maps: tf.Tensor) -> tf.Tensor:
+    """Maps [N, H, W, C] of twice the height and width; N may be 0.
+
+    `torch.nn.functional.interpolate` with scale_factor=2 in mode bilinear, align_corners=False.
+    """
+    before = tf.concat([maps[:, :1], maps[:, :-1]], 1)
+    after = tf.concat([maps[:, 1:], maps[:, -1:]], 1)
+    high = tf.stack([before * 0.25 + maps * 0.75, maps * 0.75 + after * 0.25], 2)
+    batch, height, width, channels = tf.unstack(tf.shape(maps))
+    high = tf.reshape(high, [batch, 2 * height, width, channels])
+    before = tf.concat([high[:, :, :1], high[:, :, :-1]], 2)
+    after = tf.concat([high[:, :, 1:], high[:, :, -1:]], 2)
+    both = tf.stack([before * 0.25 + high * 0.75, high * 0.75 + after * 0.25], 3)
+    return tf.reshape(both, [batch, 2 * height, 2 * width, channels])
 
 
 def bilinear_rows(maps: tf.Tensor, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.config.checks import require_trainable
+from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.norm import GroupNorm, LevelBatchNorm, RunningStatistics
 
 # What BatchNorm adds to a variance: Detectron2 lets FrozenBN begin as the identity exactly.
@@ -66,8 +67,12 @@ def _rule(named: NamedVariable) -> Fill:
         return _constant(0.0)
     if parts[0] in ("proposal_generator", "head") or layer == "cls_score":
         return _normal(0.01)
-    if layer == "bbox_pred" or ("mask_head" in parts and layer == "predictor"):
+    if isinstance(named.layer, Conv1d):  # of a point head
+        return _normal(0.001) if layer == "predictor" else _msra
+    if layer == "bbox_pred" or ("mask_head" in parts and layer in ("predictor", "prediction")):
         return _normal(0.001)
+    if kind == "positional_encoding_gaussian_matrix":
+        return _normal(1.0)
     if "top_block" in parts or layer.startswith(("fpn_lateral", "fpn_output", "fc")):
         return _xavier
     if named.variable.shape.rank < 2:  # of a user's own layer: as that made it

@@ -65,7 +65,7 @@ def load_initial_weights(
         )
     variables = [named.name for named in named_variables(model)]
     if Path(weights).is_dir():
-        _, source, metadata = load_model(weights)
+        source_cfg, source, metadata = load_model(weights)
         initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}
         for key, names, put_in_order in (
@@ -78,7 +78,7 @@ def load_initial_weights(
                 pairs = zip(names, order, strict=True)
                 names_of = [f"{name} from {before[index]}" for name, index in pairs]
                 _logger.info("%s: classes are matched by name: %s", weights, _listed(names_of))
-                found = put_in_order(found, order)
+                found = put_in_order(found, order, source_cfg)
         _assign(model, found, weights, own_layout=True)
         return
     arrays = _read(weights)

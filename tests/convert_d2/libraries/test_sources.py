@@ -23,6 +23,7 @@ from convert_d2.libraries.tensorpack import to_tensorpack
 from tests.support import dense_models
 from tests.support.paths import DATA, DEMO, ROOT
 from tests.support.pickle_writer import dumps, torch_storage, torch_tensor, write_torch
+from tests.support.point_rend import state_dicts
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.formats.reader import read_checkpoint
@@ -312,7 +313,7 @@ def test_inspection_of_the_zoo(config, expected, tmp_path):
 
 
 def test_the_configs_that_fit_are_those_of_the_same_shapes():
-    """Of all 72 recorded state dicts: a config fits just where names and shapes are the same."""
+    """Of all 80 recorded state dicts: a config fits just where names and shapes are the same."""
     recorded = {}
     for file_name in ("zoo_state_dicts", "new_baselines_state_dicts"):
         with gzip.open(DATA / f"{file_name}.json.gz", "rt") as file:
@@ -322,6 +323,9 @@ def test_the_configs_that_fit_are_those_of_the_same_shapes():
                     for name, shape in shapes.items()
                     if not name.endswith("num_batches_tracked")
                 }
+    for config, shapes in state_dicts().items():
+        if not config.startswith("narrow_"):
+            recorded[f"PointRend/{config}"] = {n: tuple(shape) for n, shape in shapes.items()}
     configs = {name: load_config(ROOT / "configs" / f"{name}.yaml") for name in recorded}
     for name, shapes in recorded.items():
         found = architecture(shapes)

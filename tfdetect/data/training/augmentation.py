@@ -20,14 +20,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from yacs.config import CfgNode
 
-from tfdetect.config.capabilities import capabilities
+from tfdetect.config.capabilities import capabilities, trains_as_pointrend
 from tfdetect.data.geometry import transform_unclipped_boxes
 from tfdetect.data.training.tensorpack_dataflow import ImageAugmentor
 from tfdetect.data.training.transforms import ImageTransform
 from tfdetect.errors import InputError
 from tfdetect.registry import Registry
 
-_MODULES = ("resize", "crop", "geometric", "color", "random_apply")
+_MODULES = ("resize", "crop", "geometric", "color", "random_apply", "ssd")
 _KEY = "INPUT.AUGMENTATIONS"
 
 AUGMENTATIONS: Registry[Callable[..., ImageAugmentor]] = Registry(
@@ -148,9 +148,8 @@ def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
 
     An entry is a name, or a pair [name, {argument: value}]. Where there is none, Detectron2's
     `DatasetMapper.from_config`: RandomCrop if INPUT.CROP.ENABLED, ResizeShortestEdge, RandomFlip
-    unless it is "none"; or with INPUT.LARGE_SCALE_JITTER that of its new_baselines; or for a model
-    of semantic segmentation alone, with INPUT.CROP.SINGLE_CATEGORY_MAX_AREA below 1, that of
-    PointRend's `build_sem_seg_train_aug`, which crops after resizing.
+    unless it is "none"; or with INPUT.LARGE_SCALE_JITTER that of its new_baselines; or for a
+    SemanticSegmentor with PointRend's head or keys that of projects/PointRend.
 
     Raises:
         InputError: a value of INPUT cannot be used.
@@ -160,12 +159,15 @@ def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
 
 
 def _detectron2_augmentation(cfg: CfgNode) -> list[str]:
-    keys, able = cfg.INPUT, capabilities(cfg)
-    is_constrained = keys.CROP.ENABLED and keys.CROP.SINGLE_CATEGORY_MAX_AREA < 1
+    keys = cfg.INPUT
     if keys.LARGE_SCALE_JITTER.ENABLED:
         names = ["ResizeScale", "FixedSizeCrop"]
-    elif is_constrained and able.has_semantic and not able.has_boxes:
-        names = ["ResizeShortestEdge", "RandomCrop_CategoryAreaConstraint"]
+    elif trains_as_pointrend(cfg):
+        names = [
+            "ResizeShortestEdge",
+            *(["RandomCrop_CategoryAreaConstraint"] if keys.CROP.ENABLED else []),
+            *(["ColorAugSSD"] if keys.COLOR_AUG_SSD else []),
+        ]
     else:
         names = [*(["RandomCrop"] if keys.CROP.ENABLED else []), "ResizeShortestEdge"]
     return names if keys.RANDOM_FLIP == "none" else [*names, "RandomFlip"]

@@ -14,13 +14,15 @@ import numpy as np
 from tfdetect.data.training.transforms import NoOpTransform
 
 
-class _ColorTransform(NoOpTransform):
+class ColorTransform(NoOpTransform):
+    """A transform of an image's pixels alone."""
+
     def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
         return labels
 
 
 @dataclass(frozen=True, repr=False)
-class ContrastTransform(_ColorTransform):
+class ContrastTransform(ColorTransform):
     """Blend with the image's mean: `weight` above 1 is more contrast, below 1 less."""
 
     weight: float
@@ -30,7 +32,7 @@ class ContrastTransform(_ColorTransform):
 
 
 @dataclass(frozen=True, repr=False)
-class BrightnessTransform(_ColorTransform):
+class BrightnessTransform(ColorTransform):
     """Blend with black: `weight` above 1 is brighter, below 1 darker."""
 
     weight: float
@@ -40,7 +42,7 @@ class BrightnessTransform(_ColorTransform):
 
 
 @dataclass(frozen=True, repr=False)
-class SaturationTransform(_ColorTransform):
+class SaturationTransform(ColorTransform):
     """Blend with the grey image, whose channels are taken for red, green and blue.
 
     As in Detectron2, also for an image in the order BGR (INPUT.FORMAT).
@@ -54,7 +56,7 @@ class SaturationTransform(_ColorTransform):
 
 
 @dataclass(frozen=True, repr=False)
-class LightingTransform(_ColorTransform):
+class LightingTransform(ColorTransform):
     """Add `shift`, a number for each channel."""
 
     shift: tuple[float, float, float]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from yacs.config import CfgNode
 
+from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.registries import MASK_HEADS
+from tfdetect.modeling.roi_heads.sampling import SampledProposals
+from tfdetect.modeling.structures import Targets
 
 
 class MaskHead(tf.Module):
-    """What RoI heads ask of a mask head. A subclass has `__call__`, and `output_size` where its
-    masks are not twice as large as what it is given.
+    """What RoI heads ask of a mask head of pooled regions.
+
+    A subclass has `__call__`, and `output_size` where its masks are not twice as large as what it
+    is given.
     """
 
     def output_size(self, side: int) -> int:
@@ -40,6 +46,54 @@ class MaskHead(tf.Module):
         if logits.shape[3] > 1:
             logits = tf.gather(logits, classes[:, None], axis=3, batch_dims=1)
         return tf.sigmoid(logits[..., 0])
+
+
+class FeatureMaskHead(tf.Module):
+    """What RoI heads ask of a mask head that looks at the feature maps itself.
+
+    Such a head has no pooler: MODEL.ROI_MASK_HEAD.POOLER_TYPE is ''.
+    """
+
+    def predict(
+        self,
+        features: Mapping[str, tf.Tensor],
+        boxes: tf.Tensor,
+        image_indices: tf.Tensor,
+        classes: tf.Tensor,
+        valid_sizes: ValidSizes = WHOLE,
+    ) -> tf.Tensor:
+        """Mask probabilities of each box's predicted class.
+
+        Args:
+            features: [B, H, W, C] by name, those of MODEL.ROI_HEADS.IN_FEATURES.
+            boxes: float32 [R, 4] in pixels of the network's input.
+            image_indices: int32 [R], the image of each.
+            classes: int32 [R]; ignored by class-agnostic masks.
+            valid_sizes: of the images; see `GeneralizedRCNN`.
+
+        Returns:
+            float32 [R, M, M], the masks within the boxes.
+        """
+        raise NotImplementedError
+
+    def losses(
+        self,
+        features: Mapping[str, tf.Tensor],
+        regions: SampledProposals,
+        targets: Targets,
+        image_sizes: tf.Tensor,
+        seeds: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Scalars by name.
+
+        Args:
+            features: as above.
+            regions: R of foreground; there may be none.
+            targets: the objects, with their masks.
+            image_sizes: int32 [B, 2], (height, width) of each image without padding.
+            seeds: int [B, 2], of each image, for random choices.
+        """
+        raise NotImplementedError
 
 
 @MASK_HEADS.register()
@@ -75,6 +129,11 @@ class MaskRCNNConvUpsampleHead(MaskHead):
     def from_config(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNConvUpsampleHead:
         """From MODEL.ROI_HEADS and MODEL.ROI_MASK_HEAD."""
         head = cfg.MODEL.ROI_MASK_HEAD
+        if not isinstance(in_channels, int):
+            raise InputError(
+                f"MODEL.ROI_MASK_HEAD.POOLER_TYPE: is '', but {head.NAME} takes pooled regions; "
+                "use ROIAlignV2"
+            )
         return cls(
             in_channels,
             num_classes=1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,

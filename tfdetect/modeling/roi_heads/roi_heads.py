@@ -12,12 +12,12 @@ from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.conventions import DETECTRON2, Conventions, conventions, last_pixels
-from tfdetect.modeling.features import input_features
+from tfdetect.modeling.features import Shapes, input_features
 from tfdetect.modeling.registries import BOX_HEADS, KEYPOINT_HEADS, MASK_HEADS, ROI_HEADS
 from tfdetect.modeling.roi_heads.box_head import FastRCNNOutputLayers
 from tfdetect.modeling.roi_heads.box_losses import FastRCNNLosses
 from tfdetect.modeling.roi_heads.keypoint_losses import KeypointRCNNLoss, has_visible_keypoints
-from tfdetect.modeling.roi_heads.mask_head import MaskHead
+from tfdetect.modeling.roi_heads.mask_head import FeatureMaskHead, MaskHead
 from tfdetect.modeling.roi_heads.mask_losses import mask_rcnn_loss
 from tfdetect.modeling.roi_heads.pooler import RoIPooler
 from tfdetect.modeling.roi_heads.sampling import (
@@ -51,7 +51,8 @@ class StandardROIHeads(tf.Module):
         box_losses: of what they predict.
         box_weights: of the box deltas, see `apply_deltas`.
         train_on_pred_boxes: whether masks and keypoints are trained on predicted boxes.
-        mask_pooler, mask_head: predict masks; None for a model without.
+        mask_pooler, mask_head: predict masks; None for a model without. A `FeatureMaskHead` has no
+            pooler.
         keypoint_pooler, keypoint_head, keypoint_loss: the same of keypoints.
         conventions: of the model.
     """
@@ -74,7 +75,7 @@ class StandardROIHeads(tf.Module):
         box_weights: Any,
         train_on_pred_boxes: bool = False,
         mask_pooler: RoIPooler | None = None,
-        mask_head: MaskHead | None = None,
+        mask_head: MaskHead | FeatureMaskHead | None = None,
         keypoint_pooler: RoIPooler | None = None,
         keypoint_head: tf.Module | None = None,
         keypoint_loss: KeypointRCNNLoss | None = None,
@@ -93,7 +94,7 @@ class StandardROIHeads(tf.Module):
         self._box_weights = box_weights
         self._train_on_pred_boxes = train_on_pred_boxes
         self.mask_pooler: Any = mask_pooler
-        self.mask_head = mask_head
+        self.mask_head: Any = mask_head
         self.keypoint_pooler: Any = keypoint_pooler
         self.keypoint_head: Any = keypoint_head
         self._keypoint_loss: Any = keypoint_loss
@@ -114,9 +115,7 @@ class StandardROIHeads(tf.Module):
         options: dict[str, Any] = {"box_pooler": make_pooler(cfg, "ROI_BOX_HEAD", strides)}
         options |= cls._box_options(cfg, channels)
         if cfg.MODEL.MASK_ON:
-            name = cfg.MODEL.ROI_MASK_HEAD.NAME
-            options["mask_pooler"] = make_pooler(cfg, "ROI_MASK_HEAD", strides)
-            options["mask_head"] = MASK_HEADS.build("MODEL.ROI_MASK_HEAD.NAME", name, cfg, channels)
+            options |= cls._mask_options(cfg, names, shapes)
         if cfg.MODEL.KEYPOINT_ON:
             name = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
             pooler = make_pooler(cfg, "ROI_KEYPOINT_HEAD", strides)
@@ -147,6 +146,18 @@ class StandardROIHeads(tf.Module):
             "box_losses": FastRCNNLosses.from_config(cfg, weights),
             "box_weights": weights,
             "train_on_pred_boxes": cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES,
+        }
+
+    @classmethod
+    def _mask_options(cls, cfg: CfgNode, names: Sequence[str], shapes: Shapes) -> dict[str, Any]:
+        """The constructor's arguments that predict masks."""
+        key, name = "MODEL.ROI_MASK_HEAD.NAME", cfg.MODEL.ROI_MASK_HEAD.NAME
+        if cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE == "":  # the head looks at the features itself
+            given = {feature: shapes[feature] for feature in names}
+            return {"mask_head": MASK_HEADS.build(key, name, cfg, given)}
+        return {
+            "mask_pooler": make_pooler(cfg, "ROI_MASK_HEAD", [shapes[f][1] for f in names]),
+            "mask_head": MASK_HEADS.build(key, name, cfg, shapes[names[0]][0]),
         }
 
     def __call__(
@@ -230,13 +241,17 @@ class StandardROIHeads(tf.Module):
 
         Returns:
             Scalars `loss_cls` and `loss_box_reg` (in a cascade `loss_cls_stage0` and so on), and
-            `loss_mask` and `loss_keypoint` where the model has the heads. The latter two use
-            foreground proposals only, and the last only those with a visible keypoint.
+            `loss_mask` (or what a `FeatureMaskHead` has) and `loss_keypoint` where the model has
+            the heads. The latter two use foreground proposals only, and the last only those with a
+            visible keypoint.
         """
         inputs = [features[name] for name in self._in_features]
         regions = label_and_sample_proposals(proposals, targets, seeds, **self._sampling)
         losses, objects = self._losses_of_boxes(inputs, regions, image_sizes, targets, seeds[0])
-        if self.mask_head is not None:
+        if self.mask_pooler is None and self.mask_head is not None:
+            named = dict(zip(self._in_features, inputs, strict=True))
+            losses |= self.mask_head.losses(named, objects, targets, image_sizes, seeds)
+        elif self.mask_head is not None:
             logits = self.mask_head(self.mask_pooler(inputs, objects.boxes, objects.image_indices))
             mask_size = self.mask_head.output_size(self.mask_pooler.resolution)
             losses["loss_mask"] = mask_rcnn_loss(logits, objects, targets, mask_size)
@@ -304,8 +319,9 @@ class StandardROIHeads(tf.Module):
         result = {}
         if self.mask_head is not None:
             with profile_scope("mask_head"):
-                pooled = self.mask_pooler(inputs, boxes, box_indices, valid_sizes)
-                result["pred_masks"] = self.mask_head.predict(pooled, classes)
+                result["pred_masks"] = self._predict_masks(
+                    inputs, boxes, box_indices, classes, valid_sizes
+                )
         if self.keypoint_head is not None:
             with profile_scope("keypoint_head"):
                 pooled = self.keypoint_pooler(inputs, boxes, box_indices, valid_sizes)
@@ -314,6 +330,20 @@ class StandardROIHeads(tf.Module):
             if decode:
                 result["pred_keypoints"] = self._decode_keypoints(heatmaps, boxes)
         return result
+
+    def _predict_masks(
+        self,
+        inputs: list[tf.Tensor],
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor,
+        classes: tf.Tensor,
+        valid_sizes: ValidSizes,
+    ) -> tf.Tensor:
+        if self.mask_pooler is None:
+            named = dict(zip(self._in_features, inputs, strict=True))
+            return self.mask_head.predict(named, boxes, box_indices, classes, valid_sizes)
+        pooled = self.mask_pooler(inputs, boxes, box_indices, valid_sizes)
+        return self.mask_head.predict(pooled, classes)
 
     def _decode_keypoints(self, heatmaps: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         if self._conventions.inclusive_boxes:

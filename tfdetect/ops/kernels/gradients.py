@@ -27,6 +27,7 @@ for _name in (
     "TfdetectPasteMasks",
     "TfdetectDecodeKeypoints",
     "TfdetectDeformConvGrad",
+    "TfdetectPointSampleGrad",
 ):
     tf.no_gradient(_name)
 
@@ -76,6 +77,16 @@ def _roi_align_levels(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor | No
             )
         )
     return *grads, *[None] * (count + 3)
+
+
+@tf.RegisterGradient("TfdetectPointSample")
+def _point_sample(op: tf.Operation, grad: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
+    """For the features only."""
+    features, points, map_indices, sizes = op.inputs
+    features_grad = kernels.library().tfdetect_point_sample_grad(
+        grad, points, map_indices, sizes, tf.shape(features)
+    )
+    return features_grad, None, None, None
 
 
 @tf.RegisterGradient("TfdetectRoiPool")

@@ -1,0 +1,144 @@
+// TfdetectPointSample and its gradient: definitions, and kernels for the CPU.
+#include "op_helpers.h"
+#include "point_sample.h"
+
+namespace tfdetect {
+namespace {
+
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("TfdetectPointSample")
+    .Input("features: T")
+    .Input("points: float")
+    .Input("map_indices: int32")
+    .Input("sizes: int32")
+    .Output("output: T")
+    .Attr("T: {float, half, bfloat16}")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle features, points, indices;
+      DimensionHandle rows;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &features));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 3, &points));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 1, &indices));
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(points, 0), c->Dim(indices, 0), &rows));
+      c->set_output(0, c->MakeShape({rows, c->Dim(points, 1), c->Dim(features, 3)}));
+      return absl::OkStatus();
+    })
+    .Doc("Bilinear samples of features [B, H, W, C] at points [R, P, 2] of (x, y) in [0, 1] of "
+         "the map map_indices[r], with zeros around it: [R, P, C]. Map i ends after sizes[i] rows "
+         "and columns; with sizes [0, 2] they do not end before the tensor.");
+
+REGISTER_OP("TfdetectPointSampleGrad")
+    .Input("grad: T")
+    .Input("points: float")
+    .Input("map_indices: int32")
+    .Input("sizes: int32")
+    .Input("feature_shape: int32")
+    .Output("output: T")
+    .Attr("T: {float, half, bfloat16}")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle features;
+      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(4, &features));
+      TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
+      c->set_output(0, features);
+      return absl::OkStatus();
+    })
+    .Doc("The gradient of TfdetectPointSample for the features, given that of its output.");
+
+// Fills in the shape of the features and the points, and the maps' sizes.
+absl::Status CheckPointSample(const tensorflow::TensorShape& features, const Tensor& points,
+                              const Tensor& map_indices, const Tensor& sizes,
+                              PointSampleShape* shape) {
+  if (features.dims() != 4)
+    return tensorflow::errors::InvalidArgument("features must have shape [B, H, W, C], not ",
+                                               features.DebugString());
+  TF_RETURN_IF_ERROR(
+      CheckShape(points.dims() == 3 && points.dim_size(2) == 2, "points", "[R, P, 2]", points));
+  TF_RETURN_IF_ERROR(CheckVector("map_indices", map_indices, points.dim_size(0)));
+  const bool whole = sizes.dims() == 2 && sizes.dim_size(0) == 0;
+  TF_RETURN_IF_ERROR(CheckShape(sizes.dims() == 2 && sizes.dim_size(1) == 2 &&
+                                    (whole || sizes.dim_size(0) == features.dim_size(0)),
+                                "sizes", "[B, 2] or [0, 2]", sizes));
+  *shape = {features.dim_size(0), features.dim_size(1), features.dim_size(2),
+            features.dim_size(3), points.dim_size(1),
+            whole ? nullptr : sizes.flat<int32_t>().data()};
+  if (std::max(shape->height, shape->width) >= std::numeric_limits<int32_t>::max())
+    return tensorflow::errors::InvalidArgument("features are too large: ",
+                                               features.DebugString());
+  return CheckIndices(map_indices, shape->maps);
+}
+
+template <typename T>
+class PointSampleOp : public tensorflow::OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &features = context->input(0), &points = context->input(1);
+    const Tensor& map_indices = context->input(2);
+    PointSampleShape shape;
+    OP_REQUIRES_OK(context, CheckPointSample(features.shape(), points, map_indices,
+                                             context->input(3), &shape));
+    Tensor* output;
+    const int64_t rows = points.dim_size(0);
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(
+                       0, tensorflow::TensorShape({rows, shape.points, shape.channels}), &output));
+    if (output->NumElements() == 0) return;
+    ParallelFor(context, rows * shape.points, shape.channels, [&](int64_t begin, int64_t end) {
+      PointSample(shape, Data<T>(features), points.flat<float>().data(),
+                  map_indices.flat<int32_t>().data(), begin, end, MutableData<T>(output));
+    });
+  }
+};
+
+template <typename T>
+class PointSampleGradOp : public tensorflow::OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &grad = context->input(0), &points = context->input(1);
+    const Tensor &map_indices = context->input(2), &lengths = context->input(4);
+    OP_REQUIRES_OK(context, CheckVector("feature_shape", lengths, 4));
+    tensorflow::TensorShape feature_shape;
+    OP_REQUIRES_OK(context, tensorflow::TensorShapeUtils::MakeShape(
+                                lengths.flat<int32_t>().data(), 4, &feature_shape));
+    PointSampleShape shape;
+    OP_REQUIRES_OK(context, CheckPointSample(feature_shape, points, map_indices,
+                                             context->input(3), &shape));
+    const int64_t rows = points.dim_size(0);
+    OP_REQUIRES(context,
+                grad.shape() == tensorflow::TensorShape({rows, shape.points, shape.channels}),
+                tensorflow::errors::InvalidArgument("grad must be of the samples' shape, not ",
+                                                    grad.shape().DebugString()));
+    Tensor* output;
+    OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));
+    if (output->NumElements() == 0) return;
+    const PointSampleGradient gradient(shape, points.flat<float>().data(),
+                                       map_indices.flat<int32_t>().data(), rows);
+    const int64_t cost = shape.height * shape.width * 32 + rows * shape.points * 100;
+    ParallelTasks(context, gradient.tasks(), cost, [&](int64_t task) {
+      gradient.Run(task, Data<T>(grad), MutableData<T>(output));
+    });
+  }
+};
+
+#define TFDETECT_REGISTER(T)                                                                \
+  REGISTER_KERNEL_BUILDER(                                                                  \
+      Name("TfdetectPointSample").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),    \
+      PointSampleOp<T>);                                                                    \
+  REGISTER_KERNEL_BUILDER(                                                                  \
+      Name("TfdetectPointSampleGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
+      PointSampleGradOp<T>);
+TFDETECT_REGISTER(float)
+TFDETECT_REGISTER(Eigen::half)
+TFDETECT_REGISTER(Eigen::bfloat16)
+#undef TFDETECT_REGISTER
+
+}  // namespace
+}  // namespace tfdetect

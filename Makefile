@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # on some processors only.
 BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops --ignore tests/ops/kernels/test_maths.py \
     --ignore tests/ops/kernels/test_build.py $(addprefix tests/modeling/test_,batch_statistics.py no_proposals.py \
-    federated_weights.py replicas.py rpn_locations.py training_losses.py) tests/training/test_trainer.py \
+    federated_weights.py replicas.py rpn_locations.py semantic_loss.py training_losses.py) tests/training/test_trainer.py \
     tests/training/test_precise_bn.py tests/parity/test_tiny.py tests/parity/test_training_steps.py \
     tests/inference/test_graph.py tests/export/test_signatures.py::test_nothing_found
 

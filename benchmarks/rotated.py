@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import operator_inputs as inputs
 import seeded_models
-from harness import Row, Side, main
+from harness import Row, Side, Skip, main
 
 PROPOSALS, OBJECTS, ANCHORS = 4000, 20, 100_000
 
@@ -81,6 +81,8 @@ def _detectron2(operator: str) -> Side:
     import torch
     from detectron2 import layers
 
+    if not hasattr(torch.ops.detectron2, "nms_rotated"):
+        raise Skip("Detectron2 is installed without its C++ operators")
     if operator.startswith("roi_align"):
         features = (
             torch.from_numpy(inputs.normal(*inputs.FEATURES)).permute(0, 3, 1, 2).contiguous()

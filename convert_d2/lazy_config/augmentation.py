@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from convert_d2.lazy_config.arguments import Arguments, Settings, convert, converts, plain, show
+from convert_d2.lazy_config.arguments import (
+    Arguments,
+    Settings,
+    convert,
+    converts,
+    is_number,
+    plain,
+    show,
+)
 from tfdetect.errors import InputError
 
 _AUGMENTATION = "an augmentation"
@@ -112,16 +120,21 @@ def _usual(entries: Sequence[_Entry]) -> dict[str, Any] | None:
     if type(lengths) is int:
         lengths, style = [lengths], "choice"
     longest = resize.get("max_size", _NO_LIMIT)
+    crop = of.get("RandomCrop", {"crop_type": "", "crop_size": [1]})
+    size, kind = crop.get("crop_size"), crop.get("crop_type")
+    if not isinstance(lengths, list) or not isinstance(size, list) or not isinstance(kind, str):
+        return None
+    if not _are_numbers(longest, *lengths, *size) or not isinstance(style, str):
+        return None
     keys: dict[str, Any] = {
         "MIN_SIZE_TRAIN": lengths,
         "MIN_SIZE_TRAIN_SAMPLING": style,
-        "MAX_SIZE_TRAIN": min(longest, _NO_LIMIT) if type(longest) is int else longest,
+        "MAX_SIZE_TRAIN": min(int(longest), _NO_LIMIT),
         "RANDOM_FLIP": flip,
         "CROP.ENABLED": "RandomCrop" in of,
     }
     if "RandomCrop" in of:
-        keys["CROP.TYPE"] = of["RandomCrop"].get("crop_type")
-        keys["CROP.SIZE"] = of["RandomCrop"].get("crop_size")
+        keys |= {"CROP.TYPE": kind, "CROP.SIZE": size}
     return keys
 
 
@@ -133,15 +146,17 @@ def _jitter(entries: Sequence[_Entry]) -> dict[str, Any] | None:
         return None
     resize, crop = of["ResizeScale"], of["FixedSizeCrop"]
     flip = _flip(of.get("RandomFlip"))
-    size = resize.get("target_height")
+    size, scale = resize.get("target_height"), [resize.get("min_scale"), resize.get("max_scale")]
     square = [resize.get("target_width"), *_pair(crop.get("crop_size"))] == [size] * 3
     default = {"pad": True, "pad_value": 128, "seg_pad_value": 255}
     pads = default | {key: value for key, value in crop.items() if key in default} == default
     if flip is None or not square or not pads or not _resizes_bilinearly(resize):
         return None
+    if type(size) is not int or not _are_numbers(*scale):
+        return None
     return {
         "LARGE_SCALE_JITTER.ENABLED": True,
-        "LARGE_SCALE_JITTER.SCALE": [resize.get("min_scale"), resize.get("max_scale")],
+        "LARGE_SCALE_JITTER.SCALE": scale,
         "LARGE_SCALE_JITTER.SIZE": size,
         "RANDOM_FLIP": flip,
     }
@@ -154,7 +169,20 @@ def _flip(arguments: Mapping[str, Any] | None) -> str | None:
     both = arguments.get("horizontal", True), arguments.get("vertical", False)
     if arguments.get("prob", 0.5) != 0.5:
         return None
-    return {(True, False): "horizontal", (False, True): "vertical"}.get(both)
+    if both == (True, False):
+        return "horizontal"
+    return "vertical" if both == (False, True) else None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a configuration can hold it."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(map(is_number, values))
 
 
 def _pair(value: Any) -> list[Any]:
@@ -194,7 +222,7 @@ def _convert(args: Arguments, name: str) -> _Entry:
         elif given is None:
             args.take(argument, None)
         else:
-            found[argument] = plain(args.take(argument))
+            found[argument] = plain(args.of_type(argument, None, _is_plain, "numbers or text"))
     return _Entry(name, found)
 
 

@@ -166,6 +166,15 @@ def _training_sampler(args: Arguments) -> None:
     args.expect("shuffle", True, "training always shuffles", default=True)
 
 
+@converts(f"{_DATA}.samplers.distributed_sampler.RandomSubsetTrainingSampler", _SAMPLER)
+def _random_subset_sampler(args: Arguments) -> None:
+    for name in ("size", "seed_shuffle", "seed_subset"):
+        args.take(name, None)
+    args.expect("shuffle", True, "training always shuffles", default=True)
+    args.set("DATALOADER.RANDOM_SUBSET_RATIO", "subset_ratio", args.number("subset_ratio"))
+    args.set("DATALOADER.SAMPLER_TRAIN", "_target_", "RandomSubsetTrainingSampler")
+
+
 @converts(f"{_DATA}.samplers.distributed_sampler.RepeatFactorTrainingSampler", _SAMPLER)
 def _repeat_sampler(args: Arguments) -> None:
     args.take("seed", None)

@@ -177,6 +177,7 @@ REJECTED = [
     (["--tracker", "SORT"], "--tracker: 'SORT' is not supported"),
     (["--model", "frames"], "frames: has no config.yaml"),
     (["--model", "proposals"], "proposals: needs proposals of each image"),
+    (["--model", "rotated"], "rotated: has rotated boxes, which cannot be tracked"),
     (["--model", "semantic"], "semantic: gives no boxes"),
     (["--opts", "TRACKER_HEADS.TRACK_IOU_THRESHOLD", "high"], "TRACKER_HEADS.TRACK_IOU_THRESHOLD"),
     (["--opts", "TRACKER_HEADS.MAX_LOST", "3"], "unknown key TRACKER_HEADS.MAX_LOST"),
@@ -200,6 +201,7 @@ def test_what_is_rejected_before_the_model_is_loaded(tmp_path, monkeypatch, capf
     base = model_description(tmp_path / "model") / "config.yaml"
     for name, settings in (
         ("proposals", "{PROPOSAL_GENERATOR: {NAME: PrecomputedProposals}}"),
+        ("rotated", "{ROI_HEADS: {NAME: RROIHeads}}"),
         ("semantic", "{META_ARCHITECTURE: SemanticSegmentor}"),
     ):
         other = model_description(tmp_path / name) / "config.yaml"

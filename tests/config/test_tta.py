@@ -53,7 +53,7 @@ def test_text(value):
         ("COCO-Detection/fast_rcnn_R_50_FPN_1x", [], "the given proposals are of the image"),
         (
             "COCO-Detection/faster_rcnn_R_50_FPN_1x",
-            ["MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (10.0, 10.0, 5.0, 5.0, 1.0)],
+            ["MODEL.ROI_HEADS.NAME", "RROIHeads"],
             "its boxes are rotated",
         ),
         (

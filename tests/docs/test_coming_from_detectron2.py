@@ -17,7 +17,7 @@ import pytest
 
 import convert_d2.lazy_config.conversion  # noqa: F401 - registers the classes
 from convert_d2.lazy_config.arguments import known_classes, unsupported_classes
-from tests.support.detectron2_table import PAGE, is_awaited, rows
+from tests.support.detectron2_table import PAGE, rows
 from tests.support.paths import ROOT
 
 CLASSES = json.loads((Path(__file__).parent / "detectron2_classes.json").read_text())
@@ -52,8 +52,6 @@ def test_row(name):
     if status == "none":
         assert notes
         return
-    if is_awaited(name):
-        pytest.skip("being added")
     other = re.fullmatch(r"as `(\w+)`", status)
     assert status == "same" or other
     assert (other[1] if other else short) in defined()

@@ -79,6 +79,15 @@ def test_without_detections(name, implementation):
         assert found["num_segments"].numpy().all()  # the stuff is there
 
 
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_a_batch_of_no_image(name, implementation):
+    _, model = make(name)
+    found = model(tf.zeros([0, 64, 96, 3]), tf.zeros([0, 2], tf.int32)).instances
+    assert found.pred_boxes.shape == (0, 20, 4)
+    assert found.scores.shape == found.pred_classes.shape == (0, 20)
+    assert found.num_detections.shape == (0,)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_bfloat16(name):
     """Every output and stage is finite; logits, boxes and scores are float32."""

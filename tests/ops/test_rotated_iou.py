@@ -11,19 +11,11 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native, using_ops
-from tests.support.rotated import record
+from tests.support.rotated import IOU_GROUPS, is_extreme, record
 from tfdetect.ops.rotated_iou import iou_of_pairs, pairwise_iou_rotated
 
-GROUPS = ["random", "same", "square", "nested", "touching", "degenerate", "huge", "wrap"]
 
-
-def is_extreme(boxes):
-    """Slivers, and boxes of an area that float32 cannot hold."""
-    short, long = np.sort(boxes[:, 2:4].astype(np.float64), 1).T
-    return (short > 0) & ((long > 1e6 * short) | (short * long > 3e38))
-
-
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", IOU_GROUPS)
 def test_recorded(implementation, group):
     """Within 1e-5, float32 rounding of Detectron2's; 1e8 x 0.01 pixels and the like aside."""
     data = record("iou")

@@ -13,16 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.seeded_weights import seeded_model
-from tests.support.recorded_steps import relative_differences, take_steps_on
-from tests.support.rotated import FOLDER, record
-from tests.support.rotated_model import images_of, narrow_model, run
+from tests.support.recorded_steps import relative_differences
+from tests.support.rotated import FOLDER, nearest, record
+from tests.support.rotated_model import images_of, narrow_model, run, take_recorded_steps
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.preprocess import Preprocessor
-from tfdetect.modeling.structures import Targets
 from tfdetect.ops.backend import Backend
 
 IMAGES = ["000000.jpg", "000001.jpg", "000002.jpg"]
@@ -62,14 +59,6 @@ def test_features_and_rpn(narrow):
         ):
             values = nchw(found[name.removeprefix("feat_")])[:, ::channels, ::step, ::step]
             np.testing.assert_allclose(values, data[name], rtol=0, atol=atol, err_msg=name)
-
-
-def nearest(found, expected):
-    """For each expected box the largest difference of a number to the nearest found one."""
-    turns = found[None, :, 4] - expected[:, None, 4]
-    turns = np.abs(turns - 360 * np.round(turns / 360))
-    rest = np.abs(found[None, :, :4] - expected[:, None, :4]).max(2)
-    return np.maximum(rest, turns)
 
 
 def test_proposals(narrow):
@@ -153,28 +142,9 @@ def test_a_batch_of_mixed_sizes_equals_each_alone(pipelines):
 
 @pytest.fixture(scope="module")
 def training():
-    """The record of three steps, and the same taken here."""
-    with gzip.open(FOLDER / "training_steps.json.gz", "rt") as file:
-        recorded = json.load(file)
-    cfg = load_config(FOLDER / "narrow_training.yaml")
-    model = seeded_model(cfg)
-    truth = recorded["ground_truth"]
-    batch, sizes = images_of([image["file_name"] for image in truth])
-    images, resized = Preprocessor.from_config(cfg, model.size_divisibility)(
-        tf.constant(batch), tf.constant(sizes)
-    )
-    np.testing.assert_array_equal(resized, [image["resized_hw"] for image in truth])
-    most = max(len(image["gt_classes"]) for image in truth)
-    boxes = np.zeros([len(truth), most, 5], np.float32)
-    classes, valid = np.zeros([len(truth), most], np.int32), np.zeros([len(truth), most], bool)
-    for index, image in enumerate(truth):
-        count = len(image["gt_classes"])
-        boxes[index, :count], classes[index, :count] = image["gt_boxes"], image["gt_classes"]
-        valid[index, :count] = True
-    targets = Targets(*map(tf.constant, (boxes, classes, valid)))
+    """The record of three steps, the same taken here, and the model then."""
     with Backend.for_device().active():
-        steps = take_steps_on(cfg, model, images, resized, targets, 3)
-    return recorded, steps, model
+        return take_recorded_steps()
 
 
 def test_losses(training):

@@ -7,6 +7,7 @@ disturbed by a relative 1e-6 loses no detection, and moves boxes by 2e-4 pixels 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.support.comparison import compare
 from tests.support.segmentation_training import IMAGES, MAPS, predict, record
@@ -20,6 +21,7 @@ def test_semantic():
             np.testing.assert_array_equal(found.sem_seg, MAPS[f"semantic/{index}/sem_seg_argmax"])
 
 
+@pytest.mark.full
 def test_panoptic(implementation):
     alone, together = predict("panoptic")
     recorded = record("inference_panoptic")["images"]

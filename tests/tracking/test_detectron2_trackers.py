@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,9 @@ def test_what_a_tracker_rejects():
     tracker = build_tracker_head(tracker_config())
     with pytest.raises(InputError, match="boxes: not all are finite"):
         tracker.update(made([[0, 0, np.nan, 1]]))
+    rotated = SimpleNamespace(boxes=np.zeros((1, 5), np.float32))
+    with pytest.raises(InputError, match="boxes: rotated ones cannot be tracked"):
+        tracker.update(rotated)
     tracker.update(made([LEFT]))
     with pytest.raises(InputError, match="50 x 60 pixels, the one before 100 x 200"):
         tracker.update(made([LEFT], shape=(50, 60)))

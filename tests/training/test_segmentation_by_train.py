@@ -63,8 +63,7 @@ def metrics(folder):
 
 def test_semantic(toy, tmp_path):
     config, register = SEMANTIC, ["--register", "toy", toy.masks, toy.images]
-    keys = {"TEST__EVAL_PERIOD": 1, "VIS_PERIOD": 2}
-    _, metadata = train(config, register, tmp_path, 2, **keys)
+    _, metadata = train(config, register, tmp_path, 2, TEST__EVAL_PERIOD=1)
     assert metadata["class_names"] == []
     assert metadata["stuff_class_names"] == STUFF
     measured = [line for line in metrics(tmp_path) if "sem_seg/mIoU" in line]
@@ -94,6 +93,7 @@ def test_panoptic(toy, tmp_path, form):
         register = ["--register-separated", "toy_separated", toy.instances, toy.panoptic]
         register += [toy.masks, toy.images]
     keys = {"INPUT__MASK_FORMAT": "polygon" if form == "separated" else "bitmask"}
+    keys["VIS_PERIOD"] = 2
     _, metadata = train(config, register, tmp_path / "run", 2, TEST__EVAL_PERIOD=1, **keys)
     assert metadata["class_names"] == ["cat", "dog"]
     assert metadata["stuff_class_names"] == STUFF

@@ -100,6 +100,8 @@ def _configuration(args: argparse.Namespace) -> CfgNode:
     able = capabilities(cfg)
     if able.takes_proposals:
         raise InputError(f"{args.model}: needs proposals of each image; give a model with an RPN")
+    if able.rotated:
+        raise InputError(f"{args.model}: has rotated boxes, which cannot be tracked; give another")
     if not able.has_boxes and not able.proposes:
         raise InputError(f"{args.model}: gives no boxes, which is what is tracked; give a detector")
     return cfg

@@ -26,7 +26,7 @@ def check_tta(cfg: CfgNode) -> None:
         reason = f"it merges detected boxes, and {architecture} detects none"
     elif able.has_semantic:
         reason = f"it merges detected boxes alone, and {architecture} segments all pixels too"
-    elif able.parts.roi_heads and len(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS) != 4:
+    elif able.rotated:
         reason = "its boxes are rotated"
     elif cfg.MODEL.CONVENTIONS != "detectron2":
         reason = f"it is Detectron2's, and the model follows {cfg.MODEL.CONVENTIONS}'s conventions"

@@ -24,17 +24,24 @@ from tfdetect.data.json_format import (
     given,
     show,
 )
+from tfdetect.data.rotated import rotated_of_horizontal
 from tfdetect.errors import InputError
 from tfdetect.masks.polygons import FARTHEST_POINT
 
 
 def validate_annotation(
-    path: Path, entry: dict[str, Any], where: str, categories: Mapping[int, Any]
+    path: Path,
+    entry: dict[str, Any],
+    where: str,
+    categories: Mapping[int, Any],
+    *,
+    may_be_rotated: bool = False,
 ) -> dict[str, Any]:
     """Check the fields that every use of `entry` needs, and convert them in place.
 
     Afterwards `id` is an integer (or text that is not a number), `image_id` an integer,
-    `category_id` one of `categories`, `bbox` a list of four finite numbers and `iscrowd` 0 or 1.
+    `category_id` one of `categories`, `bbox` a list of four finite numbers, or of five where it may
+    be rotated (see `box`), and `iscrowd` 0 or 1.
 
     Raises:
         InputError: one of these is invalid, or missing (a missing `iscrowd` defaults to 0).
@@ -50,15 +57,37 @@ def validate_annotation(
         raise InputError(
             f"{path}: {where}.category_id {entry['category_id']} is not among 'categories', add it"
         )
-    box = as_numbers(entry.get("bbox"))
-    if box is None or len(box) != 4:
+    found = as_numbers(entry.get("bbox"))
+    if found is None or not (len(found) == 4 or (may_be_rotated and len(found) == 5)):
         raise InputError(
             f"{path}: {where}.bbox {given(entry, 'bbox')}, must be four numbers"
             " (x, y, width, height); correct it"
         )
-    entry["bbox"] = box
+    entry["bbox"] = found
     entry["iscrowd"] = int(get_flag(path, entry, where, "iscrowd", missing=0))
     return entry
+
+
+def box(entry: Mapping[str, Any], rotated: bool) -> list[float]:
+    """`bbox` of a checked entry: of horizontal boxes (left, top, width, height).
+
+    Args:
+        entry: the annotation.
+        rotated: whether to return (x centre, y centre, width, height, angle in degrees), as a list
+            of five numbers has them; a horizontal box has the angle 0.
+
+    Raises:
+        InputError: it has five numbers and is to be horizontal.
+    """
+    found = entry["bbox"]
+    if rotated:
+        return found if len(found) == 5 else rotated_of_horizontal(found).tolist()
+    if len(found) == 5:
+        raise InputError(
+            "'bbox' has five numbers, as rotated boxes have, but the model's boxes are horizontal;"
+            " give a model with RRPN, or x, y, width, height"
+        )
+    return found
 
 
 def area(entry: Mapping[str, Any]) -> float:

@@ -84,7 +84,9 @@ def read_coco(
     if "annotations" in root:
         annotations = check_each(
             *(path, root, "annotations", "COCO"),
-            lambda where, entry: fields.validate_annotation(path, entry, where, names),
+            lambda where, entry: fields.validate_annotation(
+                path, entry, where, names, may_be_rotated=True
+            ),
             report,
             may_be_empty=True,
         )
@@ -105,6 +107,8 @@ def ground_truth(
     tasks: Collection[str],
     num_keypoints: int = 17,
     report: Callable[[InputError], None] | None = None,
+    *,
+    rotated: bool = False,
 ) -> list[dict[str, Any]]:
     """The annotations in the form that pycocotools evaluates: only the fields it needs, checked.
 
@@ -118,6 +122,7 @@ def ground_truth(
         num_keypoints: of each object, for keypoints.
         report: gets the error of each broken annotation, which is then left out; None raises the
             first.
+        rotated: whether `bbox` is to be that of a rotated box, which it is in no other case.
 
     Returns:
         New dictionaries with id, image_id, category_id, bbox, iscrowd and area; for segm with
@@ -140,7 +145,7 @@ def ground_truth(
     for entry in known:
         size = sizes[entry["image_id"]]
         try:
-            checked = _measurable(entry, size, tasks, num_keypoints)
+            checked = _measurable(entry, size, tasks, num_keypoints, rotated)
         except InputError as error:
             errors.append(InputError(f"{dataset.path}: annotation {entry['id']}: {error}"))
             continue
@@ -155,12 +160,18 @@ def ground_truth(
 
 
 def _measurable(
-    entry: Mapping[str, Any], size: tuple[int, int], tasks: Collection[str], num_keypoints: int
+    entry: Mapping[str, Any],
+    size: tuple[int, int],
+    tasks: Collection[str],
+    num_keypoints: int,
+    rotated: bool,
 ) -> dict[str, Any]:
-    if min(entry["bbox"][2:]) < 0:
+    box = fields.box(entry, rotated)
+    if min(box[2:4]) < 0:
         # It would match nothing, and count as an object that was missed.
         raise InputError("'bbox' has a negative width or height; correct it")
-    result = {key: entry[key] for key in ("image_id", "category_id", "bbox", "iscrowd")}
+    result = {key: entry[key] for key in ("image_id", "category_id", "iscrowd")}
+    result["bbox"] = box
     result["area"] = fields.area(entry)
     if "segm" in tasks:
         result["segmentation"] = fields.mask(entry, size)

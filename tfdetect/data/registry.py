@@ -17,6 +17,7 @@ from tfdetect.data.catalog import (
     metadata_from_coco,
     sem_seg_metadata,
 )
+from tfdetect.data.dota import is_dota, read_dota
 from tfdetect.data.panoptic import read_panoptic
 from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
@@ -25,6 +26,7 @@ from tfdetect.registry import Registry
 Form = Literal[
     "COCO",
     "LVIS",
+    "DOTA",
     "SEM_SEG",
     "PANOPTIC",
     "SEPARATED",
@@ -34,10 +36,10 @@ Form = Literal[
 ]
 """The format of a data set's annotations.
 
-SEM_SEG: a folder of masks, a PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic,
-a JSON file and a PNG of segments per image. SEPARATED: COCO, with masks for the stuff
-(`register_coco_panoptic_separated`). CITYSCAPES_*: gtFine's objects, classes of pixels, or its
-panoptic JSON.
+DOTA: a folder of text files, one for each image, with rotated boxes. SEM_SEG: a folder of masks, a
+PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic, a JSON file and a PNG of
+segments per image. SEPARATED: COCO, with masks for the stuff (`register_coco_panoptic_separated`).
+CITYSCAPES_*: gtFine's objects, classes of pixels, or its panoptic JSON.
 """
 
 
@@ -75,7 +77,7 @@ class DatasetFiles:
     @property
     def has_sem_seg(self) -> bool:
         """Whether pixels have a class."""
-        return self.form not in ("COCO", "LVIS", "CITYSCAPES_INSTANCE")
+        return self.form not in ("COCO", "LVIS", "DOTA", "CITYSCAPES_INSTANCE")
 
     def version(self) -> tuple[int, ...]:
         """A version of the annotations: modification times and sizes.
@@ -154,6 +156,17 @@ def register_sem_seg_dataset(
     _register(files)
 
 
+def register_dota_dataset(
+    name: str, annotations_dir: str | os.PathLike[str], images_dir: str | os.PathLike[str]
+) -> None:
+    """Register a folder of DOTA's text files (`tfdetect.data.dota`), for models of rotated boxes.
+
+    Raises:
+        InputError: as `register_coco_dataset`.
+    """
+    _register(DatasetFiles(name, "DOTA", Path(annotations_dir), Path(images_dir)))
+
+
 def register_panoptic_dataset(
     name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
 ) -> None:
@@ -204,12 +217,14 @@ def register_separated_dataset(
 def register_dataset(
     name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
 ) -> None:
-    """Register what --register names: a folder of masks, COCO panoptic's JSON, or COCO's.
+    """Register what --register names: a folder of masks or of DOTA, COCO panoptic's JSON, COCO's.
 
     Raises:
         InputError: as `register_coco_dataset`.
     """
-    if Path(annotations).is_dir():
+    if is_dota(Path(annotations)):
+        register_dota_dataset(name, annotations, images_dir)
+    elif Path(annotations).is_dir():
         register_sem_seg_dataset(name, annotations, images_dir)
     elif _has_segments(Path(annotations)):
         register_panoptic_dataset(name, annotations, images_dir)
@@ -227,7 +242,7 @@ def _has_segments(path: Path) -> bool:
 
 
 def _register(files: DatasetFiles) -> None:
-    name, needs_folder = files.name, files.form == "SEM_SEG"
+    name, needs_folder = files.name, files.form in ("SEM_SEG", "DOTA")
     if _of_the_zoo(name) is not None or metadata(name) is not None:
         raise InputError(
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
@@ -284,6 +299,8 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     known = metadata(files.name)
     if known is not None:
         return known
+    if files.form == "DOTA":
+        return _metadata_from_dota(files, files.version())
     if files.form == "SEM_SEG":
         return sem_seg_metadata(files.stuff_classes or read_class_names(files.annotations))
     if files.form in ("PANOPTIC", "CITYSCAPES_PANOPTIC"):
@@ -304,6 +321,19 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
 def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata:
     # Parsing a large file takes seconds, and several ask for it.
     return metadata_from_coco(path)
+
+
+@lru_cache(maxsize=8)
+def _metadata_from_dota(files: DatasetFiles, version: tuple[int, ...]) -> DatasetMetadata:
+    # What is broken is reported where it is read for its objects.
+    dataset = read_dota(files.annotations, files.images_dir, lambda error: None)
+    return DatasetMetadata(
+        thing_classes=list(dataset.category_names),
+        keypoint_names=None,
+        keypoint_flip_map=[],
+        keypoint_connections=[],
+        category_ids=list(dataset.category_ids),
+    )
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ from tfdetect.data.class_names import distinct_names
 from tfdetect.data.coco import CocoDataset, ground_truth
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.evaluation.rotated import RotatedCOCOeval
 from tfdetect.evaluation.table import format_metrics, percent
 from tfdetect.masks.rle import encode_mask
 
@@ -40,9 +41,10 @@ def to_results(
 
     Returns:
         A record of each detection whose class has a category id: image_id, category_id, bbox (x,
-        y, width, height), score, and where there are any, segmentation (RLE, `counts` a string)
-        and keypoints (x, y, score of each, flat; COCO counts in pixel indices, so x and y are
-        `keypoint_offset` less). Nothing is rounded.
+        y, width, height; of rotated boxes the five numbers of `Detections`), score, and where
+        there are any, segmentation (RLE, `counts` a string) and keypoints (x, y, score of each,
+        flat; COCO counts in pixel indices, so x and y are `keypoint_offset` less). Nothing is
+        rounded.
 
     Raises:
         InputError: a class has no category id, so the data set does not match the model.
@@ -53,8 +55,10 @@ def to_results(
             f"the model predicts class {largest} but the annotations have {len(category_ids)}"
             " categories: give annotations with the classes that the model was trained on"
         )
-    extent = detections.boxes[:, 2:] - detections.boxes[:, :2] + detections.box_extent
-    boxes = np.concatenate([detections.boxes[:, :2], extent], axis=1).tolist()
+    boxes = detections.boxes
+    if not detections.rotated:
+        extent = boxes[:, 2:] - boxes[:, :2] + detections.box_extent
+        boxes = np.concatenate([boxes[:, :2], extent], axis=1)
     scores = detections.scores.tolist()
     classes = detections.classes.tolist()
     results: list[dict[str, Any]] = [
@@ -64,7 +68,7 @@ def to_results(
             "bbox": box,
             "score": score,
         }
-        for index, box, score in zip(classes, boxes, scores, strict=True)
+        for index, box, score in zip(classes, boxes.tolist(), scores, strict=True)
     ]
     if detections.masks is not None:
         for result, mask in zip(results, detections.masks, strict=True):
@@ -82,6 +86,8 @@ def evaluate(
     results: Sequence[Mapping[str, Any]],
     tasks: Collection[str],
     keypoint_oks_sigmas: Sequence[float] = (),
+    *,
+    rotated: bool = False,
 ) -> dict[str, dict[str, float]]:
     """The metrics that Detectron2's `COCOEvaluator` gives, by pycocotools.
 
@@ -95,6 +101,7 @@ def evaluate(
         tasks: of "bbox", "segm" and "keypoints".
         keypoint_oks_sigmas: one per keypoint, the config's TEST.KEYPOINT_OKS_SIGMAS; where empty,
             those of COCO's 17.
+        rotated: whether boxes are rotated (Detectron2's `RotatedCOCOEvaluator`).
 
     Returns:
         By task, sorted, each metric in percent (NaN where there is no ground truth or no result
@@ -109,13 +116,13 @@ def evaluate(
     if unknown is not None:
         raise InputError(f"{dataset.path}: has no image with id {unknown}, give its annotations")
     expected = len(keypoint_oks_sigmas) or 17
-    annotations = check(dataset, tasks, expected, _num_keypoints(results))
+    annotations = check(dataset, tasks, expected, _num_keypoints(results), rotated=rotated)
     if not results:
         return {task: dict.fromkeys(METRICS[task], math.nan) for task in sorted(tasks)}
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _ground_truth(dataset, annotations)
         return {
-            task: _evaluate_task(dataset, truth, results, task, keypoint_oks_sigmas)
+            task: _evaluate_task(dataset, truth, results, task, keypoint_oks_sigmas, rotated)
             for task in sorted(tasks)
         }
 
@@ -150,6 +157,8 @@ def check(
     num_keypoints: int,
     num_predicted: int | None = None,
     report: Callable[[InputError], None] | None = None,
+    *,
+    rotated: bool = False,
 ) -> list[dict[str, Any]]:
     """Check that `evaluate` will be able to compute its metrics, before there are any results.
 
@@ -158,7 +167,7 @@ def check(
         tasks: of "bbox", "segm", "keypoints" and "box_proposals".
         num_keypoints: for how many there are OKS sigmas.
         num_predicted: how many keypoints the model predicts; None where that is not known.
-        report: of `tfdetect.data.coco.ground_truth`.
+        report, rotated: of `tfdetect.data.coco.ground_truth`.
 
     Returns:
         `ground_truth`'s.
@@ -174,7 +183,12 @@ def check(
             f"TEST.KEYPOINT_OKS_SIGMAS: is for {num_keypoints} keypoints, but the model predicts"
             f" {num_predicted}; give a number for each"
         )
-    return ground_truth(dataset, tasks, num_keypoints, report)
+    if rotated and "box_proposals" in tasks:
+        raise InputError(
+            f"{dataset.path}: the recall of rotated proposals is not measured; evaluate a model"
+            " with RROIHeads"
+        )
+    return ground_truth(dataset, tasks, num_keypoints, report, rotated=rotated)
 
 
 def _num_keypoints(results: Sequence[Mapping[str, Any]]) -> int | None:
@@ -201,13 +215,14 @@ def _evaluate_task(
     results: Sequence[Mapping[str, Any]],
     task: str,
     keypoint_oks_sigmas: Sequence[float],
+    rotated: bool,
 ) -> dict[str, float]:
     # Where a result has a box, pycocotools takes the box's area for the mask's.
     unused = {"bbox"} if task == "segm" else set()
     predicted = truth.loadRes(
         [{key: result[key] for key in result if key not in unused} for result in results]
     )
-    evaluation = COCOeval(truth, predicted, task)
+    evaluation = (RotatedCOCOeval if rotated else COCOeval)(truth, predicted, task)
     if task == "keypoints" and keypoint_oks_sigmas:
         evaluation.params.kpt_oks_sigmas = np.array(keypoint_oks_sigmas)
     evaluation.evaluate()

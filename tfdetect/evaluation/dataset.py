@@ -25,6 +25,7 @@ class EvaluationDataset(ABC):
     Attributes:
         form: the format's name.
         measures: the tasks that the format has ground truth for, by Detectron2's names.
+        takes_rotated: whether it measures rotated boxes where the model's are.
         path: the annotations, for messages.
         tasks: those of `measures` that the model does and the annotations have ground truth for.
         file_names: of the images, below the folder of images; `index` below counts these.
@@ -39,6 +40,7 @@ class EvaluationDataset(ABC):
 
     form: ClassVar[str]
     measures: ClassVar[tuple[str, ...]]
+    takes_rotated: ClassVar[bool] = False
 
     def __init__(
         self,

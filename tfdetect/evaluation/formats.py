@@ -6,10 +6,11 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
+from tfdetect.data.dota import images_of_dota, is_dota, read_dota
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.panoptic import PanopticDataset, read_panoptic
 from tfdetect.data.sem_seg import SemSegFile
@@ -39,6 +40,7 @@ def _open_coco(
             model.keypoint_oks_sigmas,
             model.num_keypoints,
             count,
+            rotated=model.rotated,
         )
 
     return _counting_broken(path, report, make)
@@ -65,6 +67,26 @@ def _open_panoptic(
     if b'"segments_info"' not in _ascii(content):
         return None
     return CocoPanoptic(read_panoptic(path), model)
+
+
+@EVALUATORS.register("dota")
+def _open_dota(
+    path: Path, content: bytes, model: ModelInfo, report: Report | None
+) -> EvaluationDataset | None:
+    del content
+    if not is_dota(path):
+        return None
+    if not model.rotated:
+        raise InputError(
+            f"{path}: is a folder of DOTA, whose boxes are rotated: give a model with RRPN"
+        )
+
+    def make(count: Report) -> EvaluationDataset:
+        images = model.images or images_of_dota(path)
+        dataset = read_dota(path, images, count, difficult_as_crowds=True)
+        return _Dota(dataset, model.tasks, model.class_names, images, count)
+
+    return _counting_broken(path, report, make)
 
 
 @EVALUATORS.register("pascal_voc")
@@ -169,7 +191,8 @@ class _Instances(EvaluationDataset):
 
 class _Coco(_Instances):
     form = "COCO"
-    measures = ("bbox", "segm", "keypoints", "box_proposals")
+    measures: ClassVar[tuple[str, ...]] = ("bbox", "segm", "keypoints", "box_proposals")
+    takes_rotated = True
     results_name = "coco_instances_results.json"
 
     def __init__(
@@ -180,9 +203,12 @@ class _Coco(_Instances):
         keypoint_oks_sigmas: Sequence[float],
         num_keypoints: int | None,
         report: Report,
+        *,
+        rotated: bool = False,
     ):
         super().__init__(dataset, tasks, class_names)
         self._sigmas = keypoint_oks_sigmas
+        self._rotated = rotated
         if self.has_ground_truth:
             dataset = dataclasses.replace(dataset, annotations=tuple(self._annotations))
             for task, field in coco.missing_ground_truth(dataset, self.tasks).items():
@@ -193,7 +219,9 @@ class _Coco(_Instances):
             if "keypoints" in self.tasks:
                 coco.check_oks_sigmas(keypoint_oks_sigmas)
             expected = len(keypoint_oks_sigmas) or 17
-            checked = coco.check(dataset, self.tasks, expected, num_keypoints, report)
+            checked = coco.check(
+                dataset, self.tasks, expected, num_keypoints, report, rotated=rotated
+            )
             self._annotations = checked
         self._dataset = dataclasses.replace(dataset, annotations=tuple(self._annotations))
 
@@ -206,10 +234,28 @@ class _Coco(_Instances):
         images = {image.id for image in dataset.images}
         known = tuple(entry for entry in self._annotations if entry["image_id"] in images)
         dataset = dataclasses.replace(dataset, annotations=known)
-        return coco.evaluate(dataset, results, self.tasks, self._sigmas)
+        return coco.evaluate(dataset, results, self.tasks, self._sigmas, rotated=self._rotated)
 
     def format_table(self, metrics: Metrics) -> str:
         return (proposals if "box_proposals" in metrics else coco).format_table(metrics)
+
+
+class _Dota(_Coco):
+    """As COCO's average precision: Detectron2's of rotated boxes, not DOTA's own."""
+
+    form = "DOTA"
+    measures = ("bbox",)
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        tasks: Collection[str],
+        class_names: Sequence[str],
+        image_folder: Path,
+        report: Report,
+    ):
+        super().__init__(dataset, tasks, class_names, (), None, report, rotated=True)
+        self.image_folder = image_folder
 
 
 class _Lvis(_Instances):

@@ -28,6 +28,7 @@ class ModelInfo:
         keypoint_oks_sigmas: the configuration's TEST.KEYPOINT_OKS_SIGMAS.
         stuff_names: the model's classes of stuff, empty as above.
         num_keypoints: how many the model predicts; None for as many as it is measured on.
+        rotated: whether its boxes are.
         ignore_value: of pixels of masks that do not count.
         images: the folder of the images, where it is known.
     """
@@ -37,6 +38,7 @@ class ModelInfo:
     keypoint_oks_sigmas: Sequence[float] = ()
     stuff_names: Sequence[str] = ()
     num_keypoints: int | None = None
+    rotated: bool = False
     ignore_value: int = 255
     images: Path | None = None
 
@@ -67,8 +69,9 @@ def model_info(cfg: CfgNode, metadata: Mapping[str, Any], images: Path | None = 
         cfg.TEST.KEYPOINT_OKS_SIGMAS or (),
         metadata.get("stuff_class_names") or (),
         capabilities(cfg).num_keypoints or None,
-        cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-        images,
+        rotated=capabilities(cfg).rotated,
+        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        images=images,
     )
 
 
@@ -97,17 +100,20 @@ def open_dataset(
     *,
     stuff_names: Sequence[str] = (),
     num_keypoints: int | None = None,
+    rotated: bool = False,
     report: Report | None = None,
 ) -> EvaluationDataset:
     """Open annotations of any of the formats in `EVALUATORS`, which their content tells.
 
     A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
     else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC; a
-    folder of folders with `*_gtFine_*` is Cityscapes, another one with PNGs has masks.
+    folder of text files is DOTA, one of folders with `*_gtFine_*` Cityscapes, and another one with
+    PNGs has masks.
 
     Args:
         path: the annotations.
-        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints: see `ModelInfo`.
+        tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints, rotated: see
+            `ModelInfo`.
         report: gets the error of each broken annotation, which is then left out and counted; None
             raises it.
 
@@ -115,7 +121,7 @@ def open_dataset(
         InputError: it is in none of these formats, cannot be read, has none of the model's tasks,
             lacks what evaluation needs, or its classes do not match the model's.
     """
-    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints)
+    model = ModelInfo(tasks, class_names, keypoint_oks_sigmas, stuff_names, num_keypoints, rotated)
     return _open(path, model, report)
 
 
@@ -130,9 +136,15 @@ def _open(path: str | Path, model: ModelInfo, report: Report | None) -> Evaluati
             raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
     for name in reversed(list(EVALUATORS)):
         dataset = EVALUATORS.get("format", name)(path, content, model, report)
-        if dataset is not None:
-            return dataset
+        if dataset is None:
+            continue
+        if model.rotated and not dataset.takes_rotated:
+            raise InputError(
+                f"{path}: {dataset.form} has no rotated boxes, which the model predicts: give"
+                " annotations of COCO or DOTA"
+            )
+        return dataset
     raise InputError(
-        f"{path}: is a folder, but not one of Pascal VOC, Cityscapes or masks; give an annotation"
-        " file"
+        f"{path}: is a folder, but not one of Pascal VOC, DOTA, Cityscapes or masks; give an"
+        " annotation file"
     )

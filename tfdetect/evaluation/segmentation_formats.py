@@ -32,7 +32,8 @@ def _open_masks(
     path: Path, content: bytes, model: ModelInfo, report: Report | None
 ) -> EvaluationDataset | None:
     del content
-    if not path.is_dir() or next(path.glob("*.png"), None) is None:
+    # Rotated boxes of DOTA may lie beside their images.
+    if not path.is_dir() or model.rotated or next(path.glob("*.png"), None) is None:
         return None
     if model.images is None:
         raise InputError(f"{path}: masks do not say where their images are; give their folder")

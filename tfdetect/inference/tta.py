@@ -70,7 +70,7 @@ class TTAPipeline(tf.Module):
     - Keypoints: the heatmaps (logits) of the resulting boxes in every augmented image are averaged,
       those of a flipped one being mirrored, with left and right keypoints swapped; they are decoded
       in the network's input, as without augmentation.
-    - Dense models (RetinaNet): their boxes are merged in the same way.
+    - Dense models (RetinaNet, FCOS): their boxes are merged in the same way.
 
     Images go through it one after the other, and so do the augmented images of one, so that memory
     is bounded whatever their number; with `padding` "detectron2" three augmented images go

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.tracking.tracks import Tracks, append_tracks
+from tfdetect.tracking.tracks import Tracks, append_tracks, check_boxes
 
 
 class BaseTracker(abc.ABC):
@@ -103,12 +103,12 @@ class BaseTracker(abc.ABC):
         """Identify the next frame's detections.
 
         Raises:
-            InputError: a box is not finite, or the frame has another size than the one before.
+            InputError: the boxes cannot be tracked (`check_boxes`), or the frame has another size
+                than the one before.
 
         Detectron2: `update` of each tracker.
         """
-        if not np.isfinite(detections.boxes).all():
-            raise InputError("boxes: not all are finite; give a tracker finite boxes")
+        check_boxes(detections)
         previous, count = self._previous, len(detections)
         ids, periods = np.zeros(count, np.int64), np.ones(count, np.int64)
         matched, matched_before = set(), set()

@@ -11,7 +11,7 @@ from tfdetect.data.video import FRAMES_PER_SECOND
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.tracking.registry import TRACKER_HEADS
-from tfdetect.tracking.tracks import Tracks
+from tfdetect.tracking.tracks import Tracks, check_boxes
 
 
 class ByteTrack:
@@ -31,9 +31,14 @@ class ByteTrack:
         self._periods: dict[int, tuple[int, int]] = {}
 
     def update(self, detections: Detections) -> Tracks:
-        """Identify the next frame's detections; see `Tracks`."""
+        """Identify the next frame's detections.
+
+        Raises:
+            InputError: the boxes cannot be tracked (`check_boxes`).
+        """
         import supervision as sv
 
+        check_boxes(detections)
         found = self._tracker.update(
             sv.Detections(
                 xyxy=detections.boxes,

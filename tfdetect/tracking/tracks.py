@@ -58,6 +58,18 @@ class Tracks:
         return self.select(self.lost_frame_counts == 0)
 
 
+def check_boxes(detections: Detections) -> None:
+    """Reject boxes that cannot be tracked.
+
+    Raises:
+        InputError: they are rotated, or not finite.
+    """
+    if detections.boxes.shape[1] != 4:
+        raise InputError("boxes: rotated ones cannot be tracked; use a model of upright boxes")
+    if not np.isfinite(detections.boxes).all():
+        raise InputError("boxes: not all are finite; give a tracker finite boxes")
+
+
 def append_tracks(first: Tracks, second: Tracks) -> Tracks:
     """The instances of both; `first` as it is if `second` has none.
 

@@ -11,6 +11,7 @@ import numpy as np
 import supervision as sv
 from PIL import Image, ImageDraw
 
+from tfdetect.data.rotated import around_rotated, corners_of_rotated
 from tfdetect.detections import Detections, PanopticSegmentation
 from tfdetect.errors import InputError
 from tfdetect.visualize.fonts import load_font
@@ -31,6 +32,9 @@ _SMALL = 640
 
 _LARGE = 2048
 """Pictures whose longer side is larger need no antialiasing: their lines are wide."""
+
+_FARTHEST = 1e6
+"""Corners beyond are moved here, in pixels: what OpenCV draws are integers."""
 
 _MASK_OPACITY = 0.4
 
@@ -85,8 +89,7 @@ def draw_detections(
     color_indices = color_indices if ids is None else ids
     shown = np.flatnonzero(detections.scores >= confidence_threshold)
     # Small ones last, so that large ones do not hide them.
-    area = np.prod(detections.boxes[shown, 2:] - detections.boxes[shown, :2], axis=1)
-    shown = shown[np.argsort(-area, kind="stable")]
+    shown = shown[np.argsort(-_areas(detections.boxes[shown]), kind="stable")]
     detections = detections.select(shown)
     colors = [PALETTE.by_idx(int(index)) for index in color_indices[shown]]
 
@@ -95,8 +98,14 @@ def draw_detections(
     if detections.masks is not None:
         for mask, color in zip(detections.masks, colors, strict=True):
             _draw_mask(canvas, mask, scale, color, line // 2)
-    for box, color in zip(detections.boxes, colors, strict=True):
-        _draw_box(canvas, box * scale, color, line)
+    if detections.rotated:
+        boxes = around_rotated(detections.boxes)
+        for outline, color in zip(corners_of_rotated(detections.boxes), colors, strict=True):
+            _draw_rotated_box(canvas, outline * scale, color, line)
+    else:
+        boxes = detections.boxes
+        for box, color in zip(boxes, colors, strict=True):
+            _draw_box(canvas, box * scale, color, line)
     for index, color in enumerate(colors):
         if detections.keypoints is not None and (
             keypoint_classes is None or int(detections.classes[index]) in keypoint_classes
@@ -109,7 +118,7 @@ def draw_detections(
     ]
     if ids is not None:
         texts = [f"#{number} {text}" for number, text in zip(ids[shown], texts, strict=True)]
-    return _draw_labels(_reduce(canvas, fine), texts, detections.boxes * enlarge, colors, font)
+    return _draw_labels(_reduce(canvas, fine), texts, boxes * enlarge, colors, font)
 
 
 def draw_semantic(
@@ -293,6 +302,20 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, color: sv.Color, line: int) -
     sv.BoxAnnotator(color, line, sv.ColorLookup.INDEX).annotate(
         canvas, sv.Detections(xyxy=inside[None])
     )
+
+
+def _draw_rotated_box(canvas: np.ndarray, corners: np.ndarray, color: sv.Color, line: int) -> None:
+    """Its outline through [4, 2] corners; parts beyond the picture are not drawn."""
+    corners = np.clip(corners, -_FARTHEST, _FARTHEST)
+    around = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    boxes = sv.Detections(xyxy=around[None], data={"xyxyxyxy": corners[None]})
+    sv.OrientedBoxAnnotator(color, line, sv.ColorLookup.INDEX).annotate(canvas, boxes)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    """Of boxes [N, 4], or rotated ones [N, 5]."""
+    rotated = boxes.shape[1] == 5
+    return np.prod(boxes[:, 2:4] if rotated else boxes[:, 2:] - boxes[:, :2], axis=1)
 
 
 def _draw_keypoints(

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from convert_d2.lazy_config.conversion import read_lazy_config
-from tests.support.detectron2_table import is_awaited
 from tests.support.lazy_configs import FOLDER, SUPPORTED, VITDET, changed, recorded
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
@@ -77,7 +76,9 @@ def test_fcos():
     fcos = cfg.MODEL.FCOS
     assert (fcos.OFFSET, fcos.NORMALIZE_BY_SIZE, fcos.CENTER_SAMPLING_RADIUS) == (0.5, True, 1.5)
     assert (fcos.SCORE_THRESH_TEST, fcos.NMS_THRESH_TEST, fcos.NORM) == (0.2, 0.6, "GN")
-    assert cfg.MODEL.BACKBONE.NAME == "build_fcos_resnet_fpn_backbone"
+    zoo = load_config("COCO-Detection/fcos_R_50_FPN_1x").MODEL
+    for section in ("FCOS", "FPN", "RESNETS"):
+        assert differences(cfg.MODEL[section], zoo[section]) == {}
 
 
 def test_rotated():
@@ -94,8 +95,6 @@ def test_rotated():
     assert model.RPN.BBOX_REG_WEIGHTS == (1, 1, 1, 1, 1)
     assert model.ROI_BOX_HEAD.BBOX_REG_WEIGHTS == (10, 10, 5, 5, 1)
     assert (model.ROI_BOX_HEAD.POOLER_TYPE, model.MASK_ON) == ("ROIAlignRotated", False)
-    if is_awaited("modeling.proposal_generator.rrpn"):
-        pytest.skip("being added")
     assert names_and_shapes(cfg) == without_counters(
         recorded("more/state_dicts")["rotated_faster_rcnn_R_50_FPN"]
     )

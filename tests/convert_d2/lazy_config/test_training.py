@@ -11,6 +11,7 @@ from tests.convert_d2.lazy_config.test_models import of_text
 from tests.support.lazy_configs import changed
 from tfdetect.config import dump_config, load_config
 from tfdetect.data.training.augmentation import build_augmentation
+from tfdetect.errors import InputError
 from tfdetect.training.schedule import learning_rate
 
 NAME = "mask_rcnn_R_50_FPN_1x_with_overrides"
@@ -205,7 +206,20 @@ def test_noted(change, expected, tmp_path):
         assert cfg.SOLVER.IMS_PER_BATCH == 4
 
 
-def test_repeat_factor_sampler(tmp_path):
+@pytest.mark.parametrize("value", ["[]", "5", "{a: 1}", "!!python/name:os.system ''", "null"])
+def test_values_of_another_type(value, tmp_path):
+    """They are named, here or by training; prediction does not need them."""
+    for argument in ("horizontal", "prob"):
+        flip = FLIP.replace("horizontal: true", f"{argument}: {value}")
+        cfg, notes = of_text(tmp_path, changed(NAME, (AUGMENTATIONS, RESIZE + flip)))
+        if value.startswith(("{", "!")):
+            assert f"augmentations[1].{argument}: is " in notes[0]
+        elif value != "null":
+            with pytest.raises(InputError, match=rf"RandomFlip: {argument}: "):
+                build_augmentation(cfg)
+
+
+def test_samplers(tmp_path):
     sampler = """
     sampler:
       _target_: detectron2.data.samplers.RepeatFactorTrainingSampler
@@ -215,3 +229,9 @@ def test_repeat_factor_sampler(tmp_path):
     assert notes == []
     loader = cfg.DATALOADER
     assert (loader.SAMPLER_TRAIN, loader.REPEAT_THRESHOLD) == ("RepeatFactorTrainingSampler", 0.001)
+    name = "detectron2.data.samplers.RandomSubsetTrainingSampler"
+    sampler = f"\n    sampler: {{_target_: {name}, subset_ratio: 0.5}}\n    total_batch_size: 4"
+    cfg, notes = of_text(tmp_path, changed(NAME, ("\n    total_batch_size: 4", sampler)))
+    assert notes == []
+    loader = cfg.DATALOADER
+    assert (name.rpartition(".")[2], 0.5) == (loader.SAMPLER_TRAIN, loader.RANDOM_SUBSET_RATIO)

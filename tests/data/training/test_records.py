@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -62,6 +63,7 @@ def test_demo():
     first = records[0]
     assert (first.height, first.width) == (212, 327)
     assert first.file_name.endswith("demo/images/000000.jpg")
+    assert {record.dataset for record in records} == {"demo_shapes"}
     assert all(a.polygons and a.keypoints.shape == (17, 3) for a in first.annotations)
     assert training_records(demo_cfg()) is records
 
@@ -378,3 +380,28 @@ def test_masks_and_keypoints_as_tools_write_them(load):
     assert (crowd.iscrowd, crowd.polygons, crowd.rle) == (True, None, None)
     assert not rle.keypoints.any()
     assert not crowd.keypoints.any()
+
+
+def test_proposals(load, tmp_path):
+    """By the image's id; an image without any is broken data."""
+    file = tmp_path / "proposals.pkl"
+    boxes = [np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)]
+    content = {"ids": [1], "boxes": boxes, "objectness_logits": [np.array([0, 1], np.float32)]}
+    file.write_bytes(pickle.dumps(content))
+    options = {
+        "MODEL__PROPOSAL_GENERATOR__NAME": "PrecomputedProposals",
+        "DATASETS__PROPOSAL_FILES_TRAIN": (str(file),),
+    }
+    entries = [{"image_id": 1}, {"image_id": 2}]
+    (record,) = load(entries[:1], **options)
+    np.testing.assert_array_equal(record.proposals, [[5, 6, 7, 8], [1, 2, 3, 4]])
+    with pytest.raises(InputError, match=r"^DATASETS.PROPOSAL_FILES_TRAIN: .* no proposals of 2"):
+        load(entries, ((40, 60),) * 2, **options)
+    (record,) = load(entries, ((40, 60),) * 2, DATALOADER__ON_ERROR="skip", **options)
+    assert record.image_id == 1
+    # Another content of the same file is read again.
+    content["boxes"] = [boxes[0] + 1]
+    file.write_bytes(pickle.dumps(content | {"bbox_mode": 0}))
+    (record,) = load(entries[:1], **options)
+    np.testing.assert_array_equal(record.proposals[0], [6, 7, 8, 9])
+    assert load(entries[:1])[0].proposals is None

@@ -283,3 +283,40 @@ def test_labels_of_a_palette_are_its_indices(toy, name):
         image.save(toy.masks / f"{stem}.png")
     register_sem_seg_dataset(name, toy.masks, toy.images)
     assert_labels(batch_of(cfg_of(name, **SEMANTIC)), toy)
+
+
+def test_crops_with_several_classes(tmp_path, name):
+    """None has more than SINGLE_CATEGORY_MAX_AREA of what is labelled, where that is possible."""
+    for folder in ("masks", "images"):
+        (tmp_path / folder).mkdir()
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 30:] = np.arange(30) // 5 % 2
+    labels[:6] = 255
+    for index in range(8):
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{index}.png")
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "images" / f"{index}.png")
+    register_sem_seg_dataset(name, tmp_path / "masks", tmp_path / "images")
+    options = SEMANTIC | {"SOLVER__IMS_PER_BATCH": 8, "INPUT__CROP__ENABLED": True}
+    options |= {"INPUT__CROP__TYPE": "absolute", "INPUT__CROP__SIZE": [20, 20]}
+
+    def shares(**more):
+        found = batch_of(cfg_of(name, **options, **more)).values()
+        counts = [np.bincount(one["gt_sem_seg"].ravel(), minlength=2)[:2] for one in found]
+        return [count.max() / count.sum() for count in counts]
+
+    assert max(shares()) == 1
+    assert max(shares(INPUT__CROP__SINGLE_CATEGORY_MAX_AREA=0.8)) < 0.8
+
+
+def test_large_scale_jitter_pads_with_the_ignored_value(toy, name):
+    register_sem_seg_dataset(name, toy.masks, toy.images)
+    jitter = {"ENABLED": True, "SCALE": [0.5, 0.5], "SIZE": 64}
+    options = {f"INPUT__LARGE_SCALE_JITTER__{key}": value for key, value in jitter.items()}
+    for ignored in (255, -1):
+        register_panoptic_dataset(f"{name}_{ignored}", toy.panoptic, toy.images)
+        options["MODEL__SEM_SEG_HEAD__IGNORE_VALUE"] = ignored
+        cfg = cfg_of(f"{name}_{ignored}", **SEMANTIC | options)
+        for example in batch_of(cfg).values():
+            assert example["gt_sem_seg"].shape == (64, 64)
+            assert (example["gt_sem_seg"][33:, 33:] == ignored).all()
+            assert (example["gt_sem_seg"][:2, :20] == 2).all()

@@ -179,7 +179,7 @@ def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
     if isinstance(entry, str):
         factory: Any = AUGMENTATIONS.get(key, entry)
         if hasattr(factory, "from_config") or not _is_augmentation(factory):
-            return AUGMENTATIONS.build(key, entry, cfg)
+            return _seeing(cfg, AUGMENTATIONS.build(key, entry, cfg), f"{key}: {entry}")
         name, arguments = entry, {}
     elif is_pair and isinstance(entry[0], str) and isinstance(entry[1], Mapping):
         name, arguments = entry[0], dict(entry[1])
@@ -196,6 +196,11 @@ def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
         augmentor = factory(**arguments)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
+    return _seeing(cfg, augmentor, key)
+
+
+def _seeing(cfg: CfgNode, augmentor: ImageAugmentor, key: str) -> ImageAugmentor:
+    """The augmentor, if the model has the semantic labels that it may look at."""
     if getattr(augmentor, "needs_sem_seg", False) and not capabilities(cfg).has_semantic:
         raise InputError(f"{key}: needs semantic labels, which this model is not trained on")
     return augmentor

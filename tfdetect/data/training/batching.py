@@ -76,7 +76,9 @@ def collate(
         "record": np.array(records, np.int64),
         "image": _stack([example.image for example in examples], (height, width, 3)),
         "image_size": sizes,
-        "gt_boxes": _stack([example.boxes for example in examples], (num_objects, 4)),
+        "gt_boxes": _stack(
+            [example.boxes for example in examples], (num_objects, examples[0].boxes.shape[1])
+        ),
         "gt_classes": _stack([example.classes for example in examples], (num_objects,)),
         "gt_valid": _stack(
             [np.ones(len(example.classes), dtype=bool) for example in examples], (num_objects,)

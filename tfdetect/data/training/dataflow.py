@@ -21,6 +21,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from tfdetect.data.rotated import around_rotated
 from tfdetect.data.training.augmentation import draw_transforms
 from tfdetect.data.training.batching import Sample, collate, plan_batches
 from tfdetect.data.training.mapper import Example, TrainingMapper
@@ -96,12 +97,13 @@ class BatchSource:
 
     def _draw(self, record: int, *entropy: int) -> list[ImageTransform]:
         image = self.records[record]
-        boxes = [a.box for a in image.annotations if not a.iscrowd]
+        objects = [a.box for a in image.annotations if not a.iscrowd]
+        boxes = np.reshape(objects, (-1, 5 if self.mapper.rotated else 4))
         return draw_transforms(
             self.augmentors,
             (image.height, image.width),
             random_state(self.seed, *entropy),
-            np.reshape(boxes, (-1, 4)),
+            around_rotated(boxes) if self.mapper.rotated else boxes,
             None if image.sem_seg is None else partial(self._labels, image),
         )
 

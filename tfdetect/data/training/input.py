@@ -55,7 +55,8 @@ def training_dataset(
         - image: uint8 [B, H, W, 3] in the channel order of INPUT.FORMAT, in the top left corner
           of zeros; H and W are the largest of the batch, not rounded up to anything.
         - image_size: int32 [B, 2], (height, width) of each image.
-        - gt_boxes: float32 [B, G, 4] XYXY.
+        - gt_boxes: float32 [B, G, 4] XYXY; [B, G, 5] of a model of rotated boxes, (x centre, y
+          centre, width, height, angle in degrees).
         - gt_classes: int32 [B, G].
         - gt_valid: bool [B, G], false for padding, which comes last; an image may have none.
         - gt_polygons: float64 [B, P, 4], rows for `tfdetect.modeling.mask_targets`; with masks in
@@ -98,6 +99,7 @@ def training_dataset(
             keypoint_flip_indices=flip_indices(training_metadata(cfg)) if keypoints else None,
             labels=label_range(cfg),
             proposal_topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN,
+            rotated=capabilities(cfg).rotated,
         ),
         batch_size=batch_size,
         seed=seed,
@@ -151,7 +153,7 @@ def _signature(cfg: CfgNode, size: int) -> dict[str, tf.TensorSpec]:
         "record": tf.TensorSpec([size], tf.int64),
         "image": tf.TensorSpec([size, None, None, 3], tf.uint8),
         "image_size": tf.TensorSpec([size, 2], tf.int32),
-        "gt_boxes": tf.TensorSpec([size, None, 4], tf.float32),
+        "gt_boxes": tf.TensorSpec([size, None, capabilities(cfg).box_dim], tf.float32),
         "gt_classes": tf.TensorSpec([size, None], tf.int32),
         "gt_valid": tf.TensorSpec([size, None], tf.bool),
     }

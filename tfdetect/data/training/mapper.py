@@ -11,6 +11,7 @@ import pycocotools.mask as coco_mask
 from tfdetect.data.geometry import transform_boxes, transform_keypoints
 from tfdetect.data.images import read_image
 from tfdetect.data.panoptic import read_segment_ids
+from tfdetect.data.rotated import transform_rotated_boxes
 from tfdetect.data.sem_seg import LabelRange
 from tfdetect.data.training.records import Annotation, Record
 from tfdetect.data.training.transforms import ImageTransform
@@ -27,7 +28,7 @@ class Example:
 
     Attributes:
         image: uint8 [H, W, 3].
-        boxes: float32 [G, 4] XYXY.
+        boxes: float32 [G, 4] XYXY; [G, 5] of rotated ones.
         classes: int32 [G].
         polygons: of each object, float64 [2 P] each; None without masks, or with bitmasks.
         bitmasks: bool [G, H, W]; None without masks, or with polygons.
@@ -61,6 +62,7 @@ class TrainingMapper:
             keypoints.
         labels: the classes of pixels that the model learns, or None.
         proposal_topk: DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, how many proposals are kept.
+        rotated: whether boxes are.
     """
 
     image_format: str
@@ -69,6 +71,7 @@ class TrainingMapper:
     keypoint_flip_indices: np.ndarray | None
     labels: LabelRange | None = None
     proposal_topk: int = 0
+    rotated: bool = False
 
     def __call__(self, record: Record, transforms: Sequence[ImageTransform]) -> Example:
         """Make an example.
@@ -95,8 +98,7 @@ class TrainingMapper:
             sem_seg = self.labels.ignore_padding(sem_seg)
         size = image.shape[:2]
         objects = [a for a in record.annotations if not a.iscrowd]
-        boxes = np.reshape([a.box for a in objects], (-1, 4))
-        boxes = transform_boxes(boxes, transforms, size).astype(np.float32)
+        boxes = self._boxes(record, objects, transforms, size)
         kept = np.ones(len(objects), dtype=bool)
         polygons = bitmasks = keypoints = None
         if self.mask_format == "polygon":
@@ -126,7 +128,8 @@ class TrainingMapper:
                     row[:] = transform_keypoints(
                         annotation.keypoints, transforms, size, self.keypoint_flip_indices
                     )
-        kept &= (boxes[:, 2:] - boxes[:, :2] > _SMALLEST_SIDE).all(axis=1)
+        sides = boxes[:, 2:4] if self.rotated else boxes[:, 2:] - boxes[:, :2]
+        kept &= (sides > _SMALLEST_SIDE).all(axis=1)
         classes = np.array([a.class_index for a in objects], np.int32)
         return Example(
             image=image,
@@ -138,6 +141,20 @@ class TrainingMapper:
             sem_seg=sem_seg,
             proposals=self._proposals(record, transforms, size),
         )
+
+    def _boxes(
+        self,
+        record: Record,
+        objects: Sequence[Annotation],
+        transforms: Sequence[ImageTransform],
+        size: tuple[int, int],
+    ) -> np.ndarray:
+        """float32 [N, 4], or [N, 5] of rotated ones, in pixels of the augmented image."""
+        boxes = np.reshape([a.box for a in objects], (-1, 5 if self.rotated else 4))
+        if self.rotated:
+            before = (record.height, record.width)
+            return transform_rotated_boxes(boxes, transforms, before, size)
+        return transform_boxes(boxes, transforms, size).astype(np.float32)
 
     def _proposals(
         self, record: Record, transforms: Sequence[ImageTransform], size: tuple[int, int]

@@ -17,7 +17,8 @@ from tfdetect.config.capabilities import Capabilities, capabilities
 from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.geometry import coco_keypoints
+from tfdetect.data.dota import read_dota
+from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
 from tfdetect.data.image_files import count_missing, image_path, missing_files
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
@@ -35,7 +36,7 @@ class Annotation:
     """One object, in pixels of the image as it is on disk.
 
     Attributes:
-        box: float64 [4] XYXY.
+        box: float64 [4] XYXY; [5] for a model of rotated boxes.
         class_index: 0..K-1.
         iscrowd: whether it is a group of objects that are not annotated individually. Training
             skips those.
@@ -145,6 +146,7 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
         head.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
         cfg.DATALOADER.ON_ERROR,
         label_range(cfg),
+        capabilities(cfg).rotated,
     )
 
 
@@ -218,6 +220,16 @@ def _check_form(files: DatasetFiles, able: Capabilities) -> None:
             " detects; name a data set with both, such as coco_2017_train_panoptic_separated, or"
             " MODEL.META_ARCHITECTURE SemanticSegmentor"
         )
+    if able.rotated and files.form not in ("COCO", "LVIS", "DOTA"):
+        raise InputError(
+            f"DATASETS.TRAIN: {files.name} has no boxes that could be rotated, as the model's are;"
+            " name a data set of COCO or DOTA"
+        )
+    if files.form == "DOTA" and not able.rotated:
+        raise InputError(
+            f"DATASETS.TRAIN: {files.name} is DOTA's, whose boxes are rotated, but the model's are"
+            " not; give MODEL.PROPOSAL_GENERATOR.NAME RRPN, MODEL.ROI_HEADS.NAME RROIHeads"
+        )
     if not able.has_boxes and files.form == "CITYSCAPES_PANOPTIC":
         other = files.name.replace("panoptic", "sem_seg")
         raise InputError(f"DATASETS.TRAIN: {files.name} is for PanopticFPN here; use {other}")
@@ -242,13 +254,17 @@ def _load(
     min_keypoints: int,
     on_error: str,
     labels: LabelRange | None,
+    rotated: bool,
 ) -> tuple[Record, ...]:
     broken = BrokenData(on_error)
     records: list[Record] = []
     # Of each: whether it is left out if it has nothing but crowds.
     filtered: list[bool] = []
     for index, dataset in enumerate(files):
-        found = _read(dataset, mask_format, num_keypoints, broken)
+        found = [
+            replace(record, dataset=dataset.name)
+            for record in _read(dataset, mask_format, num_keypoints, rotated, broken)
+        ]
         if proposal_files:
             found = _with_proposals(found, proposal_files[index], broken)
         records += found
@@ -316,7 +332,11 @@ def _labelled_keypoints(record: Record) -> int:
 
 
 def _read(
-    files: DatasetFiles, mask_format: str | None, num_keypoints: int | None, broken: BrokenData
+    files: DatasetFiles,
+    mask_format: str | None,
+    num_keypoints: int | None,
+    rotated: bool,
+    broken: BrokenData,
 ) -> list[Record]:
     """The records of one data set."""
     # That module builds upon this one.
@@ -330,19 +350,26 @@ def _read(
         return sem_seg_records.read_cityscapes_records(files)
     if files.form == "CITYSCAPES_SEM_SEG":
         return sem_seg_records.read_cityscapes_sem_seg_records(files)
-    records = _read_objects(files, mask_format, num_keypoints, broken)
+    records = _read_objects(files, mask_format, num_keypoints, rotated, broken)
     if files.form == "SEPARATED":
         records = sem_seg_records.with_stuff(records, files, broken)
     return records
 
 
 def _read_objects(
-    files: DatasetFiles, mask_format: str | None, num_keypoints: int | None, broken: BrokenData
+    files: DatasetFiles,
+    mask_format: str | None,
+    num_keypoints: int | None,
+    rotated: bool,
+    broken: BrokenData,
 ) -> list[Record]:
-    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`)."""
+    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`), and
+    of DOTA's."""
     dataset: CocoDataset | LvisDataset
     if files.form == "LVIS":
         dataset = read_lvis(files.annotations, broken)
+    elif files.form == "DOTA":
+        dataset = read_dota(files.annotations, files.images_dir, broken)
     else:
         dataset = read_coco(files.annotations, broken)
     if dataset.annotations is None:
@@ -359,7 +386,7 @@ def _read_objects(
             continue
         try:
             annotation = _annotation(
-                entry, classes, sizes[entry["image_id"]], mask_format, num_keypoints
+                entry, classes, sizes[entry["image_id"]], mask_format, num_keypoints, rotated
             )
         except InputError as error:
             broken(InputError(f"{files.annotations}: annotation {entry['id']}: {error}"))
@@ -377,7 +404,6 @@ def _read_objects(
             width=image.width,
             image_id=image.id,
             annotations=tuple(by_image[image.id]),
-            dataset=files.name,
         )
         for image in dataset.images
     ]
@@ -403,11 +429,12 @@ def _annotation(
     image_size: tuple[int, int],
     mask_format: str | None,
     num_keypoints: int | None,
+    rotated: bool,
 ) -> Annotation | None:
     """One entry of `annotations`; None for one that Detectron2 drops silently."""
     if entry.get("ignore"):
         raise InputError("'ignore' is not supported; remove it, or the annotation")
-    x, y, width, height = entry["bbox"]
+    box = np.array(fields.box(entry, rotated), np.float64)
     iscrowd = entry["iscrowd"] == 1
     needs_mask = mask_format is not None and not iscrowd
     is_rle = isinstance(entry.get("segmentation"), dict)
@@ -425,7 +452,7 @@ def _annotation(
         if not polygons:
             return None
     return Annotation(
-        box=np.array([x, y, x + width, y + height], np.float64),
+        box=box if rotated else xywh_to_xyxy(box),
         class_index=classes[entry["category_id"]],
         iscrowd=iscrowd,
         polygons=polygons if needs_mask else None,

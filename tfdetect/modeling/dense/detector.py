@@ -12,7 +12,7 @@ from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.dense.losses import LossNormalizer
-from tfdetect.modeling.dense.selection import select_dense_detections
+from tfdetect.modeling.dense.selection import of_anchors, select_dense_detections
 from tfdetect.modeling.detector import Detector
 from tfdetect.modeling.structures import Predictions, Targets
 
@@ -165,12 +165,8 @@ class DenseDetector(Detector):
 
 
 def _flatten(maps: Sequence[Sequence[tf.Tensor]], num_classes: int) -> list[tf.Tensor]:
-    """Of each output [B, H, W, A * C] of all levels [B, R, C], in the order of the anchors.
-
-    C is the number of classes, 4, and 1.
-    """
-    flat = []
-    for levels, size in zip(maps, (num_classes, 4, 1), strict=False):
-        batch = tf.shape(levels[0])[0]
-        flat.append(tf.concat([tf.reshape(level, [batch, -1, size]) for level in levels], 1))
-    return flat
+    """Of each output [B, H, W, A * C] of all levels [B, R, C]; C is the number of classes, 4, 1."""
+    return [
+        tf.concat([of_anchors(level, size) for level in levels], 1)
+        for levels, size in zip(maps, (num_classes, 4, 1), strict=False)
+    ]

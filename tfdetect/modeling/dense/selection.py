@@ -14,6 +14,13 @@ Coder = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Called with deltas and the anchors that they refer to, both float32 [..., 4]: gives boxes."""
 
 
+def of_anchors(level: tf.Tensor, size: int) -> tf.Tensor:
+    """[B, H, W, A * size] -> [B, H * W * A, size], in the order of the anchors."""
+    batch, height, width, channels = tf.unstack(tf.shape(level))
+    # Not -1, which has no meaning for a batch of no image.
+    return tf.reshape(level, [batch, height * width * (channels // size), size])
+
+
 @profile_scope("detections")
 def select_dense_detections(
     ranks: Sequence[tf.Tensor],
@@ -50,14 +57,13 @@ def select_dense_detections(
     """
     lowest = tf.constant(float("-inf"))
     classes = ranks[0].shape[3] * 4 // deltas[0].shape[3]
-    batch = tf.shape(ranks[0])[0]
     level_boxes, level_ranks, level_labels = [], [], []
     for cell_ranks, cell_deltas, cell_anchors in zip(ranks, deltas, anchors, strict=True):
-        flat = tf.reshape(cell_ranks, [batch, -1])
+        flat = of_anchors(cell_ranks, 1)[..., 0]
         flat = tf.where(tf.math.is_nan(flat), lowest, flat)
         best, indices = tf.math.top_k(flat, tf.minimum(topk_candidates, tf.shape(flat)[1]))
         anchor = indices // classes
-        chosen = tf.gather(tf.reshape(cell_deltas, [batch, -1, 4]), anchor, batch_dims=1)
+        chosen = tf.gather(of_anchors(cell_deltas, 4), anchor, batch_dims=1)
         level_boxes.append(decode(chosen, tf.gather(cell_anchors, anchor)))
         level_ranks.append(best)
         level_labels.append(indices % classes)

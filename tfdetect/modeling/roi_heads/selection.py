@@ -92,7 +92,7 @@ def keep_best(
     """NMS within each class, and the best that are left of each image.
 
     Args:
-        boxes: float32 [B, N, 4], N at least 1.
+        boxes: float32 [B, N, 4], or rotated ones [B, N, 5]; N at least 1.
         scores: float32 [B, N]; negative infinity marks boxes that are not candidates.
         classes: int32 [B, N].
         nms_threshold: see `batched_nms`.

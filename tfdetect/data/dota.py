@@ -1,0 +1,170 @@
+"""Reads DOTA's text files: objects as quadrilaterals, one file for each image.
+
+A line is `x1 y1 x2 y2 x3 y3 x4 y4 category difficult`, in pixels; the first lines may be
+`imagesource:...` and `gsd:...`. A file belongs to the image of its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tfdetect.data.coco import CocoDataset, CocoImage
+from tfdetect.data.json_format import LARGEST_COORDINATE, as_number, show
+from tfdetect.data.rotated import rotated_of_quadrilateral
+from tfdetect.errors import InputError
+
+# fmt: off
+_NAMES = (
+    "plane", "ship", "storage-tank", "baseball-diamond", "tennis-court", "basketball-court",
+    "ground-track-field", "harbor", "bridge", "large-vehicle", "small-vehicle", "helicopter",
+    "roundabout", "soccer-ball-field", "swimming-pool", "container-crane", "airport", "helipad",
+)
+# fmt: on
+"""Of DOTA 1.0 (the first 15), 1.5 and 2.0, in their usual order."""
+
+_ORIENTATION, _LYING = 0x0112, 5
+"""EXIF's tag, and its values from which on width and height are swapped in reading."""
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_HEADERS = ("imagesource:", "gsd:")
+
+
+def is_dota(path: Path) -> bool:
+    """Whether `path` is a folder of such text files: the first that has a line tells."""
+    if not path.is_dir():
+        return False
+    for file in sorted(path.glob("*.txt")):
+        try:
+            lines = _lines(file)
+        except InputError:
+            return False
+        if lines:
+            return len(lines[0][1]) in (9, 10)
+    return False
+
+
+def images_of_dota(path: Path) -> Path:
+    """The folder of the images that belong to a folder of annotations: `images` beside it.
+
+    The annotations' own folder where there is none, as for files that lie beside their images.
+    """
+    beside = path.absolute().parent / "images"
+    return beside if beside.is_dir() else path
+
+
+def read_dota(
+    path: Path,
+    images_dir: Path,
+    report: Callable[[InputError], None] | None = None,
+    *,
+    difficult_as_crowds: bool = False,
+) -> CocoDataset:
+    """Read a folder of annotations, in the form of a COCO data set of rotated boxes.
+
+    Categories are DOTA's in their usual order, those that occur, and then others by name.
+
+    Args:
+        path: the folder of text files (`labelTxt`).
+        images_dir: the folder of the images, whose sizes are read.
+        report: gets the error of each broken object and of each file without an image, which is
+            then left out; None raises it.
+        difficult_as_crowds: whether difficult objects have `iscrowd` 1: found or not, they do not
+            count in an evaluation. (Training uses them, as Detectron2 does those of Pascal VOC.)
+
+    Raises:
+        InputError: the folder has no text files, or one of them cannot be read.
+    """
+    files = sorted(path.glob("*.txt"))
+    if not files:
+        raise InputError(f"{path}: has no .txt files, give a folder of DOTA annotations")
+
+    def broken(error: InputError) -> None:
+        if report is None:
+            raise error
+        report(error)
+
+    images: list[CocoImage] = []
+    objects: list[tuple[int, str, np.ndarray, bool]] = []
+    for file in files:
+        try:
+            image = _image(len(images) + 1, file.stem, images_dir)
+        except InputError as error:
+            broken(InputError(f"{file}: {error}"))
+            continue
+        images.append(image)
+        for number, words in _lines(file):
+            try:
+                objects.append((image.id, *_object(words)))
+            except InputError as error:
+                broken(InputError(f"{file}: line {number}: {error}"))
+    found = {name for _, name, _, _ in objects}
+    names = [name for name in _NAMES if name in found] + sorted(found - set(_NAMES))
+    annotations: list[dict[str, Any]] = [
+        {
+            "id": index,
+            "image_id": image_id,
+            "category_id": names.index(name) + 1,
+            "bbox": box.tolist(),
+            "area": float(box[2] * box[3]),
+            "iscrowd": int(difficult and difficult_as_crowds),
+        }
+        for index, (image_id, name, box, difficult) in enumerate(objects, 1)
+    ]
+    return CocoDataset(
+        path=path,
+        images=tuple(images),
+        category_ids=tuple(range(1, len(names) + 1)),
+        category_names=tuple(names),
+        annotations=tuple(annotations),
+    )
+
+
+def _lines(file: Path) -> list[tuple[int, list[str]]]:
+    """The words of each line that is an object, with its number from 1."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}), check the file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not text in UTF-8 (byte {error.start}), save it so") from error
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
+    return [
+        (number, words)
+        for number, words in lines
+        if words and not words[0].lower().startswith(_HEADERS)
+    ]
+
+
+def _object(words: list[str]) -> tuple[str, np.ndarray, bool]:
+    """Name, box and difficulty of one line."""
+    numbers = [as_number(word) for word in words[:8]]
+    corners = np.array([number for number in numbers if number is not None], np.float64)
+    if len(words) not in (9, 10) or corners.size != 8:
+        raise InputError("is not x1 y1 x2 y2 x3 y3 x4 y4 category difficult; correct it")
+    difficult = words[9] if len(words) == 10 else "0"
+    if difficult not in ("0", "1", "2"):
+        raise InputError(f"difficult is {show(difficult)}, must be 0 or 1; correct it")
+    if np.abs(corners).max() > LARGEST_COORDINATE:
+        raise InputError("a corner is farther away than any image is large; correct it")
+    # 2 is DOTA 1.5's for objects of a few pixels.
+    return words[8], rotated_of_quadrilateral(corners.reshape(4, 2)), difficult != "0"
+
+
+def _image(image_id: int, stem: str, folder: Path) -> CocoImage:
+    names = [stem + suffix for suffix in (*_IMAGES, *map(str.upper, _IMAGES))]
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        raise InputError(f"{folder} has no image {stem}.png (nor .jpg, .tif, .bmp), add it")
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(_ORIENTATION, 1) >= _LYING:
+                width, height = height, width
+    except Exception as error:  # Pillow raises what its decoders do
+        raise InputError(f"{path} cannot be read as an image, replace it") from error
+    return CocoImage(id=image_id, file_name=path.name, height=height, width=width)

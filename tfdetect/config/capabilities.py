@@ -149,5 +149,5 @@ def trains_as_pointrend(cfg: CfgNode) -> bool:
     Detectron2's other trainers do not know the keys.
     """
     able, keys = capabilities(cfg), cfg.INPUT
-    has_keys = keys.COLOR_AUG_SSD or keys.CROP.SINGLE_CATEGORY_MAX_AREA < 1
+    has_keys = keys.COLOR_AUG_SSD or keys.CROP.SINGLE_CATEGORY_MAX_AREA not in (None, 1.0)
     return able.has_semantic and not able.has_boxes and (able.has_point_semantic or has_keys)

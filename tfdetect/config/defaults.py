@@ -276,7 +276,7 @@ DEFAULTS: dict[str, Any] = {
             "ENABLED": False,
             "TYPE": "relative_range",
             "SIZE": [0.9, 0.9],
-            # PointRend's, as COLOR_AUG_SSD, for semantic segmentation: crops are drawn anew until
+            # PointRend's, as COLOR_AUG_SSD, for semantic segmentation: crops are drawn again until
             # no class has more than this share of one.
             "SINGLE_CATEGORY_MAX_AREA": 1.0,
         },

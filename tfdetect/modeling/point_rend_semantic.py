@@ -27,7 +27,7 @@ from tfdetect.ops.point_sample import point_sample
 
 @SEM_SEG_HEADS.register()
 class PointRendSemSegHead(tf.Module):
-    """A semantic head whose logits are doubled, and computed anew where they are uncertain.
+    """A semantic head whose logits are doubled, and computed again where they are uncertain.
 
     Args:
         coarse_sem_seg_head: the head.
@@ -36,7 +36,7 @@ class PointRendSemSegHead(tf.Module):
         point_features: strides of the features that it looks at, by name. Detectron2 trains with
             several, but fails to predict with them.
         subdivision_steps: how often the logits are doubled.
-        num_points: of an image that are then computed anew, at most.
+        num_points: of an image that are then computed again, at most.
         train_num_points: of an image in training.
         oversample_ratio, importance_sample_ratio: see `uncertain_points_with_randomness`.
         ignore_value: of pixels that the loss leaves out.

@@ -14,7 +14,7 @@ from tfdetect.ops.point_sample import point_sample
 
 
 def regular_grid(side: int) -> tf.Tensor:
-    """The centres of a grid of side x side cells, row by row: float32 [side * side, 2].
+    """The centres of a grid of side x side locations, row by row: float32 [side * side, 2].
 
     Detectron2: `generate_regular_grid_point_coords`.
     """
@@ -71,13 +71,13 @@ def sample_fine_grained_features(
 def most_uncertain_on_grid(
     uncertainty: tf.Tensor, num_points: int, sizes: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The cells of a grid that are the most uncertain; of equal ones the first.
+    """The locations of a grid that are the most uncertain; of equal ones the first.
 
     Args:
         uncertainty: float32 [N, H, W].
         num_points: how many are chosen; all, if there are fewer.
         sizes: int32 [N, 2], the (height, width) at the top left that is each row's own: no other
-            cell goes before one of these. None: all of it.
+            location goes before one of these. None: all of it.
 
     Returns:
         int32 [N, P], row * W + column of each; and float32 [N, P, 2], their centres, in the row's
@@ -93,12 +93,14 @@ def most_uncertain_on_grid(
         inside = (tf.range(height) < sizes[:, :1])[:, :, None]
         inside &= (tf.range(width) < sizes[:, 1:])[:, None]
         uncertainty = tf.where(inside, uncertainty, tf.float32.min)
-    cells = uncertainty.shape[1:].num_elements()
-    flat = tf.reshape(uncertainty, [shape[0], height * width if cells is None else cells])
-    count = tf.minimum(height * width, num_points) if cells is None else min(cells, num_points)
+    locations = uncertainty.shape[1:].num_elements()
+    flat = tf.reshape(uncertainty, [shape[0], height * width if locations is None else locations])
+    count = (
+        tf.minimum(height * width, num_points) if locations is None else min(locations, num_points)
+    )
     indices = tf.math.top_k(flat, count).indices
-    cell = tf.cast(tf.stack([indices % width, indices // width], 2), tf.float32)
-    return indices, (cell + 0.5) / tf.cast(sizes[:, None, ::-1], tf.float32)
+    location = tf.cast(tf.stack([indices % width, indices // width], 2), tf.float32)
+    return indices, (location + 0.5) / tf.cast(sizes[:, None, ::-1], tf.float32)
 
 
 def random_points(

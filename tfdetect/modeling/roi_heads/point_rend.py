@@ -229,7 +229,7 @@ class PointRendMaskHead(_PointMaskHead):
                 "its point head; set it to True"
             )
         classes, coarse_side = cfg.MODEL.ROI_HEADS.NUM_CLASSES, head.OUTPUT_SIDE_RESOLUTION
-        # Where every point of a doubled mask would be computed anew, it is not computed before.
+        # Where every point of a doubled mask would be computed again, it is not computed before.
         side, steps = coarse_side, points.SUBDIVISION_STEPS
         while 4 * side**2 <= points.SUBDIVISION_NUM_POINTS:
             side *= 2
@@ -407,10 +407,10 @@ class PointRendROIHeads(StandardROIHeads):
 
 
 def _put(mask: tf.Tensor, indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """mask [R, S, S] with logits [R, P] at its cells `indices` [R, P], each another one."""
+    """mask [R, S, S] with logits [R, P] at its locations `indices` [R, P], each another one."""
     shape = tf.shape(mask)
-    cells = shape[1] * shape[2]
-    places = indices + tf.range(shape[0])[:, None] * cells
+    locations = shape[1] * shape[2]
+    places = indices + tf.range(shape[0])[:, None] * locations
     flat = tf.tensor_scatter_nd_update(
         tf.reshape(mask, [-1]), tf.reshape(places, [-1, 1]), tf.reshape(logits, [-1])
     )

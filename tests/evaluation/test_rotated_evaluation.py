@@ -61,7 +61,7 @@ def test_through_an_evaluation_dataset(recorded, annotations):
 
 
 def test_crowds_take_any_number_of_detections(tmp_path):
-    """Detectron2 refuses them; here a detection within one is neither right nor wrong."""
+    """Detectron2 rejects them; here a detection within one is neither right nor wrong."""
     entries = [
         {"bbox": [50, 50, 40, 20, 30], "iscrowd": 0},
         {"bbox": [150, 50, 80, 60, -30], "iscrowd": 1},

@@ -8,18 +8,20 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from tfdetect.data.rotated import rotated_of_horizontal
-from tfdetect.ops.rotated_iou import pairwise_iou_rotated
 
 
 class RotatedCOCOeval(COCOeval):
     """COCOeval of boxes (x centre, y centre, width, height, angle), for the task "bbox".
 
     Boxes of four numbers are COCO's (left, top, width, height). Meaning: Detectron2's class of
-    this name; it refuses crowds, for which this has COCO's definition: what a detection shares with
+    this name; it rejects crowds, for which this has COCO's definition: what a detection shares with
     a crowd counts relative to the detection's area.
     """
 
     def computeIoU(self, imgId: int, catId: int) -> Any:
+        # Not before it is needed: it imports TensorFlow, which takes seconds.
+        from tfdetect.ops.rotated_iou import pairwise_iou_rotated
+
         params = self.params
         if params.useCats:
             truth, found = self._gts[imgId, catId], self._dts[imgId, catId]

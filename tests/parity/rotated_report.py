@@ -30,8 +30,8 @@ no number differs by more than 0.015 pixels or degrees; these are within {box:.1
 {score:.1e}.
 
 Three training steps, every anchor and proposal sampled: the losses are within {losses} of
-Detectron2's (relative; when its weights move by a relative 1e-6, it differs from itself by 1.6e-06, 2.8e-06
-and 4.9e-05).
+Detectron2's (relative; when its weights move by a relative 1e-6, it differs from itself by
+1.6e-06, 2.8e-06 and 4.9e-05).
 """
 
 

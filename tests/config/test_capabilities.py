@@ -10,7 +10,8 @@ from tests.support.paths import ROOT
 from tfdetect.config import capabilities as module
 from tfdetect.config import get_cfg, load_config
 from tfdetect.config.capabilities import Parts, capabilities, register_architecture
-from tfdetect.config.checks import check_training, model_sections
+from tfdetect.config.checks import model_sections
+from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 
 COCO = "COCO-{}.yaml"

@@ -15,9 +15,10 @@ import pytest
 from tests.support.detectron2_table import rows
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
-from tfdetect.config.checks import check_model, check_output, check_training
+from tfdetect.config.checks import check_model
 from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, POINTREND_KEYS
 from tfdetect.config.ignored import _OF_SAMPLERS, _ONLY_WITH, ignored_in_training
+from tfdetect.config.training_checks import check_output, check_training
 from tfdetect.config.tta import check_tta
 from tfdetect.data.registry import register_coco_dataset
 from tfdetect.data.training.input import training_dataset

@@ -13,9 +13,10 @@ import pytest
 
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
-from tfdetect.config.checks import check_model, check_output, check_training, model_sections
+from tfdetect.config.checks import check_model, model_sections
 from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
+from tfdetect.config.training_checks import check_output, check_training
 from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.errors import InputError
 from tfdetect.training.schedule import learning_rate
@@ -151,7 +152,7 @@ TRAINING_REFUSED = [
     ("TRAIN.WRITERS", ["tensorboard"]),
     ("TRAIN.WRITERS", ["wandb", "wandb"]),
 ]
-# Each has a meaning in Detectron2: see the comments in tfdetect/config/checks.py.
+# Each has a meaning in Detectron2: see the comments in tfdetect/config/*checks.py.
 ACCEPTED = [
     ("MODEL.WEIGHTS", None),
     ("MODEL.WEIGHTS", ""),

@@ -12,7 +12,7 @@ from tests.support.point_rend import KINDS, narrow_model, write_config
 from tests.support.small_training import batch, losses_and_gradients
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
-from tfdetect.config.checks import check_training
+from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline

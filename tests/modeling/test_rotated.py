@@ -11,7 +11,8 @@ import tensorflow as tf
 from tests.support.rotated import FOLDER, assert_same_boxes, record
 from tfdetect.config import load_config
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.checks import check_model, check_training
+from tfdetect.config.checks import check_model
+from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.modeling.anchors import (
     RotatedAnchorGenerator,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from yacs.config import CfgNode
 
 from tfdetect.config import dump_config
-from tfdetect.config.checks import check_training
 from tfdetect.config.ignored import ignored_in_training
+from tfdetect.config.training_checks import check_training
 from tfdetect.files import write_text_atomically
 from tfdetect.training.hooks.base import Hook
 from tfdetect.training.preparation import (

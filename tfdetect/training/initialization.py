@@ -11,7 +11,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import NamedVariable, named_variables
-from tfdetect.config.checks import require_trainable
+from tfdetect.config.training_checks import require_trainable
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.norm import GroupNorm, LevelBatchNorm, RunningStatistics
 

@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.checks import check_model, check_output, check_training
+from tfdetect.config.checks import check_model
+from tfdetect.config.training_checks import check_output, check_training
 from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata

@@ -6,7 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import NamedVariable, named_variables
-from tfdetect.config.checks import require_trainable
+from tfdetect.config.training_checks import require_trainable
 
 
 def trainable_variables(model: tf.Module, cfg: CfgNode) -> list[NamedVariable]:

@@ -12,8 +12,9 @@ from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.checks import check_model, check_training
+from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_training
+from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.training_data import cfg_of
-from tfdetect.config.checks import SAMPLERS
+from tfdetect.config.training_checks import SAMPLERS
 from tfdetect.data.training.records import Annotation, Record
 from tfdetect.data.training.repeat_factors import (
     build_sampler,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from yacs.config import CfgNode
 
-from tfdetect.config.checks import SAMPLERS
+from tfdetect.config.training_checks import SAMPLERS
 from tfdetect.data.training.records import Record
 from tfdetect.data.training.sampler import (
     RandomSubsetTrainingSampler,

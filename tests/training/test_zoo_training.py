@@ -47,7 +47,7 @@ def classes_of(cfg):
     keys = [able.classes_key] if able.has_boxes and able.parts.dense_head else []
     keys += ["MODEL.POINT_HEAD.NUM_CLASSES"] if able.has_points else []
     semantic = able.has_point_semantic and not able.has_boxes
-    return {key: 4 if semantic else 5 for key in keys}
+    return dict.fromkeys(keys, 4 if semantic else 5)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ TRAIN_DEMO := output/train-demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What runs with both kinds of TensorFlow's kernels: its own, and oneDNN's, which it uses by itself
 # on some processors only.
-BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops --ignore tests/ops/kernels/test_maths.py \
-    --ignore tests/ops/kernels/test_build.py $(addprefix tests/modeling/test_,batch_statistics.py no_proposals.py \
+BOTH_KERNELS := tests/layers tests/inference/test_fold.py $(addprefix tests/ops/test_,conv_gradients.py \
+    deform_conv.py fixed_shapes.py packed_conv.py roi_align.py) tests/ops/kernels/test_native.py $(addprefix tests/modeling/test_,batch_statistics.py no_proposals.py \
     federated_weights.py replicas.py rpn_locations.py semantic_loss.py training_losses.py) tests/training/test_trainer.py \
     tests/training/test_precise_bn.py tests/parity/test_tiny.py tests/parity/test_training_steps.py \
     tests/inference/test_graph.py tests/export/test_signatures.py::test_nothing_found

@@ -44,7 +44,7 @@ def test_none_stays_none():
 @pytest.mark.parametrize(
     ("field", "shape"),
     [
-        ("boxes", (3, 5)),
+        ("boxes", (3, 6)),
         ("boxes", (2, 4)),
         ("classes", (2,)),
         ("masks", (3, 8, 6)),

@@ -70,12 +70,13 @@ def test_the_names_are_detectron2s():
         "build_fcos_resnet_fpn_backbone",
         "build_regnet_fpn_backbone",
     }
-    assert list(registries.PROPOSAL_GENERATORS) == ["RPN"]
+    assert list(registries.PROPOSAL_GENERATORS) == ["RPN", "RRPN"]
     assert set(registries.ROI_HEADS) == {
         "StandardROIHeads",
         "CascadeROIHeads",
         "Res5ROIHeads",
         "PointRendROIHeads",
+        "RROIHeads",
     }
     assert list(registries.BOX_HEADS) == ["FastRCNNConvFCHead"]
     assert set(registries.MASK_HEADS) == {

@@ -89,6 +89,7 @@ def test_panoptic(convert, tmp_path, capsys):
         assert found.select(np.array([], int)).panoptic is found.panoptic
 
 
+@pytest.mark.full
 def test_semantic(convert, tmp_path, capsys):
     model = convert("semantic")
     assert ", 54 stuff classes" in capsys.readouterr().out
@@ -121,7 +122,7 @@ def test_semantic_with_names_from_a_file(convert, tmp_path):
     assert tfdetect.Predictor(tmp_path / "named").stuff_class_names[:2] == ["person", "circle"]
 
 
-@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+@pytest.mark.parametrize("name", ["retinanet", pytest.param("fcos", marks=pytest.mark.full)])
 def test_dense_detectors(convert, tmp_path, name):
     model = convert(name)
     records = predict(model, tmp_path)

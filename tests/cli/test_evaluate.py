@@ -67,7 +67,7 @@ def test_no_image_is_there(model_dir, tmp_path, data):
 
 
 def test_written_though_not_measured(model_dir, tmp_path, data, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(formats.coco, "evaluate", fail)

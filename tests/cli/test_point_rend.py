@@ -99,6 +99,7 @@ def test_predict(kind, convert, tmp_path):
     assert_as_recorded(json.loads((tmp_path / "found.json").read_text()), kind)
 
 
+@pytest.mark.full
 def test_predict_semantic(convert):
     predictor, arrays = tfdetect.Predictor(convert("semantic")), load_arrays("narrow_semantic")
     assert predictor.stuff_class_names == [f"stuff {index}" for index in range(5)]

@@ -158,6 +158,7 @@ def test_the_schedule_for_more_replicas():
     assert scale_to_replicas(after, 8) == before
 
 
+@pytest.mark.full
 def test_first_steps_are_detectron2s(tmp_path):
     """The record of twenty steps (tests/parity/test_training_steps.py), through all of train.py."""
     record = json.loads((DATA / "tiny" / "training_steps.json").read_text())

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
+from tfdetect.config.capabilities import capabilities
 from tfdetect.data.catalog import metadata, metadata_from_coco, numbered
 from tfdetect.errors import InputError
 
@@ -25,7 +26,8 @@ def test_every_config_names_data_sets_that_fit_its_model(name):
     for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         known = metadata(dataset)
         assert known is not None, dataset
-        assert len(known.thing_classes) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        if capabilities(cfg).has_boxes:
+            assert len(known.thing_classes) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
         if cfg.MODEL.META_ARCHITECTURE in ("PanopticFPN", "SemanticSegmentor"):
             assert known.stuff_classes is not None
             assert len(known.stuff_classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES

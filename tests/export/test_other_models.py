@@ -36,6 +36,7 @@ OUTPUTS = {
     "rpn": DETECTIONS,
     "fast_rcnn": DETECTIONS,
 }
+SLOW = ("fcos", "semantic", "rpn")
 SIGNATURES = {
     "retinanet": {"serving_default", "image_tensor", "od_api"},
     "fcos": {"serving_default", "image_tensor", "od_api"},
@@ -61,7 +62,10 @@ def proposals(name):
     return {"proposals": tf.constant(boxes), "num_proposals": tf.constant([3, 2])}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.full] if n in SLOW else []) for n in CONFIGS],
+)
 def test_bytes_and_pixels(name):
     """Both give the pipeline's results, exactly, of two images in a batch."""
     servable = make(name)

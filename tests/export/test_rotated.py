@@ -88,6 +88,7 @@ def test_predictor(model_dir, images, expected):
     assert black.boxes.shape == (len(black), 5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("ops", IMPLEMENTATIONS)
 def test_saved_model(model_dir, expected, tmp_path, ops):
     if ops == "native":
@@ -112,6 +113,7 @@ def of_one_size(model_dir, images):
     return fixed.FixedSizePipeline(cfg, optimize(model, fixed.BACKEND), 1, height, width)
 
 
+@pytest.mark.full
 def test_fixed_shapes(of_one_size, images, expected):
     check(of_one_size.detect(images[0][None, ..., ::-1]), 0, expected[0])
 

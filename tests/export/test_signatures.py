@@ -41,7 +41,7 @@ def padded(images):
     return tf.constant(batch), tf.constant(sizes)
 
 
-@pytest.mark.parametrize("ops", IMPLEMENTATIONS)
+@pytest.mark.parametrize("ops", [pytest.param("native", marks=pytest.mark.full), "portable"])
 def test_batch_of_different_sizes(ops):
     """As bytes, as pixels and with pasted masks; one signature, any batch, no further trace."""
     if ops == "native":

@@ -40,6 +40,7 @@ def check(found, expected):
         np.testing.assert_allclose(values, expected[name][0, :count], rtol=0, atol=tolerance)
 
 
+@pytest.mark.full
 def test_graph(forms):
     image, expected, pipeline = forms
     check(pipeline.detect(image), expected)

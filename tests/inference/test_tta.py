@@ -101,6 +101,7 @@ def test_one_augmentation_that_changes_nothing(model_dir):
     )
 
 
+@pytest.mark.full
 def test_features_that_are_not_kept_are_computed_again(model_dir, monkeypatch):
     """The same to the bit, in batches of Detectron2's too; all, some or none of them kept."""
     cfg, model, metadata = load_model(model_dir, TWO_SIZES)

@@ -62,7 +62,9 @@ def test_batch_of_two_sizes(name, implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "panoptic"])
+@pytest.mark.parametrize(
+    "name", ["retinanet", pytest.param("fcos", marks=pytest.mark.full), "panoptic"]
+)
 def test_without_detections(name, implementation):
     cfg, model = make(
         name,

@@ -113,6 +113,7 @@ class Heads:
             "gt_valid": tf.TensorSpec([None, None], tf.bool),
             "gt_polygons": tf.TensorSpec([None, None, 4], tf.float64),
             "gt_keypoints": tf.TensorSpec([None, None, 3, 3]),
+            "gt_sem_seg": tf.TensorSpec([None, None, None], tf.uint8),
         }
         features = {name: [None, None, None, c] for name, (c, _) in self._shapes.items()}
         self._graph = tf.function(

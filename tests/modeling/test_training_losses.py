@@ -177,12 +177,6 @@ def test_unsupported_box_loss():
         loss(tf.zeros([0, 4]), tf.zeros([0, 4]), tf.zeros([0, 4]))
 
 
-def test_models_without_training():
-    name = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x"
-    with pytest.raises(InputError, match=r"MODEL\.META_ARCHITECTURE"):
-        small_model(name)
-
-
 def test_federated_classes():
     present = tf.constant([True, False, False, False, False, False, True])
     weights = np.array([1, 1, 0, 1, 1, 1], np.float32)

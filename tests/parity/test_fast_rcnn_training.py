@@ -80,6 +80,7 @@ def keys(tmp_path_factory):
     }
 
 
+@pytest.mark.full
 def test_by_the_command(tmp_path, keys):
     """Two steps, with pictures, and an evaluation."""
     train(tmp_path / "run", DEMO, opts=words(keys | {"VIS_PERIOD": 1}))

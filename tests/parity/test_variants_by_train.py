@@ -50,7 +50,7 @@ def two_images(folder, names):
         "faster_dc5",
         pytest.param("retinanet_bn", marks=pytest.mark.full),
         pytest.param("regnety", marks=pytest.mark.full),
-        "trained_bn",
+        pytest.param("trained_bn", marks=pytest.mark.full),
         pytest.param("clip_norm", marks=pytest.mark.full),
         pytest.param("weight_decay", marks=pytest.mark.full),
     ],

@@ -76,7 +76,8 @@ CONFIGURATIONS = [
     for path in sorted((ROOT / "configs").glob("*/*.yaml"))
     if not any(kind in path.name for kind in DENSE)
 ]
-SLOW = ["cascade", "cascade_dconv_v2", "dconv_v1", "regnetx", "resnext", *CONFIGURATIONS]
+SLOW = ["cascade", "cascade_dconv_v2", "dconv_v1", "r34", "regnetx", "resnext", "dc5"]
+SLOW += CONFIGURATIONS
 NAMES = [
     *(name for name in ARCHITECTURES if name not in SLOW),
     *(pytest.param(name, marks=pytest.mark.full) for name in SLOW),

@@ -20,7 +20,7 @@ class NothingFound:
     keypoint_connections = ()
     keypoint_classes = None
 
-    def predict_batch(self, images):
+    def predict_batch(self, images, proposals=None):
         (image,) = images
         self.seen = image
         height, width, _ = image.shape

@@ -61,6 +61,7 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
 
 
+@pytest.mark.full
 def test_semantic(toy, tmp_path):
     config, register = SEMANTIC, ["--register", "toy", toy.masks, toy.images]
     _, metadata = train(config, register, tmp_path, 2, TEST__EVAL_PERIOD=1)

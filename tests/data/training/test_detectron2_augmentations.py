@@ -95,7 +95,7 @@ def test_labels_of_an_extent_are_those_before(record):
 def test_every_augmentation_is_among_them():
     names = {name for name, *_ in CASES}
     built_in = {n for n in AUGMENTATIONS if AUGMENTATIONS.get("", n).__module__.startswith("tfdet")}
-    assert names == built_in
+    assert names == built_in - {"ColorAugSSD"}  # of projects/PointRend
 
 
 def test_both_outcomes_are_among_them(record):

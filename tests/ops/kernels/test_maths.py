@@ -53,6 +53,7 @@ def objects(tmp_path_factory):
     return toolchain, {source.name: path for source, path in zip(sources, compiled, strict=True)}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("program", "other", "instruction_set"),
     [

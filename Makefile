@@ -8,10 +8,12 @@ TRAIN_DEMO := output/train-demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What runs with both kinds of TensorFlow's kernels: its own, and oneDNN's, which it uses by itself
 # on some processors only.
-BOTH_KERNELS := tests/layers tests/inference/test_fold.py $(addprefix tests/ops/test_,conv_gradients.py \
-    deform_conv.py fixed_shapes.py packed_conv.py roi_align.py) tests/ops/kernels/test_native.py $(addprefix tests/modeling/test_,batch_statistics.py no_proposals.py \
-    federated_weights.py replicas.py rpn_locations.py semantic_loss.py training_losses.py) tests/training/test_trainer.py \
-    tests/training/test_precise_bn.py tests/parity/test_tiny.py tests/parity/test_training_steps.py \
+BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops/kernels/test_native.py \
+    $(addprefix tests/ops/test_,conv_gradients.py deform_conv.py fixed_shapes.py packed_conv.py roi_align.py) \
+    $(addprefix tests/modeling/test_,batch_statistics.py no_proposals.py federated_weights.py replicas.py) \
+    $(addprefix tests/modeling/test_,rpn_locations.py semantic_loss.py training_losses.py) \
+    $(addprefix tests/training/test_,trainer.py precise_bn.py) \
+    $(addprefix tests/parity/test_,tiny.py training_steps.py) \
     tests/inference/test_graph.py tests/export/test_signatures.py::test_nothing_found
 
 .PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean

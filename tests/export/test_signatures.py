@@ -12,7 +12,7 @@ import pytest
 import supervision
 import tensorflow as tf
 
-from tests.support.native import IMPLEMENTATIONS, require_native
+from tests.support.native import require_native
 from tests.support.servables import IMAGES, assert_predicted, exported, predicted, write_kinds
 from tfdetect.data.images import read_image
 from tfdetect.export.servable import _check_answer

@@ -31,6 +31,8 @@ from tests.support.videos import write_video
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.cli.main import GROUP
+from tfdetect.config import load_config
+from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.plugins import plugins
 
 BLOCKS = list(blocks())
@@ -324,9 +326,16 @@ def check_other_program(program: str, arguments: list[str]) -> None:
             assert not word.startswith("--") or f'"{word}"' in source, word
 
 
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
+def test_configurations_are_read(block, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(block.text)
+    assert build_augmentation(load_config(path))
+
+
 def test_blocks_are_marked_and_their_files_are_there():
     assert {block.needs for block in BLOCKS} - {""} == NEEDS
-    assert {block.language for block in BLOCKS} == {"", "python", "text"}
+    assert {block.language for block in BLOCKS} == {"", "python", "text", "yaml"}
     assert all(name in "".join(block.text for block in RUN) for name in MADE)
     # Stand-ins have the names of files that there are.
     for text in (path.read_text() for path in PAGES):

@@ -119,8 +119,10 @@ def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
         OSError: something cannot be made or renamed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    try:
+    with contextlib.ExitStack() as stack:
+        with hold_interrupts():  # nothing is made that is not removed
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         made = temporary / target.name
         made.mkdir()  # with the permissions of any new folder, which the temporary one has not
         yield made
@@ -128,8 +130,6 @@ def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
             if target.exists():
                 target.rename(temporary / REPLACED)
             made.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -20,6 +20,7 @@ from tfdetect.errors import InputError
 from tfdetect.export.servable import Servable
 from tfdetect.export.warmup import write_warmup_requests
 from tfdetect.files import new_folder
+from tfdetect.interrupts import hold_interrupts
 from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import Backend
@@ -199,13 +200,16 @@ def write_saved_model(
 @contextlib.contextmanager
 def new_version(output: Path) -> Iterator[tuple[Path, Path]]:
     """A folder to write to, and what it is renamed to at the end; after an error it is gone."""
-    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        handle = os.open(output, os.O_RDONLY)
-    except OSError as error:
-        raise _cannot_write(output, error) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        with hold_interrupts():  # nothing is made that is not removed
+            missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+            stack.callback(_remove_empty, missing)
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+                handle = os.open(output, os.O_RDONLY)
+            except OSError as error:
+                raise _cannot_write(output, error) from error
+            stack.callback(os.close, handle)
         # Anyone who has the lock is alone, so that what else is unfinished was killed.
         fcntl.flock(handle, fcntl.LOCK_EX)
         for left in output.glob(f"{_UNFINISHED}*"):
@@ -213,18 +217,17 @@ def new_version(output: Path) -> Iterator[tuple[Path, Path]]:
         versions = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
         version = output / str(max(versions, default=0) + 1)
         try:
-            with contextlib.ExitStack() as stack:
-                try:
-                    folder = stack.enter_context(new_folder(version, _UNFINISHED))
-                except OSError as error:
-                    raise _cannot_write(output, error) from error
-                yield folder, version
-        finally:
-            with contextlib.suppress(OSError):  # what has a version in it stays
-                for made in missing:
-                    made.rmdir()
-    finally:
-        os.close(handle)
+            folder = stack.enter_context(new_folder(version, _UNFINISHED))
+        except OSError as error:
+            raise _cannot_write(output, error) from error
+        yield folder, version
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to one that has something in it."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _cannot_write(output: Path, error: Exception) -> InputError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Skip, peak_bandwidth
+from harness import Side, Skip, peak_bandwidth
 
 # A map of a stride of 4 of an image of 800 x 1216 pixels.
 IMAGE = (800, 1216)
@@ -56,6 +57,40 @@ def call(function: Callable[..., Any], *arguments: Any) -> Callable[[], None]:
         function(*arguments)
 
     return run
+
+
+def torchvision_pooling(name: str, gradient: bool, **options: Any) -> Side:
+    """An operator of torchvision's that pools `regions()` of the map, or its gradient.
+
+    Args:
+        name: of the function in `torchvision.ops`.
+        gradient: whether that is called.
+        options: of the function, beyond bins and scale.
+    """
+    import torch
+    import torchvision
+
+    features = torch.from_numpy(normal(*FEATURES)).permute(0, 3, 1, 2).contiguous()
+    boxes = [torch.from_numpy(regions())]
+    operator = getattr(torchvision.ops, name)
+    pool = functools.partial(operator, output_size=BINS, spatial_scale=SCALE, **options)
+    if gradient:
+        features.requires_grad_()
+        pooled = pool(features, boxes)
+        upstream = torch.from_numpy(normal(*pooled.shape))
+
+        def run() -> None:
+            torch.autograd.grad(pooled, features, upstream, retain_graph=True)
+    else:
+
+        def run() -> None:
+            with torch.no_grad():
+                pool(features, boxes)
+
+    threads = busy_threads(run)
+    return Side(
+        {"torchvision": torchvision.__version__ + threads, "PyTorch": torch.__version__}, run
+    )
 
 
 def require_native() -> None:

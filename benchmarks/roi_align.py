@@ -87,38 +87,6 @@ def _memory() -> Side:
     return Side(versions, run)
 
 
-def _torchvision(gradient: bool) -> Side:
-    import torch
-    import torchvision
-
-    features = torch.from_numpy(inputs.normal(*inputs.FEATURES)).permute(0, 3, 1, 2).contiguous()
-    boxes = [torch.from_numpy(inputs.regions())]
-    pool = functools.partial(
-        torchvision.ops.roi_align,
-        output_size=inputs.BINS,
-        spatial_scale=inputs.SCALE,
-        sampling_ratio=0,
-        aligned=True,
-    )
-    if gradient:
-        features.requires_grad_()
-        pooled = pool(features, boxes)
-        upstream = torch.from_numpy(inputs.normal(*pooled.shape))
-
-        def run() -> None:
-            torch.autograd.grad(pooled, features, upstream, retain_graph=True)
-    else:
-
-        def run() -> None:
-            with torch.no_grad():
-                pool(features, boxes)
-
-    threads = inputs.busy_threads(run)
-    return Side(
-        {"torchvision": torchvision.__version__ + threads, "PyTorch": torch.__version__}, run
-    )
-
-
 def _row(name: str, title: str, goal: float, ours: Any, gradient: bool = False) -> Row:
     return Row(
         name,
@@ -126,7 +94,9 @@ def _row(name: str, title: str, goal: float, ours: Any, gradient: bool = False) 
         goal,
         ours,
         "torchvision",
-        functools.partial(_torchvision, gradient),
+        functools.partial(
+            inputs.torchvision_pooling, "roi_align", gradient, sampling_ratio=0, aligned=True
+        ),
         needs=("torch", "torchvision"),
         runs=3 if gradient else 5,
         warm_up=1,

@@ -34,34 +34,6 @@ def _ours(gradient: bool) -> Side:
     return Side(versions, inputs.call(tape.gradient, pooled, features, upstream))
 
 
-def _torchvision(gradient: bool) -> Side:
-    import torch
-    import torchvision
-
-    features = torch.from_numpy(inputs.normal(*inputs.FEATURES)).permute(0, 3, 1, 2).contiguous()
-    boxes = [torch.from_numpy(inputs.regions())]
-    pool = functools.partial(
-        torchvision.ops.roi_pool, output_size=inputs.BINS, spatial_scale=inputs.SCALE
-    )
-    if gradient:
-        features.requires_grad_()
-        pooled = pool(features, boxes)
-        upstream = torch.from_numpy(inputs.normal(*pooled.shape))
-
-        def run() -> None:
-            torch.autograd.grad(pooled, features, upstream, retain_graph=True)
-    else:
-
-        def run() -> None:
-            with torch.no_grad():
-                pool(features, boxes)
-
-    threads = inputs.busy_threads(run)
-    return Side(
-        {"torchvision": torchvision.__version__ + threads, "PyTorch": torch.__version__}, run
-    )
-
-
 def _row(name: str, title: str, gradient: bool) -> Row:
     return Row(
         name,
@@ -69,7 +41,7 @@ def _row(name: str, title: str, gradient: bool) -> Row:
         1.0,
         functools.partial(_ours, gradient),
         "torchvision",
-        functools.partial(_torchvision, gradient),
+        functools.partial(inputs.torchvision_pooling, "roi_pool", gradient),
         needs=("torch", "torchvision"),
         runs=3,
         warm_up=1,

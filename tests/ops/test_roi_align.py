@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native, using_ops
+from tests.support.roi_operators import check_as_if_cut_out, check_nothing, check_sums_in_float32
 from tfdetect.ops.roi_align import roi_align, roi_align_levels
 
 CASES = list(itertools.product([True, False], [0, 1, 2], ["7x7", "14x14", "3x5"]))
@@ -91,20 +92,7 @@ def test_both_implementations_agree_on_hostile_boxes():
 @pytest.mark.parametrize("in_graph", [True, False])
 @pytest.mark.parametrize("images", [0, 1])
 def test_nothing(implementation, images, in_graph):
-    def run(features, boxes, box_indices):
-        with tf.GradientTape() as tape:
-            tape.watch(features)
-            pooled = roi_align(features, boxes, box_indices, 7, 1 / 16)
-        return pooled, tape.gradient(pooled, features)
-
-    if in_graph:
-        signature = [tf.TensorSpec([None, None, None, 4]), tf.TensorSpec([None, 4])]
-        run = tf.function(run, input_signature=[*signature, tf.TensorSpec([None], tf.int32)])
-    features = tf.ones([images, 20, 30, 4])
-    pooled, gradient = run(features, tf.zeros([0, 4]), tf.zeros([0], tf.int32))
-    assert pooled.shape == (0, 7, 7, 4)
-    assert gradient.shape == features.shape
-    assert not gradient.numpy().any()
+    check_nothing(roi_align, 4, images, in_graph)
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -120,37 +108,16 @@ def test_maps_of_their_own_sizes(implementation, aligned, ratio):
     low = rng.uniform(-60, 400, (48, 2))
     boxes = np.concatenate([low, low + rng.uniform(1, 300, (48, 2))], 1).astype(np.float32)
     owners = np.arange(48, dtype=np.int32) % 4
-    upstream = tf.random.stateless_normal([48, 7, 7, 8], [3, 4])
     arguments = (7, 1 / 16, ratio, aligned)
-    with tf.GradientTape() as tape:
-        tape.watch(features)
-        pooled = roi_align(features, boxes, owners, *arguments, sizes)
-    gradient = tape.gradient(pooled, features, upstream)
-    for image, (height, width) in enumerate(sizes):
-        alone = features[image : image + 1, :height, :width]
-        here = owners == image
-        with tf.GradientTape() as tape:
-            tape.watch(alone)
-            cut = roi_align(alone, boxes[here], np.zeros(here.sum(), np.int32), *arguments)
-        np.testing.assert_allclose(tf.boolean_mask(pooled, here), cut, rtol=0, atol=1e-6)
-        expected = np.zeros([20, 30, 8], np.float32)
-        expected[:height, :width] = tape.gradient(cut, alone, tf.boolean_mask(upstream, here))[0]
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(gradient[image], expected, rtol=0, atol=1e-6 * scale)
+    check_as_if_cut_out(roi_align, features, boxes, owners, sizes, arguments, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_narrow_types_sum_in_float32(oracle, implementation, dtype):
-    """Only the inputs and the result are rounded: within an ulp of the float32 result."""
     data = oracle("roi_align")
-    features = tf.cast(nhwc(data["feats"]), dtype)
-    rois = data["rois"]
-    args = (rois[:, 1:], rois[:, 0].astype(np.int32), 7, float(data["spatial_scale"]))
-    narrow = roi_align(features, *args)
-    wide = roi_align(tf.cast(features, tf.float32), *args)
-    assert narrow.dtype == dtype
-    ulp = 2.0**-8 if dtype == tf.bfloat16 else 2.0**-11
-    np.testing.assert_allclose(tf.cast(narrow, tf.float32), wide, rtol=2 * ulp, atol=1e-6)
+    check_sums_in_float32(
+        roi_align, nhwc(data["feats"]), data["rois"], data["spatial_scale"], dtype
+    )
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])

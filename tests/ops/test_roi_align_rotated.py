@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native, using_ops
+from tests.support.roi_operators import check_as_if_cut_out, check_nothing, check_sums_in_float32
 from tests.support.rotated import record
 from tfdetect.modeling.roi_heads.pooler import RoIPooler, assign_levels
 from tfdetect.ops.backend import Backend
@@ -95,20 +96,7 @@ def test_hostile_boxes(implementation, ratio):
 @pytest.mark.parametrize("in_graph", [True, False])
 @pytest.mark.parametrize("images", [0, 1])
 def test_nothing(implementation, images, in_graph):
-    def run(features, boxes, box_indices):
-        with tf.GradientTape() as tape:
-            tape.watch(features)
-            pooled = roi_align_rotated(features, boxes, box_indices, 7, 1 / 16)
-        return pooled, tape.gradient(pooled, features)
-
-    if in_graph:
-        signature = [tf.TensorSpec([None, None, None, 4]), tf.TensorSpec([None, 5])]
-        run = tf.function(run, input_signature=[*signature, tf.TensorSpec([None], tf.int32)])
-    features = tf.ones([images, 20, 30, 4])
-    pooled, gradient = run(features, tf.zeros([0, 5]), tf.zeros([0], tf.int32))
-    assert pooled.shape == (0, 7, 7, 4)
-    assert gradient.shape == features.shape
-    assert not gradient.numpy().any()
+    check_nothing(roi_align_rotated, 5, images, in_graph)
 
 
 def random_boxes(count, seed=0):
@@ -128,36 +116,15 @@ def test_maps_of_their_own_sizes(implementation, ratio):
     sizes = np.array([[20, 30], [7, 11]], np.int32)
     features = tf.random.stateless_normal([2, 20, 30, 8], [1, 2])
     boxes, owners = random_boxes(24), np.arange(24, dtype=np.int32) % 2
-    upstream = tf.random.stateless_normal([24, 7, 7, 8], [3, 4])
-    with tf.GradientTape() as tape:
-        tape.watch(features)
-        pooled = roi_align_rotated(features, boxes, owners, 7, 1 / 16, ratio, sizes)
-    gradient = tape.gradient(pooled, features, upstream)
-    for image, (height, width) in enumerate(sizes):
-        alone = features[image : image + 1, :height, :width]
-        here = owners == image
-        with tf.GradientTape() as tape:
-            tape.watch(alone)
-            zeros = np.zeros(here.sum(), np.int32)
-            cut = roi_align_rotated(alone, boxes[here], zeros, 7, 1 / 16, ratio)
-        np.testing.assert_allclose(tf.boolean_mask(pooled, here), cut, rtol=0, atol=atol)
-        expected = np.zeros([20, 30, 8], np.float32)
-        expected[:height, :width] = tape.gradient(cut, alone, tf.boolean_mask(upstream, here))[0]
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(gradient[image], expected, rtol=0, atol=atol * scale)
+    arguments = (7, 1 / 16, ratio)
+    check_as_if_cut_out(roi_align_rotated, features, boxes, owners, sizes, arguments, atol=atol)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_narrow_types_sum_in_float32(data, implementation, dtype):
-    """Only the inputs and the result are rounded: within an ulp of the float32 result."""
-    features = tf.cast(nhwc(data["feats"]), dtype)
-    rois = data["rois"]
-    args = (rois[:, 1:], rois[:, 0].astype(np.int32), 7, float(data["spatial_scale"]))
-    narrow = roi_align_rotated(features, *args)
-    wide = roi_align_rotated(tf.cast(features, tf.float32), *args)
-    assert narrow.dtype == dtype
-    ulp = 2.0**-8 if dtype == tf.bfloat16 else 2.0**-11
-    np.testing.assert_allclose(tf.cast(narrow, tf.float32), wide, rtol=2 * ulp, atol=1e-6)
+    check_sums_in_float32(
+        roi_align_rotated, nhwc(data["feats"]), data["rois"], data["spatial_scale"], dtype
+    )
 
 
 def test_the_native_gradient_does_not_depend_on_threads_and_checks_its_inputs():

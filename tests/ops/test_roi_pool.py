@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.native import require_native, using_ops
+from tests.support.roi_operators import check_nothing
 from tfdetect.ops import kernels
 from tfdetect.ops.roi_pool import roi_pool, roi_pool_levels
 
@@ -85,20 +86,7 @@ def test_both_implementations_agree_on_hostile_boxes():
 @pytest.mark.parametrize("traced", [True, False])
 @pytest.mark.parametrize("images", [0, 1])
 def test_nothing(implementation, images, traced):
-    def run(features, boxes, box_indices):
-        with tf.GradientTape() as tape:
-            tape.watch(features)
-            pooled = roi_pool(features, boxes, box_indices, 7, 1 / 16)
-        return pooled, tape.gradient(pooled, features)
-
-    if traced:
-        signature = [tf.TensorSpec([None, None, None, 4]), tf.TensorSpec([None, 4])]
-        run = tf.function(run, input_signature=[*signature, tf.TensorSpec([None], tf.int32)])
-    features = tf.ones([images, 20, 30, 4])
-    pooled, gradient = run(features, tf.zeros([0, 4]), tf.zeros([0], tf.int32))
-    assert pooled.shape == (0, 7, 7, 4)
-    assert gradient.shape == features.shape
-    assert not gradient.numpy().any()
+    check_nothing(roi_pool, 4, images, traced)
 
 
 def test_not_a_number_is_never_the_largest(implementation):

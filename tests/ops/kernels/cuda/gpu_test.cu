@@ -81,13 +81,29 @@ void ExpectEqual(const char* what, const T* actual, const T* expected, int64_t n
   if (wrong > 0) Fail(what, static_cast<double>(wrong) / static_cast<double>(n));
 }
 
+// The image of each of so many regions.
+std::vector<int32_t> ImagesOf(int64_t regions, int64_t images) {
+  std::vector<int32_t> indices(regions);
+  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % images);
+  return indices;
+}
+
+// Height and width of each image in a map.
+std::vector<int32_t> SizesOf(int64_t images, int64_t height, int64_t width) {
+  std::vector<int32_t> sizes;
+  for (int64_t i = 0; i < images; ++i) {
+    sizes.push_back(static_cast<int32_t>(height - i));
+    sizes.push_back(static_cast<int32_t>(width - 3 * i));
+  }
+  return sizes;
+}
+
 // With several images, each has its own size in the features.
 template <typename T>
 void TestRoiAlign(RoiAlignShape shape, FloatType type, bool hostile, float tolerance) {
   const std::vector<float> boxes = Boxes(14, hostile);
   const int64_t regions = static_cast<int64_t>(boxes.size()) / 4;
-  std::vector<int32_t> indices(regions);
-  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % shape.images);
+  const std::vector<int32_t> indices = ImagesOf(regions, shape.images);
   const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
   const int64_t pixels = shape.images * shape.height * shape.width;
   const std::vector<T> features = UniformVector<T>(pixels * shape.channels);
@@ -96,11 +112,7 @@ void TestRoiAlign(RoiAlignShape shape, FloatType type, bool hostile, float toler
   const DeviceArray<T> output(grad.size()), gradient(features.size());
   const DeviceArray<float> device_boxes(boxes);
   const DeviceArray<int32_t> device_indices(indices);
-  std::vector<int32_t> sizes;
-  for (int64_t i = 0; i < shape.images; ++i) {
-    sizes.push_back(static_cast<int32_t>(shape.height - i));
-    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
-  }
+  const std::vector<int32_t> sizes = SizesOf(shape.images, shape.height, shape.width);
   const DeviceArray<int32_t> device_sizes(sizes);
   RoiAlignShape device_shape = shape;
   if (shape.images > 1) {
@@ -166,8 +178,7 @@ template <typename T>
 void TestRoiPool(RoiPoolShape shape, FloatType type, bool hostile) {
   const std::vector<float> boxes = Boxes(14, hostile);
   const int64_t regions = static_cast<int64_t>(boxes.size()) / 4;
-  std::vector<int32_t> indices(regions);
-  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % shape.images);
+  const std::vector<int32_t> indices = ImagesOf(regions, shape.images);
   const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
   const int64_t pixels = shape.images * shape.height * shape.width;
   std::vector<T> features = UniformVector<T>(pixels * shape.channels);
@@ -176,11 +187,7 @@ void TestRoiPool(RoiPoolShape shape, FloatType type, bool hostile) {
   const DeviceArray<T> device_features(features), device_grad(grad), output(grad.size());
   const DeviceArray<float> device_boxes(boxes), gradient(features.size());
   const DeviceArray<int32_t> device_indices(indices), argmax(grad.size());
-  std::vector<int32_t> sizes;
-  for (int64_t i = 0; i < shape.images; ++i) {
-    sizes.push_back(static_cast<int32_t>(shape.height - i));
-    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
-  }
+  const std::vector<int32_t> sizes = SizesOf(shape.images, shape.height, shape.width);
   const DeviceArray<int32_t> device_sizes(sizes);
   RoiPoolShape device_shape = shape;
   if (shape.images > 1) {
@@ -299,8 +306,7 @@ template <typename T>
 void TestRoiAlignRotated(RoiAlignShape shape, FloatType type, bool hostile, float tolerance) {
   const int64_t regions = 14;
   const std::vector<float> boxes = RotatedBoxes(regions, hostile);
-  std::vector<int32_t> indices(regions);
-  for (int32_t& index : indices) index = static_cast<int32_t>(generator() % shape.images);
+  const std::vector<int32_t> indices = ImagesOf(regions, shape.images);
   const int64_t bins = regions * shape.pooled_height * shape.pooled_width;
   const int64_t pixels = shape.images * shape.height * shape.width;
   const std::vector<T> features = UniformVector<T>(pixels * shape.channels);
@@ -309,11 +315,7 @@ void TestRoiAlignRotated(RoiAlignShape shape, FloatType type, bool hostile, floa
   const DeviceArray<T> output(grad.size()), gradient(features.size());
   const DeviceArray<float> device_boxes(boxes);
   const DeviceArray<int32_t> device_indices(indices);
-  std::vector<int32_t> sizes;
-  for (int64_t i = 0; i < shape.images; ++i) {
-    sizes.push_back(static_cast<int32_t>(shape.height - i));
-    sizes.push_back(static_cast<int32_t>(shape.width - 3 * i));
-  }
+  const std::vector<int32_t> sizes = SizesOf(shape.images, shape.height, shape.width);
   const DeviceArray<int32_t> device_sizes(sizes);
   RoiAlignShape device_shape = shape;
   if (shape.images > 1) {

@@ -157,6 +157,36 @@ def main():
     assert (tmp_path / "tidied").exists() == (busy != "importing")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_an_import_in_the_middle_of_work(tmp_path, number):
+    """TensorFlow is loaded, so that something may be half written."""
+    (tmp_path / "careless.py").write_text(
+        "import time\nprint('ready', flush=True)\ntry:\n    time.sleep(1.5)\n"
+        "except BaseException:\n    pass\n"
+    )
+    body = f"""
+import importlib.machinery, types
+FOLDER = {str(tmp_path)!r}
+def main():
+    sys.modules["tensorflow"] = module = types.ModuleType("tensorflow")
+    module.__spec__ = importlib.machinery.ModuleSpec("tensorflow", None)
+    try:
+        sys.path.insert(0, FOLDER)
+        import careless
+        time.sleep(60)
+    finally:
+        open(FOLDER + "/tidied", "w").close()
+"""
+    process = script(body)
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    process.send_signal(number)
+    status, _, err = ended(process)
+    assert status == 128 + number
+    assert err == b"interrupted\n"
+    assert (tmp_path / "tidied").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_is_repeated_until_the_end(number):
     """The second one may arrive while the interpreter ends, when signals kill again."""

@@ -71,14 +71,16 @@ class _Interrupts:
             return
         if not threading.main_thread().is_alive():  # the interpreter is ending
             os._exit(128 + number)
-        elif _imports(frame):
-            # Libraries handle an exception during an import in different ways: some continue
-            # without the module. Nothing is lost yet.
+        elif not _imports(frame):
+            raise interrupt
+        # Libraries handle an exception during an import in different ways: some continue without
+        # the module.
+        elif _work_has_begun():
+            self._send_again(number)
+        else:  # nothing is lost yet
             with contextlib.suppress(OSError):
                 os.write(self._terminal, b"interrupted\n")
             os._exit(128 + number)
-        else:
-            raise interrupt
 
     def _end(self) -> None:
         # The interpreter's end gives signals their default action: the repeated one would kill the
@@ -89,15 +91,17 @@ class _Interrupts:
 
     def _unraisable(self, unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Interrupted):
-            # It was raised in a destructor or a callback, from where it cannot spread: once more,
-            # when this one has ended too.
-            self._last = -_SAME_SECONDS
-            arguments = [threading.main_thread().ident, unraisable.exc_value.number]
-            again = threading.Timer(0.05, signal.pthread_kill, arguments)
-            again.daemon = True
-            again.start()
+            # It was raised in a destructor or a callback, from where it cannot spread.
+            self._send_again(unraisable.exc_value.number)
         else:
             self._unraisable_before(unraisable)
+
+    def _send_again(self, number: int) -> None:
+        """Once more, when what is in the way may have ended."""
+        self._last = -_SAME_SECONDS
+        again = threading.Timer(0.05, signal.pthread_kill, [threading.main_thread().ident, number])
+        again.daemon = True
+        again.start()
 
     def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if isinstance(error, Interrupted):  # after the command's last line
@@ -113,12 +117,20 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
+def _work_has_begun() -> bool:
+    """Whether TensorFlow is loaded: what is imported later, such as the parts of a model, may be in
+    the middle of something that is written. Before it, commands only check."""
+    found = sys.modules.get("tensorflow")
+    return found is not None and not getattr(found.__spec__, "_initializing", False)
+
+
 _interrupts = _Interrupts()
 
 
 def catch_interrupts() -> None:
     """From now on the signals raise `Interrupted` in the main thread; for commands alone.
 
-    During an import, when nothing is at stake, they end the process at once.
+    During an import, until TensorFlow is loaded, they end the process at once, since nothing is at
+    stake; later they wait for its end.
     """
     _interrupts.catch()

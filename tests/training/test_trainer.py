@@ -162,7 +162,7 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     model = Toy()
 options = {{"model": model, "strategy": strategy, "local_replicas": 2, "backend": backend}}
-losses, weights = toy.train(toy.config(), **options)
+losses, weights = toy.train(toy.config({solver}), **options)
 assert len(seen) >= 2 and all(seen)  # in the threads of both replicas
 with strategy.scope():
     ema = EMAHook(model, model.trainable_variables, 0.75)
@@ -175,11 +175,13 @@ np.savez({out!r}, *weights, losses=losses, averages=averages, trained=model.bias
 """
 
 
-def test_two_replicas_are_one_device(tmp_path):
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_two_replicas_are_one_device(tmp_path, optimizer):
     out = tmp_path / "two.npz"
-    script = TWO_DEVICES.format(folder=str(ROOT), out=str(out))
+    solver = f"OPTIMIZER={optimizer!r}"
+    script = TWO_DEVICES.format(folder=str(ROOT), out=str(out), solver=solver)
     subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
-    losses, weights = toy.train(toy.config())
+    losses, weights = toy.train(toy.config(OPTIMIZER=optimizer))
     with np.load(out) as two:
         # The order of two additions and a division.
         np.testing.assert_allclose(

@@ -325,9 +325,17 @@ DEFAULTS: dict[str, Any] = {
         "MAX_ITER": 40000,
         "BASE_LR": 0.001,
         "BASE_LR_END": 0.0,
+        # This project's own, as what Detectron2's LazyConfigs call them: SGD or AdamW; of AdamW its
+        # betas; the factor on the learning rate from each layer of a ViT to the one below; weight
+        # decays by the last component of a parameter's name, such as [["pos_embed", 0.0]].
+        "OPTIMIZER": "SGD",
+        "BETAS": (0.9, 0.999),
+        "LAYER_DECAY": 1.0,
+        "WEIGHT_DECAY_OVERRIDES": (),
         "MOMENTUM": 0.9,
         "NESTEROV": False,
         "WEIGHT_DECAY": 0.0001,
+        # None: WEIGHT_DECAY holds for norms too.
         "WEIGHT_DECAY_NORM": 0.0,
         "GAMMA": 0.1,
         "STEPS": (30000,),
@@ -446,6 +454,10 @@ OWN_KEYS = (
     "SOLVER.LOG_PERIOD",
     "SOLVER.ACCUMULATION_STEPS",
     "SOLVER.AMP.DTYPE",
+    "SOLVER.OPTIMIZER",
+    "SOLVER.BETAS",
+    "SOLVER.LAYER_DECAY",
+    "SOLVER.WEIGHT_DECAY_OVERRIDES",
     "TRAIN",
     "TRACKER_HEADS",
 )

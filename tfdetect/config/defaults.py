@@ -285,6 +285,9 @@ DEFAULTS: dict[str, Any] = {
         # in their order, in place of everything that INPUT says otherwise of what is done to images
         # in training.
         "AUGMENTATIONS": [],
+        # This project's own: whether boxes are drawn again around what augmentations that crop
+        # leave of masks. Without, they are cut off.
+        "RECOMPUTE_BOXES": True,
         # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
         # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
         "LARGE_SCALE_JITTER": {
@@ -446,6 +449,7 @@ OWN_KEYS = (
     "MODEL.FCOS",
     "MODEL.REGNETS",
     "INPUT.AUGMENTATIONS",
+    "INPUT.RECOMPUTE_BOXES",
     "INPUT.LARGE_SCALE_JITTER",
     "DATASETS.TRAIN_REPEAT_FACTOR",
     "DATALOADER.RANDOM_SUBSET_RATIO",

@@ -13,7 +13,10 @@ from tests.support.paths import DATA
 from tfdetect.modeling.backbone.positions import (
     decomposed_rel_pos,
     get_abs_pos,
+    get_abs_pos_of_each,
     get_rel_pos,
+    get_rel_pos_of_each,
+    padding_logits,
     relative_index,
 )
 
@@ -89,3 +92,30 @@ def test_decomposed_relative_positions(name):
         assert_close(slopes[0][:, :, 0], arrays["dq"])
         for slope, axis in zip(slopes[1:], "hw", strict=True):
             assert_close(tf.convert_to_tensor(slope), arrays[f"drel_pos_{axis}"])
+
+
+def test_absolute_positions_of_each_image():
+    table, sizes = ABS_POS["up_wide_pos_embed"], [(15, 23), (14, 14), (3, 20)]
+    found = get_abs_pos_of_each(table, True, tf.constant(sizes), 15, 23)
+    assert found.shape == [3, 15, 23, 4]
+    for (height, width), image in zip(sizes, found, strict=True):
+        alone = get_abs_pos(table, True, height, width)[0]
+        assert_close(image[:height, :width], alone)
+
+
+@pytest.mark.parametrize(("q_sizes", "k_sizes"), [([14, 9, 20], [14, 9, 20]), ([28, 9], [7, 3])])
+def test_relative_positions_of_each_image(q_sizes, k_sizes):
+    table = REL_POS["q7_k14_L27_table"]
+    most = max(q_sizes), max(k_sizes)
+    found = get_rel_pos_of_each(tf.constant(q_sizes), tf.constant(k_sizes), *most, table)
+    assert found.shape == [len(q_sizes), *most, 6]
+    for q, k, image in zip(q_sizes, k_sizes, found, strict=True):
+        assert_close(image[:q, :k], get_rel_pos(q, k, table))
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_keys_beyond_an_image_take_no_part(dtype):
+    added = padding_logits(tf.constant([2, 3]), 3, dtype)
+    assert added.shape == [2, 1, 1, 3]
+    weights = tf.nn.softmax(2 * tf.cast(added, tf.float32) + 50.0)[:, 0, 0]
+    np.testing.assert_allclose(weights, [[0.5, 0.5, 0.0], [1 / 3] * 3], rtol=1e-6)

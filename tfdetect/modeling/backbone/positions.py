@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfdetect.ops.bicubic import bicubic_weights
 
+_NONE = -1e30
 Size: TypeAlias = int | tf.Tensor
 """A length in tokens: an int, or an int32 scalar."""
 
@@ -43,6 +44,33 @@ def get_abs_pos(pos_embed: tf.Tensor, has_cls_token: bool, height: Size, width: 
     return table[None]
 
 
+def get_abs_pos_of_each(
+    pos_embed: tf.Tensor, has_cls_token: bool, sizes: tf.Tensor, height: Size, width: Size
+) -> tf.Tensor:
+    """`get_abs_pos` of the images of a batch, each of the size that it has without padding.
+
+    Args:
+        pos_embed, has_cls_token: as there.
+        sizes: int32 [B, 2], (height, width) of each image in tokens.
+        height, width: of the grid of the batch.
+
+    Returns:
+        [B, height, width, C]; beyond an image's own size, anything finite.
+    """
+    table = pos_embed[:, 1:] if has_cls_token else pos_embed
+    side = math.isqrt(table.shape[1])
+    table = tf.reshape(table, [side, side, -1])
+    rows, columns = (
+        tf.map_fn(
+            lambda own, length=length: bicubic_weights(tf.constant(side), own, tf.range(length)),
+            sizes[:, axis],
+            fn_output_signature=tf.TensorSpec([None, side], tf.float32),
+        )
+        for axis, length in enumerate((height, width))
+    )
+    return resize_table(table, tf.cast(rows, table.dtype), tf.cast(columns, table.dtype))
+
+
 def resize_table(table: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """[h, w, C] as [..., H, W, C], by the matrices [..., H, h] and [..., W, w]."""
     height, width, channels = table.shape
@@ -66,12 +94,46 @@ def get_rel_pos(q_size: Size, k_size: Size, rel_pos: tf.Tensor) -> tf.Tensor:
     """
     length = rel_pos.shape[0]
     if not (_are_known(q_size, k_size) and length == 2 * max(q_size, k_size) - 1):
-        low, high, share = (
-            _made_once(part, length, q_size, k_size) for part in (_low, _high, _share)
-        )
+        low, high, share = (_made_once(part, length, q_size, k_size) for part in _PARTS)
         share = tf.cast(share, rel_pos.dtype)[:, None]
         rel_pos = tf.gather(rel_pos, low) * (1 - share) + tf.gather(rel_pos, high) * share
     return tf.gather(rel_pos, _made_once(relative_index, q_size, k_size))
+
+
+def get_rel_pos_of_each(
+    q_sizes: tf.Tensor, k_sizes: tf.Tensor, q_length: Size, k_length: Size, rel_pos: tf.Tensor
+) -> tf.Tensor:
+    """`get_rel_pos` of the images of a batch, each of the size that it has without padding.
+
+    Args:
+        q_sizes, k_sizes: int32 [B], how many queries and keys of each image there are.
+        q_length, k_length: of the batch.
+        rel_pos: [L, C].
+
+    Returns:
+        [B, q_length, k_length, C]; beyond an image's own size, anything finite.
+    """
+    q_sizes, k_sizes = q_sizes[:, None, None], k_sizes[:, None, None]
+    index = _index(q_sizes, k_sizes, q_length, k_length)
+    low, high, share = _taps(rel_pos.shape[0], q_sizes, k_sizes, tf.maximum(index, 0))
+    share = tf.cast(share, rel_pos.dtype)[..., None]
+    return tf.gather(rel_pos, low) * (1 - share) + tf.gather(rel_pos, high) * share
+
+
+def padding_logits(sizes: tf.Tensor, length: Size, dtype: tf.DType) -> tf.Tensor:
+    """What is added to logits so that keys beyond an image's own size do not take part.
+
+    Args:
+        sizes: int32 [B], how many keys of each image there are along an axis.
+        length: how many there are in the batch.
+        dtype: of the logits.
+
+    Returns:
+        [B, 1, 1, length], zero and, beyond the size, so low that its exponential is zero; finite,
+        since that of both axes is added.
+    """
+    beyond = tf.range(length) >= sizes[:, None]
+    return tf.where(beyond, tf.cast(_NONE, dtype), tf.cast(0, dtype))[:, None, None]
 
 
 def decomposed_rel_pos(
@@ -132,17 +194,22 @@ def relative_logits(
 
 
 def relative_index(q_size: Size, k_size: Size) -> tf.Tensor:
-    """For each query and key, the row of the table of 2 max(q_size, k_size) - 1: int32 [q, k].
+    """For each query and key, the row of the table of 2 max(q_size, k_size) - 1: int32 [q, k]."""
+    return _index(q_size, k_size, q_size, k_size)
+
+
+def _index(q_size: Size, k_size: Size, q_length: Size, k_length: Size) -> tf.Tensor:
+    """int32 [..., q_length, k_length], sizes being scalars or [..., 1, 1].
 
     Computed in float32 and truncated, as Detectron2 does.
     """
     # Quotients in float64: Python's there.
     q, k = tf.cast(q_size, tf.float64), tf.cast(k_size, tf.float64)
     of_query, of_key = tf.maximum(k / q, 1.0), tf.maximum(q / k, 1.0)
-    queries = tf.cast(tf.range(q_size), tf.float32) * tf.cast(of_query, tf.float32)
-    keys = tf.cast(tf.range(k_size), tf.float32) * tf.cast(of_key, tf.float32)
+    queries = tf.cast(tf.range(q_length), tf.float32)[:, None] * tf.cast(of_query, tf.float32)
+    keys = tf.cast(tf.range(k_length), tf.float32) * tf.cast(of_key, tf.float32)
     most = tf.cast((k - 1.0) * of_key, tf.float32)
-    return tf.cast(queries[:, None] - keys + most, tf.int32)
+    return tf.cast(queries - keys + most, tf.int32)
 
 
 def _bicubic(old: Size, new: Size) -> tf.Tensor:
@@ -150,24 +217,23 @@ def _bicubic(old: Size, new: Size) -> tf.Tensor:
     return bicubic_weights(tf.constant(old), tf.convert_to_tensor(new), tf.range(new))
 
 
-def _positions(old: Size, q_size: Size, k_size: Size) -> tf.Tensor:
-    """Where rows of the interpolated table lie in that of `old` rows: float32 [rows]."""
-    new = 2 * tf.maximum(q_size, k_size) - 1
-    scale = tf.cast(old, tf.float32) / tf.cast(new, tf.float32)
-    # torch.nn.functional.interpolate: pixel centres correspond, and below 0 there is nothing.
-    return tf.maximum((tf.cast(tf.range(new), tf.float32) + 0.5) * scale - 0.5, 0.0)
+def _taps(
+    old: int, q_size: Size, k_size: Size, rows: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of rows of the table of 2 max(q_size, k_size) - 1, the two of the table of `old` rows that
+    they are between, and the share of the second (torch.nn.functional.interpolate, "linear")."""
+    scale = tf.cast(old, tf.float32) / tf.cast(2 * tf.maximum(q_size, k_size) - 1, tf.float32)
+    position = tf.maximum((tf.cast(rows, tf.float32) + 0.5) * scale - 0.5, 0.0)
+    low = tf.minimum(tf.cast(position, tf.int32), old - 1)
+    share = tf.minimum(position - tf.cast(low, tf.float32), 1.0)
+    return low, tf.minimum(low + 1, old - 1), share
 
 
-def _low(old: Size, q_size: Size, k_size: Size) -> tf.Tensor:
-    return tf.cast(_positions(old, q_size, k_size), tf.int32)
+def _of_all_rows(part: int, old: int, q_size: Size, k_size: Size) -> tf.Tensor:
+    return _taps(old, q_size, k_size, tf.range(2 * tf.maximum(q_size, k_size) - 1))[part]
 
 
-def _high(old: Size, q_size: Size, k_size: Size) -> tf.Tensor:
-    return tf.minimum(_low(old, q_size, k_size) + 1, old - 1)
-
-
-def _share(old: Size, q_size: Size, k_size: Size) -> tf.Tensor:
-    return _positions(old, q_size, k_size) % 1.0
+_PARTS = tuple(functools.partial(_of_all_rows, part) for part in range(3))
 
 
 def _are_known(*sizes: Size) -> bool:

@@ -14,7 +14,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.drop_path import drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
-from tfdetect.layers.norm import LayerNorm, make_norm
+from tfdetect.layers.norm import LayerNorm, apply_norm, make_norm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, LevelSizes, ValidSizes
 from tfdetect.modeling.backbone.positions import (
@@ -121,9 +121,9 @@ class ResBottleneckBlock(tf.Module):
 
     def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [B, H, W, channels]."""
-        y = gelu(self.norm1(self.conv1(x)))
-        y = gelu(self.norm2(self.conv2(y, valid_sizes)))
-        return x + self.norm3(self.conv3(y))
+        y = gelu(apply_norm(self.norm1, self.conv1(x)))
+        y = gelu(apply_norm(self.norm2, self.conv2(y, valid_sizes)))
+        return x + apply_norm(self.norm3, self.conv3(y))
 
 
 class Block(tf.Module):

@@ -23,6 +23,7 @@ _MODULE = "detectron2.data.transforms.augmentation_impl"
 _NO_LIMIT = 1_000_000
 # The arguments of each, which have the same names here.
 _ARGUMENTS = {
+    "AugmentationList": ("augs",),
     "FixedSizeCrop": ("crop_size", "pad", "pad_value", "seg_pad_value"),
     "MinIoURandomCrop": ("min_ious", "min_crop_size", "mode_trials", "crop_trials"),
     "RandomApply": ("tfm_or_aug", "prob"),
@@ -42,6 +43,7 @@ _ARGUMENTS = {
     "ResizeScale": ("min_scale", "max_scale", "target_height", "target_width", "interp"),
     "ResizeShortestEdge": ("short_edge_length", "max_size", "sample_style", "interp"),
 }
+_CUTTING = {name for name in _ARGUMENTS if "Crop" in name}
 # Pillow's numbers, and OpenCV's of RandomRotation.
 _PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _OPENCV = {None: "bilinear", 0: "nearest", 1: "bilinear", 2: "bicubic", 4: "lanczos"}
@@ -88,10 +90,18 @@ def _test_sizes(entries: Sequence[_Entry]) -> tuple[int, int] | None:
     return (lengths[0], min(longest, _NO_LIMIT)) if type(longest) is int else None
 
 
-def set_training_augmentation(settings: Settings, path: str, augmentations: Any) -> None:
+def set_training_augmentation(
+    settings: Settings, path: str, augmentations: Any, *, recompute_boxes: bool
+) -> None:
     """INPUT from the augmentations of the training loader.
 
     By Detectron2's keys where these can say it, otherwise by INPUT.AUGMENTATIONS.
+
+    Args:
+        settings: changed in place.
+        path: of the augmentations in the file.
+        augmentations: its value there.
+        recompute_boxes: the mapper's.
     """
     try:
         entries = _convert_all(settings, path, augmentations)
@@ -103,6 +113,14 @@ def set_training_augmentation(settings: Settings, path: str, augmentations: Any)
         keys = {"AUGMENTATIONS": [[name, arguments] for name, arguments in entries]}
     for key, value in keys.items():
         settings.set(f"INPUT.{key}", value, path)
+    if not recompute_boxes and any(_cuts(*entry) for entry in entries):
+        settings.set("INPUT.RECOMPUTE_BOXES", False, path)
+
+
+def _cuts(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether an augmentation cuts parts of objects off."""
+    within = [*arguments.get("augs", ()), *filter(None, [arguments.get("tfm_or_aug")])]
+    return name in _CUTTING or any(_cuts(*entry) for entry in within)
 
 
 def _usual(entries: Sequence[_Entry]) -> dict[str, Any] | None:
@@ -214,6 +232,9 @@ def _convert(args: Arguments, name: str) -> _Entry:
         given = args.given(argument)
         if argument == "tfm_or_aug":
             found[argument] = list(args.part(argument, _AUGMENTATION))
+        elif argument == "augs":
+            entries = _convert_all(args.settings, args.where(argument), args.take(argument))
+            found[argument] = [list(entry) for entry in entries]
         elif argument == "interp" and given is not None:
             numbers = _OPENCV if name == "RandomRotation" else _PILLOW
             if type(given) is not int or given not in numbers:
@@ -227,4 +248,5 @@ def _convert(args: Arguments, name: str) -> _Entry:
 
 
 for _name in _ARGUMENTS:
-    converts(f"{_MODULE}.{_name}", _AUGMENTATION)(partial(_convert, name=_name))
+    _module = _MODULE.removesuffix("_impl") if _name == "AugmentationList" else _MODULE
+    converts(f"{_module}.{_name}", _AUGMENTATION)(partial(_convert, name=_name))

@@ -137,7 +137,8 @@ def _mapper(args: Arguments, training: bool) -> None:
         set_test_sizes(settings, where, augmentations)
         args.rest()
         return
-    set_training_augmentation(settings, where, augmentations)
+    recompute_boxes = args.flag("recompute_boxes", False)
+    set_training_augmentation(settings, where, augmentations, recompute_boxes=recompute_boxes)
     args.set(
         "INPUT.MASK_FORMAT", "instance_mask_format", args.text("instance_mask_format", "polygon")
     )
@@ -151,9 +152,7 @@ def _mapper(args: Arguments, training: bool) -> None:
         used = args.flag(name, False)
         if settings.values.get(key, (False, ""))[0] and not used:
             args.note(name, f"is false, but training loads what the model's heads need ({key})")
-    # Training finds these out from the data set and the augmentation.
-    for name in ("keypoint_hflip_indices", "recompute_boxes"):
-        args.take(name, None)
+    args.take("keypoint_hflip_indices", None)  # training finds them out from the data set
     for name in args.rest():
         args.note(name, "has no counterpart in training")
 

@@ -156,7 +156,7 @@ def test_opts():
         *(
             (key, "has no similar one; remove it")
             for key in (
-                "SOLVER.OPTIMIZER",
+                "SOLVER.EPSILON",
                 "MODEL.FCOS.NUM",
                 "WANDB",
                 "MODEL.ROI_KEYPOINT_HEAD.FC_DIM",

@@ -21,7 +21,7 @@ from tfdetect.layers.intermediates import collect_intermediates
 from tfdetect.modeling.preprocess import normalize_batch
 from tfdetect.modeling.structures import Targets
 from tfdetect.training.optimizer import build_optimizer, gradient_clipping
-from tfdetect.training.sgd import SGD
+from tfdetect.training.optimizer_base import Optimizer
 from tfdetect.training.trainable import trainable_variables
 
 
@@ -68,7 +68,7 @@ class Steps:
     """
 
     named: list[NamedVariable]
-    optimizer: SGD
+    optimizer: Optimizer
     losses: list[dict[str, float]]
     first_gradients: dict[str, np.ndarray]
     intermediates: dict[str, np.ndarray]

@@ -159,34 +159,37 @@ class Toy(toy.Toy):
         seen.append(current_backend() == backend)
         return super().losses(*arguments)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    model = Toy()
-options = {{"model": model, "strategy": strategy, "local_replicas": 2, "backend": backend}}
-losses, weights = toy.train(toy.config(), **options)
-assert len(seen) >= 2 and all(seen)  # in the threads of both replicas
+options = {{"strategy": strategy, "local_replicas": 2, "backend": backend}}
+for optimizer in ("SGD", "AdamW"):
+    with strategy.scope():
+        model = Toy()
+    losses, weights = toy.train(toy.config(OPTIMIZER=optimizer), model=model, **options)
+    assert len(seen) >= 2 and all(seen)  # in the threads of both replicas
+    losses = [list(step.values()) for step in losses]
+    np.savez({out!r} + "/" + optimizer + ".npz", *weights, losses=losses)
 with strategy.scope():
     ema = EMAHook(model, model.trainable_variables, 0.75)
 model.bias.assign_add(tf.ones([32]))
 ema.after_step(None)
 with ema.applied():
     averages = [value.numpy() for value in strategy.experimental_local_results(model.bias)]
-losses = [list(step.values()) for step in losses]
-np.savez({out!r}, *weights, losses=losses, averages=averages, trained=model.bias.numpy())
+np.savez({out!r} + "/averages.npz", averages=averages, trained=model.bias.numpy())
 """
 
 
 def test_two_replicas_are_one_device(tmp_path):
-    out = tmp_path / "two.npz"
-    script = TWO_DEVICES.format(folder=str(ROOT), out=str(out))
+    script = TWO_DEVICES.format(folder=str(ROOT), out=str(tmp_path))
     subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
-    losses, weights = toy.train(toy.config())
-    with np.load(out) as two:
-        # The order of two additions and a division.
-        np.testing.assert_allclose(
-            two["losses"], [list(step.values()) for step in losses], rtol=1e-5, atol=1e-6
-        )
-        for index, weight in enumerate(weights):
-            np.testing.assert_allclose(two[f"arr_{index}"], weight, rtol=1e-5, atol=1e-6)
+    for optimizer in ("SGD", "AdamW"):
+        losses, weights = toy.train(toy.config(OPTIMIZER=optimizer))
+        with np.load(tmp_path / f"{optimizer}.npz") as two:
+            # The order of two additions and a division.
+            np.testing.assert_allclose(
+                two["losses"], [list(step.values()) for step in losses], rtol=1e-5, atol=1e-6
+            )
+            for index, weight in enumerate(weights):
+                np.testing.assert_allclose(two[f"arr_{index}"], weight, rtol=1e-5, atol=1e-6)
+    with np.load(tmp_path / "averages.npz") as two:
         # Of 32 biases to which 1 was added, on either replica.
         for average in two["averages"]:
             np.testing.assert_allclose(average, two["trained"] - 0.75, rtol=1e-5, atol=1e-6)

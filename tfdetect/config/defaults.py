@@ -36,6 +36,9 @@ DEFAULTS: dict[str, Any] = {
             "NAME": "build_resnet_backbone",
             # Number of frozen stages; the stem is the first.
             "FREEZE_AT": 2,
+            # This project's own, Detectron2's `padding_constraints`: the side in pixels of the
+            # square that every image is padded to; 0 for no more than its own multiples.
+            "SQUARE_PAD": 0,
         },
         "FPN": {
             "IN_FEATURES": [],
@@ -285,6 +288,9 @@ DEFAULTS: dict[str, Any] = {
         # in their order, in place of everything that INPUT says otherwise of what is done to images
         # in training.
         "AUGMENTATIONS": [],
+        # This project's own: whether boxes are drawn again around what augmentations that crop
+        # leave of masks. Without, they are cut off.
+        "RECOMPUTE_BOXES": True,
         # This project's own: Detectron2 has it in Python configs only (its new_baselines). It
         # takes the place of MIN_SIZE_TRAIN, MAX_SIZE_TRAIN and CROP.
         "LARGE_SCALE_JITTER": {
@@ -325,9 +331,17 @@ DEFAULTS: dict[str, Any] = {
         "MAX_ITER": 40000,
         "BASE_LR": 0.001,
         "BASE_LR_END": 0.0,
+        # This project's own, as what Detectron2's LazyConfigs call them: SGD or AdamW; of AdamW its
+        # betas; the factor on the learning rate from each layer of a ViT to the one below; weight
+        # decays by the last component of a parameter's name, such as [["pos_embed", 0.0]].
+        "OPTIMIZER": "SGD",
+        "BETAS": (0.9, 0.999),
+        "LAYER_DECAY": 1.0,
+        "WEIGHT_DECAY_OVERRIDES": (),
         "MOMENTUM": 0.9,
         "NESTEROV": False,
         "WEIGHT_DECAY": 0.0001,
+        # None: WEIGHT_DECAY holds for norms too.
         "WEIGHT_DECAY_NORM": 0.0,
         "GAMMA": 0.1,
         "STEPS": (30000,),
@@ -437,7 +451,9 @@ OWN_KEYS = (
     "MODEL.CONVENTIONS",
     "MODEL.FCOS",
     "MODEL.REGNETS",
+    "MODEL.BACKBONE.SQUARE_PAD",
     "INPUT.AUGMENTATIONS",
+    "INPUT.RECOMPUTE_BOXES",
     "INPUT.LARGE_SCALE_JITTER",
     "DATASETS.TRAIN_REPEAT_FACTOR",
     "DATALOADER.RANDOM_SUBSET_RATIO",
@@ -446,6 +462,10 @@ OWN_KEYS = (
     "SOLVER.LOG_PERIOD",
     "SOLVER.ACCUMULATION_STEPS",
     "SOLVER.AMP.DTYPE",
+    "SOLVER.OPTIMIZER",
+    "SOLVER.BETAS",
+    "SOLVER.LAYER_DECAY",
+    "SOLVER.WEIGHT_DECAY_OVERRIDES",
     "TRAIN",
     "TRACKER_HEADS",
 )

@@ -16,6 +16,9 @@ _NEVER = {
 }
 # Keys that only apply if another key has a certain value.
 _ONLY_WITH: dict[str, tuple[str, Any]] = {
+    "SOLVER.MOMENTUM": ("SOLVER.OPTIMIZER", "SGD"),
+    "SOLVER.NESTEROV": ("SOLVER.OPTIMIZER", "SGD"),
+    "SOLVER.BETAS": ("SOLVER.OPTIMIZER", "AdamW"),
     "SOLVER.BASE_LR_END": ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
     "SOLVER.NUM_DECAYS": ("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("SOLVER.CLIP_GRADIENTS.ENABLED", True),

@@ -15,6 +15,7 @@ from tfdetect.config.rules import (
     check_rules,
     differ,
     is_number,
+    numbers,
     require_value,
     require_values,
 )
@@ -78,6 +79,26 @@ _TRAINING: dict[str, Rule] = {
     # 0, with which nothing is learned, is Detectron2's to take as well.
     "SOLVER.BASE_LR": at_least(0),
     "SOLVER.BASE_LR_END": at_least(0),
+    "SOLVER.OPTIMIZER": Rule(lambda value: value in ("SGD", "AdamW"), "SGD or AdamW"),
+    "SOLVER.BETAS": numbers(2, Rule(lambda value: 0 <= value < 1, "from 0 to below 1")),
+    "SOLVER.LAYER_DECAY": Rule(lambda value: 0 < value <= 1, "a number above 0, up to 1"),
+    "SOLVER.WEIGHT_DECAY_OVERRIDES": Rule(
+        lambda value: (
+            all(
+                isinstance(pair, (list, tuple))
+                and len(pair) == 2
+                and isinstance(pair[0], str)
+                and pair[0] != ""
+                and "." not in pair[0]
+                and is_number(pair[1])
+                and pair[1] >= 0
+                for pair in value
+            )
+            and differ([name for name, _ in value])
+        ),
+        "pairs of a name's last component and a weight decay, each name once, such as "
+        "[['pos_embed', 0.0]]",
+    ),
     "SOLVER.MOMENTUM": at_least(0),
     "SOLVER.WEIGHT_DECAY": at_least(0),
     "SOLVER.WEIGHT_DECAY_NORM": at_least(0),
@@ -173,8 +194,14 @@ def check_output(cfg: CfgNode) -> None:
 def _check_combinations(cfg: CfgNode) -> None:
     """Check combinations of values."""
     solver, head = cfg.SOLVER, cfg.MODEL.ROI_BOX_HEAD
-    if solver.NESTEROV and solver.MOMENTUM == 0:
+    if solver.OPTIMIZER == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:
         raise InputError("SOLVER.NESTEROV: needs a SOLVER.MOMENTUM of more than 0; set one")
+    of_biases = solver.BIAS_LR_FACTOR not in (None, 1.0) or solver.WEIGHT_DECAY_BIAS is not None
+    if of_biases and "bias" in dict(solver.WEIGHT_DECAY_OVERRIDES):
+        raise InputError(
+            "SOLVER.WEIGHT_DECAY_OVERRIDES: names 'bias', which SOLVER.BIAS_LR_FACTOR and "
+            "WEIGHT_DECAY_BIAS are for; set either"
+        )
     if solver.IMS_PER_BATCH % solver.ACCUMULATION_STEPS:
         raise InputError(
             f"SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} images cannot be divided into "
@@ -198,6 +225,16 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise InputError(
             f"INPUT.MASK_FORMAT: is {cfg.INPUT.MASK_FORMAT!r}, but PointRend is trained at points "
             "of bitmasks; set it to bitmask"
+        )
+    side, sizes = cfg.MODEL.BACKBONE.SQUARE_PAD, cfg.INPUT
+    jitter = sizes.LARGE_SCALE_JITTER.ENABLED
+    key = "INPUT.LARGE_SCALE_JITTER.SIZE" if jitter else "INPUT.MAX_SIZE_TRAIN"
+    largest = sizes.LARGE_SCALE_JITTER.SIZE if jitter else sizes.MAX_SIZE_TRAIN
+    # What other augmentations make longer is padded to the next multiple of the side.
+    if 0 < side < largest and not sizes.AUGMENTATIONS:
+        raise InputError(
+            f"{key}: is {largest}, but MODEL.BACKBONE.SQUARE_PAD pads images to squares of {side}; "
+            f"set it to at most {side}"
         )
     if cfg.TEST.EXPECTED_RESULTS and not cfg.DATASETS.TEST:
         raise InputError(

@@ -26,7 +26,7 @@ _KIND = {
 # Far more than any list of a real config has, and few enough to walk at once. YAML aliases can
 # make a list of 10 ** 9 entries out of a few lines.
 _MAX_ENTRIES = 10_000
-_MAX_DEPTH = 8
+_MAX_DEPTH = 16
 
 
 class ValueMismatch(ValueError):

@@ -167,7 +167,10 @@ class _Optimizer:
         return self._rounded(conv)
 
     def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
-        weight, bias = (self._variable(value, self._dtype) for value in (layer.weight, layer.bias))
+        weight, bias = (
+            None if value is None else self._variable(value, self._dtype)
+            for value in (layer.weight, layer.bias)
+        )
         return self._copy(layer, weight=weight, bias=bias)
 
     def _rpn_head(self, head: RPNHead) -> tf.Module | None:

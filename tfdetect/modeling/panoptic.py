@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
+from tfdetect.layers.drop_path import drop_paths
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
@@ -81,9 +82,9 @@ class PanopticFPN(GeneralizedRCNN):
         box regression in the RoI heads and of masks, not those of classes and of the RPN. (With a
         cascade Detectron2 takes no weight but 1; here it weighs every stage.)
         """
-        with batch_statistics():
+        seeds = image_seeds(seed, tf.shape(images)[0])
+        with batch_statistics(), drop_paths(seeds):
             features = self.backbone(images)
-            seeds = image_seeds(seed, tf.shape(images)[0])
             losses = self.sem_seg_head.losses(features, targets.gt_sem_seg, seeds)
             proposals, of_proposals = self.proposal_generator.losses(
                 features, image_sizes, targets, seeds

@@ -6,6 +6,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
+from tfdetect.layers.drop_path import drop_paths
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.build import build_backbone, build_proposal_generator, build_roi_heads
@@ -87,9 +88,9 @@ class GeneralizedRCNN(Detector):
         Raises:
             InputError: the configuration asks for a loss that is not supported.
         """
-        with batch_statistics():
+        seeds = image_seeds(seed, tf.shape(images)[0])
+        with batch_statistics(), drop_paths(seeds):
             features = self.backbone(images)
-            seeds = image_seeds(seed, tf.shape(images)[0])
             proposals, losses = self.proposal_generator.losses(
                 features, image_sizes, targets, seeds
             )
@@ -142,9 +143,9 @@ class FastRCNN(Detector):
             images, image_sizes, targets, seed: see there.
             proposals: in pixels of `images`.
         """
-        with batch_statistics():
+        seeds = image_seeds(seed, tf.shape(images)[0])
+        with batch_statistics(), drop_paths(seeds):
             features = self.backbone(images)
-            seeds = image_seeds(seed, tf.shape(images)[0])
             return self.roi_heads.losses(features, proposals, image_sizes, targets, seeds)
 
 
@@ -193,8 +194,8 @@ class ProposalNetwork(Detector):
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """As `GeneralizedRCNN.losses`: `loss_rpn_cls` and `loss_rpn_loc`."""
-        with batch_statistics():
+        seeds = image_seeds(seed, tf.shape(images)[0])
+        with batch_statistics(), drop_paths(seeds):
             features = self.backbone(images)
-            seeds = image_seeds(seed, tf.shape(images)[0])
             _, losses = self.proposal_generator.losses(features, image_sizes, targets, seeds)
         return losses

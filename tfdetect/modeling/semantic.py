@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.drop_path import drop_paths
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
@@ -230,9 +231,9 @@ class SemanticSegmentor(Detector):
             targets: `gt_sem_seg`.
         """
         del image_sizes
-        with batch_statistics():
+        seeds = image_seeds(seed, tf.shape(images)[0])
+        with batch_statistics(), drop_paths(seeds):
             features = self.backbone(images)
-            seeds = image_seeds(seed, tf.shape(images)[0])
             return self.sem_seg_head.losses(features, targets.gt_sem_seg, seeds)
 
 

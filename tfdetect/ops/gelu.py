@@ -6,14 +6,16 @@ import tensorflow as tf
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
-    """x * P(X <= x) of a standard normal X, exact, not the approximation by tanh.
+    """x times the standard normal distribution function of x, not its approximation by tanh.
 
-    `torch.nn.GELU()`. The tanh form differs by up to 5e-4, which shows in the features.
+    Differentiable. In half precision the result is the float32 one of the same x, rounded.
 
     Args:
-        x: of any shape and floating type; the arithmetic is float32.
+        x: of any shape and floating type.
 
     Returns:
-        Of the shape and type of x.
+        The same shape and type.
+
+    Detectron2: `torch.nn.GELU()`.
     """
     return tf.cast(tf.nn.gelu(tf.cast(x, tf.float32), approximate=False), x.dtype)

@@ -171,7 +171,7 @@ class Checkpoints:
         path = self.latest()
         if path is None:
             return None
-        _check_averages(path, self._cfg)
+        _check_state(path, self._cfg)
         load_trained(path, self._cfg, self._model)
         try:
             self._state.read(str(path / _STATE)).assert_consumed()
@@ -205,18 +205,21 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _check_averages(path: Path, cfg: CfgNode) -> None:
-    """Raise InputError if the checkpoint has averaged weights and the training not, or opposite."""
+def _check_state(path: Path, cfg: CfgNode) -> None:
+    """Raise InputError if the checkpoint's state is of other variables than the training's."""
     try:
-        before = load_config(path / CONFIG).TRAIN.EMA.ENABLED
+        before = load_config(path / CONFIG)
     except InputError:
         return  # said by who reads the rest
-    if before != cfg.TRAIN.EMA.ENABLED:
-        raise InputError(
-            f"--resume: {path} is of a training run with TRAIN.EMA.ENABLED {before} instead of "
-            f"{cfg.TRAIN.EMA.ENABLED}; set the same to continue it, or another OUTPUT_DIR with "
-            "its folder as MODEL.WEIGHTS"
-        )
+    for key, old, new in (
+        ("TRAIN.EMA.ENABLED", before.TRAIN.EMA.ENABLED, cfg.TRAIN.EMA.ENABLED),
+        ("SOLVER.OPTIMIZER", before.SOLVER.OPTIMIZER, cfg.SOLVER.OPTIMIZER),
+    ):
+        if old != new:
+            raise InputError(
+                f"--resume: {path} is of a training run with {key} {old} instead of {new}; set the "
+                "same to continue it, or another OUTPUT_DIR with its folder as MODEL.WEIGHTS"
+            )
 
 
 def load_trained(path: Path, cfg: CfgNode, model: tf.Module) -> None:

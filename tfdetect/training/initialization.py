@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.config.training_checks import require_trainable
 from tfdetect.layers.conv1d import Conv1d
+from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import GroupNorm, LayerNorm, LevelBatchNorm, RunningStatistics
 
 # What BatchNorm adds to a variance: Detectron2 lets FrozenBN begin as the identity exactly.
@@ -45,18 +46,24 @@ def initialize(model: tf.Module, cfg: CfgNode, seed: int) -> None:
 def _rule(named: NamedVariable) -> Fill:
     """The initialiser of a variable.
 
-    Biases are 0, except those of squeeze-and-excitation, which Detectron2 leaves to PyTorch.
-    Normalisation layers begin as the identity.
+    Biases are 0, except those of squeeze-and-excitation, of a transformer's patch embedding and of
+    the simple feature pyramid, which Detectron2 leaves to PyTorch. Normalisation layers begin as
+    the identity, but the last one of a ViT's residual block as 0.
     """
     parts = named.name.split(".")
     kind, layer = parts[-1], parts[-2]
     if kind == "fed_loss_cls_weights":
         # Of the data, and set before: nothing to draw.
         return lambda named, random: named.variable.numpy()
+    if parts[-3:] == ["residual", "norm3", "weight"]:
+        return _constant(0.0)
     if isinstance(named.layer, (RunningStatistics, LevelBatchNorm, GroupNorm, LayerNorm)):
         if kind == "running_var" and not named.layer.trains:
             return _constant(1.0 - _EPSILON)
         return _constant(1.0 if kind in ("weight", "running_var") else 0.0)
+    of_transformer = _rule_of_transformer(named) if parts[0] == "backbone" else None
+    if of_transformer is not None:
+        return of_transformer
     if parts[0] == "head" and layer == "cls_score" and kind == "bias":
         # Of a dense detector: made for the prior probability of a class.
         return lambda named, random: named.variable.numpy()
@@ -80,6 +87,21 @@ def _rule(named: NamedVariable) -> Fill:
     return _msra
 
 
+def _rule_of_transformer(named: NamedVariable) -> Fill | None:
+    """Of what ViT, Swin, MViT and the simple feature pyramid have beside norms; else None."""
+    parts = named.name.split(".")
+    kind, layer = parts[-1], parts[-2]
+    if kind in ("rel_pos_h", "rel_pos_w"):
+        return _constant(0.0)
+    if kind in ("pos_embed", "absolute_pos_embed", "relative_position_bias_table"):
+        return _normal(0.02)  # PyTorch's trunc_normal_ cuts off at 2, not at two deviations
+    if isinstance(named.layer, Linear) and not {"blocks", "layers"}.isdisjoint(parts):
+        return _constant(0.0) if kind == "bias" else _normal(0.02)
+    if parts[1].startswith("simfp_") or "patch_embed" in parts or layer.startswith("pool_"):
+        return _pytorch_bias if kind == "bias" else _pytorch_weight
+    return None
+
+
 def _constant(value: float) -> Fill:
     return lambda named, random: np.full(named.variable.shape, value)
 
@@ -101,9 +123,16 @@ def _xavier(named: NamedVariable, random: np.random.Generator) -> np.ndarray:
     return random.uniform(-bound, bound, named.variable.shape)
 
 
+def _pytorch_weight(named: NamedVariable, random: np.random.Generator) -> np.ndarray:
+    """What torch.nn.Conv2d and ConvTranspose2d give their weight: kaiming_uniform_, a = sqrt(5)."""
+    fan_in, _ = _fans(named)
+    bound = 1.0 / math.sqrt(fan_in)
+    return random.uniform(-bound, bound, named.variable.shape)
+
+
 def _pytorch_bias(named: NamedVariable, random: np.random.Generator) -> np.ndarray:
-    """What torch.nn.Conv2d gives its bias."""
-    height, width, in_channels, _ = named.layer.weight.shape
+    """What torch.nn.Conv2d and ConvTranspose2d give their bias."""
+    height, width, in_channels, _ = named.layer.weight.shape  # of a transposed one the output's
     bound = 1.0 / math.sqrt(height * width * in_channels)
     return random.uniform(-bound, bound, named.variable.shape)
 

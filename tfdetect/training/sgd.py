@@ -16,19 +16,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfdetect.training.optimizer_base import Optimizer, keep_unless
 
-class SGD(tf.Module):
+
+class SGD(Optimizer):
     """Detectron2's optimizer (torch.optim.SGD without dampening).
 
-    The weight decay and the factor on the learning rate are each parameter's own, because
-    Detectron2 sets them by the kind of parameter (SOLVER.WEIGHT_DECAY, WEIGHT_DECAY_NORM,
-    WEIGHT_DECAY_BIAS, BIAS_LR_FACTOR).
-
     Attributes:
-        parameters: the variables that are trained, in order.
-        momentum_buffers: a variable for each, zero before the first step.
+        momentum_buffers: a variable for each parameter, zero before the first step.
         momentum, nesterov: of all of them.
-        weight_decays, learning_rate_factors: of each.
     """
 
     def __init__(
@@ -40,92 +36,42 @@ class SGD(tf.Module):
         learning_rate_factors: Sequence[float],
         nesterov: bool = False,
     ):
-        """Under a tf.distribute strategy, call it within the strategy's scope.
+        """See `Optimizer`.
 
         Args:
-            parameters: variables of the model.
+            parameters, weight_decays, learning_rate_factors: see there.
             momentum: SOLVER.MOMENTUM.
-            weight_decays: of each parameter.
-            learning_rate_factors: of each parameter, multiplied with the learning rate of a step.
             nesterov: SOLVER.NESTEROV.
-
-        Raises:
-            ValueError: if the sequences differ in length.
         """
-        super().__init__(name="sgd")
-        if not len(parameters) == len(weight_decays) == len(learning_rate_factors):
-            raise ValueError(
-                f"{len(parameters)} parameters, {len(weight_decays)} weight decays and "
-                f"{len(learning_rate_factors)} learning-rate factors: they must be as many"
-            )
-        self.parameters = list(parameters)
+        super().__init__(
+            parameters, weight_decays=weight_decays, learning_rate_factors=learning_rate_factors
+        )
         self.momentum_buffers = [
             tf.Variable(tf.zeros_like(parameter), trainable=False, name="momentum_buffer")
             for parameter in parameters
         ]
         self.momentum = momentum
         self.nesterov = nesterov
-        self.weight_decays = list(weight_decays)
-        self.learning_rate_factors = list(learning_rate_factors)
 
-    def apply_gradients(
-        self,
-        gradients: Sequence[tf.Tensor | None],
-        learning_rate: tf.Tensor | float,
-        usable: tf.Tensor | None = None,
-    ) -> None:
-        """Take a step.
+    @property
+    def state(self) -> dict[str, tf.Variable | list[tf.Variable]]:
+        return {"momentum_buffers": self.momentum_buffers}
 
-        Args:
-            gradients: for each parameter, of its shape; a parameter with None is left alone. Under
-                a strategy, in replica context, they are already reduced: every replica gives the
-                same ones.
-            learning_rate: of this step, before the parameters' factors.
-            usable: bool scalar; if false, parameters and buffers stay as they are. None: true.
-
-        Raises:
-            ValueError: if there are not as many gradients as parameters.
-        """
-        if len(gradients) != len(self.parameters):
-            raise ValueError(f"{len(gradients)} gradients for {len(self.parameters)} parameters")
-        # Mirrored variables are written in cross-replica context, each copy by its own device.
-        context = tf.distribute.get_replica_context()
-        context.merge_call(self._apply, args=(list(gradients), learning_rate, usable))
-
-    def _apply(
-        self,
-        strategy: tf.distribute.Strategy,
-        gradients: list[tf.Tensor | None],
-        learning_rate: tf.Tensor | float,
-        usable: tf.Tensor | None,
-    ) -> None:
-        for parameter, buffer, gradient, decay, factor in zip(
-            self.parameters,
-            self.momentum_buffers,
-            gradients,
-            self.weight_decays,
-            self.learning_rate_factors,
-            strict=True,
-        ):
-            if gradient is not None:
-                arguments = (buffer, gradient, learning_rate, decay, factor, usable)
-                strategy.extended.update(parameter, self._step, args=arguments)
+    def _state_of(self, index: int) -> Sequence[tf.Variable]:
+        return [self.momentum_buffers[index]]
 
     def _step(
         self,
         parameter: tf.Variable,
-        buffer: tf.Variable,
         gradient: tf.Tensor,
+        state: Sequence[tf.Variable],
         learning_rate: tf.Tensor | float,
         decay: float,
-        factor: float,
         usable: tf.Tensor | None,
     ) -> None:
+        (buffer,) = state
         gradient = gradient + decay * parameter
-        new_buffer = self.momentum * buffer + gradient
-        if usable is not None:
-            new_buffer = tf.where(usable, new_buffer, buffer)
-        buffer.assign(new_buffer)
+        buffer.assign(keep_unless(usable, self.momentum * buffer + gradient, buffer))
         direction = gradient + self.momentum * buffer if self.nesterov else buffer
-        step = tf.cast(learning_rate * factor, parameter.dtype) * direction
-        parameter.assign_sub(step if usable is None else tf.where(usable, step, 0.0))
+        step = tf.cast(learning_rate, parameter.dtype) * direction
+        parameter.assign_sub(keep_unless(usable, step, tf.zeros_like(step)))

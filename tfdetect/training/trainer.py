@@ -22,13 +22,13 @@ Batch = Mapping[str, tf.Tensor]
 
 
 class Trainer:
-    """Takes steps of stochastic gradient descent with a model.
+    """Takes steps of training with a model.
 
     Losses and gradients are means over the replicas, as under PyTorch's DistributedDataParallel,
     and over SOLVER.ACCUMULATION_STEPS parts of each replica's images.
 
     Attributes:
-        optimizer: with its momentum buffers.
+        optimizer: SOLVER.OPTIMIZER, with its state.
         state: what a checkpoint needs in addition to the model's variables.
     """
 
@@ -87,8 +87,8 @@ class Trainer:
             self._loss_scale = LossScale()
         self._scales_loss = self._dtype == tf.float16
         self.state = tf.train.Checkpoint(
-            momentum_buffers=self.optimizer.momentum_buffers,
             loss_scale=self._loss_scale,
+            **self.optimizer.state,
             **getattr(model, "training_state", {}),
         )
         scalars = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)

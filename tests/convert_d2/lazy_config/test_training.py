@@ -139,6 +139,29 @@ def test_augmentations(text, classes, listed, tmp_path):
             assert augmentor.pad == ("pad: false" not in text)
 
 
+def test_augmentations_of_mvitv2(tmp_path):
+    """Several as one, and boxes that are not recomputed after a crop: the mapper's default."""
+    words = "{_target_: detectron2.data.transforms."
+    text = f"""\
+      - {words}RandomApply, prob: 0.5, tfm_or_aug: {words}AugmentationList, augs: [
+          {words}ResizeShortestEdge, short_edge_length: [400, 500], sample_style: choice}},
+          {words}RandomCrop, crop_type: absolute_range, crop_size: [384, 600]}}]}}}}
+      - {words}RandomFlip, horizontal: true}}
+"""
+    cfg, notes = of_text(tmp_path, changed(NAME, (AUGMENTATIONS, text)))
+    assert notes == []
+    apply, _ = build_augmentation(cfg)
+    assert [type(a).__name__ for a in apply.augmentor.augmentors] == [
+        "ResizeShortestEdge",
+        "RandomCrop",
+    ]
+    assert not cfg.INPUT.RECOMPUTE_BOXES
+    text = changed(NAME, (AUGMENTATIONS, text))
+    text = text.replace("is_train: true", "is_train: true\n      recompute_boxes: true")
+    again, _ = of_text(tmp_path, text)
+    assert again.INPUT.RECOMPUTE_BOXES
+
+
 def test_every_augmentation(tmp_path):
     """Those that no key can say go to INPUT.AUGMENTATIONS with their arguments."""
     calls = {

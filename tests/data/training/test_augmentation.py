@@ -324,6 +324,12 @@ def test_named_augmentations_take_the_place_of_the_others():
             ["RandomApply", {"tfm_or_aug": ["RandomFlip", {"p": 1}]}],
             "RandomApply: tfm_or_aug: RandomFlip: has no argument 'p'",
         ),
+        (["AugmentationList", {"augs": []}], "AugmentationList: augs: [] "),
+        (["AugmentationList", {"augs": "RandomFlip"}], "augs: 'RandomFlip' is not a list"),
+        (
+            ["AugmentationList", {"augs": [["Resize", {"shape": 0}]]}],
+            "AugmentationList: augs: Resize: shape: 0 ",
+        ),
         (
             [
                 "RandomCrop_CategoryAreaConstraint",

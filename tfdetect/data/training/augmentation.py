@@ -192,6 +192,11 @@ def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
     _check_arguments(key, factory, arguments)
     for argument in set(arguments) & set(getattr(factory, "augmentors", ())):
         arguments[argument] = _build(cfg, arguments[argument], f"{key}: {argument}")
+    for argument in set(arguments) & set(getattr(factory, "augmentor_lists", ())):
+        entries = arguments[argument]
+        if not isinstance(entries, (list, tuple)):
+            raise InputError(f"{key}: {argument}: {entries!r} is not a list of augmentations")
+        arguments[argument] = [_build(cfg, entry, f"{key}: {argument}") for entry in entries]
     try:
         augmentor = factory(**arguments)
     except InputError as error:

@@ -95,7 +95,9 @@ def training_dataset(
         mapper=TrainingMapper(
             image_format=_image_format(cfg),
             mask_format=mask_format,
-            recompute_boxes=mask_format is not None and crops(augmentors),
+            recompute_boxes=(
+                mask_format is not None and cfg.INPUT.RECOMPUTE_BOXES and crops(augmentors)
+            ),
             keypoint_flip_indices=flip_indices(training_metadata(cfg)) if keypoints else None,
             labels=label_range(cfg),
             proposal_topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN,

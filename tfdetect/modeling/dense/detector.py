@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdetect.layers.drop_path import drop_paths
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.norm import batch_statistics
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
@@ -14,6 +15,7 @@ from tfdetect.modeling.anchors import AnchorGenerator
 from tfdetect.modeling.dense.losses import LossNormalizer
 from tfdetect.modeling.dense.selection import of_anchors, select_dense_detections
 from tfdetect.modeling.detector import Detector
+from tfdetect.modeling.replicas import image_seeds
 from tfdetect.modeling.structures import Predictions, Targets
 
 
@@ -93,15 +95,15 @@ class DenseDetector(Detector):
     ) -> dict[str, tf.Tensor]:
         """The training losses; a training step minimises their sum.
 
-        As of `GeneralizedRCNN.losses`; but nothing is chosen at random, and losses are divided by
+        As of `GeneralizedRCNN.losses`; but nothing is sampled, and losses are divided by
         `LossNormalizer`, which each call updates. Anchors over the padding are background, as in
         Detectron2.
 
         Returns:
             Scalars by Detectron2's names.
         """
-        del image_sizes, seed
-        with batch_statistics():
+        del image_sizes
+        with batch_statistics(), drop_paths(image_seeds(seed, tf.shape(images)[0])):
             inputs, maps = self._predict(images, WHOLE, [WHOLE] * len(self._strides))
             anchors = self.anchor_generator(inputs)
             labels, matches = self.label_anchors(anchors, targets)

@@ -31,6 +31,13 @@ OPTIONS = {
 }
 
 
+def thawed(cfg):
+    """A copy that may change."""
+    copy = cfg.clone()
+    copy.defrost()
+    return copy
+
+
 @pytest.fixture(scope="module")
 def square():
     """A small Mask R-CNN; 100 becomes 128, since the FPN needs multiples of 32."""
@@ -100,20 +107,20 @@ def test_longer_images_are_refused(square):
         ("INPUT.MAX_SIZE_TEST", check_model),
         ("INPUT.MAX_SIZE_TRAIN", check_training),
     ):
-        longer = cfg.clone()
+        longer = thawed(cfg)
         longer.merge_from_list([key, 101])
         with pytest.raises(InputError, match=f"{key}: is 101, .* squares of 100"):
             check(longer)
-    augmented = cfg.clone()
+    augmented = thawed(cfg)
     augmented.TEST.AUG.ENABLED = True
     with pytest.raises(InputError, match=r"TEST\.AUG\.MAX_SIZE: is 4000"):
         check_model(augmented)
-    jitter = cfg.clone()
+    jitter = thawed(cfg)
     jitter.INPUT.LARGE_SCALE_JITTER.ENABLED = True
     with pytest.raises(InputError, match=r"LARGE_SCALE_JITTER\.SIZE: is 1024"):
         check_training(jitter)
 
-    own = cfg.clone()
+    own = thawed(cfg)
     own.INPUT.MIN_SIZE_TEST = 0
     own.INPUT.MAX_SIZE_TEST = 1333
     check_model(own)

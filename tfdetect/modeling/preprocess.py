@@ -162,33 +162,33 @@ class Preprocessor:
         Returns, raises:
             As `__call__`, without the sizes.
         """
+        # The side of squares is known before there are images, and of a batch of none.
+        side = self._divisibility if self._square else None
         padded = padded_size(resized_sizes, self._divisibility)
+        if side:
+            padded = tf.constant([side, side])
         if not self._bounded:
             fits = tf.reduce_prod(tf.cast(padded, tf.int64)) <= MOST_PIXELS
             complaint = f"the resized images are more than {MOST_PIXELS} pixels; send smaller ones"
-            if self._square:
-                fits = tf.reduce_all(resized_sizes <= self._divisibility)
-                complaint = f"a resized image is longer than {self._divisibility} pixels"
+            if side:
+                fits = tf.reduce_all(resized_sizes <= side)
+                complaint = f"a resized image is longer than {side} pixels"
             with tf.control_dependencies([tf.debugging.Assert(fits, [complaint, padded])]):
                 padded = tf.identity(padded)
-        if self._square:  # known before there are images, and of a batch of none
-            padded = tf.constant([self._divisibility] * 2)
 
         def prepare(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             image = read(*arguments)
             if self._reverse_channels:
                 image = image[..., ::-1]
-            return pad_bottom_right(image, padded)
+            return tf.ensure_shape(pad_bottom_right(image, padded), [side, side, 3])
 
         batch = tf.map_fn(
             prepare,
             (tf.range(tf.shape(resized_sizes)[0]), resized_sizes),
-            fn_output_signature=tf.TensorSpec([None, None, 3], self._resized_type),
+            fn_output_signature=tf.TensorSpec([side, side, 3], self._resized_type),
         )
         # Last, because float32 pixels are four times as large: one copy of them, in all.
         batch = normalize_pixels(batch, self._mean, self._std)
-        if self._square:
-            batch = tf.ensure_shape(batch, [None, self._divisibility, self._divisibility, 3])
         return ValidSizes(resized_sizes).zero_padding(batch)
 
     @profile_scope("preprocess")

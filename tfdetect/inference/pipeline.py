@@ -118,4 +118,4 @@ class Pipeline(tf.Module):
             return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
         padded = padded_sizes(sizes, self.model.size_divisibility)
         # Squares are valid as a whole, and then no operations are added for what is not.
-        return padded, WHOLE if self._square else ValidSizes(padded)
+        return padded, WHOLE if self._square else self.model.valid_sizes(padded)

@@ -14,7 +14,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.drop_path import drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
-from tfdetect.layers.norm import LayerNorm
+from tfdetect.layers.norm import LayerNorm, MapLayerNorm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, LevelSizes, ValidSizes
 from tfdetect.modeling.backbone.positions import (
@@ -111,11 +111,11 @@ class ResBottleneckBlock(tf.Module):
     def __init__(self, channels: int, bottleneck_channels: int):
         super().__init__()
         self.conv1 = Conv2d(channels, bottleneck_channels, 1, bias=False)
-        self.norm1 = LayerNorm(bottleneck_channels, _EPSILON)
+        self.norm1 = MapLayerNorm(bottleneck_channels)
         self.conv2 = Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1, bias=False)
-        self.norm2 = LayerNorm(bottleneck_channels, _EPSILON)
+        self.norm2 = MapLayerNorm(bottleneck_channels)
         self.conv3 = Conv2d(bottleneck_channels, channels, 1, bias=False)
-        self.norm3 = LayerNorm(channels, _EPSILON)
+        self.norm3 = MapLayerNorm(channels)
 
     def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [B, H, W, channels]."""

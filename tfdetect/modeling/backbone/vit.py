@@ -14,7 +14,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.drop_path import drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
-from tfdetect.layers.norm import LayerNorm, apply_norm, make_norm
+from tfdetect.layers.norm import LayerNorm, MapLayerNorm, apply_norm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, LevelSizes, ValidSizes
 from tfdetect.modeling.backbone.positions import (
@@ -113,11 +113,11 @@ class ResBottleneckBlock(tf.Module):
     def __init__(self, channels: int, bottleneck_channels: int):
         super().__init__()
         self.conv1 = Conv2d(channels, bottleneck_channels, 1, bias=False)
-        self.norm1 = make_norm("LN", bottleneck_channels)
+        self.norm1 = MapLayerNorm(bottleneck_channels)
         self.conv2 = Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1, bias=False)
-        self.norm2 = make_norm("LN", bottleneck_channels)
+        self.norm2 = MapLayerNorm(bottleneck_channels)
         self.conv3 = Conv2d(bottleneck_channels, channels, 1, bias=False)
-        self.norm3 = make_norm("LN", channels)
+        self.norm3 = MapLayerNorm(channels)
 
     def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [B, H, W, channels]."""

@@ -328,7 +328,7 @@ def target_name(value: Mapping[Any, Any]) -> str | None:
     return target if isinstance(target, str) else None
 
 
-NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 _NORM_CLASSES = {
     "torch.nn.modules.batchnorm.BatchNorm2d": "BN",
     "torch.nn.modules.batchnorm.SyncBatchNorm": "nnSyncBN",

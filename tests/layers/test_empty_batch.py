@@ -13,7 +13,7 @@ from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.linear import Linear
-from tfdetect.layers.norm import BatchNorm, GroupNorm, batch_statistics
+from tfdetect.layers.norm import BatchNorm, GroupNorm, LayerNorm, batch_statistics
 
 
 def displaced(x):
@@ -59,6 +59,7 @@ LAYERS = {
     "deformable": (displaced, (6, 6, 64)),
     "norms": (lambda x: plain(BatchNorm(32, "BN")), (6, 6, 32)),
     "group norm": (lambda x: plain(GroupNorm(32)), (6, 6, 32)),
+    "layer norm": (lambda x: plain(LayerNorm(32, 1e-6)), (6, 6, 32)),
 }
 
 

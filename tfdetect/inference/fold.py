@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.deform_conv import DeformConv2d
-from tfdetect.layers.norm import BatchNorm, GroupNorm, Shift
+from tfdetect.layers.norm import BatchNorm, GroupNorm, LayerNorm, Shift
+
+_Norm = BatchNorm | GroupNorm | LayerNorm | Shift
 
 
 class Folded(NamedTuple):
@@ -22,16 +24,16 @@ class Folded(NamedTuple):
 
     weight: tf.Tensor
     bias: tf.Tensor | None
-    norm: BatchNorm | GroupNorm | Shift | None
+    norm: _Norm | None
 
 
-def fold(conv: Conv2d | DeformConv2d, norm: BatchNorm | GroupNorm | Shift | None) -> Folded:
+def fold(conv: Conv2d | DeformConv2d, norm: _Norm | None) -> Folded:
     """Fold a FrozenBN or batch norm into the convolution that it follows, for inference.
 
     A norm of stored statistics is a scale and a shift, and a convolution is linear: the scale goes
     into its weights and the shift into its bias, in float64, rounded once. A convolution with
     groups and a deformable one get a `Shift` for the bias that they cannot have. What depends on
-    the input (GroupNorm) stays.
+    the input (GroupNorm, LayerNorm) stays.
 
     Args:
         conv: it keeps its variables.

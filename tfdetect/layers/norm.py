@@ -14,11 +14,12 @@ from tfdetect.ops.backend import current_backend
 from tfdetect.ops.batch_norm import batch_norm
 
 _EPSILON = 1e-5
+_LN_EPSILON = 1e-6
 _GROUPS = 32
 _FROZEN = "FrozenBN"
 _BATCH_NORMS = (_FROZEN, "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 # What `make_norm` knows.
-NORMS = ("", *_BATCH_NORMS, "GN")
+NORMS = ("", *_BATCH_NORMS, "GN", "LN")
 # PyTorch's: the share of a batch in the running statistics.
 _MOMENTUM = 0.1
 
@@ -267,6 +268,35 @@ class GroupNorm(tf.Module):
         return tf.cast(y * self.weight + self.bias, x.dtype)
 
 
+class LayerNorm(tf.Module):
+    """Normalisation of each location over its channels (Ba et al., 2016): torch's `layer_norm` of
+    the last axis, and what Detectron2's `LayerNorm` of NCHW does over its second.
+
+    Variables are `weight` and `bias`, float32 [channels].
+
+    Args:
+        channels: of the input.
+        eps: added to the variance. The published models have three values, so there is no
+            default: 1e-6 in ViT, MViT and as the norm "LN", 1e-5 in Swin.
+    """
+
+    def __init__(self, channels: int, eps: float):
+        super().__init__()
+        self._epsilon = eps
+        self.weight = tf.Variable(tf.ones([channels]))
+        self.bias = tf.Variable(tf.zeros([channels]))
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """x: [..., channels]; statistics are float32 whatever the type of x."""
+        centred = tf.cast(x, tf.float32)
+        # Twice: the mean of large values is itself rounded, by more than the values may differ.
+        for _ in range(2):
+            centred -= tf.reduce_mean(centred, -1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
+        y = centred * tf.math.rsqrt(variance + self._epsilon)
+        return tf.cast(y * self.weight + self.bias, x.dtype)
+
+
 class Shift(tf.Module):
     """y = x + shift: what `optimize` leaves of a norm whose scale went into the weights.
 
@@ -316,11 +346,11 @@ def frozen(name: str) -> str:
     return _FROZEN if name in _BATCH_NORMS else name
 
 
-def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | None:
+def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | LayerNorm | None:
     """The norm layer with Detectron2's name `name`; None for "" and None.
 
     FrozenBN, BN, SyncBN and its variants nnSyncBN, naiveSyncBN and naiveSyncBN_N, which differ only
-    in the statistics of training; GN.
+    in the statistics of training; GN; LN.
 
     Raises:
         InputError: the channels do not make 32 groups for GN.
@@ -334,4 +364,6 @@ def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | None:
         if channels % _GROUPS:
             raise InputError(f"NORM: GN has {_GROUPS} groups, into which {channels} do not divide")
         return GroupNorm(channels)
+    if name == "LN":
+        return LayerNorm(channels, _LN_EPSILON)
     raise ValueError(f"{name!r} is not one of {NORMS}")

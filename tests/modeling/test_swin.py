@@ -179,3 +179,80 @@ def test_patch_embed():
     assign(embed, recorded, "swin4")
     y = embed(tf.constant(recorded["x"].transpose(0, 2, 3, 1)))
     assert_close(y, recorded["swin4"].transpose(0, 2, 3, 1))
+
+
+NARROW = {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "out_indices": [0, 1]}
+
+
+def randomized(**options):
+    """A narrow backbone with weights of the order of 0.3, so that everything shows."""
+    model = SwinTransformer(**NARROW | options)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        variable.assign(variable + 0.3 * rng.normal(size=variable.shape))
+    return model
+
+
+def test_an_image_of_a_batch_gets_what_it_gets_alone():
+    """Beside an image that is larger in one axis, or both: 1e-4 of features of the order of 1."""
+    sizes = np.array([[61, 90], [75, 41], [17, 122]], np.int32)
+    images = np.random.default_rng(1).normal(size=[3, 75, 122, 3]).astype(np.float32)
+    for image, (height, width) in zip(images, sizes, strict=True):
+        image[height:], image[:, width:] = 0, 0
+    model = randomized(window_size=4, ape=True, pretrain_img_size=32)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, 3]),
+            tf.TensorSpec([None, 2], tf.int32),
+        ],
+        autograph=False,
+    )
+    def batched(images, sizes):
+        return model(images, ValidSizes(sizes))
+
+    together = batched(images, sizes)
+    for index, (height, width) in enumerate(sizes):
+        alone = model(tf.constant(images[index : index + 1, :height, :width]))
+        for name, expected in alone.items():
+            _, rows, columns, _ = expected.shape
+            found = together[name][index, :rows, :columns]
+            np.testing.assert_allclose(found, expected[0], rtol=0, atol=1e-4)
+    assert batched(images[:0], sizes[:0])["p1"].shape == (0, 10, 16, 16)
+
+
+def test_checkpointing_and_drop_path_have_the_same_gradients():
+    """The branches that are dropped are those of the first time: 1e-5 of the gradients' scale."""
+    images = tf.constant(np.random.default_rng(1).normal(size=[2, 24, 32, 3]), tf.float32)
+    found = []
+    for use_checkpoint in (False, True):
+        model = randomized(window_size=4, drop_path_rate=0.5, use_checkpoint=use_checkpoint)
+
+        @tf.function(autograph=False)
+        def gradients(images, model=model):
+            with tf.GradientTape() as tape, drop_paths(tf.constant([[1, 2], [3, 4]])):
+                loss = tf.add_n([tf.reduce_sum(y**2) for y in model(images).values()])
+            return loss, tape.gradient(loss, model.trainable_variables)
+
+        found.append(gradients(images))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    assert not np.isclose(found[0][0], sum(np.sum(y**2) for y in model(images).values()), rtol=1e-3)
+    for kept, again in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(again, kept, rtol=0, atol=1e-5 * np.abs(kept).max())
+
+
+@pytest.mark.parametrize(
+    ("frozen", "prefixes"),
+    [
+        (-1, []),
+        (0, ["patch_embed."]),
+        (1, ["patch_embed.", "absolute_pos_embed"]),
+        (2, ["patch_embed.", "absolute_pos_embed", "layers.0."]),
+        (3, ["patch_embed.", "absolute_pos_embed", "layers.0.", "layers.1."]),
+    ],
+)
+def test_frozen_stages(frozen, prefixes):
+    model = SwinTransformer(**NARROW, ape=True, frozen_stages=frozen)
+    for named in named_variables(model):
+        trains = not named.name.startswith(tuple(prefixes))
+        assert named.variable.trainable == trains, named.name

@@ -58,7 +58,7 @@ def check_swin(swin: CfgNode) -> None:
             f"MODEL.SWIN.OUT_INDICES: is {list(swin.OUT_INDICES)}; give some of "
             f"{list(range(stages))}, each once"
         )
-    if swin.FROZEN_STAGES > stages + 1:
+    if stages + 1 < swin.FROZEN_STAGES:
         raise InputError(
             f"MODEL.SWIN.FROZEN_STAGES: is {swin.FROZEN_STAGES}; {stages + 1} freezes all stages, "
             "give at most that"

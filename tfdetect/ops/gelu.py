@@ -6,7 +6,6 @@ import tensorflow as tf
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
-<<<<<<< HEAD
     """x times the standard normal distribution function of x, not its approximation by tanh.
 
     Differentiable. In half precision the result is the float32 one of the same x, rounded.
@@ -18,16 +17,5 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
         The same shape and type.
 
     Detectron2: `torch.nn.GELU()`.
-=======
-    """x * P(X <= x) of a standard normal X, exact, not the approximation by tanh.
-
-    `torch.nn.GELU()`. The tanh form differs by up to 5e-4, which shows in the features.
-
-    Args:
-        x: of any shape and floating type; the arithmetic is float32.
-
-    Returns:
-        Of the shape and type of x.
->>>>>>> 78d38f8
     """
     return tf.cast(tf.nn.gelu(tf.cast(x, tf.float32), approximate=False), x.dtype)

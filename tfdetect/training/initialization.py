@@ -13,12 +13,8 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.config.training_checks import require_trainable
 from tfdetect.layers.conv1d import Conv1d
-<<<<<<< HEAD
 from tfdetect.layers.linear import Linear
-from tfdetect.layers.norm import GroupNorm, LevelBatchNorm, RunningStatistics
-=======
 from tfdetect.layers.norm import GroupNorm, LayerNorm, LevelBatchNorm, RunningStatistics
->>>>>>> 78d38f8
 
 # What BatchNorm adds to a variance: Detectron2 lets FrozenBN begin as the identity exactly.
 _EPSILON = 1e-5
@@ -59,13 +55,9 @@ def _rule(named: NamedVariable) -> Fill:
     if kind == "fed_loss_cls_weights":
         # Of the data, and set before: nothing to draw.
         return lambda named, random: named.variable.numpy()
-<<<<<<< HEAD
     if parts[-3:] == ["residual", "norm3", "weight"]:
         return _constant(0.0)
-    if isinstance(named.layer, (RunningStatistics, LevelBatchNorm, GroupNorm)):
-=======
     if isinstance(named.layer, (RunningStatistics, LevelBatchNorm, GroupNorm, LayerNorm)):
->>>>>>> 78d38f8
         if kind == "running_var" and not named.layer.trains:
             return _constant(1.0 - _EPSILON)
         return _constant(1.0 if kind in ("weight", "running_var") else 0.0)

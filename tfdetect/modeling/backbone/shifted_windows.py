@@ -1,8 +1,8 @@
 """Swin's windows, every second time shifted by half of one, as indices of tokens.
 
-The map is padded to whole windows and rolled by the shift, so that the last row and column of windows
-hold what was not adjacent before, and that is kept apart by masks. Here nothing is moved for that:
-each window is gathered from where its tokens are, and gathered back.
+The map is padded to whole windows and rolled by the shift, so that the last row and column of
+windows hold what was not adjacent before, and that is kept apart by masks. Here nothing is moved
+for that: each window is gathered from where its tokens are, and gathered back.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class WindowGroup(NamedTuple):
 
     Attributes:
         mask: float32 [w * w, w * w], what is added to the logits of query and key, or None.
-        tokens: int32 [n, w * w], indices into all tokens of the batch, image by image, each with one
-            token more at its end: of zeros, which windows are filled with beyond the map.
+        tokens: int32 [n, w * w], indices into all tokens of the batch, image by image. Each image
+            has one more at its end: of zeros, which windows are filled with beyond the map.
     """
 
     mask: np.ndarray | None

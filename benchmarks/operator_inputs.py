@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import seeded_models
 from harness import Side, Skip, peak_bandwidth
 
 # A map of a stride of 4 of an image of 800 x 1216 pixels.
@@ -91,6 +92,15 @@ def torchvision_pooling(name: str, gradient: bool, **options: Any) -> Side:
     return Side(
         {"torchvision": torchvision.__version__ + threads, "PyTorch": torch.__version__}, run
     )
+
+
+def versions() -> dict[str, str]:
+    """Of this project's side, in a process that keeps freed memory as the commands do."""
+    from tfdetect.cli.heap import keep_freed_memory
+
+    found = seeded_models.versions()
+    keep_freed_memory()
+    return found
 
 
 def require_native() -> None:

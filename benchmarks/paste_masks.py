@@ -23,7 +23,7 @@ def _boxes() -> np.ndarray:
 
 
 def _ours() -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.paste_masks import paste_masks

@@ -9,7 +9,6 @@ import functools
 
 import numpy as np
 import operator_inputs as inputs
-import seeded_models
 from harness import Row, Side, Skip, main
 
 Size = tuple[int, int]
@@ -20,7 +19,7 @@ def _image(size: Size) -> np.ndarray:
 
 
 def _ours(old: Size, new: Size) -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.resize import resize_bilinear_uint8

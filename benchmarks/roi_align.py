@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import operator_inputs as inputs
-import seeded_models
 from harness import Row, Side, Skip, main, peak_mb
 
 VALUES = inputs.REGIONS * inputs.BINS**2 * inputs.FEATURES[3]
@@ -29,7 +28,7 @@ def _arguments() -> tuple[Any, Any, Any]:
 
 
 def _forward(implementation: str) -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.backend import Backend
@@ -47,7 +46,7 @@ def _forward(implementation: str) -> Side:
 
 
 def _gradient() -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.roi_align import roi_align
@@ -64,7 +63,7 @@ def _gradient() -> Side:
 
 
 def _memory() -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.backend import Backend

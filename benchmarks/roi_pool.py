@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 
 import operator_inputs as inputs
-import seeded_models
 from harness import Row, Side, main
 
 
 def _ours(gradient: bool) -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.roi_pool import roi_pool

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import operator_inputs as inputs
-import seeded_models
 from harness import Row, Side, Skip, main
 
 PROPOSALS, OBJECTS, ANCHORS = 4000, 20, 100_000
@@ -36,7 +35,7 @@ def _arguments() -> tuple[Any, Any, Any]:
 
 
 def _roi_align(gradient: bool) -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.roi_align_rotated import roi_align_rotated
@@ -54,7 +53,7 @@ def _roi_align(gradient: bool) -> Side:
 
 
 def _nms() -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.nms import batched_nms_rotated
@@ -67,7 +66,7 @@ def _nms() -> Side:
 
 
 def _iou() -> Side:
-    versions = seeded_models.versions()
+    versions = inputs.versions()
     import tensorflow as tf
 
     from tfdetect.ops.rotated_iou import pairwise_iou_rotated

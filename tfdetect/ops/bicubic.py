@@ -16,14 +16,14 @@ def bicubic_weights(old: tf.Tensor, new: tf.Tensor, rows: tf.Tensor) -> tf.Tenso
 
     Args:
         old: int32, the length of an axis before.
-        new: int32 [] or [..., 1], that after.
+        new: int32 [...], its length after, of one map or of each of several.
         rows: int32 [R], which of the `new` positions.
 
     Returns:
         float32 [..., R, old].
     """
     scale = tf.cast(old, tf.float32) / tf.cast(new, tf.float32)
-    position = (tf.cast(rows, tf.float32) + 0.5) * scale - 0.5
+    position = (tf.cast(rows, tf.float32) + 0.5) * scale[..., None] - 0.5
     low = tf.math.floor(position)
     t = position - low
     near = tf.stack([t, 1.0 - t], -1)

@@ -61,7 +61,7 @@ def get_abs_pos_of_each(
     side = math.isqrt(table.shape[1])
     table = tf.reshape(table, [side, side, -1])
     rows, columns = (
-        bicubic_weights(tf.constant(side), sizes[:, axis, None], tf.range(length))
+        bicubic_weights(tf.constant(side), sizes[:, axis], tf.range(length))
         for axis, length in enumerate((height, width))
     )
     return resize_table(table, tf.cast(rows, table.dtype), tf.cast(columns, table.dtype))

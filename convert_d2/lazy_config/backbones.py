@@ -1,4 +1,5 @@
-"""RegNets and FPNs of a LazyConfig, into MODEL's keys; ResNets are in resnets.py."""
+"""RegNets and FPNs of a LazyConfig, into MODEL's keys; ResNets are in resnets.py,
+transformers in transformers.py."""
 
 from __future__ import annotations
 
@@ -60,6 +61,7 @@ _BUILDERS = {
     ("resnet", "res5"): "build_retinanet_resnet_fpn_backbone",
     ("resnet", "p5"): "build_fcos_resnet_fpn_backbone",
     ("regnet", "max pool"): "build_regnet_fpn_backbone",
+    ("swin", "max pool"): "build_swin_fpn_backbone",
 }
 
 
@@ -77,7 +79,7 @@ def _fpn(args: Arguments) -> Body:
     args.set("MODEL.FPN.OUT_CHANNELS", "out_channels", channels)
     args.norm("MODEL.FPN.NORM", "norm", "")
     args.set("MODEL.FPN.FUSE_TYPE", "fuse_type", args.text("fuse_type", "sum"))
-    args.expect("square_pad", 0, "padding to squares is not supported", default=0)
+    args.set("MODEL.BACKBONE.SQUARE_PAD", "square_pad", args.integer("square_pad", 0))
     if args.given("top_block") is None:
         raise args.error("top_block", "an FPN without one is not supported; give LastLevelMaxPool")
     strides = [bottom_up.features[name][1] for name in in_features]
@@ -112,8 +114,7 @@ def _p6p7(args: Arguments, features: dict[str, Feature], channels: int) -> _TopB
     return _TopBlock(source, 2)
 
 
-for _name in ("vit.SimpleFeaturePyramid", "vit.ViT", "mvit.MViT", "swin.SwinTransformer"):
-    unsupported(f"detectron2.modeling.backbone.{_name}", "is not supported yet")
+unsupported("detectron2.modeling.backbone.mvit.MViT", "is not supported yet")
 unsupported(
     "detectron2.modeling.mmdet_wrapper.MMDetBackbone",
     "needs mmdetection, which this project does not use",

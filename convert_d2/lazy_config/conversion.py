@@ -10,7 +10,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 import convert_d2.lazy_config.backbones
-import convert_d2.lazy_config.resnets  # noqa: F401 - register their classes
+import convert_d2.lazy_config.resnets
+import convert_d2.lazy_config.transformers  # noqa: F401 - register their classes
 from convert_d2.lazy_config.architectures import ARCHITECTURE
 from convert_d2.lazy_config.arguments import Settings, convert
 from convert_d2.lazy_config.inert import parse

@@ -22,7 +22,7 @@ class Body:
     """A converted backbone.
 
     Attributes:
-        kind: of the layers: "resnet" or "regnet".
+        kind: of the layers: "resnet", "regnet", "vit", "swin"; "fpn" or "simple" of a pyramid.
         features: channels and stride by name.
     """
 

@@ -12,6 +12,7 @@ from typing import Any
 from convert_d2.lazy_config.arguments import (
     Arguments,
     Settings,
+    aliases,
     converts,
     is_integer,
     is_number,
@@ -19,6 +20,7 @@ from convert_d2.lazy_config.arguments import (
     optional_part,
     show,
 )
+from convert_d2.lazy_config.interpolation import Partial
 from convert_d2.lazy_config.loaders import set_data
 
 _OPTIMIZER, _SCHEDULE, _SCHEDULER = "an optimizer", "a schedule", "a scheduler of fvcore"
@@ -26,6 +28,7 @@ _PARAMS = "parameters"
 _SOLVER = "detectron2.solver"
 # Added by fvcore before a share of the training is turned into iterations.
 _EPSILON = 1e-6
+_LAYER_DECAY = set(aliases("detectron2.modeling.backbone.vit.get_vit_lr_decay_rate"))
 _SECTIONS = ("optimizer", "lr_multiplier", "dataloader", "train")
 
 
@@ -70,6 +73,22 @@ def _sgd(args: Arguments) -> None:
     optional_part(args, "params", _PARAMS, rate=rate, decay=decay)
 
 
+@converts("torch.optim.adamw.AdamW", _OPTIMIZER)
+def _adamw(args: Arguments) -> None:
+    rate = args.number("lr", 0.001)
+    decay = args.number("weight_decay", 0.01)
+    args.set("SOLVER.OPTIMIZER", "_target_", "AdamW")
+    args.set("SOLVER.BASE_LR", "lr", rate)
+    args.set("SOLVER.WEIGHT_DECAY", "weight_decay", decay)
+    args.set("SOLVER.BETAS", "betas", args.numbers("betas", (0.9, 0.999)))
+    args.expect("eps", 1e-8, "it cannot be changed here", default=1e-8)
+    for name in ("amsgrad", "maximize"):
+        args.expect(name, False, "it has no counterpart", default=False)
+    for name in ("foreach", "fused", "differentiable", "capturable"):
+        args.take(name, None)
+    optional_part(args, "params", _PARAMS, rate=rate, decay=decay)
+
+
 @converts(f"{_SOLVER}.build.get_default_optimizer_params", _PARAMS)
 def _params(args: Arguments, rate: float, decay: float) -> None:
     args.take("model", None)
@@ -89,10 +108,45 @@ def _params(args: Arguments, rate: float, decay: float) -> None:
         "SOLVER.WEIGHT_DECAY_BIAS", "weight_decay_bias", number_or_null("weight_decay_bias", None)
     )
     args.set("SOLVER.BIAS_LR_FACTOR", "bias_lr_factor", number_or_null("bias_lr_factor", 1.0))
-    for name in ("lr_factor_func", "overrides"):
-        value = args.take(name, None)
-        if value is not None:
-            args.note(name, f"{show(value)} has no counterpart in training")
+    _set_layer_decay(args)
+    _set_overrides(args)
+
+
+def _set_layer_decay(args: Arguments) -> None:
+    """SOLVER.LAYER_DECAY from `lr_factor_func`, which only ViTDet's function can say."""
+    value = args.take("lr_factor_func", None)
+    if value is None:
+        return
+    given = value.keywords if isinstance(value, Partial) else {}
+    depth = args.settings.values.get("MODEL.VIT.DEPTH", (None, ""))[0]
+    rate = given.get("lr_decay_rate", 1.0)
+    if (
+        not isinstance(value, Partial)
+        or value.args
+        or value.function not in _LAYER_DECAY
+        or set(given) - {"lr_decay_rate", "num_layers"}
+        or depth is None
+        or given.get("num_layers", 12) != depth
+        or not is_number(rate)
+    ):
+        args.note("lr_factor_func", f"{show(value)} has no counterpart in training")
+        return
+    args.set("SOLVER.LAYER_DECAY", "lr_factor_func", float(rate))
+
+
+def _set_overrides(args: Arguments) -> None:
+    """SOLVER.WEIGHT_DECAY_OVERRIDES from `overrides`."""
+    value = args.take("overrides", None)
+    if value is None:
+        return
+    found = []
+    for name, keys in value.items() if isinstance(value, dict) else [("", None)]:
+        decay = keys.get("weight_decay") if isinstance(keys, dict) and len(keys) == 1 else None
+        if not is_number(decay):
+            args.note("overrides", f"{show(value)} has no counterpart in training")
+            return
+        found.append([name, float(decay)])
+    args.set("SOLVER.WEIGHT_DECAY_OVERRIDES", "overrides", found)
 
 
 def _set_schedule(settings: Settings, value: dict[Any, Any]) -> None:

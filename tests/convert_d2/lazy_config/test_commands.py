@@ -104,9 +104,6 @@ def fails_after_notes(capfd, *arguments):
 @pytest.mark.parametrize("name", NAMES)
 def test_inspect(name, capfd):
     path = FOLDER / f"{name}.yaml"
-    if name.startswith("vitdet"):
-        assert "SimpleFeaturePyramid is not supported yet" in fails(capfd, inspection.main, path)
-        return
     assert inspection.main([str(path)]) == 0
     out = capfd.readouterr().out
     assert "(LazyConfig)" in out

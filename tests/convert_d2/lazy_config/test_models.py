@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from convert_d2.lazy_config.conversion import read_lazy_config
-from tests.support.lazy_configs import FOLDER, SUPPORTED, VITDET, changed, recorded
+from tests.support.lazy_configs import FOLDER, NAMES, changed, recorded
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
@@ -17,6 +17,13 @@ from tfdetect.config.ignored import ignored_in_training
 from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
+
+
+ZOO_OF_VITDET = {
+    "vitdet_b_cascade_mask_rcnn_100ep": "COCO/cascade_mask_rcnn_vitdet_b_100ep",
+    "vitdet_b_mask_rcnn_100ep": "COCO/mask_rcnn_vitdet_b_100ep",
+    "vitdet_b_mask_rcnn_LVIS": "LVIS/mask_rcnn_vitdet_b_100ep",
+}
 
 
 def converted(name, opts=()):
@@ -55,11 +62,11 @@ def without_counters(shapes):
     return {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
 
 
-def test_eight_of_eleven():
-    assert len(SUPPORTED) == 8
+def test_eleven():
+    assert len(NAMES) == 11
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("name", NAMES)
 def test_names_and_shapes(name):
     cfg = converted(name)
     check_model(cfg)
@@ -101,13 +108,48 @@ def test_rotated():
     )
 
 
-@pytest.mark.parametrize("name", VITDET)
-def test_vitdet_is_named(name):
-    with pytest.raises(InputError) as caught:
-        read_lazy_config(FOLDER / f"{name}.yaml")
-    assert str(caught.value).endswith(
-        "yaml: model.backbone: detectron2.modeling.SimpleFeaturePyramid is not supported yet"
+@pytest.mark.parametrize(("name", "zoo"), sorted(ZOO_OF_VITDET.items()))
+def test_vitdet(name, zoo):
+    """All keys of the zoo's YAML that matter to the model, and the optimizer's."""
+    lazy = read_lazy_config(FOLDER / f"{name}.yaml")
+    cfg, _ = lazy.configuration()
+    check_model(cfg)
+    check_training(cfg)
+    silent = ("train.", "model.roi_heads.box_predictor.get_fed_loss_cls_weights")
+    assert [note for note in lazy.notes if not note.startswith(silent)] == []
+    found = differences(cfg, load_config(f"ViTDet/{zoo}"))
+    # Which FPN it is matters only with ResNets; the LazyConfig has the name alone of its weights.
+    other = ("MODEL.WEIGHTS", "MODEL.FPN.", "MODEL.RESNETS.")
+    kept = ("MODEL.", "SOLVER.", "INPUT.", "TEST.DETECTIONS_PER_IMAGE")
+    found = {key: pair for key, pair in found.items() if key.startswith(kept)}
+    assert {key: pair for key, pair in found.items() if not key.startswith(other)} == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{eps: 1.0e-06}", "{eps: 1.0e-05}", "net.norm_layer: is LayerNorm with eps 1e-05; only eps 1e-06 is supported"),
+        ("{eps: 1.0e-06}", "{eps: 1.0e-06, bias: false}", "net.norm_layer: is functools.partial of torch.nn.modules.normalization.LayerNorm; only LayerNorm with eps 1e-06 is supported"),
+        ("      num_heads: 12", "      act_layer: !!python/name:torch.nn.modules.activation.ReLU ''\n      num_heads: 12", "net.act_layer: is torch.nn.modules.activation.ReLU; only torch.nn.GELU is supported"),
+        ("      num_heads: 12", "      in_chans: 4\n      num_heads: 12", "net.in_chans: is 4, but images have three channels here; give 3"),
+        ("    top_block: {_target_: detectron2.modeling.backbone.fpn.LastLevelMaxPool}\n", "", "top_block: is None; give LastLevelMaxPool"),
+    ],
+)  # fmt: skip
+def test_vitdet_refusals(old, new, message, tmp_path):
+    assert (
+        refusal(tmp_path, (old, new), name="vitdet_b_mask_rcnn_100ep")
+        == f"model.backbone.{message}"
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("lr_decay_rate: 0.7, num_layers: 12", "lr_decay_rate: 0.7, num_layers: 24"),
+     ("pos_embed: {weight_decay: 0.0}", "pos_embed: {lr: 0.0}")],
+)  # fmt: skip
+def test_training_of_vitdet_without_counterpart(change, tmp_path):
+    _, notes = of_text(tmp_path, changed("vitdet_b_mask_rcnn_100ep", change))
+    assert [note for note in notes if note.startswith("optimizer.") and "no counterpart" in note]
 
 
 def differences(cfg, other, prefix=""):
@@ -345,7 +387,7 @@ def test_lambdas_follow_from_the_checkpoint():
     assert (cfg.MODEL.ROI_BOX_HEAD.NORM, cfg.MODEL.ROI_MASK_HEAD.NORM, notes) == ("GN", "GN", [])
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("name", NAMES)
 def test_trainable_configurations_pass_training_checks(name):
     """No note on the recorded files but these; and nothing in the result has no effect."""
     lazy = read_lazy_config(FOLDER / f"{name}.yaml")

@@ -16,8 +16,7 @@ from tests.support.paths import DATA
 
 FOLDER = DATA / "lazy_configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-VITDET = [name for name in NAMES if name.startswith("vitdet")]
-SUPPORTED = [name for name in NAMES if name not in VITDET]
+BASELINES = [name for name in NAMES if not name.startswith("vitdet")]
 
 
 @cache

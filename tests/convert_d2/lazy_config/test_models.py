@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from convert_d2.lazy_config.conversion import read_lazy_config
-from tests.support.lazy_configs import FOLDER, NAMES, changed, recorded
+from tests.support.lazy_configs import BASELINES, FOLDER, NAMES, changed, recorded
 from tests.support.paths import ROOT
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
@@ -17,7 +17,6 @@ from tfdetect.config.ignored import ignored_in_training
 from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
-
 
 ZOO_OF_VITDET = {
     "vitdet_b_cascade_mask_rcnn_100ep": "COCO/cascade_mask_rcnn_vitdet_b_100ep",
@@ -118,11 +117,20 @@ def test_vitdet(name, zoo):
     silent = ("train.", "model.roi_heads.box_predictor.get_fed_loss_cls_weights")
     assert [note for note in lazy.notes if not note.startswith(silent)] == []
     found = differences(cfg, load_config(f"ViTDet/{zoo}"))
-    # Which FPN it is matters only with ResNets; the LazyConfig has the name alone of its weights.
-    other = ("MODEL.WEIGHTS", "MODEL.FPN.", "MODEL.RESNETS.")
     kept = ("MODEL.", "SOLVER.", "INPUT.", "TEST.DETECTIONS_PER_IMAGE")
-    found = {key: pair for key, pair in found.items() if key.startswith(kept)}
-    assert {key: pair for key, pair in found.items() if not key.startswith(other)} == {}
+    # MODEL.FPN and MODEL.RESNETS are for other backbones.
+    other = ("MODEL.WEIGHTS", "MODEL.FPN.", "MODEL.RESNETS.")
+    found = {
+        key: pair
+        for key, pair in found.items()
+        if key.startswith(kept) and not key.startswith(other)
+    }
+    ours, theirs = found.pop("INPUT.AUGMENTATIONS")
+    flip = ["RandomFlip", {"prob": 0.5}]  # as it does without, Detectron2's default
+    assert ours[0] == ["RandomFlip", {"horizontal": True}] and theirs[0] == flip
+    assert ours[1:] == theirs[1:]
+    # Sizes that INPUT.AUGMENTATIONS replaces, and how many checkpoints are kept.
+    assert set(found) == {"INPUT.MIN_SIZE_TRAIN", "SOLVER.CHECKPOINTS_KEPT"}
 
 
 @pytest.mark.parametrize(
@@ -387,7 +395,7 @@ def test_lambdas_follow_from_the_checkpoint():
     assert (cfg.MODEL.ROI_BOX_HEAD.NORM, cfg.MODEL.ROI_MASK_HEAD.NORM, notes) == ("GN", "GN", [])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_trainable_configurations_pass_training_checks(name):
     """No note on the recorded files but these; and nothing in the result has no effect."""
     lazy = read_lazy_config(FOLDER / f"{name}.yaml")

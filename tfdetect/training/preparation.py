@@ -25,6 +25,7 @@ from tfdetect.files import check_utf8, check_writable
 from tfdetect.training.hooks.base import HOOKS, Hook
 from tfdetect.training.schedule import learning_rate
 from tfdetect.training.test_data import EvaluationData, open_test_data
+from tfdetect.training.weights import weights_file
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
         build_augmentation(cfg)
         check_proposal_files(cfg, "TRAIN")
     check_proposal_files(cfg, "TEST")
-    weights = cfg.MODEL.WEIGHTS
+    weights = weights_file(cfg)
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
 

@@ -24,6 +24,12 @@ _logger = logging.getLogger("tfdetect.train")
 _LISTED = 20
 
 
+def weights_file(cfg: CfgNode) -> str:
+    """MODEL.WEIGHTS without Detectron2's request to match names by their endings, which is how
+    names are always matched here."""
+    return str(cfg.MODEL.WEIGHTS).removesuffix("?matching_heuristics=True")
+
+
 def load_initial_weights(
     cfg: CfgNode,
     model: tf.Module,
@@ -53,7 +59,7 @@ def load_initial_weights(
         InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
             model.
     """
-    weights = cfg.MODEL.WEIGHTS
+    weights = weights_file(cfg)
     if not weights:
         initialize(model, cfg, seed)
         _logger.info("MODEL.WEIGHTS is empty: training from scratch")

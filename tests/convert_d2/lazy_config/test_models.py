@@ -127,7 +127,8 @@ def test_vitdet(name, zoo):
     }
     ours, theirs = found.pop("INPUT.AUGMENTATIONS")
     flip = ["RandomFlip", {"prob": 0.5}]  # as it does without, Detectron2's default
-    assert ours[0] == ["RandomFlip", {"horizontal": True}] and theirs[0] == flip
+    assert ours[0] == ["RandomFlip", {"horizontal": True}]
+    assert theirs[0] == flip
     assert ours[1:] == theirs[1:]
     # Sizes that INPUT.AUGMENTATIONS replaces, and how many checkpoints are kept.
     assert set(found) == {"INPUT.MIN_SIZE_TRAIN", "SOLVER.CHECKPOINTS_KEPT"}

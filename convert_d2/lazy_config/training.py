@@ -142,7 +142,7 @@ def _set_overrides(args: Arguments) -> None:
     found = []
     for name, keys in value.items() if isinstance(value, dict) else [("", None)]:
         decay = keys.get("weight_decay") if isinstance(keys, dict) and len(keys) == 1 else None
-        if not is_number(decay):
+        if decay is None or not is_number(decay):
             args.note("overrides", f"{show(value)} has no counterpart in training")
             return
         found.append([name, float(decay)])

@@ -42,4 +42,4 @@ def test_names_of_mae(tmp_path, caplog):
         np.testing.assert_array_equal(named.variable.numpy(), expected, named.name)
     assert "not used: cls_token" in caplog.text
     assert f"{len(of_net)} variables are from there" in caplog.text
-    assert "backbone.net.blocks.0.attn.rel_pos_h" in caplog.text
+    assert "has no backbone.simfp_2.0.weight" in caplog.text

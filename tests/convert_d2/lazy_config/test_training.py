@@ -191,7 +191,7 @@ def test_every_augmentation(tmp_path):
 
 
 NOTED = [
-    (("torch.optim.SGD", "torch.optim.AdamW"), "optimizer: torch.optim.AdamW is not one of"),
+    (("torch.optim.SGD", "torch.optim.Adam"), "optimizer: torch.optim.Adam is not one of"),
     (("  momentum: 0.9\n", "  momentum: 0.9\n  dampening: 0.1\n"), "optimizer.dampening: is 0.1"),
     (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, overrides: {a: {lr: 1}}}"), "optimizer.params.overrides: a mapping has no counterpart"),
     (("weight_decay_norm: 0.0}", "weight_decay_norm: 0.0, lr_factor_func: !!python/name:os.system ''}"), "lr_factor_func: os.system has no counterpart"),

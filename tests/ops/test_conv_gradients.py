@@ -119,7 +119,7 @@ for name in CASES:
         *_, gradient = differentiate(conv, x[here], upstream[here])
         return context.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
 
-    run = lambda: strategy.experimental_local_results(strategy.run(one))  # noqa: E731
+    run = lambda: strategy.experimental_local_results(strategy.run(one))
     step = tf.function(run, autograph=False)
     for gradient in step():
         assert_near(gradient, recorded[-1], 2e-6)

@@ -308,7 +308,7 @@ class RPN(tf.Module):
                 tf.gather_nd(targets.gt_boxes, matched),
             ),
         }
-        images = tf.cast(tf.shape(labels)[0], tf.float32)
+        images = tf.cast(tf.maximum(tf.shape(labels)[0], 1), tf.float32)
         normalizer = self._sampling["batch_size_per_image"] * images
         losses = {
             name: loss * self._loss_weights[name] / normalizer for name, loss in losses.items()

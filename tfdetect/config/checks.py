@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.mvit import MVIT, check_mvit
 from tfdetect.config.rotated import check_rotated
 from tfdetect.config.rules import (
     NO_NAN,
@@ -65,6 +66,7 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "STEM_OUT_CHANNELS": at_least(1),
         "DEFORM_NUM_GROUPS": at_least(1),
     },
+    "MVIT": MVIT,
     "FPN": {"OUT_CHANNELS": at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
     "ANCHOR_GENERATOR": {"OFFSET": _OFFSET},
@@ -166,6 +168,8 @@ def check_model(cfg: CfgNode) -> None:
                 f"divisible by the {_GROUPS} "
                 f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
+    if "MVIT" in sections:
+        check_mvit(cfg.MODEL.MVIT)
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
     if capabilities(cfg).parts.dense_head and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
@@ -180,7 +184,7 @@ def model_sections(cfg: CfgNode) -> Iterator[str]:
     model = cfg.MODEL
     able, backbone = capabilities(cfg), str(model.BACKBONE.NAME)
     yield "BACKBONE"
-    yield "REGNETS" if "regnet" in backbone else "RESNETS"
+    yield "MVIT" if "mvit" in backbone else "REGNETS" if "regnet" in backbone else "RESNETS"
     if "fpn" in backbone:
         yield "FPN"
     if able.parts.dense_head:

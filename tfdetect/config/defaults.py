@@ -261,6 +261,38 @@ DEFAULTS: dict[str, Any] = {
             "SE_RATIO": 0.0,
             "NORM": "SyncBN",
         },
+        # This project's own, as Detectron2 has no keys for its transformers: the arguments of its
+        # MViT. The values are those of MViTv2-T.
+        "MVIT": {
+            # Pixels: of a side of the images that the relative positions are for.
+            "IMG_SIZE": 224,
+            # (height, width).
+            "PATCH_KERNEL": [7, 7],
+            "PATCH_STRIDE": [4, 4],
+            "PATCH_PADDING": [3, 3],
+            # Of the first stage; each stage has twice those of the one before.
+            "EMBED_DIM": 96,
+            "NUM_HEADS": 1,
+            "DEPTH": 10,
+            # Of the four stages; all but the first attend globally.
+            "LAST_BLOCK_INDEXES": [0, 2, 7, 9],
+            "QKV_POOL_KERNEL": [3, 3],
+            # Of the first stage, halved from stage to stage; the windows' sides in tokens.
+            "ADAPTIVE_KV_STRIDE": 4,
+            "ADAPTIVE_WINDOW_SIZE": 56,
+            "RESIDUAL_POOLING": True,
+            "MLP_RATIO": 4.0,
+            "QKV_BIAS": True,
+            "DROP_PATH_RATE": 0.2,
+            "USE_ABS_POS": False,
+            "USE_REL_POS": True,
+            # Blocks are computed again for their gradients: more time for less memory.
+            "USE_ACT_CHECKPOINT": False,
+            # Of the absolute positions.
+            "PRETRAIN_IMG_SIZE": 224,
+            "PRETRAIN_USE_CLS_TOKEN": True,
+            "OUT_FEATURES": ["scale2", "scale3", "scale4", "scale5"],
+        },
     },
     "INPUT": {
         # Pixels: the short edge aimed at, and what the long edge may be at most.
@@ -448,6 +480,7 @@ OWN_KEYS = (
     "MODEL.CONVENTIONS",
     "MODEL.FCOS",
     "MODEL.REGNETS",
+    "MODEL.MVIT",
     "INPUT.AUGMENTATIONS",
     "INPUT.RECOMPUTE_BOXES",
     "INPUT.LARGE_SCALE_JITTER",

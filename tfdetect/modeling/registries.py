@@ -25,7 +25,7 @@ META_ARCHITECTURES = _registry(
 )
 """Called with (cfg): the whole model, such as `GeneralizedRCNN`."""
 
-BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn")
+BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn", "backbone.mvit")
 """Called with (cfg): see `tfdetect.modeling.backbone.resnet.ResNet` for what a backbone has."""
 
 PROPOSAL_GENERATORS = _registry(

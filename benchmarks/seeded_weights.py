@@ -14,6 +14,13 @@ def array(name, shape):
     rng = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
+    # Positions of transformers, of the order of what they are added to.
+    if name.endswith("pos_embed"):
+        return (0.5 * rng.randn(*shape)).astype(np.float32)
+    if name.endswith(("rel_pos_h", "rel_pos_w")):
+        return (np.sqrt(2 / shape[1]) * rng.randn(*shape)).astype(np.float32)
+    if name.endswith("relative_position_bias_table"):
+        return rng.randn(*shape).astype(np.float32)
     if name.endswith("running_mean"):
         return (0.1 * rng.randn(*shape)).astype(np.float32)
     if name.endswith("running_var"):

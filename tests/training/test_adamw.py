@@ -13,7 +13,7 @@ from tests.support import toy
 from tests.support.paths import DATA
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.errors import InputError
-from tfdetect.layers.norm import GroupNorm
+from tfdetect.layers.norm import BatchNorm, GroupNorm, LayerNorm, LevelBatchNorm, make_norm
 from tfdetect.training.adamw import AdamW
 from tfdetect.training.optimizer import hyperparameters
 
@@ -178,6 +178,22 @@ def test_precedence():
     biases = (BLOCK + "norm1.bias", BLOCK + "fc.bias", "head.bias")
     expected |= {BLOCK + "norm1.weight": (0.0, 0.5)} | dict.fromkeys(biases, (0.3, 2.0))
     assert found_for(NAMES, 1, **solver) == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "decay"),
+    [
+        (GroupNorm(32), 0.0),
+        (BatchNorm(4, "naiveSyncBN"), 0.0),
+        (LayerNorm(4, 1e-6), 0.0),
+        (make_norm("LN", 4), 0.1),  # a class of Detectron2's own
+        (LevelBatchNorm(4, "BN", 2), 0.1),
+    ],
+)
+def test_which_norms_decay(layer, decay):
+    found = hyperparameters(toy.config(WEIGHT_DECAY=0.1, WEIGHT_DECAY_NORM=0.0), layer)
+    assert found[id(layer.weight)].weight_decay == decay
+    assert found[id(layer.bias)].weight_decay == decay
 
 
 def test_layer_decay_of_a_backbone_without_layers():

@@ -7,6 +7,7 @@ Detectron2, only keys of the parts that a model has are checked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from yacs.config import CfgNode
@@ -66,6 +67,21 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "STEM_OUT_CHANNELS": at_least(1),
         "DEFORM_NUM_GROUPS": at_least(1),
     },
+    "VIT": {
+        "IMG_SIZE": at_least(1),
+        "PATCH_SIZE": at_least(1),
+        "EMBED_DIM": at_least(1),
+        "DEPTH": at_least(1),
+        "NUM_HEADS": at_least(1),
+        "MLP_RATIO": Rule(lambda value: 0 < value < math.inf, "a number above 0"),
+        "DROP_PATH_RATE": _OFFSET,
+        # 0: no block has windows.
+        "WINDOW_SIZE": at_least(0),
+        "WINDOW_BLOCK_INDEXES": each(at_least(0)),
+        "RESIDUAL_BLOCK_INDEXES": each(at_least(0)),
+        "PRETRAIN_IMG_SIZE": at_least(1),
+    },
+    "SIMPLE_FEATURE_PYRAMID": {"OUT_CHANNELS": at_least(1)},
     "MVIT": MVIT,
     "FPN": {"OUT_CHANNELS": at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
@@ -179,12 +195,24 @@ def check_model(cfg: CfgNode) -> None:
         )
 
 
+def _backbone_sections(backbone: str) -> Iterator[str]:
+    """The sections of MODEL that a backbone of this name uses, below an FPN."""
+    if backbone.startswith("build_vit_"):
+        yield "VIT"
+        if "simple_feature_pyramid" in backbone:
+            yield "SIMPLE_FEATURE_PYRAMID"
+    elif "mvit" in backbone:
+        yield "MVIT"
+    else:
+        yield "REGNETS" if "regnet" in backbone else "RESNETS"
+
+
 def model_sections(cfg: CfgNode) -> Iterator[str]:
     """The sections of MODEL that the configured model uses."""
     model = cfg.MODEL
     able, backbone = capabilities(cfg), str(model.BACKBONE.NAME)
     yield "BACKBONE"
-    yield "MVIT" if "mvit" in backbone else "REGNETS" if "regnet" in backbone else "RESNETS"
+    yield from _backbone_sections(backbone)
     if "fpn" in backbone:
         yield "FPN"
     if able.parts.dense_head:

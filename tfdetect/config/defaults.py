@@ -262,7 +262,35 @@ DEFAULTS: dict[str, Any] = {
             "NORM": "SyncBN",
         },
         # This project's own, as Detectron2 has no keys for its transformers: the arguments of its
-        # MViT. The values are those of MViTv2-T.
+        # ViT. The values are those of ViTDet-B.
+        "VIT": {
+            # Pixels: of a side of the images, of a patch, and of the images it was pretrained on.
+            "IMG_SIZE": 1024,
+            "PATCH_SIZE": 16,
+            "EMBED_DIM": 768,
+            "DEPTH": 12,
+            "NUM_HEADS": 12,
+            "MLP_RATIO": 4.0,
+            "QKV_BIAS": True,
+            "DROP_PATH_RATE": 0.1,
+            "USE_ABS_POS": True,
+            "USE_REL_POS": True,
+            # Tokens; the blocks that are not listed attend globally.
+            "WINDOW_SIZE": 14,
+            "WINDOW_BLOCK_INDEXES": [0, 1, 3, 4, 6, 7, 9, 10],
+            # Blocks with convolutions behind them.
+            "RESIDUAL_BLOCK_INDEXES": [],
+            # Blocks are computed again for their gradients: more time for less memory.
+            "USE_ACT_CHECKPOINT": False,
+            "PRETRAIN_IMG_SIZE": 224,
+            "PRETRAIN_USE_CLS_TOKEN": True,
+        },
+        "SIMPLE_FEATURE_PYRAMID": {
+            "OUT_CHANNELS": 256,
+            "NORM": "LN",
+            "SCALE_FACTORS": [4.0, 2.0, 1.0, 0.5],
+        },
+        # The same, of its MViT. The values are those of MViTv2-T.
         "MVIT": {
             # Pixels: of a side of the images that the relative positions are for.
             "IMG_SIZE": 224,
@@ -480,6 +508,8 @@ OWN_KEYS = (
     "MODEL.CONVENTIONS",
     "MODEL.FCOS",
     "MODEL.REGNETS",
+    "MODEL.VIT",
+    "MODEL.SIMPLE_FEATURE_PYRAMID",
     "MODEL.MVIT",
     "INPUT.AUGMENTATIONS",
     "INPUT.RECOMPUTE_BOXES",

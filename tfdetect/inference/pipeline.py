@@ -115,4 +115,4 @@ class Pipeline(tf.Module):
             shape = tf.shape(batch)
             return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
         padded = padded_sizes(sizes, self.model.size_divisibility)
-        return padded, ValidSizes(padded)
+        return padded, self.model.valid_sizes(padded)

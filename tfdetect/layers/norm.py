@@ -297,6 +297,20 @@ class LayerNorm(tf.Module):
         return tf.cast(y * self.weight + self.bias, x.dtype)
 
 
+class MapLayerNorm(LayerNorm):
+    """The norm "LN": Detectron2's `LayerNorm` of maps, as opposed to torch's.
+
+    The result is the same, with eps 1e-6. But Detectron2's optimizers do not count it among the
+    norms: its weights decay by SOLVER.WEIGHT_DECAY whatever WEIGHT_DECAY_NORM is.
+
+    Args:
+        channels: of the input.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, _LN_EPSILON)
+
+
 class Shift(tf.Module):
     """y = x + shift: what `optimize` leaves of a norm whose scale went into the weights.
 
@@ -365,5 +379,5 @@ def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | LayerN
             raise InputError(f"NORM: GN has {_GROUPS} groups, into which {channels} do not divide")
         return GroupNorm(channels)
     if name == "LN":
-        return LayerNorm(channels, _LN_EPSILON)
+        return MapLayerNorm(channels)
     raise ValueError(f"{name!r} is not one of {NORMS}")

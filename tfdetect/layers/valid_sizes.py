@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 
@@ -78,6 +80,28 @@ class ValidSizes:
             columns = tf.range(tf.shape(x)[2]) < self.sizes[:, 1:]
             self._inside = (rows[:, :, None] & columns[:, None])[..., None]
         return self._inside
+
+
+class LevelSizes(ValidSizes):
+    """Valid sizes of images whose features at some strides have other sizes than theirs rounded up.
+
+    Args:
+        sizes: of the images, as above.
+        levels: int32 [B, 2] by stride; at twice the largest of these it is half, rounded up.
+    """
+
+    def __init__(self, sizes: tf.Tensor, levels: Mapping[int, tf.Tensor]):
+        super().__init__(sizes)
+        self._levels = {stride: ValidSizes(level) for stride, level in levels.items()}
+
+    def strided(self, stride: int) -> ValidSizes:
+        """The valid sizes of the features of this stride."""
+        if stride == 1:
+            return self
+        below = max((known for known in self._levels if known <= stride), default=None)
+        if below is None:
+            return super().strided(stride)
+        return self._levels[below].strided(stride // below)
 
 
 WHOLE = ValidSizes()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.layers.valid_sizes import ValidSizes
+
 
 class Detector(tf.Module):
     """A model on a backbone.
@@ -27,3 +29,11 @@ class Detector(tf.Module):
     def size_divisibility(self) -> int:
         """Height and width of the padded image batch are multiples of this."""
         return self.backbone.size_divisibility
+
+    def valid_sizes(self, padded_sizes: tf.Tensor) -> ValidSizes:
+        """What the model is called with for images of int32 [B, 2] sizes with their own padding.
+
+        A backbone whose features have other sizes than these divided by their stride, rounded up,
+        says so in its own `valid_sizes`.
+        """
+        return getattr(self.backbone, "valid_sizes", ValidSizes)(padded_sizes)

@@ -25,7 +25,14 @@ META_ARCHITECTURES = _registry(
 )
 """Called with (cfg): the whole model, such as `GeneralizedRCNN`."""
 
-BACKBONES = _registry("backbone", "backbone.resnet", "backbone.fpn", "backbone.mvit")
+BACKBONES = _registry(
+    "backbone",
+    "backbone.resnet",
+    "backbone.fpn",
+    "backbone.mvit",
+    "backbone.vit",
+    "backbone.simple_feature_pyramid",
+)
 """Called with (cfg): see `tfdetect.modeling.backbone.resnet.ResNet` for what a backbone has."""
 
 PROPOSAL_GENERATORS = _registry(

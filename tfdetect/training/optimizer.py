@@ -10,15 +10,13 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.errors import InputError
-from tfdetect.layers.norm import BatchNorm, GroupNorm
+from tfdetect.layers.norm import BatchNorm, GroupNorm, LayerNorm, MapLayerNorm
 from tfdetect.training.adamw import AdamW
 from tfdetect.training.optimizer_base import Optimizer
 from tfdetect.training.sgd import SGD
 
 Gradients = list[tf.Tensor | None]
 
-# What torch.nn has of the layers here that normalise.
-_NORMS = (BatchNorm, GroupNorm)
 # PyTorch adds it to a norm before dividing by it.
 _NORM_EPSILON = 1e-6
 
@@ -82,12 +80,18 @@ def hyperparameters(cfg: CfgNode, model: tf.Module) -> dict[int, Hyperparameters
     for named in named_variables(model):
         kind = named.name.rpartition(".")[2]
         decay, factor = solver.WEIGHT_DECAY, factor_of(named.name)
-        if solver.WEIGHT_DECAY_NORM is not None and isinstance(named.layer, _NORMS):
+        if solver.WEIGHT_DECAY_NORM is not None and _is_norm(named.layer):
             decay = solver.WEIGHT_DECAY_NORM
         if kind == "bias" and solver.BIAS_LR_FACTOR not in (None, 1.0):
             factor = solver.BIAS_LR_FACTOR
         found[id(named.variable)] = Hyperparameters(overrides.get(kind, decay), factor)
     return found
+
+
+def _is_norm(layer: Any) -> bool:
+    """Whether it is one of torch.nn's normalisation layers, and not of Detectron2's own."""
+    norms = (BatchNorm, GroupNorm, LayerNorm)
+    return isinstance(layer, norms) and not isinstance(layer, MapLayerNorm)
 
 
 def _layer_decay(decay: float, model: tf.Module) -> Callable[[str], float]:

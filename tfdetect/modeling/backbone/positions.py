@@ -61,11 +61,7 @@ def get_abs_pos_of_each(
     side = math.isqrt(table.shape[1])
     table = tf.reshape(table, [side, side, -1])
     rows, columns = (
-        tf.map_fn(
-            lambda own, length=length: bicubic_weights(tf.constant(side), own, tf.range(length)),
-            sizes[:, axis],
-            fn_output_signature=tf.TensorSpec([None, side], tf.float32),
-        )
+        bicubic_weights(tf.constant(side), sizes[:, axis], tf.range(length))
         for axis, length in enumerate((height, width))
     )
     return resize_table(table, tf.cast(rows, table.dtype), tf.cast(columns, table.dtype))

@@ -1,0 +1,139 @@
+"""ViT's parts and the simple feature pyramid, against Detectron2's, with gradients.
+
+Within 1e-5 of the largest magnitude of outputs, and 2e-5 of gradients: float32 sums in another
+order.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.support.paths import DATA
+from tfdetect.checkpoint.names import named_variables
+from tfdetect.modeling.backbone.simple_feature_pyramid import SimpleFeaturePyramid
+from tfdetect.modeling.backbone.vit import Attention, Block, PatchEmbed, ViT
+
+BLOCKS = dict(np.load(DATA / "vitdet/ops/vit_blocks.npz"))
+MAKE = {
+    "attention_rel_pos": lambda: Attention(24, 3, rel_pos_size=(6, 6)),
+    "attention_rel_pos_interpolated": lambda: Attention(24, 3, rel_pos_size=(8, 8)),
+    "attention_plain": lambda: Attention(24, 3, qkv_bias=False),
+    "block_window_padded": lambda: Block(24, 3, window_size=7, rel_pos_size=(7, 7)),
+    "block_global": lambda: Block(24, 3, rel_pos_size=(8, 8)),
+    "block_residual": lambda: Block(24, 3, window_size=7, residual=True),
+}
+
+
+def set_variables(module, arrays):
+    """Give a module the recorded parameters, of which none may be left."""
+    variables = {named.name: named for named in named_variables(module)}
+    assert set(variables) == set(arrays)
+    for name, named in variables.items():
+        named.variable.assign(named.from_foreign(arrays[name]))
+    return variables
+
+
+def assert_close(found, expected, tolerance=1e-5):
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def test_every_recorded_block_is_tested():
+    assert set(MAKE) == {name.split(".")[0] for name in BLOCKS}
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.usefixtures("implementation")
+def test_block(name):
+    arrays = {
+        key.removeprefix(f"{name}."): value
+        for key, value in BLOCKS.items()
+        if key.startswith(f"{name}.")
+    }
+    x, y, dy, dx = (arrays.pop(key) for key in ("x", "y", "dy", "dx"))
+    arrays = {key: value for key, value in arrays.items() if key not in ("arguments", "hw")}
+    slopes = {key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("d_")}
+    module = MAKE[name]()
+    variables = set_variables(module, arrays)
+
+    signature = [tf.TensorSpec([None, None, None, x.shape[3]])]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def compute(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            result = module(x)
+        inputs = [x, *(named.variable for named in variables.values())]
+        return result, [tf.convert_to_tensor(g) for g in tape.gradient(result, inputs, dy)]
+
+    result, (of_x, *found) = compute(x)
+    assert_close(result, y)
+    # The last image is 100 times smaller: a wrong epsilon shows there.
+    assert_close(result[-1], y[-1])
+    assert_close(of_x, dx, 2e-5)
+    assert_close(module(tf.constant(x)), y)
+    for (key, named), gradient in zip(variables.items(), found, strict=True):
+        assert_close(gradient, named.from_foreign(slopes[key]), 2e-5)
+
+
+def test_patch_embed():
+    with np.load(DATA / "vitdet/ops/vit_patch_embed.npz") as arrays:
+        module = PatchEmbed(16, 10)
+        set_variables(module, {name: arrays[name] for name in ("proj.weight", "proj.bias")})
+        assert_close(module(arrays["x"].transpose(0, 2, 3, 1)), arrays["y"])
+
+
+class Feature(tf.Module):
+    """In place of a ViT: gives a feature."""
+
+    output_shapes: ClassVar = {"last_feat": (16, 16)}
+    size_divisibility, num_layers = 1, 4
+    grid_sizes, layer_of = ViT.grid_sizes, ViT.layer_of
+    _patch_size = 16
+
+    def __init__(self, feature):
+        super().__init__()
+        self._feature = feature
+
+    def __call__(self, images, valid_sizes):
+        del images, valid_sizes
+        return {"last_feat": self._feature}
+
+
+def test_simple_feature_pyramid():
+    with np.load(DATA / "vitdet/ops/simple_feature_pyramid.npz") as arrays:
+        feature = tf.constant(arrays["x"].transpose(0, 2, 3, 1))
+        pyramid = SimpleFeaturePyramid(Feature(feature), 8, [4.0, 2.0, 1.0, 0.5], "LN")
+        prefix = "pyramid."
+        given = [key for key in arrays.files if key.startswith(prefix)]
+        set_variables(pyramid, {key.removeprefix(prefix): arrays[key] for key in given})
+        levels = pyramid(tf.zeros([1, 150, 215, 3]))
+        assert list(levels) == list(pyramid.output_shapes) == ["p2", "p3", "p4", "p5", "p6"]
+        for name, level in levels.items():
+            assert_close(tf.transpose(level, [0, 3, 1, 2]), arrays[name])
+        # 150 x 215 pixels are 9 x 13 patches, and 4 x 6 after halving.
+        sizes = pyramid.valid_sizes(tf.constant([[150, 215]]))
+        for name, (_, stride) in pyramid.output_shapes.items():
+            assert tuple(sizes.strided(stride).sizes[0]) == arrays[name].shape[2:]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("backbone.net.pos_embed", 0),
+        ("backbone.net.patch_embed.proj.weight", 0),
+        ("backbone.net.blocks.0.norm1.weight", 1),
+        ("backbone.net.blocks.11.attn.rel_pos_h", 12),
+        ("backbone.net.blocks.11.residual.conv1.weight", 13),
+        ("backbone.simfp_2.0.weight", 13),
+    ],
+)
+def test_layers_of_variables(name, layer):
+    """As `get_vit_lr_decay_rate` of 12 blocks has it."""
+    vit = ViT(img_size=32, embed_dim=4, num_heads=1, depth=12, pretrain_img_size=32)
+    assert vit.num_layers == 12
+    assert vit.layer_of(name) == layer

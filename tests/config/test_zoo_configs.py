@@ -41,7 +41,9 @@ def test_recorded_and_present_are_the_same_files():
     present = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
     # These are Python in Detectron2: see test_new_baselines.py and, below, FCOS. Those of its
     # projects/PointRend have more keys: see test_point_rend_configs.py.
-    elsewhere = {name for name in present if name.startswith(("new_baselines/", "PointRend/"))}
+    # its transformers in test_transformer_configs.py.
+    folders = ("new_baselines/", "PointRend/", "ViTDet/", "MViTv2/")
+    elsewhere = {name for name in present if name.startswith(folders)}
     yaml = present - elsewhere - {FCOS}
     assert yaml == {name for name in RECORDED if name}
 

@@ -58,6 +58,8 @@ _MODEL: dict[str, Rule] = {
     # 0: the image's own size.
     "INPUT.MIN_SIZE_TEST": at_least(0),
     "INPUT.MAX_SIZE_TEST": at_least(1),
+    # 0: no square.
+    "MODEL.BACKBONE.SQUARE_PAD": at_least(0),
 }
 _SECTIONS: dict[str, dict[str, Rule]] = {
     "RESNETS": {
@@ -186,6 +188,7 @@ def check_model(cfg: CfgNode) -> None:
             )
     if "MVIT" in sections:
         check_mvit(cfg.MODEL.MVIT)
+    _check_square(cfg)
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
     if capabilities(cfg).parts.dense_head and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
@@ -193,6 +196,22 @@ def check_model(cfg: CfgNode) -> None:
             f"TEST.DETECTIONS_PER_IMAGE: is {cfg.TEST.DETECTIONS_PER_IMAGE}, which "
             f"{cfg.MODEL.META_ARCHITECTURE} has no meaning for; give 0 or more"
         )
+
+
+def _check_square(cfg: CfgNode) -> None:
+    """An image may not be longer than MODEL.BACKBONE.SQUARE_PAD: Detectron2 would cut it off."""
+    side = cfg.MODEL.BACKBONE.SQUARE_PAD
+    limits = {"INPUT.MAX_SIZE_TEST": cfg.INPUT.MAX_SIZE_TEST}
+    if cfg.INPUT.MIN_SIZE_TEST == 0:  # the images' own sizes, which are looked at when they come
+        limits.clear()
+    if cfg.TEST.AUG.ENABLED:
+        limits["TEST.AUG.MAX_SIZE"] = cfg.TEST.AUG.MAX_SIZE
+    for key, limit in limits.items():
+        if 0 < side < limit:
+            raise InputError(
+                f"{key}: is {limit}, but MODEL.BACKBONE.SQUARE_PAD pads images to squares of "
+                f"{side}; set it to at most {side}"
+            )
 
 
 def _backbone_sections(backbone: str) -> Iterator[str]:

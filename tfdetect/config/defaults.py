@@ -36,6 +36,9 @@ DEFAULTS: dict[str, Any] = {
             "NAME": "build_resnet_backbone",
             # Number of frozen stages; the stem is the first.
             "FREEZE_AT": 2,
+            # This project's own, Detectron2's `padding_constraints`: the side in pixels of the
+            # square that every image is padded to; 0 for no more than its own multiples.
+            "SQUARE_PAD": 0,
         },
         "FPN": {
             "IN_FEATURES": [],
@@ -508,6 +511,7 @@ OWN_KEYS = (
     "MODEL.CONVENTIONS",
     "MODEL.FCOS",
     "MODEL.REGNETS",
+    "MODEL.BACKBONE.SQUARE_PAD",
     "MODEL.VIT",
     "MODEL.SIMPLE_FEATURE_PYRAMID",
     "MODEL.MVIT",

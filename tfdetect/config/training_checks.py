@@ -226,6 +226,16 @@ def _check_combinations(cfg: CfgNode) -> None:
             f"INPUT.MASK_FORMAT: is {cfg.INPUT.MASK_FORMAT!r}, but PointRend is trained at points "
             "of bitmasks; set it to bitmask"
         )
+    side, sizes = cfg.MODEL.BACKBONE.SQUARE_PAD, cfg.INPUT
+    jitter = sizes.LARGE_SCALE_JITTER.ENABLED
+    key = "INPUT.LARGE_SCALE_JITTER.SIZE" if jitter else "INPUT.MAX_SIZE_TRAIN"
+    largest = sizes.LARGE_SCALE_JITTER.SIZE if jitter else sizes.MAX_SIZE_TRAIN
+    # What other augmentations make longer is padded to the next multiple of the side.
+    if 0 < side < largest and not sizes.AUGMENTATIONS:
+        raise InputError(
+            f"{key}: is {largest}, but MODEL.BACKBONE.SQUARE_PAD pads images to squares of {side}; "
+            f"set it to at most {side}"
+        )
     if cfg.TEST.EXPECTED_RESULTS and not cfg.DATASETS.TEST:
         raise InputError(
             "TEST.EXPECTED_RESULTS: nothing is evaluated without DATASETS.TEST; add a data set "

@@ -23,7 +23,6 @@ PADDINGS = ("own", "detectron2")
 
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
 _PIXELS = tf.TensorSpec([None, 3], tf.uint8)
-_BATCH = tf.TensorSpec([None, None, None, 3], tf.float32)
 _SIZES = tf.TensorSpec([None, 2], tf.int32)
 _PROPOSALS = (tf.TensorSpec([None, None, 4], tf.float32), tf.TensorSpec([None], tf.int32))
 
@@ -72,6 +71,7 @@ class Pipeline(tf.Module):
         self.model = model
         self._dtype = tf.dtypes.as_dtype(backend.dtype)
         self._preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
+        self._square = cfg.MODEL.BACKBONE.SQUARE_PAD > 0
         self._postprocess = Postprocessor.from_config(cfg)
         self._proposal_options = {
             "topk": cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
@@ -85,7 +85,9 @@ class Pipeline(tf.Module):
 
         self.detect = function(self._detect, _IMAGES, *rest)
         self.detect_pixels = function(self._detect_pixels, _PIXELS, *rest)
-        self._network = function(self._run_network, _BATCH, _SIZES, *rest)
+        side = model.size_divisibility if self._square else None
+        batch = tf.TensorSpec([None, side, side, 3], tf.float32)
+        self._network = function(self._run_network, batch, _SIZES, *rest)
 
     def _detect(
         self, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor
@@ -115,4 +117,5 @@ class Pipeline(tf.Module):
             shape = tf.shape(batch)
             return tf.repeat(shape[None, 1:3], shape[0], axis=0), WHOLE
         padded = padded_sizes(sizes, self.model.size_divisibility)
-        return padded, self.model.valid_sizes(padded)
+        # Squares are valid as a whole, and then no operations are added for what is not.
+        return padded, WHOLE if self._square else self.model.valid_sizes(padded)

@@ -39,8 +39,14 @@ def build_model(cfg: CfgNode) -> tf.Module:
 
 
 def build_backbone(cfg: CfgNode) -> tf.Module:
-    """The backbone of MODEL.BACKBONE.NAME."""
-    return BACKBONES.build("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, cfg)
+    """The backbone of MODEL.BACKBONE.NAME, with MODEL.BACKBONE.SQUARE_PAD."""
+    backbone = BACKBONES.build("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, cfg)
+    if cfg.MODEL.BACKBONE.SQUARE_PAD:
+        # An image that is not longer than a square has the square as its next multiple. The square
+        # itself is rounded up too, as in Detectron2's `ImageList.from_tensors`.
+        multiple = backbone.size_divisibility
+        backbone.size_divisibility = -(-cfg.MODEL.BACKBONE.SQUARE_PAD // multiple) * multiple
+    return backbone
 
 
 def build_proposal_generator(cfg: CfgNode, shapes: Shapes) -> tf.Module:

@@ -33,6 +33,7 @@ class Preprocessor:
         max_size: of the longer edge, at the shorter one's expense.
         pixel_mean, pixel_std: of each channel, in the order of `image_format`.
         size_divisibility: height and width of the batch become multiples of this.
+        square: every image becomes a square of this side, and may not be longer.
         image_format: the order of the network's channels, "BGR" or "RGB".
         resize: whose size rule and filter, see `Conventions`.
 
@@ -48,6 +49,7 @@ class Preprocessor:
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         size_divisibility: int,
+        square: bool = False,
         image_format: str = "BGR",
         resize: str = "detectron2",
     ):
@@ -58,6 +60,9 @@ class Preprocessor:
         self._size = (min_size, max_size, resize)
         # Where the sizes themselves keep images small nobody need look at those of the images.
         self._bounded = min_size > 0 and (max_size + size_divisibility) ** 2 <= MOST_PIXELS
+        if square:
+            self._bounded = min_size > 0 and max_size <= size_divisibility
+        self._square = square
         self._mean = list(pixel_mean)
         self._std = list(pixel_std)
         self._divisibility = size_divisibility
@@ -71,6 +76,7 @@ class Preprocessor:
             pixel_mean=cfg.MODEL.PIXEL_MEAN,
             pixel_std=cfg.MODEL.PIXEL_STD,
             size_divisibility=size_divisibility,
+            square=cfg.MODEL.BACKBONE.SQUARE_PAD > 0,
             image_format=cfg.INPUT.FORMAT,
             resize=conventions(cfg).resize,
         )
@@ -88,7 +94,8 @@ class Preprocessor:
             each image after resizing.
 
         Raises:
-            tf.errors.InvalidArgumentError: when it runs, if [H', W'] is more than MOST_PIXELS.
+            tf.errors.InvalidArgumentError: when it runs, if [H', W'] is more than MOST_PIXELS, or a
+                resized image longer than the square.
         """
         return self._of_each(*images_of_batch(images, sizes))
 
@@ -106,10 +113,13 @@ class Preprocessor:
         return self._of_each(*images_of_pixels(pixels, sizes))
 
     def check(self, sizes: np.ndarray) -> None:
-        """Raise InputError if images of int32 [B, 2] sizes would be too large a batch."""
+        """Raise InputError if images of int32 [B, 2] sizes would be too large a batch, or one of
+        them is longer than the square."""
         if self._bounded or len(sizes) == 0:
             return
         resized_sizes = shortest_edge_size(tf.constant(sizes), *self._size)
+        if self._square:
+            self._check_squares(sizes, resized_sizes.numpy())
         height, width = padded_size(resized_sizes, self._divisibility).numpy().tolist()
         if height * width > MOST_PIXELS:
             largest = int(np.prod(resized_sizes.numpy().astype(np.int64), axis=1).argmax())
@@ -118,6 +128,16 @@ class Preprocessor:
                 f"image {largest}: {shape} pixels are {height} x {width} in the network's input "
                 f"(with the rest of its batch), more than {MOST_PIXELS}; give smaller images, "
                 "fewer at a time, or set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
+            )
+
+    def _check_squares(self, sizes: np.ndarray, resized_sizes: np.ndarray) -> None:
+        longest = int(resized_sizes.max(1).argmax())
+        if resized_sizes[longest].max() > self._divisibility:
+            (height, width), resized = sizes[longest].tolist(), resized_sizes[longest].tolist()
+            raise InputError(
+                f"image {longest}: {height} x {width} pixels are {resized[0]} x {resized[1]} after "
+                f"resizing, longer than the square of MODEL.BACKBONE.SQUARE_PAD "
+                f"({self._divisibility}); set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
             )
 
     def _of_each(self, read: ReadImage, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -142,10 +162,17 @@ class Preprocessor:
         Returns, raises:
             As `__call__`, without the sizes.
         """
+        # The side of squares is known before there are images, and of a batch of none.
+        side = self._divisibility if self._square else None
         padded = padded_size(resized_sizes, self._divisibility)
+        if side:
+            padded = tf.constant([side, side])
         if not self._bounded:
             fits = tf.reduce_prod(tf.cast(padded, tf.int64)) <= MOST_PIXELS
             complaint = f"the resized images are more than {MOST_PIXELS} pixels; send smaller ones"
+            if side:
+                fits = tf.reduce_all(resized_sizes <= side)
+                complaint = f"a resized image is longer than {side} pixels"
             with tf.control_dependencies([tf.debugging.Assert(fits, [complaint, padded])]):
                 padded = tf.identity(padded)
 
@@ -153,12 +180,12 @@ class Preprocessor:
             image = read(*arguments)
             if self._reverse_channels:
                 image = image[..., ::-1]
-            return pad_bottom_right(image, padded)
+            return tf.ensure_shape(pad_bottom_right(image, padded), [side, side, 3])
 
         batch = tf.map_fn(
             prepare,
             (tf.range(tf.shape(resized_sizes)[0]), resized_sizes),
-            fn_output_signature=tf.TensorSpec([None, None, 3], self._resized_type),
+            fn_output_signature=tf.TensorSpec([side, side, 3], self._resized_type),
         )
         # Last, because float32 pixels are four times as large: one copy of them, in all.
         batch = normalize_pixels(batch, self._mean, self._std)
@@ -173,6 +200,8 @@ class Preprocessor:
         with tf.init_scope():
             sizes = tf.constant([[height, width]] * batch)
             resized_sizes = shortest_edge_size(sizes, *self._size).numpy()
+            if self._square:
+                self._check_squares(sizes.numpy(), resized_sizes)
             padded = padded_size(resized_sizes, self._divisibility).numpy()
         prepared = []
         for image in tf.unstack(images):

@@ -186,6 +186,7 @@ def test_activation_checkpoints_change_nothing():
     assert len(found[0]) == 1 + len(model.trainable_variables)
     for plain, checkpointed in zip(*found, strict=True):
         scale = np.abs(plain).max()
-        np.testing.assert_allclose(checkpointed, plain, rtol=0, atol=1e-5 * scale)
+        # Of a key's bias without windows there is rounding alone: softmax does not see it.
+        np.testing.assert_allclose(checkpointed, plain, rtol=0, atol=1e-5 * scale + 1e-7)
     with drop_paths(tf.constant([[1, 2], [3, 4]])):
         assert np.abs(model(images)["scale5"] - without_drops).max() > 1e-3

@@ -24,6 +24,19 @@ from tfdetect.modeling.structures import Proposals
 QUICK = {"COCO-Detection/fast_rcnn_R_50_FPN_1x", "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x"}
 BLOCKS = {"MODEL.RESNETS.DEPTH": 50}  # of three convolutions, which the smaller depths lack
 
+NARROW_VIT = {
+    "MODEL.BACKBONE.SQUARE_PAD": 96,
+    "INPUT.MAX_SIZE_TEST": 96,
+    "MODEL.VIT.EMBED_DIM": 32,
+    "MODEL.VIT.DEPTH": 2,
+    "MODEL.VIT.NUM_HEADS": 2,
+    "MODEL.VIT.WINDOW_BLOCK_INDEXES": [0],
+    "MODEL.SIMPLE_FEATURE_PYRAMID.OUT_CHANNELS": 32,
+    "MODEL.ROI_BOX_HEAD.NUM_CONV": 1,
+    # Its weights are of the data.
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
+}
+
 
 def options_of(name):
     options = {"INPUT.LARGE_SCALE_JITTER.ENABLED": False}
@@ -35,6 +48,8 @@ def options_of(name):
         options |= {"MODEL.RESNETS.NUM_GROUPS": 4, "MODEL.RESNETS.WIDTH_PER_GROUP": 8}
     if "regnet" in name:
         options |= {**NARROW_REGNET, "MODEL.ROI_BOX_HEAD.NUM_CONV": 1}
+    if "vitdet" in name:
+        options |= NARROW_VIT
     if "PointRend" in name:
         options |= {"MODEL.ROI_MASK_HEAD.FC_DIM": 32, "MODEL.POINT_HEAD.FC_DIM": 32}
         options |= {"MODEL.POINT_HEAD.TRAIN_NUM_POINTS": 16}

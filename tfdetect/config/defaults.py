@@ -264,6 +264,33 @@ DEFAULTS: dict[str, Any] = {
             "SE_RATIO": 0.0,
             "NORM": "SyncBN",
         },
+        # This project's own: Detectron2's schema has no Swin, only its Python configs build one.
+        # The arguments of its `SwinTransformer`, with the values of Swin-B in projects/ViTDet.
+        "SWIN": {
+            # Pixels: the images that the absolute positions (APE) are for.
+            "PRETRAIN_IMG_SIZE": 224,
+            "PATCH_SIZE": 4,
+            "EMBED_DIM": 128,
+            # Of each stage: blocks, and heads.
+            "DEPTHS": [2, 2, 18, 2],
+            "NUM_HEADS": [4, 8, 16, 32],
+            # Tokens.
+            "WINDOW_SIZE": 7,
+            "MLP_RATIO": 4.0,
+            "QKV_BIAS": True,
+            # 0: (channels of a head) ** -0.5.
+            "QK_SCALE": 0.0,
+            "DROP_PATH_RATE": 0.4,
+            "APE": False,
+            "PATCH_NORM": True,
+            # The stages whose outputs are p0, p1, ...
+            "OUT_INDICES": [0, 1, 2, 3],
+            # In place of MODEL.BACKBONE.FREEZE_AT: 0 freezes the patch embedding, 1 the absolute
+            # positions as well, 2 the first stage, and so on; -1 nothing.
+            "FROZEN_STAGES": -1,
+            # Blocks are computed again for their gradients: more time for less memory.
+            "USE_CHECKPOINT": False,
+        },
         # This project's own, as Detectron2 has no keys for its transformers: the arguments of its
         # ViT. The values are those of ViTDet-B.
         "VIT": {
@@ -515,6 +542,7 @@ OWN_KEYS = (
     "MODEL.VIT",
     "MODEL.SIMPLE_FEATURE_PYRAMID",
     "MODEL.MVIT",
+    "MODEL.SWIN",
     "INPUT.AUGMENTATIONS",
     "INPUT.RECOMPUTE_BOXES",
     "INPUT.LARGE_SCALE_JITTER",

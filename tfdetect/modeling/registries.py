@@ -30,6 +30,7 @@ BACKBONES = _registry(
     "backbone.resnet",
     "backbone.fpn",
     "backbone.mvit",
+    "backbone.swin",
     "backbone.vit",
     "backbone.simple_feature_pyramid",
 )

@@ -47,7 +47,7 @@ def _detectron2(config: str) -> Side:
     cfg = LazyConfig.load(str(file))
     model = instantiate(cfg.model).eval()
     current = model.state_dict()
-    # Of Swin, computed indices, which are no weights.
+    # Swin computes its indices itself.
     weights = state_dict({name: value.shape for name, value in current.items()})
     computed = {name for name in current if name.endswith("relative_position_index")}
     model.load_state_dict(

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from tests.support.paths import DATA
 from tfdetect.checkpoint.names import named_variables
+from tfdetect.layers.depthwise_conv import DepthwiseConv2d
 from tfdetect.layers.drop_path import drop_paths
 from tfdetect.layers.norm import LayerNorm
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
-from tfdetect.modeling.backbone.multi_scale_attention import Pool
 from tfdetect.modeling.backbone.mvit import MultiScaleBlock, MViT, PatchEmbed, max_pool_tokens
 
 with np.load(DATA / "vitdet/ops/mvit_blocks.npz") as _arrays:
@@ -90,7 +90,7 @@ def test_block(name):
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
 def test_pool(stride):
-    pool, norm = Pool(8, 3, stride), LayerNorm(8, 1e-6)
+    pool, norm = DepthwiseConv2d(8, 3, stride), LayerNorm(8, 1e-6)
     set_variables(pool, {"weight": RECORDED[f"pool{stride}.weight"]})
     set_variables(
         norm, {name: RECORDED[f"pool{stride}.norm.{name}"] for name in ("weight", "bias")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.conv import Conv2d
+from tfdetect.layers.depthwise_conv import DepthwiseConv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import LayerNorm
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
@@ -16,33 +16,8 @@ from tfdetect.modeling.backbone.positions import (
 )
 from tfdetect.modeling.backbone.windows import lengths, window_partition, window_unpartition
 from tfdetect.ops.attention import attention
-from tfdetect.ops.depthwise_conv import depthwise_conv2d
 
 EPSILON = 1e-6  # of every norm of MViT
-
-
-class Pool(Conv2d):
-    """Depthwise convolution of the channels of each head, the same of all heads, without bias.
-
-    Its variable is `weight`, float32 [kernel_size, kernel_size, 1, channels].
-
-    Args:
-        channels: of one head.
-        kernel_size: odd; half of it, rounded down, is the padding.
-        stride: of both axes.
-    """
-
-    def __init__(self, channels: int, kernel_size: int, stride: int):
-        options = {"stride": stride, "padding": kernel_size // 2, "groups": channels}
-        super().__init__(channels, channels, kernel_size, bias=False, **options)
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, heads * channels] -> [B, H / stride, W / stride, heads * channels], rounded up.
-
-        Args:
-            x: zero beyond the valid size of each image.
-        """
-        return depthwise_conv2d(x, self.weight, stride=self.stride, padding=self.padding)
 
 
 class MultiScaleAttention(tf.Module):
@@ -89,11 +64,11 @@ class MultiScaleAttention(tf.Module):
             )
         self.qkv = Linear(dim, 3 * dim_out, bias=qkv_bias)
         self.proj = Linear(dim_out, dim_out)
-        self.pool_q = Pool(self._head_dim, pool_kernel, stride_q)
+        self.pool_q = DepthwiseConv2d(self._head_dim, pool_kernel, stride_q)
         self.norm_q = LayerNorm(self._head_dim, EPSILON)
-        self.pool_k = Pool(self._head_dim, pool_kernel, stride_kv)
+        self.pool_k = DepthwiseConv2d(self._head_dim, pool_kernel, stride_kv)
         self.norm_k = LayerNorm(self._head_dim, EPSILON)
-        self.pool_v = Pool(self._head_dim, pool_kernel, stride_kv)
+        self.pool_v = DepthwiseConv2d(self._head_dim, pool_kernel, stride_kv)
         self.norm_v = LayerNorm(self._head_dim, EPSILON)
 
     def __call__(self, x: tf.Tensor, tokens: ValidSizes = WHOLE) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +47,7 @@ class MultiScaleBlock(tf.Module):
         mlp_ratio: float = 4.0,
         drop_path_rate: float = 0.0,
         stride_q: int = 1,
-        **attention: int | bool | None,
+        **attention: Any,
     ):
         super().__init__()
         self.stride = stride_q

@@ -158,8 +158,20 @@ def test_full_size(ops):
     check_detections(detections, 0, recorded)
 
 
+# The large ones take long to build, and differ from B in numbers alone.
+LARGE = ("_mvitv2_l_", "_mvitv2_h_")
+
+
 @pytest.mark.parametrize(
-    "recorded", BACKBONES, ids=[recorded["names"][0] for recorded in BACKBONES]
+    "recorded",
+    [
+        pytest.param(
+            recorded,
+            id=recorded["names"][0],
+            marks=[pytest.mark.full] * any(size in recorded["names"][0] for size in LARGE),
+        )
+        for recorded in BACKBONES
+    ],
 )
 def test_names_and_shapes(recorded):
     """Of the 13 published models, of which some have the same; in a graph, without memory."""

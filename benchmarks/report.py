@@ -20,6 +20,7 @@ from harness import RESULTS, ROOT, Result, Row, add_reference, load
 
 SCRIPTS = (
     "predict",
+    "transformers",
     "batch",
     "compilers",
     "start",

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tests.support.paths import DATA
 from tfdetect.checkpoint.names import named_variables
+from tfdetect.layers.drop_path import drop_paths
 from tfdetect.modeling.backbone.simple_feature_pyramid import SimpleFeaturePyramid
 from tfdetect.modeling.backbone.vit import Attention, Block, PatchEmbed, ViT
 
@@ -137,3 +138,39 @@ def test_layers_of_variables(name, layer):
     vit = ViT(img_size=32, embed_dim=4, num_heads=1, depth=12, pretrain_img_size=32)
     assert vit.num_layers == 12
     assert vit.layer_of(name) == layer
+
+
+def test_activation_checkpointing():
+    """A step of training drops the same branches, and has the same gradients, with less kept."""
+    results = []
+    x = tf.random.stateless_normal([3, 48, 64, 3], [1, 2])
+    for use_act_checkpoint in (False, True):
+        vit = ViT(
+            img_size=64,
+            embed_dim=12,
+            depth=3,
+            num_heads=3,
+            pretrain_img_size=32,
+            use_rel_pos=True,
+            window_size=2,
+            window_block_indexes=[0],
+            residual_block_indexes=[1],
+            drop_path_rate=0.5,
+            use_act_checkpoint=use_act_checkpoint,
+        )
+        random = np.random.default_rng(0)
+        for named in named_variables(vit):
+            named.variable.assign(random.normal(0, 0.3, named.variable.shape))
+
+        @tf.function(autograph=False)
+        def step(x, vit=vit):
+            with tf.GradientTape() as tape, drop_paths(tf.constant([[1, 2], [1, 3], [1, 4]])):
+                (feature,) = vit(x).values()
+                loss = tf.reduce_mean(tf.square(feature))
+            return [feature, *tape.gradient(loss, [n.variable for n in named_variables(vit)])]
+
+        results.append([tf.convert_to_tensor(value) for value in step(x)])
+        assert np.abs(results[-1][0] - vit(x)["last_feat"]).max() > 0.1  # branches were dropped
+    for kept, again in zip(*results, strict=True):
+        assert np.abs(kept).max() > 0
+        assert_close(again, kept.numpy(), 1e-5)

@@ -14,6 +14,7 @@ from tests.support.paths import DATA
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.errors import InputError
 from tfdetect.layers.norm import BatchNorm, GroupNorm, LayerNorm, LevelBatchNorm, make_norm
+from tfdetect.modeling.backbone.vit import ResBottleneckBlock
 from tfdetect.training.adamw import AdamW
 from tfdetect.training.optimizer import hyperparameters
 
@@ -188,6 +189,7 @@ def test_precedence():
         (LayerNorm(4, 1e-6), 0.0),
         (make_norm("LN", 4), 0.1),  # a class of Detectron2's own
         (LevelBatchNorm(4, "BN", 2), 0.1),
+        (ResBottleneckBlock(8, 4).norm1, 0.1),
     ],
 )
 def test_which_norms_decay(layer, decay):

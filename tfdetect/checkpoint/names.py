@@ -11,7 +11,10 @@ import tensorflow as tf
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
+from tfdetect.layers.depthwise_conv import DepthwiseConv2d
 from tfdetect.layers.linear import Linear
+
+_CONVOLUTIONS = (Conv2d, ConvTranspose2d, DeformConv2d, DepthwiseConv2d)
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,13 @@ class NamedVariable:
     def foreign_shape(self) -> tuple[int, ...]:
         """Its shape in PyTorch's layout."""
         shape = tuple(self.variable.shape)
-        if len(shape) == 4:
+        if isinstance(self.layer, _CONVOLUTIONS) and len(shape) == 4:
             return tuple(shape[axis] for axis in (3, 2, 0, 1))
         return shape[::-1] if isinstance(self.layer, (Linear, Conv1d)) else shape
 
     def from_foreign(self, array: np.ndarray) -> np.ndarray:
         """`array` of `foreign_shape`, in PyTorch's layout, in TensorFlow's."""
-        if isinstance(self.layer, (Conv2d, ConvTranspose2d, DeformConv2d)) and array.ndim == 4:
+        if isinstance(self.layer, _CONVOLUTIONS) and array.ndim == 4:
             # (out, in, height, width), transposed convolutions (in, out, height, width): either
             # way TensorFlow wants the first two last and swapped.
             return np.transpose(array, [2, 3, 1, 0])
@@ -55,7 +58,7 @@ class NamedVariable:
     def to_foreign(self) -> np.ndarray:
         """The variable's value in PyTorch's layout; the inverse of `from_foreign`."""
         array = self.variable.numpy()
-        if isinstance(self.layer, (Conv2d, ConvTranspose2d, DeformConv2d)) and array.ndim == 4:
+        if isinstance(self.layer, _CONVOLUTIONS) and array.ndim == 4:
             array = np.transpose(array, [3, 2, 0, 1])
         elif isinstance(self.layer, Conv1d):
             array = array.T

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.mvit import MVIT, check_mvit
 from tfdetect.config.rotated import check_rotated
 from tfdetect.config.rules import (
     NO_NAN,
@@ -26,6 +27,7 @@ from tfdetect.config.rules import (
     require_value,
     require_values,
 )
+from tfdetect.config.swin import SWIN, check_swin
 from tfdetect.errors import InputError
 
 # -1 in a list of channels: as many as come in.
@@ -83,6 +85,8 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "PRETRAIN_IMG_SIZE": at_least(1),
     },
     "SIMPLE_FEATURE_PYRAMID": {"OUT_CHANNELS": at_least(1)},
+    "MVIT": MVIT,
+    "SWIN": SWIN,
     "FPN": {"OUT_CHANNELS": at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
     "ANCHOR_GENERATOR": {"OFFSET": _OFFSET},
@@ -184,7 +188,11 @@ def check_model(cfg: CfgNode) -> None:
                 f"divisible by the {_GROUPS} "
                 f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
+    if "MVIT" in sections:
+        check_mvit(cfg.MODEL.MVIT)
     _check_square(cfg)
+    if "SWIN" in sections:
+        check_swin(cfg.MODEL.SWIN)
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
     if capabilities(cfg).parts.dense_head and cfg.TEST.DETECTIONS_PER_IMAGE < 0:
@@ -216,6 +224,10 @@ def _backbone_sections(backbone: str) -> Iterator[str]:
         yield "VIT"
         if "simple_feature_pyramid" in backbone:
             yield "SIMPLE_FEATURE_PYRAMID"
+    elif "mvit" in backbone:
+        yield "MVIT"
+    elif backbone.startswith("build_swin_"):
+        yield "SWIN"
     else:
         yield "REGNETS" if "regnet" in backbone else "RESNETS"
 

@@ -264,6 +264,33 @@ DEFAULTS: dict[str, Any] = {
             "SE_RATIO": 0.0,
             "NORM": "SyncBN",
         },
+        # This project's own: Detectron2's schema has no Swin, only its Python configs build one.
+        # The arguments of its `SwinTransformer`, with the values of Swin-B in projects/ViTDet.
+        "SWIN": {
+            # Pixels: the images that the absolute positions (APE) are for.
+            "PRETRAIN_IMG_SIZE": 224,
+            "PATCH_SIZE": 4,
+            "EMBED_DIM": 128,
+            # Of each stage: blocks, and heads.
+            "DEPTHS": [2, 2, 18, 2],
+            "NUM_HEADS": [4, 8, 16, 32],
+            # Tokens.
+            "WINDOW_SIZE": 7,
+            "MLP_RATIO": 4.0,
+            "QKV_BIAS": True,
+            # 0: (channels of a head) ** -0.5.
+            "QK_SCALE": 0.0,
+            "DROP_PATH_RATE": 0.4,
+            "APE": False,
+            "PATCH_NORM": True,
+            # The stages whose outputs are p0, p1, ...
+            "OUT_INDICES": [0, 1, 2, 3],
+            # In place of MODEL.BACKBONE.FREEZE_AT: 0 freezes the patch embedding, 1 the absolute
+            # positions as well, 2 the first stage, and so on; -1 nothing.
+            "FROZEN_STAGES": -1,
+            # Blocks are computed again for their gradients: more time for less memory.
+            "USE_CHECKPOINT": False,
+        },
         # This project's own, as Detectron2 has no keys for its transformers: the arguments of its
         # ViT. The values are those of ViTDet-B.
         "VIT": {
@@ -292,6 +319,37 @@ DEFAULTS: dict[str, Any] = {
             "OUT_CHANNELS": 256,
             "NORM": "LN",
             "SCALE_FACTORS": [4.0, 2.0, 1.0, 0.5],
+        },
+        # The same, of its MViT. The values are those of MViTv2-T.
+        "MVIT": {
+            # Pixels: of a side of the images that the relative positions are for.
+            "IMG_SIZE": 224,
+            # (height, width).
+            "PATCH_KERNEL": [7, 7],
+            "PATCH_STRIDE": [4, 4],
+            "PATCH_PADDING": [3, 3],
+            # Of the first stage; each stage has twice those of the one before.
+            "EMBED_DIM": 96,
+            "NUM_HEADS": 1,
+            "DEPTH": 10,
+            # Of the four stages; all but the first attend globally.
+            "LAST_BLOCK_INDEXES": [0, 2, 7, 9],
+            "QKV_POOL_KERNEL": [3, 3],
+            # Of the first stage, halved from stage to stage; the windows' sides in tokens.
+            "ADAPTIVE_KV_STRIDE": 4,
+            "ADAPTIVE_WINDOW_SIZE": 56,
+            "RESIDUAL_POOLING": True,
+            "MLP_RATIO": 4.0,
+            "QKV_BIAS": True,
+            "DROP_PATH_RATE": 0.2,
+            "USE_ABS_POS": False,
+            "USE_REL_POS": True,
+            # Blocks are computed again for their gradients: more time for less memory.
+            "USE_ACT_CHECKPOINT": False,
+            # Of the absolute positions.
+            "PRETRAIN_IMG_SIZE": 224,
+            "PRETRAIN_USE_CLS_TOKEN": True,
+            "OUT_FEATURES": ["scale2", "scale3", "scale4", "scale5"],
         },
     },
     "INPUT": {
@@ -483,6 +541,8 @@ OWN_KEYS = (
     "MODEL.BACKBONE.SQUARE_PAD",
     "MODEL.VIT",
     "MODEL.SIMPLE_FEATURE_PYRAMID",
+    "MODEL.MVIT",
+    "MODEL.SWIN",
     "INPUT.AUGMENTATIONS",
     "INPUT.RECOMPUTE_BOXES",
     "INPUT.LARGE_SCALE_JITTER",

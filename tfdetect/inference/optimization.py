@@ -16,11 +16,13 @@ from tfdetect.inference.packed import (
     PackedRPNHead,
     WinogradConv2d,
 )
+from tfdetect.inference.window_attention import StoredBiasAttention
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import BatchNorm, Shift
+from tfdetect.modeling.backbone.swin import WindowAttention
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
@@ -73,6 +75,7 @@ class _Optimizer:
             Linear: self._rounded,
             Conv1d: self._rounded,
             RPNHead: self._rpn_head,
+            WindowAttention: self._window_attention,
         }
 
     def __call__(self, value: Any) -> Any:
@@ -172,6 +175,9 @@ class _Optimizer:
             for value in (layer.weight, layer.bias)
         )
         return self._copy(layer, weight=weight, bias=bias)
+
+    def _window_attention(self, layer: WindowAttention) -> tf.Module:
+        return StoredBiasAttention(layer, self(layer.qkv), self(layer.proj), self._dtype)
 
     def _rpn_head(self, head: RPNHead) -> tf.Module | None:
         """None where it is not packed."""

@@ -14,8 +14,10 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.modeling.backbone.mvit import build_mvit_backbone
 from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet_backbone
+from tfdetect.modeling.backbone.swin import build_swin_backbone
 from tfdetect.modeling.registries import BACKBONES
 
 
@@ -166,6 +168,25 @@ def build_regnet_fpn_backbone(cfg: CfgNode) -> FPN:
     The name is this project's: Detectron2 builds RegNets in Python configs.
     """
     return _build(cfg, build_regnet(cfg), LastLevelMaxPool)
+
+
+@BACKBONES.register()
+def build_mvit_fpn_backbone(cfg: CfgNode) -> FPN:
+    """The FPN over an MViT, from MODEL.FPN and MODEL.MVIT.
+
+    The name is this project's: Detectron2 builds it in Python configs.
+    """
+    return _build(cfg, build_mvit_backbone(cfg), LastLevelMaxPool)
+
+
+@BACKBONES.register()
+def build_swin_fpn_backbone(cfg: CfgNode) -> FPN:
+    """The FPN over a Swin Transformer, from MODEL.FPN and MODEL.SWIN.
+
+    p0 to p3 of MODEL.FPN.IN_FEATURES become p2 to p6 here. The name is this project's: Detectron2
+    builds it in Python configs.
+    """
+    return _build(cfg, build_swin_backbone(cfg), LastLevelMaxPool)
 
 
 def _build(cfg: CfgNode, bottom_up: tf.Module, make_top_block: Callable) -> FPN:

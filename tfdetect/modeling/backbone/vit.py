@@ -14,7 +14,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.drop_path import drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
-from tfdetect.layers.norm import LayerNorm
+from tfdetect.layers.norm import LayerNorm, MapLayerNorm, apply_norm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, LevelSizes, ValidSizes
 from tfdetect.modeling.backbone.positions import (
@@ -103,6 +103,8 @@ class Attention(tf.Module):
 class ResBottleneckBlock(tf.Module):
     """1 x 1, 3 x 3 and 1 x 1 convolutions beside an identity (Detectron2's block of this name).
 
+    Its norms are those of maps, whose weights decay in training.
+
     Args:
         channels: of input and output.
         bottleneck_channels: between.
@@ -111,17 +113,17 @@ class ResBottleneckBlock(tf.Module):
     def __init__(self, channels: int, bottleneck_channels: int):
         super().__init__()
         self.conv1 = Conv2d(channels, bottleneck_channels, 1, bias=False)
-        self.norm1 = LayerNorm(bottleneck_channels, _EPSILON)
+        self.norm1 = MapLayerNorm(bottleneck_channels)
         self.conv2 = Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1, bias=False)
-        self.norm2 = LayerNorm(bottleneck_channels, _EPSILON)
+        self.norm2 = MapLayerNorm(bottleneck_channels)
         self.conv3 = Conv2d(bottleneck_channels, channels, 1, bias=False)
-        self.norm3 = LayerNorm(channels, _EPSILON)
+        self.norm3 = MapLayerNorm(channels)
 
     def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [B, H, W, channels]."""
-        y = gelu(self.norm1(self.conv1(x)))
-        y = gelu(self.norm2(self.conv2(y, valid_sizes)))
-        return x + self.norm3(self.conv3(y))
+        y = gelu(apply_norm(self.norm1, self.conv1(x)))
+        y = gelu(apply_norm(self.norm2, self.conv2(y, valid_sizes)))
+        return x + apply_norm(self.norm3, self.conv3(y))
 
 
 class Block(tf.Module):

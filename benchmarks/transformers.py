@@ -1,0 +1,124 @@
+"""Time and peak memory of one prediction of ViTDet, Swin and MViTv2, compared with Detectron2's.
+
+From an image of 400 x 600 in memory to what is found in it, masks in the image's pixels. Both sides
+have the same seeded random weights. Detectron2's side reads the configurations of its own
+projects/, which its package does not have: TFDETECT_DETECTRON2 names a checkout.
+
+    python benchmarks/transformers.py [ROW ...] [--runs N] [--reference PYTHON]
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import seeded_models
+from harness import Row, Side, Skip, main
+from seeded_models import IMAGE
+
+CHECKOUT = "TFDETECT_DETECTRON2"
+
+
+def _ours(config: str) -> Side:
+    predict = seeded_models.predictor(config)
+    from tfdetect.data.images import read_image
+
+    image = read_image(IMAGE)
+
+    def run() -> dict[str, float]:
+        return {"detections": len(predict(image).scores)}
+
+    limit = functools.partial(seeded_models.limit, predict, image)
+    return Side(seeded_models.versions(), run, limit)
+
+
+def _detectron2(config: str) -> Side:
+    import cv2
+    import torch
+    from detectron2.config import LazyConfig, instantiate
+    from detectron2.data import transforms
+    from seeded_weights import state_dict
+
+    project, _, path = config.partition("/")
+    file = Path(os.environ.get(CHECKOUT, "")) / "projects" / project / "configs" / f"{path}.py"
+    if not file.is_file():
+        raise Skip(f"{CHECKOUT} names no checkout of Detectron2")
+    cfg = LazyConfig.load(str(file))
+    model = instantiate(cfg.model).eval()
+    current = model.state_dict()
+    # Swin computes its indices itself.
+    weights = state_dict({name: value.shape for name, value in current.items()})
+    computed = {name for name in current if name.endswith("relative_position_index")}
+    model.load_state_dict(
+        {
+            name: value if name in computed else torch.from_numpy(weights[name])
+            for name, value in current.items()
+        }
+    )
+    resize = transforms.AugmentationList(
+        [instantiate(each) for each in cfg.dataloader.test.mapper.augmentations]
+    )
+    image = cv2.imread(str(IMAGE))[:, :, ::-1]
+
+    def run() -> dict[str, float]:
+        with torch.no_grad():
+            resized = transforms.AugInput(image)
+            resize(resized)
+            pixels = resized.image.astype("float32").transpose(2, 0, 1).copy()
+            height, width = image.shape[:2]
+            (found,) = model(
+                [{"image": torch.from_numpy(pixels), "height": height, "width": width}]
+            )
+        return {"detections": len(found["instances"])}
+
+    return Side(seeded_models.detectron2_versions(), run)
+
+
+def _row(name: str, title: str, config: str) -> Row:
+    return Row(
+        name,
+        title,
+        0.5,
+        functools.partial(_ours, config),
+        "Detectron2",
+        functools.partial(_detectron2, config),
+        needs=("torch", "detectron2", "timm"),
+        unit="s",
+        runs=3,
+        warm_up=1,
+    )
+
+
+_VITDET_B = "ViTDet/COCO/mask_rcnn_vitdet_b_100ep"
+
+ROWS = [
+    _row("vitdet_b", "one image, ViTDet-B Mask R-CNN, 1024 square", _VITDET_B),
+    _row(
+        "swin_b",
+        "one image, Swin-B Cascade Mask R-CNN, 1024 square",
+        "ViTDet/COCO/cascade_mask_rcnn_swin_b_in21k_50ep",
+    ),
+    _row(
+        "mvitv2_t",
+        "one image, MViTv2-T Mask R-CNN, 800 x 1216",
+        "MViTv2/mask_rcnn_mvitv2_t_3x",
+    ),
+    # Memory only grows, so that the last of several runs says it.
+    Row(
+        "vitdet_b_memory",
+        "peak memory of the process, ViTDet-B Mask R-CNN, three predictions",
+        0.6,
+        functools.partial(_ours, _VITDET_B),
+        "Detectron2",
+        functools.partial(_detectron2, _VITDET_B),
+        needs=("torch", "detectron2", "timm"),
+        measure="peak_mb",
+        unit="MB",
+        runs=1,
+        warm_up=2,
+    ),
+]
+
+if __name__ == "__main__":
+    main(ROWS)

@@ -14,7 +14,7 @@ BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops/kernels/test
     $(addprefix tests/modeling/test_,rpn_locations.py semantic_loss.py training_losses.py) \
     $(addprefix tests/training/test_,trainer.py precise_bn.py) \
     $(addprefix tests/parity/test_,tiny.py training_steps.py) \
-    tests/inference/test_graph.py tests/export/test_signatures.py::test_nothing_found
+    tests/inference/test_graph.py tests/parity/test_zoo_narrow.py::test_nothing_found
 
 .PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean
 

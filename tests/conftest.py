@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.support.native import require_native, using_ops
-from tests.support.paths import DATA, DEMO
+from tests.support.paths import DATA
+from tests.support.shared import VARIABLE, demo_model
 from tfdetect.cli.heap import keep_freed_memory, prepare_heap
 
 # As commands do, before TensorFlow is imported: without it half the time of a training step goes
@@ -22,6 +25,17 @@ keep_freed_memory()
 # A shell has what it starts in the background ignore Ctrl-C, and processes inherit that; the ones
 # that tests start are to be as at a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """The folder for what all processes of this run share; the first process makes and ends it."""
+    if not hasattr(config, "workerinput"):
+        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="tfdetect-tests-")
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
 
 
 @pytest.fixture
@@ -46,12 +60,5 @@ def implementation(request):
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    """The demo's model of boxes, masks and keypoints, converted."""
-    import convert_d2.command
-
-    folder = tmp_path_factory.mktemp("model") / "joint"
-    command = ["--config-file", str(DEMO / "joint_rcnn" / "config.yaml"), "--output", str(folder)]
-    command += ["--weights", str(DEMO / "joint_rcnn" / "model_final.pkl")]
-    command += ["--metadata", str(DEMO / "annotations.json")]
-    assert convert_d2.command.main(command) == 0
-    return folder
+    """The demo's model of boxes, masks and keypoints, converted: a copy for the module."""
+    return shutil.copytree(demo_model(), tmp_path_factory.mktemp("model") / "joint")

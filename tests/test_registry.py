@@ -69,6 +69,8 @@ def test_the_names_are_detectron2s():
         "build_retinanet_resnet_fpn_backbone",
         "build_fcos_resnet_fpn_backbone",
         "build_regnet_fpn_backbone",
+        "build_mvit_backbone",
+        "build_mvit_fpn_backbone",
         "build_swin_backbone",
         "build_swin_fpn_backbone",
         "build_vit_backbone",

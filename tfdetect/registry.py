@@ -100,6 +100,10 @@ class Registry(Generic[Entry]):
         entry: Any = self.get(key, name)
         return getattr(entry, "from_config", entry)(*args)
 
+    def is_added(self, name: object) -> bool:
+        """Whether `name` is registered so far, without the import of what is built in."""
+        return name in self._entries
+
     def __contains__(self, name: object) -> bool:
         self._load_built_in()
         return name in self._entries

@@ -89,6 +89,51 @@ def test_each_key_has_a_row():
     assert {status for status, _ in ROWS.values()} == {"same", "limited", "no effect"}
 
 
+# What `add_pointrend_config` (main, commit 02b5c4e2) adds, in its values.
+POINTREND = {
+    "MODEL.ROI_MASK_HEAD.IN_FEATURES": ("p2",),
+    "MODEL.ROI_MASK_HEAD.FC_DIM": 1024,
+    "MODEL.ROI_MASK_HEAD.NUM_FC": 2,
+    "MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION": 7,
+    "MODEL.ROI_MASK_HEAD.POINT_HEAD_ON": False,
+    "MODEL.POINT_HEAD.NAME": "StandardPointHead",
+    "MODEL.POINT_HEAD.NUM_CLASSES": 80,
+    "MODEL.POINT_HEAD.IN_FEATURES": ("p2",),
+    "MODEL.POINT_HEAD.TRAIN_NUM_POINTS": 196,
+    "MODEL.POINT_HEAD.OVERSAMPLE_RATIO": 3,
+    "MODEL.POINT_HEAD.IMPORTANCE_SAMPLE_RATIO": 0.75,
+    "MODEL.POINT_HEAD.SUBDIVISION_STEPS": 5,
+    "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS": 784,
+    "MODEL.POINT_HEAD.FC_DIM": 256,
+    "MODEL.POINT_HEAD.NUM_FC": 3,
+    "MODEL.POINT_HEAD.CLS_AGNOSTIC_MASK": False,
+    "MODEL.POINT_HEAD.COARSE_PRED_EACH_LAYER": True,
+    "MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME": "SemSegFPNHead",
+    "MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED": True,
+    "MODEL.IMPLICIT_POINTREND.POS_ENC_ENABLED": True,
+    "MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER": 1e-5,
+    "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": 1.0,
+    "INPUT.COLOR_AUG_SSD": False,
+}
+
+
+def test_pointrend_keys():
+    """Each has a row and PointRend's default, and they are all that is left out above."""
+    found = rows("PointRend's configuration")
+    assert [key for key, _, _ in found] == list(POINTREND)
+    assert {status for _, status, _ in found} == {"same"}
+    assert {key: get(DEFAULTS, key) for key in POINTREND} == POINTREND
+    covered = {
+        own for own in POINTREND_KEYS for key in POINTREND if f"{key}.".startswith(f"{own}.")
+    }
+    assert covered == set(POINTREND_KEYS)
+
+
+@pytest.mark.parametrize("key", POINTREND)
+def test_pointrend_key_is_read(key):
+    assert key.rpartition(".")[2] in names_in_code()
+
+
 def other_value(key):
     """A value that a key has in no default."""
     value = get(DEFAULTS, key)

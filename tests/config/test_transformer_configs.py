@@ -26,6 +26,8 @@ FIXED_ARGUMENTS = {
 SECTIONS = {"ViT": "VIT", "SwinTransformer": "SWIN", "MViT": "MVIT"}
 NAMES = {
     "ViT": "build_vit_simple_feature_pyramid_backbone",
+    "SwinTransformer": "build_swin_fpn_backbone",
+    "MViT": "build_mvit_fpn_backbone",
 }
 # The models whose backbones are here.
 PRESENT = [name for name, row in RECORDED.items() if row["settings"]["backbone"] in NAMES]

@@ -14,7 +14,7 @@ NAME = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
 
 def test_the_package_has_what_the_checkout_has():
     assert CONFIGS.resolve() == ROOT / "configs"
-    assert len(zoo_models()) == 81 + 12
+    assert len(zoo_models()) == 81 + 29
     assert NAME in zoo_models()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfdetect.data.dota import images_of_dota, is_dota, read_dota
+from tfdetect.data.dota import class_names_of_dota, images_of_dota, is_dota, read_dota
 from tfdetect.errors import InputError
 from tfdetect.evaluation.registry import open_dataset
 
@@ -44,6 +44,17 @@ def test_read(folder):
     assert [entry["iscrowd"] for entry in dataset.annotations] == [0, 0, 0]
     measured = read_dota(folder, images_of_dota(folder), difficult_as_crowds=True)
     assert [entry["iscrowd"] for entry in measured.annotations] == [0, 1, 0]
+
+
+def test_names_are_those_of_the_data_set(folder):
+    """Without a look at the images, so that the headers of a large data set are read once."""
+    images = images_of_dota(folder)
+    (folder / "P0003.txt").write_text("1 2 3 2 3 4 1 4 without-image 0\n")
+    (folder / "P0004.txt").write_text("1 2 3 2 3 4 1 4 broken-image 0\n1 2 ship\n")
+    (images / "P0004.png").write_bytes(b"no image")
+    names = class_names_of_dota(folder, images)
+    assert names == ["ship", "large-vehicle", "broken-image", "my-crane"]
+    assert names == list(read_dota(folder, images, lambda error: None).category_names)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ def test_only_floats_are_transposed():
     with using_ops("portable"):
         predictor = Predictor(model_dir())
         detect = predictor._pipeline.detect.get_concrete_function()
-        decode = tf.function(decode_images).get_concrete_function(tf.TensorSpec([None], tf.string))
+        decode = tf.function(decode_images, autograph=False).get_concrete_function(
+            tf.TensorSpec([None], tf.string)
+        )
     assert transposed_types(detect.graph) == {tf.float32}
     assert transposed_types(decode.graph) == set()

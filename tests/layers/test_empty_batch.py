@@ -80,7 +80,9 @@ def test_shape_and_gradients(name, traced, dtype):
         return y, total, tape.gradient(total, [x, *layer.trainable_variables])
 
     if traced:
-        losses = tf.function(losses, input_signature=[tf.TensorSpec([None, 6, 6, 32], dtype)])
+        losses = tf.function(
+            losses, input_signature=[tf.TensorSpec([None, 6, 6, 32], dtype)], autograph=False
+        )
     y, total, (x_gradient, *gradients) = losses(x)
     assert y.shape == (0, *expected)
     assert y.dtype == dtype
@@ -101,7 +103,7 @@ def test_linear(traced):
         return total, tape.gradient(total, layer.trainable_variables)
 
     if traced:
-        losses = tf.function(losses, input_signature=[tf.TensorSpec([None, 8])])
+        losses = tf.function(losses, input_signature=[tf.TensorSpec([None, 8])], autograph=False)
     total, gradients = losses(tf.zeros([0, 8]))
     assert total == 0
     for gradient in gradients:
@@ -115,7 +117,7 @@ def test_one_function_for_any_batch(count):
     layer.weight.assign(np.random.default_rng(0).normal(size=layer.weight.shape))
     x = tf.constant(np.random.default_rng(1).normal(size=[count, 5, 5, 32]), tf.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 32])])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 32])], autograph=False)
     def convolve(x):
         with tf.GradientTape() as tape:
             tape.watch(x)

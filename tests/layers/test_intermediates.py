@@ -24,7 +24,7 @@ def test_collected_where_they_are_asked_for():
 
 
 def test_those_of_a_graph_are_returned_by_it():
-    @tf.function
+    @tf.function(autograph=False)
     def double(x):
         with collect_intermediates() as found:
             add_intermediates({"twice": 2 * x})

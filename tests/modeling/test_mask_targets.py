@@ -44,7 +44,7 @@ def test_targets_are_detectron2s_pixel_for_pixel(recorded, in_replicas):
     expected[0] = arrays["crop28"]
     expected[1, :5] = arrays["crop28"][:4:-1]
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(polygons, boxes, indices):
         masks = mask_targets(polygons, boxes, indices, 28)
         assert masks.shape == (2, 10, 28, 28)

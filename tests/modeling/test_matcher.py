@@ -117,7 +117,10 @@ def labels_of(positive: int, negative: int, ignored: int) -> np.ndarray:
 def test_sampling_counts(positive, negative, taken, static):
     labels = labels_of(positive, negative, 50)
 
-    @tf.function(input_signature=[tf.TensorSpec([len(labels) if static else None], tf.int32)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([len(labels) if static else None], tf.int32)],
+        autograph=False,
+    )
     def sample(labels):
         return subsample_labels(labels, 256, 0.25, 80, tf.constant([1, 2]))
 
@@ -130,7 +133,7 @@ def test_sampling_counts(positive, negative, taken, static):
 def test_sampling_is_decided_by_the_seed_and_is_fair():
     labels = tf.constant(labels_of(40, 60, 0))
 
-    @tf.function
+    @tf.function(autograph=False)
     def sample(seed):
         return tf.stack(subsample_labels(labels, 20, 0.5, 80, seed))
 
@@ -149,5 +152,5 @@ def test_under_xla():
     def sample(labels):
         return tf.stack(subsample_labels(labels, 20, 0.5, 80, tf.constant([3, 4])))
 
-    compiled = tf.function(sample, jit_compile=True)
+    compiled = tf.function(sample, jit_compile=True, autograph=False)
     np.testing.assert_array_equal(compiled(labels).numpy().sum(axis=1), [10, 10])

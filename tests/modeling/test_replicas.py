@@ -74,12 +74,12 @@ def run(replicas):
 
     if replicas == 1:
         model, named = build()
-        losses, gradients = tf.function(lambda: losses_of(model, named))()
+        losses, gradients = tf.function(lambda: losses_of(model, named), autograph=False)()
     else:
         with strategy.scope():
             model, named = build()
 
-        @tf.function
+        @tf.function(autograph=False)
         def step():
             losses, gradients = strategy.run(losses_of, args=(model, named))
             mean = tf.distribute.ReduceOp.MEAN
@@ -109,7 +109,7 @@ def norms():
             with batch_statistics():
                 return norm(tf.constant(x[:1] if first else x[1:]))
 
-        step = tf.function(lambda: strategy.run(on_replica))
+        step = tf.function(lambda: strategy.run(on_replica), autograph=False)
         results = strategy.experimental_local_results(step())
         arrays[f"norm/{kind}"] = np.concatenate([r.numpy() for r in results])
         arrays[f"norm_mean/{kind}"] = norm.running_mean.numpy()

@@ -74,7 +74,9 @@ def plain_loop(logits, deltas, anchors, image, classes=4):
 def test_selection(implementation, seed):
     """Which and in which order exactly; scores to 1e-6, boxes to 1e-3 pixels (float32)."""
     logits, deltas, anchors = random_levels(seed)
-    found = tf.function(lambda *a: select_dense_detections(*a, **OPTIONS))(logits, deltas, anchors)
+    found = tf.function(lambda *a: select_dense_detections(*a, **OPTIONS), autograph=False)(
+        logits, deltas, anchors
+    )
     for image in range(2):
         expected = plain_loop(logits, deltas, anchors, image)
         count = int(found.num_detections[image])

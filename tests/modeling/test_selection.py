@@ -52,7 +52,7 @@ def test_recorded_detections(oracle, implementation):
 def test_no_candidates(implementation, batch):
     """Scores all below the threshold, and all proposals empty: padded results, nothing counted."""
     sizes = tf.fill([batch, 2], 100)
-    detections = tf.function(select_detections)(
+    detections = tf.function(select_detections, autograph=False)(
         tf.zeros([batch, 7, 20]),
         tf.zeros([batch, 7, 6]),
         tf.fill([batch], 7),
@@ -63,7 +63,7 @@ def test_no_candidates(implementation, batch):
     )
     assert detections.pred_boxes.shape == (batch, 10, 4)
     assert not detections.num_detections.numpy().any()
-    boxes, counts, _ = tf.function(select_proposals)(
+    boxes, counts, _ = tf.function(select_proposals, autograph=False)(
         [tf.zeros([batch, 50, 4])],
         [tf.zeros([batch, 50])],
         sizes,

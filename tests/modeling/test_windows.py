@@ -19,7 +19,9 @@ def test_windows(name, known):
     side = int(ARRAYS[f"{name}_window"])
     shape = x.shape if known else [None, None, None, x.shape[3]]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape), tf.TensorSpec([None, *y.shape[1:]])])
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape), tf.TensorSpec([None, *y.shape[1:]])], autograph=False
+    )
     def both_ways(x, y):
         found, padded = window_partition(x, side)
         size = x.shape[1:3] if known else tuple(tf.unstack(tf.shape(x)[1:3]))

@@ -52,7 +52,7 @@ def test_output_and_gradients(oracle, case, in_graph):
             y = deform_conv(*inputs, **settings)
         return y, tape.gradient(y, sources, output_gradients=nhwc(arrays[f"{case}_dy"]))
 
-    y, gradients = tf.function(run)() if in_graph else run()
+    y, gradients = tf.function(run, autograph=False)() if in_graph else run()
     # Sums of up to 72 float32 products in another order; gradients sum over hundreds of positions.
     assert_close(np.moveaxis(y, -1, 1), arrays[f"{case}_y"], 1e-5)
     names = ["x", "offset", "mask", "w"] if len(sources) == 4 else ["x", "offset", "w"]
@@ -109,7 +109,8 @@ def test_no_images_and_an_unknown_size():
         input_signature=[
             tf.TensorSpec([None, None, None, 4]),
             tf.TensorSpec([None, None, None, 18]),
-        ]
+        ],
+        autograph=False,
     )
     def run(x, offset):
         with tf.GradientTape() as tape:

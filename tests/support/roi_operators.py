@@ -17,7 +17,9 @@ def check_nothing(pool, box_dim, images, traced):
 
     if traced:
         signature = [tf.TensorSpec([None, None, None, 4]), tf.TensorSpec([None, box_dim])]
-        run = tf.function(run, input_signature=[*signature, tf.TensorSpec([None], tf.int32)])
+        run = tf.function(
+            run, input_signature=[*signature, tf.TensorSpec([None], tf.int32)], autograph=False
+        )
     features = tf.ones([images, 20, 30, 4])
     pooled, gradient = run(features, tf.zeros([0, box_dim]), tf.zeros([0], tf.int32))
     assert pooled.shape == (0, 7, 7, 4)

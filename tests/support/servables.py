@@ -1,4 +1,4 @@
-"""The demo model as a SavedModel, made once, and predict.py's detections to compare with."""
+"""The demo model as a SavedModel, one for a run, and predict.py's detections to compare with."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import functools
 import json
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-import convert_d2.command
 import tfdetect.cli.predict
 from tests.support.native import using_ops
 from tests.support.paths import DEMO
+from tests.support.shared import demo_model, made_once
 from tfdetect.checkpoint.model_dir import load_model
-from tfdetect.export.saved_model import Exported, export_savedmodel, servable_backend
+from tfdetect.export.saved_model import OP_LIBRARY, export_savedmodel, servable_backend
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.rle import encode_mask
@@ -27,21 +28,26 @@ IMAGES = [DEMO / "images" / name for name in ("000056.jpg", "000001.jpg", "00000
 """Three images of different sizes."""
 
 
-@functools.cache
+class Servable(NamedTuple):
+    """A SavedModel's folder, and the library of its native operators, if they are."""
+
+    path: Path
+    library: Path | None
+
+
 def model_dir() -> Path:
-    """The demo's model of boxes, masks and keypoints."""
-    folder = FOLDER / "joint"
-    command = ["--config-file", str(DEMO / "joint_rcnn" / "config.yaml"), "--output", str(folder)]
-    command += ["--weights", str(DEMO / "joint_rcnn" / "model_final.pkl")]
-    command += ["--metadata", str(DEMO / "annotations.json")]
-    assert convert_d2.command.main(command) == 0
-    return folder
+    """The demo's model of boxes, masks and keypoints; to be left as it is."""
+    return demo_model()
 
 
-@functools.cache
-def exported(ops: str) -> Exported:
-    """Its SavedModel, of batches up to 4."""
-    return export_savedmodel(model_dir(), FOLDER / ops, ops=ops, max_batch=4)
+def exported(ops: str) -> Servable:
+    """Its SavedModel, of batches up to 4; to be left as it is."""
+
+    def export(folder: Path) -> None:
+        export_savedmodel(model_dir(), folder, ops=ops, max_batch=4)
+
+    path = made_once(f"servable_{ops}", export) / "1"
+    return Servable(path, path / "assets" / OP_LIBRARY if ops == "native" else None)
 
 
 @functools.cache

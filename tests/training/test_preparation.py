@@ -12,8 +12,9 @@ from tests.support.paths import DEMO
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.evaluation.registry import open_dataset
+from tfdetect.modeling.registries import BOX_LOSSES
 from tfdetect.training import Hook, train
-from tfdetect.training.preparation import check_metric
+from tfdetect.training.preparation import check_box_losses, check_metric
 from tfdetect.training.test_data import EvaluationData
 
 
@@ -60,6 +61,28 @@ def test_of_other_formats(tmp_path):
     check_metric("KEY", "bbox/AP50-boat", [voc])
     proposals = opened("val", DEMO / "annotations.json", ["box_proposals"], ["object"])
     check_metric("KEY", "box_proposals/AR@1000", [proposals])
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        ("COCO-Detection/faster_rcnn_R_50_FPN_1x", "RPN"),
+        ("Misc/cascade_mask_rcnn_R_50_FPN_1x", "ROI_BOX_HEAD"),
+        ("COCO-Detection/retinanet_R_50_FPN_1x", "RETINANET"),
+    ],
+)
+def test_box_losses(name, section, monkeypatch):
+    """An unknown one is rejected at the start of a training, of every part that has one."""
+    key = f"MODEL.{section}.BBOX_REG_LOSS_TYPE"
+    for loss in ("smooth_l1", "ciou"):
+        check_box_losses(load_config(name, [key, loss]))
+    cfg = load_config(name, [key, "my_iou"])
+    with pytest.raises(InputError, match=rf"^{key}: 'my_iou' is not supported; use smooth_l1, "):
+        check_box_losses(cfg)
+    with pytest.raises(InputError, match=rf"^{key}"):
+        train(cfg)
+    monkeypatch.setitem(BOX_LOSSES._entries, "my_iou", lambda *arguments: None)
+    check_box_losses(cfg)
 
 
 @pytest.mark.parametrize("hook", [Hook, object(), None])

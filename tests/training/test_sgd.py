@@ -120,7 +120,7 @@ with strategy.scope():
     parameter = tf.Variable([1.0, -2.0, 3.0])
     optimizer = SGD([parameter], momentum=0.9, weight_decays=[0.01], learning_rate_factors=[1.0])
 
-@tf.function
+@tf.function(autograph=False)
 def step(learning_rate):
     strategy.run(lambda: optimizer.apply_gradients([3 * parameter**2], learning_rate))
 

@@ -38,6 +38,25 @@ NARROW_VIT = {
 }
 
 
+# The square and the heads are those of ViTDet's project where a model is of it.
+NARROW_HEADS = {
+    "INPUT.MAX_SIZE_TEST": 96,
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
+}
+NARROW_SWIN = NARROW_HEADS | {
+    "MODEL.SWIN.EMBED_DIM": 8,
+    "MODEL.SWIN.DEPTHS": [1, 2, 1, 1],
+    "MODEL.SWIN.NUM_HEADS": [1, 2, 2, 4],
+}
+NARROW_MVIT = NARROW_HEADS | {
+    "MODEL.MVIT.EMBED_DIM": 8,
+    "MODEL.MVIT.DEPTH": 5,
+    "MODEL.MVIT.NUM_HEADS": 1,
+    "MODEL.MVIT.LAST_BLOCK_INDEXES": [0, 1, 2, 4],
+}
+
+
 def options_of(name):
     options = {"INPUT.LARGE_SCALE_JITTER.ENABLED": False}
     if "C4" in name or "DC5" in name:
@@ -50,6 +69,10 @@ def options_of(name):
         options |= {**NARROW_REGNET, "MODEL.ROI_BOX_HEAD.NUM_CONV": 1}
     if "vitdet" in name:
         options |= NARROW_VIT
+    if "swin" in name or "mvitv2" in name:
+        options |= NARROW_SWIN if "swin" in name else NARROW_MVIT
+        if name.startswith("ViTDet"):
+            options["MODEL.BACKBONE.SQUARE_PAD"] = 96
     if "PointRend" in name:
         options |= {"MODEL.ROI_MASK_HEAD.FC_DIM": 32, "MODEL.POINT_HEAD.FC_DIM": 32}
         options |= {"MODEL.POINT_HEAD.TRAIN_NUM_POINTS": 16}

@@ -11,9 +11,10 @@ import tensorflow as tf
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
+from tfdetect.layers.depthwise_conv import DepthwiseConv2d
 from tfdetect.layers.linear import Linear
 
-_CONVOLUTIONS = (Conv2d, ConvTranspose2d, DeformConv2d)
+_CONVOLUTIONS = (Conv2d, ConvTranspose2d, DeformConv2d, DepthwiseConv2d)
 
 
 @dataclass(frozen=True)

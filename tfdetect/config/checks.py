@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.mvit import MVIT, check_mvit
 from tfdetect.config.rotated import check_rotated
 from tfdetect.config.rules import (
     NO_NAN,
@@ -84,6 +85,7 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "PRETRAIN_IMG_SIZE": at_least(1),
     },
     "SIMPLE_FEATURE_PYRAMID": {"OUT_CHANNELS": at_least(1)},
+    "MVIT": MVIT,
     "SWIN": SWIN,
     "FPN": {"OUT_CHANNELS": at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
@@ -186,6 +188,8 @@ def check_model(cfg: CfgNode) -> None:
                 f"divisible by the {_GROUPS} "
                 f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
+    if "MVIT" in sections:
+        check_mvit(cfg.MODEL.MVIT)
     _check_square(cfg)
     if "SWIN" in sections:
         check_swin(cfg.MODEL.SWIN)
@@ -220,6 +224,8 @@ def _backbone_sections(backbone: str) -> Iterator[str]:
         yield "VIT"
         if "simple_feature_pyramid" in backbone:
             yield "SIMPLE_FEATURE_PYRAMID"
+    elif "mvit" in backbone:
+        yield "MVIT"
     elif backbone.startswith("build_swin_"):
         yield "SWIN"
     else:

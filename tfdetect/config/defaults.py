@@ -320,6 +320,37 @@ DEFAULTS: dict[str, Any] = {
             "NORM": "LN",
             "SCALE_FACTORS": [4.0, 2.0, 1.0, 0.5],
         },
+        # The same, of its MViT. The values are those of MViTv2-T.
+        "MVIT": {
+            # Pixels: of a side of the images that the relative positions are for.
+            "IMG_SIZE": 224,
+            # (height, width).
+            "PATCH_KERNEL": [7, 7],
+            "PATCH_STRIDE": [4, 4],
+            "PATCH_PADDING": [3, 3],
+            # Of the first stage; each stage has twice those of the one before.
+            "EMBED_DIM": 96,
+            "NUM_HEADS": 1,
+            "DEPTH": 10,
+            # Of the four stages; all but the first attend globally.
+            "LAST_BLOCK_INDEXES": [0, 2, 7, 9],
+            "QKV_POOL_KERNEL": [3, 3],
+            # Of the first stage, halved from stage to stage; the windows' sides in tokens.
+            "ADAPTIVE_KV_STRIDE": 4,
+            "ADAPTIVE_WINDOW_SIZE": 56,
+            "RESIDUAL_POOLING": True,
+            "MLP_RATIO": 4.0,
+            "QKV_BIAS": True,
+            "DROP_PATH_RATE": 0.2,
+            "USE_ABS_POS": False,
+            "USE_REL_POS": True,
+            # Blocks are computed again for their gradients: more time for less memory.
+            "USE_ACT_CHECKPOINT": False,
+            # Of the absolute positions.
+            "PRETRAIN_IMG_SIZE": 224,
+            "PRETRAIN_USE_CLS_TOKEN": True,
+            "OUT_FEATURES": ["scale2", "scale3", "scale4", "scale5"],
+        },
     },
     "INPUT": {
         # Pixels: the short edge aimed at, and what the long edge may be at most.
@@ -510,6 +541,7 @@ OWN_KEYS = (
     "MODEL.BACKBONE.SQUARE_PAD",
     "MODEL.VIT",
     "MODEL.SIMPLE_FEATURE_PYRAMID",
+    "MODEL.MVIT",
     "MODEL.SWIN",
     "INPUT.AUGMENTATIONS",
     "INPUT.RECOMPUTE_BOXES",

@@ -79,9 +79,6 @@ def read_dota(
     Raises:
         InputError: the folder has no text files, or one of them cannot be read.
     """
-    files = sorted(path.glob("*.txt"))
-    if not files:
-        raise InputError(f"{path}: has no .txt files, give a folder of DOTA annotations")
 
     def broken(error: InputError) -> None:
         if report is None:
@@ -90,20 +87,27 @@ def read_dota(
 
     images: list[CocoImage] = []
     objects: list[tuple[int, str, np.ndarray, bool]] = []
-    for file in files:
+    found: set[str] = set()
+    for file in _files(path):
+        image_path = _image_path(file.stem, images_dir)
+        if image_path is None:
+            broken(
+                InputError(
+                    f"{file}: {images_dir} has no image {file.stem}.png (nor .jpg, .tif, "
+                    ".bmp), add it"
+                )
+            )
+            continue
+        of_file = _objects(file, broken)
+        found.update(name for name, _, _ in of_file)
         try:
-            image = _image(len(images) + 1, file.stem, images_dir)
+            image = _image(len(images) + 1, image_path)
         except InputError as error:
             broken(InputError(f"{file}: {error}"))
             continue
         images.append(image)
-        for number, words in _lines(file):
-            try:
-                objects.append((image.id, *_object(words)))
-            except InputError as error:
-                broken(InputError(f"{file}: line {number}: {error}"))
-    found = {name for _, name, _, _ in objects}
-    names = [name for name in _NAMES if name in found] + sorted(found - set(_NAMES))
+        objects += [(image.id, *entry) for entry in of_file]
+    names = _in_order(found)
     annotations: list[dict[str, Any]] = [
         {
             "id": index,
@@ -122,6 +126,47 @@ def read_dota(
         category_names=tuple(names),
         annotations=tuple(annotations),
     )
+
+
+def class_names_of_dota(path: Path, images_dir: Path) -> list[str]:
+    """The names of the categories of `read_dota`, without reading any image.
+
+    Raises:
+        InputError: as `read_dota` with a `report`.
+    """
+    return _in_order(
+        {
+            name
+            for file in _files(path)
+            if _image_path(file.stem, images_dir) is not None
+            for name, _, _ in _objects(file, lambda error: None)
+        }
+    )
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """DOTA's in their usual order, and then others by name."""
+    return [name for name in _NAMES if name in names] + sorted(names - set(_NAMES))
+
+
+def _files(path: Path) -> list[Path]:
+    files = sorted(path.glob("*.txt"))
+    if not files:
+        raise InputError(f"{path}: has no .txt files, give a folder of DOTA annotations")
+    return files
+
+
+def _objects(
+    file: Path, broken: Callable[[InputError], None]
+) -> list[tuple[str, np.ndarray, bool]]:
+    """Name, box and difficulty of each object; those that are broken are reported."""
+    objects = []
+    for number, words in _lines(file):
+        try:
+            objects.append(_object(words))
+        except InputError as error:
+            broken(InputError(f"{file}: line {number}: {error}"))
+    return objects
 
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:
@@ -155,11 +200,12 @@ def _object(words: list[str]) -> tuple[str, np.ndarray, bool]:
     return words[8], rotated_of_quadrilateral(corners.reshape(4, 2)), difficult != "0"
 
 
-def _image(image_id: int, stem: str, folder: Path) -> CocoImage:
+def _image_path(stem: str, folder: Path) -> Path | None:
     names = [stem + suffix for suffix in (*_IMAGES, *map(str.upper, _IMAGES))]
-    path = next((folder / name for name in names if (folder / name).is_file()), None)
-    if path is None:
-        raise InputError(f"{folder} has no image {stem}.png (nor .jpg, .tif, .bmp), add it")
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _image(image_id: int, path: Path) -> CocoImage:
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -17,7 +17,7 @@ from tfdetect.data.catalog import (
     metadata_from_coco,
     sem_seg_metadata,
 )
-from tfdetect.data.dota import is_dota, read_dota
+from tfdetect.data.dota import class_names_of_dota, is_dota
 from tfdetect.data.panoptic import read_panoptic
 from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
@@ -326,13 +326,13 @@ def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata
 @lru_cache(maxsize=8)
 def _metadata_from_dota(files: DatasetFiles, version: tuple[int, ...]) -> DatasetMetadata:
     # What is broken is reported where it is read for its objects.
-    dataset = read_dota(files.annotations, files.images_dir, lambda error: None)
+    names = class_names_of_dota(files.annotations, files.images_dir)
     return DatasetMetadata(
-        thing_classes=list(dataset.category_names),
+        thing_classes=names,
         keypoint_names=None,
         keypoint_flip_map=[],
         keypoint_connections=[],
-        category_ids=list(dataset.category_ids),
+        category_ids=list(range(1, len(names) + 1)),
     )
 
 

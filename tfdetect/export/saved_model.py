@@ -191,7 +191,9 @@ def write_saved_model(
             files.append(Path(shutil.copy(source, Path(temporary, OP_LIBRARY))))
         root.assets = [tf.saved_model.Asset(str(file)) for file in files]
         try:
-            tf.saved_model.save(root, str(folder), signatures=signatures)
+            # What is served has no gradients, and tracing them takes a fifth of the time.
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            tf.saved_model.save(root, str(folder), signatures, options)
             write_warmup_requests(folder, signatures)
         except (OSError, tf.errors.OpError) as error:
             raise _cannot_write(folder.parent, error) from error

@@ -29,6 +29,7 @@ BACKBONES = _registry(
     "backbone",
     "backbone.resnet",
     "backbone.fpn",
+    "backbone.mvit",
     "backbone.swin",
     "backbone.vit",
     "backbone.simple_feature_pyramid",

@@ -75,6 +75,21 @@ def test_same_as_detectron2(record, case):
             np.testing.assert_allclose(polygon, expected, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+def test_color_aug_ssd(order):
+    """projects/PointRend's, of the same random numbers (tests/recorders/color_aug_ssd.py)."""
+    with np.load(ROOT / "tests" / "arrays" / "pointrend" / "color_aug_ssd.npz") as arrays:
+        recorded = dict(arrays)
+    image = recorded.pop("image")
+    augmentor = AUGMENTATIONS.get("", "ColorAugSSD")(order)
+    seeds = [int(key[4:]) for key in recorded if key.startswith(order)]
+    assert len(seeds) == 24
+    for seed in seeds:
+        augmentor.rng = np.random.RandomState(seed)
+        found = augmentor.get_transform(image).apply_image(image)
+        np.testing.assert_array_equal(found, recorded[f"{order}_{seed}"])
+
+
 def test_labels_of_an_extent_are_those_before(record):
     """Detectron2's are blended, which gives labels that are not in the image."""
     cases = [n for n, (name, *_) in enumerate(CASES) if name == "RandomExtent"]
@@ -95,7 +110,8 @@ def test_labels_of_an_extent_are_those_before(record):
 def test_every_augmentation_is_among_them():
     names = {name for name, *_ in CASES}
     built_in = {n for n in AUGMENTATIONS if AUGMENTATIONS.get("", n).__module__.startswith("tfdet")}
-    assert names == built_in - {"ColorAugSSD"}  # of projects/PointRend
+    # These have records of their own: above, and in test_transformer_recipes.py.
+    assert names == built_in - {"ColorAugSSD", "AugmentationList"}
 
 
 def test_both_outcomes_are_among_them(record):

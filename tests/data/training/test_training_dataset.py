@@ -164,7 +164,7 @@ def test_in_a_step_and_under_a_strategy():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     dataset = strategy.experimental_distribute_dataset(training_dataset(demo_cfg(), seed=7))
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch):
         return tf.reduce_sum(tf.cast(batch["image"], tf.float32)) + tf.reduce_sum(batch["gt_boxes"])
 

@@ -367,7 +367,8 @@ def test_shapes_are_known_while_tracing(native):
             tf.TensorSpec([None, 20, None, 8]),
             tf.TensorSpec([None, 4]),
             tf.TensorSpec([None], tf.int32),
-        ]
+        ],
+        autograph=False,
     )
     def trace(features, boxes, indices):
         pooled = native.tfdetect_roi_align(

@@ -14,6 +14,7 @@ from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.modeling.backbone.mvit import build_mvit_backbone
 from tfdetect.modeling.backbone.regnet import build_regnet
 from tfdetect.modeling.backbone.resnet import build_resnet_backbone
 from tfdetect.modeling.backbone.swin import build_swin_backbone
@@ -167,6 +168,15 @@ def build_regnet_fpn_backbone(cfg: CfgNode) -> FPN:
     The name is this project's: Detectron2 builds RegNets in Python configs.
     """
     return _build(cfg, build_regnet(cfg), LastLevelMaxPool)
+
+
+@BACKBONES.register()
+def build_mvit_fpn_backbone(cfg: CfgNode) -> FPN:
+    """The FPN over an MViT, from MODEL.FPN and MODEL.MVIT.
+
+    The name is this project's: Detectron2 builds it in Python configs.
+    """
+    return _build(cfg, build_mvit_backbone(cfg), LastLevelMaxPool)
 
 
 @BACKBONES.register()

@@ -308,7 +308,7 @@ class RPN(tf.Module):
                 tf.gather_nd(targets.gt_boxes, matched),
             ),
         }
-        images = tf.cast(tf.shape(labels)[0], tf.float32)
+        images = tf.cast(tf.maximum(tf.shape(labels)[0], 1), tf.float32)
         normalizer = self._sampling["batch_size_per_image"] * images
         losses = {
             name: loss * self._loss_weights[name] / normalizer for name, loss in losses.items()
@@ -363,9 +363,12 @@ class RPN(tf.Module):
             add_intermediates(
                 {f"rpn_logits_{index}": level_logits, f"rpn_deltas_{index}": level_deltas}
             )
-            batch = tf.shape(feature)[0]
-            logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, -1]))
-            deltas.append(tf.reshape(level_deltas, [batch, -1, self._anchors.box_dim]))
+            shape = tf.shape(level_logits)
+            # Of a batch of no images, no -1 could be inferred.
+            count = level_logits.shape[1:].num_elements()
+            count = tf.reduce_prod(shape[1:]) if count is None else count
+            logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [shape[0], count]))
+            deltas.append(tf.reshape(level_deltas, [shape[0], count, self._anchors.box_dim]))
         return _Predictions(self._anchors(inputs, valid_sizes), logits, deltas)
 
     @profile_scope("proposals")

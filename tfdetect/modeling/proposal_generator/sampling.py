@@ -63,9 +63,13 @@ def label_and_sample_anchors(
         )
         return tf.where(positive, 1, tf.where(negative, 0, -1)), matches
 
+    # TensorFlow cannot stack no rows of unknown length: of no images, there is one without objects.
+    batch = tf.shape(seeds)[0]
+    missing = tf.cast(tf.equal(batch, 0), tf.int32)
+    inputs = [
+        tf.pad(x, [[0, missing]] + [[0, 0]] * (len(x.shape) - 1))
+        for x in (seeds, image_sizes, targets.gt_boxes, targets.gt_valid)
+    ]
     row = tf.TensorSpec([None], tf.int32)
-    return tf.map_fn(
-        label,
-        (seeds, image_sizes, targets.gt_boxes, targets.gt_valid),
-        fn_output_signature=(row, row),
-    )
+    labeled, matches = tf.map_fn(label, tuple(inputs), fn_output_signature=(row, row))
+    return labeled[:batch], matches[:batch]

@@ -1,4 +1,8 @@
-"""A narrow ViT detector with windows, a global block and convolutions, in every form it runs in."""
+"""Narrow transformer detectors in every form they run in.
+
+A ViT with windows, a global block and convolutions; an MViT with windows, global blocks and
+absolute positions.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
+from tests.support.mvit import NARROW as NARROW_MVIT
 from tests.support.native import require_native
 from tests.support.paths import DATA, ROOT
-from tests.support.vit import NARROW
+from tests.support.vit import NARROW as NARROW_VIT
 from tfdetect.checkpoint.model_dir import save_model
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
@@ -18,14 +23,15 @@ from tfdetect.export.saved_model import export_savedmodel
 from tfdetect.inference.fixed import BACKEND, FixedSizePipeline
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
+from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.ops.backend import Backend
 
 CONFIG = ROOT / "configs" / "COCO-InstanceSegmentation" / "mask_rcnn_R_50_FPN_1x.yaml"
 
 
-@pytest.fixture(scope="module")
-def model():
-    cfg = load_config(CONFIG, NARROW)
+@pytest.fixture(scope="module", params=[NARROW_VIT, NARROW_MVIT], ids=["vit", "mvit"])
+def model(request):
+    cfg = load_config(CONFIG, request.param)
     return cfg, seeded_model(cfg)
 
 
@@ -89,13 +95,25 @@ def test_onnx(fixed_size, images, expected):
 
 @pytest.mark.full
 def test_bfloat16(model, images, expected):
-    """The best detections are found again, with scores that are 0.05 away at most."""
+    """Levels within 3 % of their standard deviation, as a standard deviation.
+
+    A number of bfloat16 has an error of up to 0.4 %, which some blocks add up to 0.7 % (ViT) and
+    1.5 % (MViT). Of detections only the count is compared: with random weights, other proposals of
+    thousands with nearly the same score are chosen.
+    """
+    cfg, trained = model
     found = detect(model, images[..., ::-1], dtype="bfloat16")
-    scores = expected["scores"][0].numpy()
-    for index in np.argsort(-scores)[:5]:
-        boxes = np.abs(found["pred_boxes"][0] - expected["pred_boxes"][0, index]).max(1)
-        same = (boxes < 8) & (found["pred_classes"][0] == expected["pred_classes"][0, index])
-        assert np.abs(found["scores"][0].numpy()[same] - scores[index]).min(initial=1) < 0.05
+    assert abs(found["num_detections"] - expected["num_detections"])[0] <= 10
+    preprocess = Preprocessor.from_config(cfg, trained.size_divisibility)
+    batch, _ = preprocess(images[..., ::-1], [images.shape[1:3]])
+    levels = []
+    for dtype in ("float32", "bfloat16"):
+        backend = Backend(dtype=dtype)
+        with backend.active():
+            levels.append(optimize(trained, backend).backbone(tf.cast(batch, dtype)))
+    for name, exact in levels[0].items():
+        difference = np.float32(levels[1][name]) - exact
+        assert 0 < np.std(difference) < 0.03 * np.std(exact), name
 
 
 @pytest.mark.full

@@ -275,3 +275,9 @@ def require_trainable(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} supports inference "
             f"only; to train, use {' or '.join(trainable_architectures())}"
         )
+
+
+def weights_file(cfg: CfgNode) -> str:
+    """MODEL.WEIGHTS without Detectron2's request to match names by their endings, which is how
+    names are always matched here."""
+    return str(cfg.MODEL.WEIGHTS).removesuffix("?matching_heuristics=True")

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model, model_sections
-from tfdetect.config.training_checks import check_output, check_training
+from tfdetect.config.training_checks import check_output, check_training, weights_file
 from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata
@@ -26,7 +26,6 @@ from tfdetect.modeling.registries import BOX_LOSSES
 from tfdetect.training.hooks.base import HOOKS, Hook
 from tfdetect.training.schedule import learning_rate
 from tfdetect.training.test_data import EvaluationData, open_test_data
-from tfdetect.training.weights import weights_file
 
 _BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 """The built-in ones of `BOX_LOSSES`, whose import is TensorFlow's too."""

@@ -14,6 +14,7 @@ from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.libraries import import_state_dict
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.config.training_checks import weights_file
 from tfdetect.data.class_names import reorder
 from tfdetect.errors import InputError
 from tfdetect.training.class_order import reorder_classes, reorder_stuff
@@ -22,12 +23,6 @@ from tfdetect.training.initialization import initialize
 _logger = logging.getLogger("tfdetect.train")
 
 _LISTED = 20
-
-
-def weights_file(cfg: CfgNode) -> str:
-    """MODEL.WEIGHTS without Detectron2's request to match names by their endings, which is how
-    names are always matched here."""
-    return str(cfg.MODEL.WEIGHTS).removesuffix("?matching_heuristics=True")
 
 
 def load_initial_weights(

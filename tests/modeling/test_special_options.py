@@ -76,7 +76,7 @@ def test_strides_that_a_pooler_takes(strides, passes):
         (RATIOS, []),
         (RATIOS, [[1.0, 0.0]]),
         (RATIOS, [[1.0], [2.0]]),
-        ("MODEL.FPN.NORM", "LN"),
+        ("MODEL.FPN.NORM", "XN"),
         ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIMaxPool"),
         ("MODEL.ROI_MASK_HEAD.POOLER_TYPE", ""),
         ("MODEL.ROI_HEADS.NUM_CLASSES", -1),

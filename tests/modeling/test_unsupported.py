@@ -17,7 +17,7 @@ CASES = [
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", ["p7"]], "is not a feature of the backbone"),
     (FPN, ["MODEL.ROI_HEADS.IN_FEATURES", []], "is empty"),
     (FPN, ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "horizontal boxes"),
-    (FPN, ["MODEL.ROI_BOX_HEAD.NORM", "LN"], "is not supported"),
+    (FPN, ["MODEL.ROI_BOX_HEAD.NORM", "XN"], "is not supported"),
     (FPN, ["MODEL.META_ARCHITECTURE", "DensePoseRCNN"], "projects/ add is out of scope"),
     (FPN, ["MODEL.RESNETS.DEPTH", 77], "use one of"),
     (FPN, ["MODEL.RESNETS.OUT_FEATURES", ["res6"]], "is not one of"),

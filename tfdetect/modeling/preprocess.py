@@ -13,6 +13,7 @@ from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import ValidSizes
 from tfdetect.modeling.conventions import conventions
 from tfdetect.ops.resize import resize_bilinear_uint8, shortest_edge_size
+from tfdetect.ops.shapes import pad_to_multiple
 
 MOST_PIXELS = 2**26
 """Of one image in the network's input (8192 x 8192): its features would be tens of gigabytes."""
@@ -265,9 +266,7 @@ def normalize_batch(
         rounded up to multiples.
     """
     values = normalize_pixels(images, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-    height, width = tf.unstack(tf.shape(images)[1:3])
-    below, right = -height % size_divisibility, -width % size_divisibility
-    return tf.pad(ValidSizes(sizes).fill(values, 0.0), [[0, 0], [0, below], [0, right], [0, 0]])
+    return pad_to_multiple(ValidSizes(sizes).fill(values, 0.0), size_divisibility)
 
 
 def padded_size(sizes: tf.Tensor, divisibility: int) -> tf.Tensor:

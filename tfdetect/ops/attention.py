@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.shapes import lengths
 
 # Logits that are held at a time, about: 32 MB. Of a global block of ViT-B at 1024 x 1024 there are
 # 201 million.
@@ -103,8 +104,8 @@ class _Operands(NamedTuple):
     def of(
         cls, query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, added: _Added, scale: float
     ) -> _Operands:
-        batch, queries, _, _ = _lengths(query)
-        keys = _lengths(key)[1]
+        batch, queries, _, _ = lengths(query)
+        keys = lengths(key)[1]
         bias = None if added.bias is None else tf.cast(added.bias, tf.float32)
         rel_h, rel_w = (None if rel is None else _swap(rel) for rel in added[1:])
         operands = (_swap(query), _swap(key), _swap(value), bias, rel_h, rel_w)
@@ -123,7 +124,7 @@ class _Operands(NamedTuple):
     def logits(self, query: tf.Tensor, added: _Added) -> tf.Tensor:
         """[B, heads, n, Nk] of n queries."""
         logits = tf.matmul(query * self.scale, self.key, transpose_b=True)
-        shape = _lengths(logits)
+        shape = lengths(logits)
         if added.rel_h is not None:
             logits = tf.reshape(logits, self._as_map(shape, added))
             logits += tf.reshape(added.rel_h, self._as_map(shape, added, columns=1))
@@ -135,15 +136,15 @@ class _Operands(NamedTuple):
 
     def gradients_of_added(self, added: _Added, gradient: tf.Tensor) -> list[tf.Tensor]:
         """Of what is given of bias, rel_h and rel_w, by the gradient of the logits."""
-        shape = _lengths(gradient)
+        shape = lengths(gradient)
         found = []
         if added.bias is not None:
             in_groups = tf.reshape(gradient, self._in_groups(shape, added.bias))
-            found.append(tf.reshape(tf.reduce_sum(in_groups, 0), _lengths(added.bias)))
+            found.append(tf.reshape(tf.reduce_sum(in_groups, 0), lengths(added.bias)))
         if added.rel_h is not None:
             of_map = tf.reshape(gradient, self._as_map(shape, added))
-            found.append(tf.reshape(tf.reduce_sum(of_map, 3), _lengths(added.rel_h)))
-            found.append(tf.reshape(tf.reduce_sum(of_map, 2), _lengths(added.rel_w)))
+            found.append(tf.reshape(tf.reduce_sum(of_map, 3), lengths(added.rel_h)))
+            found.append(tf.reshape(tf.reduce_sum(of_map, 2), lengths(added.rel_w)))
         return found
 
     # LiteRT adds what differs in shape in four dimensions, and no more.
@@ -152,13 +153,13 @@ class _Operands(NamedTuple):
         self, shape: list, added: _Added, rows: int | None = None, columns: int | None = None
     ) -> list:
         """Of logits, the keys as rows and columns."""
-        rows = rows or _lengths(added.rel_h)[3]
-        columns = columns or _lengths(added.rel_w)[3]
+        rows = rows or lengths(added.rel_h)[3]
+        columns = columns or lengths(added.rel_w)[3]
         return [shape[0] * shape[1], shape[2], rows, columns]
 
     def _in_groups(self, shape: list, bias: tf.Tensor) -> list:
         """Of logits, the items of the batch whose bias is the same first."""
-        groups = _lengths(bias)[0]
+        groups = lengths(bias)[0]
         return [shape[0] // groups, groups * shape[1], shape[2], shape[3]]
 
 
@@ -246,7 +247,7 @@ def _by_tiles(
     def turn(index: tf.Tensor, arrays: list[tf.TensorArray], sums: list[tf.Tensor]):
         parts = []
         for part in padded:
-            first, heads, _, last = _lengths(part)
+            first, heads, _, last = lengths(part)
             here = tf.slice(part, [0, 0, index * size, 0], [first, heads, size, last])
             known = size if isinstance(size, int) else None
             parts.append(tf.ensure_shape(here, [*part.shape[:2], known, part.shape[3]]))
@@ -281,7 +282,7 @@ def _tile_size(operands: _Operands) -> int | tf.Tensor:
 def _joined(array: tf.TensorArray, total: int | tf.Tensor) -> tf.Tensor:
     """The tiles [A, heads, n, C] of an array one after another: [A, heads, total, C]."""
     stacked = array.stack()
-    count, first, heads, size, last = _lengths(stacked)
+    count, first, heads, size, last = lengths(stacked)
     joined = tf.reshape(tf.transpose(stacked, [1, 2, 0, 3, 4]), [first, heads, count * size, last])
     return joined[:, :, :total]
 
@@ -289,9 +290,3 @@ def _joined(array: tf.TensorArray, total: int | tf.Tensor) -> tf.Tensor:
 def _swap(x: tf.Tensor) -> tf.Tensor:
     """[B, tokens, heads, ...] to float32 [B, heads, tokens, ...], or back."""
     return tf.transpose(tf.cast(x, tf.float32), [0, 2, 1, 3])
-
-
-def _lengths(x: tf.Tensor) -> list:
-    """The shape, with numbers where they are known."""
-    dynamic = tf.shape(x)
-    return [dynamic[i] if side is None else side for i, side in enumerate(x.shape)]

@@ -8,14 +8,10 @@ from tfdetect.layers.depthwise_conv import DepthwiseConv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import LayerNorm
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
-from tfdetect.modeling.backbone.positions import (
-    decomposed_rel_pos,
-    get_rel_pos_of_each,
-    padding_logits,
-    relative_logits,
-)
-from tfdetect.modeling.backbone.windows import lengths, window_partition, window_unpartition
+from tfdetect.modeling.backbone.positions import added_logits
+from tfdetect.modeling.backbone.windows import window_partition, window_unpartition
 from tfdetect.ops.attention import attention
+from tfdetect.ops.shapes import lengths
 
 EPSILON = 1e-6  # of every norm of MViT
 
@@ -122,7 +118,8 @@ class MultiScaleAttention(tf.Module):
         q_size, k_size = lengths(query)[1:3], lengths(key)[1:3]
         shape = lengths(query)
         query, key, value = (self._as_tokens(x) for x in (query, key, value))
-        rel_h, rel_w = self._added(query, q_size, k_size, of_queries, of_keys)
+        tables = (self.rel_pos_h, self.rel_pos_w)
+        rel_h, rel_w = added_logits(query, tables, q_size, k_size, of_queries, of_keys)
         scale = self._head_dim**-0.5
         y = attention(query, key, value, scale=scale, rel_h=rel_h, rel_w=rel_w)
         return tf.reshape(y, shape)
@@ -131,34 +128,3 @@ class MultiScaleAttention(tf.Module):
         """[B, H, W, dim_out] -> [B, H * W, heads, head_dim]."""
         batch, height, width, _ = lengths(x)
         return tf.reshape(x, [batch, height * width, self._num_heads, self._head_dim])
-
-    def _added(
-        self,
-        query: tf.Tensor,
-        q_size: list,
-        k_size: list,
-        of_queries: ValidSizes,
-        of_keys: ValidSizes,
-    ) -> tuple[tf.Tensor, tf.Tensor] | tuple[None, None]:
-        """`rel_h` and `rel_w` of `attention`."""
-        tables = (self.rel_pos_h, self.rel_pos_w)
-        if of_keys.sizes is None:
-            if tables[0] is None:
-                return None, None
-            return decomposed_rel_pos(query, *tables, q_size, k_size)
-        own_k = tf.unstack(of_keys.sizes, axis=1)
-        masks = [padding_logits(own, n, query.dtype) for own, n in zip(own_k, k_size, strict=True)]
-        if tables[0] is None:
-            shape = tf.shape(query)[:3]
-            rel_h, rel_w = (
-                tf.broadcast_to(mask, tf.concat([shape, [n]], 0))
-                for mask, n in zip(masks, k_size, strict=True)
-            )
-            return rel_h, rel_w
-        own_q = tf.unstack(of_queries.sizes, axis=1)
-        of_axes = [
-            get_rel_pos_of_each(*of_axis)
-            for of_axis in zip(own_q, own_k, q_size, k_size, tables, strict=True)
-        ]
-        rel_h, rel_w = relative_logits(query, *of_axes)
-        return rel_h + masks[0], rel_w + masks[1]

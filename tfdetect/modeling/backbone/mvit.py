@@ -19,8 +19,7 @@ from tfdetect.layers.norm import LayerNorm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.backbone.multi_scale_attention import EPSILON, MultiScaleAttention
-from tfdetect.modeling.backbone.positions import get_abs_pos, get_abs_pos_of_each
-from tfdetect.modeling.backbone.windows import lengths
+from tfdetect.modeling.backbone.positions import add_abs_pos
 from tfdetect.modeling.registries import BACKBONES
 
 
@@ -209,7 +208,8 @@ class MViT(tf.Module):
         x = self.patch_embed(x, valid_sizes)
         add_intermediates({"patch_embed": x})
         tokens = valid_sizes.strided(self._patch_stride)
-        x = self._add_positions(x, tokens)
+        if self.pos_embed is not None:
+            x = add_abs_pos(x, self.pos_embed, self._has_cls_token, tokens)
         features = {}
         for index, block in enumerate(self.blocks):
 
@@ -226,17 +226,6 @@ class MViT(tf.Module):
                 features[name] = getattr(self, f"{name}_norm")(x)
         add_intermediates(features)
         return features
-
-    def _add_positions(self, x: tf.Tensor, tokens: ValidSizes) -> tf.Tensor:
-        if self.pos_embed is None:
-            return x
-        _, height, width, _ = lengths(x)
-        options = (self.pos_embed, self._has_cls_token)
-        if tokens.sizes is None:
-            positions = get_abs_pos(*options, height, width)
-        else:
-            positions = get_abs_pos_of_each(*options, tokens.sizes, height, width)
-        return x + tf.cast(positions, x.dtype)
 
 
 @BACKBONES.register()

@@ -14,7 +14,9 @@ from typing import TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from tfdetect.layers.valid_sizes import ValidSizes
 from tfdetect.ops.bicubic import bicubic_weights
+from tfdetect.ops.shapes import lengths
 
 _NONE = -1e30
 Size: TypeAlias = int | tf.Tensor
@@ -65,6 +67,24 @@ def get_abs_pos_of_each(
         for axis, length in enumerate((height, width))
     )
     return resize_table(table, tf.cast(rows, table.dtype), tf.cast(columns, table.dtype))
+
+
+def add_abs_pos(
+    x: tf.Tensor, pos_embed: tf.Tensor, has_cls_token: bool, tokens: ValidSizes
+) -> tf.Tensor:
+    """x [B, H, W, C] plus the absolute positions of its tokens.
+
+    Args:
+        x: the tokens.
+        pos_embed, has_cls_token: of `get_abs_pos`.
+        tokens: the valid sizes of x: an image of a batch gets what it gets alone.
+    """
+    _, height, width, _ = lengths(x)
+    if tokens.sizes is None:
+        positions = get_abs_pos(pos_embed, has_cls_token, height, width)
+    else:
+        positions = get_abs_pos_of_each(pos_embed, has_cls_token, tokens.sizes, height, width)
+    return x + tf.cast(positions, x.dtype)
 
 
 def resize_table(table: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
@@ -187,6 +207,48 @@ def relative_logits(
         tf.reshape(rel_h, [-1, tokens, heads, k_height]),
         tf.reshape(tf.transpose(rel_w, [0, 2, 1, 3, 4]), [-1, tokens, heads, k_width]),
     )
+
+
+def added_logits(
+    query: tf.Tensor,
+    tables: Sequence[tf.Tensor | None],
+    q_size: Sequence[Size],
+    k_size: Sequence[Size],
+    of_queries: ValidSizes,
+    of_keys: ValidSizes,
+) -> tuple[tf.Tensor, tf.Tensor] | tuple[None, None]:
+    """`rel_h` and `rel_w` of `attention`: relative positions, and that keys beyond an image's own
+    size do not take part.
+
+    Args:
+        query: [B, qh * qw, heads, D], not scaled.
+        tables: `rel_pos_h` and `rel_pos_w` of `decomposed_rel_pos`; None: no relative positions.
+        q_size, k_size: (height, width) of the grids of queries and keys.
+        of_queries, of_keys: their valid sizes.
+
+    Returns:
+        [B, qh * qw, heads, kh] and [B, qh * qw, heads, kw]; None where there is nothing to add.
+    """
+    if of_keys.sizes is None:
+        if tables[0] is None:
+            return None, None
+        return decomposed_rel_pos(query, tables[0], tables[1], q_size, k_size)
+    own_k = tf.unstack(of_keys.sizes, axis=1)
+    masks = [padding_logits(own, n, query.dtype) for own, n in zip(own_k, k_size, strict=True)]
+    if tables[0] is None:
+        shape = tf.shape(query)[:3]
+        rel_h, rel_w = (
+            tf.broadcast_to(mask, tf.concat([shape, [n]], 0))
+            for mask, n in zip(masks, k_size, strict=True)
+        )
+        return rel_h, rel_w
+    own_q = tf.unstack(of_queries.sizes, axis=1)
+    of_axes = [
+        get_rel_pos_of_each(*of_axis)
+        for of_axis in zip(own_q, own_k, q_size, k_size, tables, strict=True)
+    ]
+    rel_h, rel_w = relative_logits(query, *of_axes)
+    return rel_h + masks[0], rel_w + masks[1]
 
 
 def relative_index(q_size: Size, k_size: Size) -> tf.Tensor:

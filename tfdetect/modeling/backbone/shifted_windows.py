@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.layers.valid_sizes import ValidSizes
-from tfdetect.modeling.backbone.windows import lengths
+from tfdetect.ops.shapes import lengths
 
 _APART = -100.0
 

@@ -17,16 +17,16 @@ from tfdetect.layers.linear import Linear, Mlp
 from tfdetect.layers.norm import LayerNorm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
-from tfdetect.modeling.backbone.positions import get_abs_pos, get_abs_pos_of_each
+from tfdetect.modeling.backbone.positions import add_abs_pos
 from tfdetect.modeling.backbone.shifted_windows import (
     Windows,
     gather_each,
     make_windows,
     relative_position_index,
 )
-from tfdetect.modeling.backbone.windows import lengths
 from tfdetect.modeling.registries import BACKBONES
 from tfdetect.ops.attention import attention
+from tfdetect.ops.shapes import lengths, pad_to_multiple
 
 _EPSILON = 1e-5  # of every norm: torch.nn.LayerNorm's
 
@@ -138,7 +138,7 @@ class PatchMerging(tf.Module):
 
     def __call__(self, x: tf.Tensor, tokens: ValidSizes = WHOLE) -> tf.Tensor:
         """[B, H, W, dim] to [B, H / 2, W / 2, 2 * dim], rounded up, with zeros where x ends."""
-        x = _pad_to_multiple(tokens.zero_padding(x), 2)
+        x = pad_to_multiple(tokens.zero_padding(x), 2)
         corners = [x[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
         return self.reduction(self.norm(tf.concat(corners, -1)))
 
@@ -230,7 +230,7 @@ class PatchEmbed(tf.Module):
 
     def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """[B, H, W, 3] to [B, H / patch_size, W / patch_size, embed_dim], rounded up."""
-        x = self.proj(_pad_to_multiple(x, self.proj.stride), valid_sizes)
+        x = self.proj(pad_to_multiple(x, self.proj.stride), valid_sizes)
         return x if self.norm is None else self.norm(x)
 
 
@@ -335,21 +335,7 @@ class SwinTransformer(tf.Module):
         _, channels, rows, columns = self.absolute_pos_embed.shape
         table = tf.transpose(self.absolute_pos_embed, [0, 2, 3, 1])
         table = tf.reshape(table, [1, rows * columns, channels])
-        _, height, width, _ = lengths(x)
-        if tokens.sizes is None:
-            positions = get_abs_pos(table, False, height, width)
-        else:
-            positions = get_abs_pos_of_each(table, False, tokens.sizes, height, width)
-        return x + tf.cast(positions, x.dtype)
-
-
-def _pad_to_multiple(x: tf.Tensor, multiple: int) -> tf.Tensor:
-    """x [B, H, W, C] with zeros below and on the right up to multiples."""
-    _, height, width, _ = lengths(x)
-    below, right = -height % multiple, -width % multiple
-    if isinstance(below, int) and isinstance(right, int) and below == right == 0:
-        return x
-    return tf.pad(x, [[0, 0], [0, below], [0, right], [0, 0]])
+        return add_abs_pos(x, table, False, tokens)
 
 
 @BACKBONES.register()

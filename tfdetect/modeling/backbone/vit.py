@@ -17,18 +17,12 @@ from tfdetect.layers.linear import Linear, Mlp
 from tfdetect.layers.norm import LayerNorm, MapLayerNorm, apply_norm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, LevelSizes, ValidSizes
-from tfdetect.modeling.backbone.positions import (
-    decomposed_rel_pos,
-    get_abs_pos,
-    get_abs_pos_of_each,
-    get_rel_pos_of_each,
-    padding_logits,
-    relative_logits,
-)
-from tfdetect.modeling.backbone.windows import lengths, window_partition, window_unpartition
+from tfdetect.modeling.backbone.positions import add_abs_pos, added_logits
+from tfdetect.modeling.backbone.windows import window_partition, window_unpartition
 from tfdetect.modeling.registries import BACKBONES
 from tfdetect.ops.attention import attention
 from tfdetect.ops.gelu import gelu
+from tfdetect.ops.shapes import lengths
 
 _EPSILON = 1e-6
 
@@ -68,36 +62,12 @@ class Attention(tf.Module):
         batch, height, width, dim = lengths(x)
         qkv = tf.reshape(self.qkv(x), [batch, height * width, 3, self._num_heads, self._head_dim])
         query, key, value = tf.unstack(qkv, axis=2)
-        rel_h, rel_w = self._added(query, (height, width), tokens)
+        size = (height, width)
+        tables = (self.rel_pos_h, self.rel_pos_w)
+        rel_h, rel_w = added_logits(query, tables, size, size, tokens, tokens)
         scale = self._head_dim**-0.5
         y = attention(query, key, value, scale=scale, rel_h=rel_h, rel_w=rel_w)
         return self.proj(tf.reshape(y, [batch, height, width, dim]))
-
-    def _added(
-        self, query: tf.Tensor, size: tuple, tokens: ValidSizes
-    ) -> tuple[tf.Tensor, tf.Tensor] | tuple[None, None]:
-        """`rel_h` and `rel_w` of `attention`."""
-        tables = (self.rel_pos_h, self.rel_pos_w)
-        if tokens.sizes is None:
-            return (
-                (None, None)
-                if tables[0] is None
-                else decomposed_rel_pos(query, *tables, size, size)
-            )
-        own = tf.unstack(tokens.sizes, axis=1)
-        masks = [padding_logits(of, n, query.dtype) for of, n in zip(own, size, strict=True)]
-        if tables[0] is None:
-            shape = tf.shape(query)[:3]
-            return tuple(
-                tf.broadcast_to(mask, tf.concat([shape, [n]], 0))
-                for mask, n in zip(masks, size, strict=True)
-            )
-        of_axes = [
-            get_rel_pos_of_each(of, of, n, n, table)
-            for of, n, table in zip(own, size, tables, strict=True)
-        ]
-        rel_h, rel_w = relative_logits(query, *of_axes)
-        return rel_h + masks[0], rel_w + masks[1]
 
 
 class ResBottleneckBlock(tf.Module):
@@ -305,7 +275,8 @@ class ViT(tf.Module):
             tokens = ValidSizes(self.grid_sizes(valid_sizes.sizes))
         x = self.patch_embed(_fill(x, 2 * self._patch_size))
         add_intermediates({"patch_embed": x})
-        x = self._add_positions(x, tokens)
+        if self.pos_embed is not None:
+            x = add_abs_pos(x, self.pos_embed, self._has_cls_token, tokens)
         for index, block in enumerate(self.blocks):
 
             def run(x: tf.Tensor, block: Block = block) -> tf.Tensor:
@@ -314,17 +285,6 @@ class ViT(tf.Module):
             x = activation_checkpoint(run, x) if self._use_act_checkpoint else run(x)
             add_intermediates({f"block{index}": x})
         return {self._out_feature: x}
-
-    def _add_positions(self, x: tf.Tensor, tokens: ValidSizes) -> tf.Tensor:
-        if self.pos_embed is None:
-            return x
-        _, height, width, _ = lengths(x)
-        options = (self.pos_embed, self._has_cls_token)
-        if tokens.sizes is None:
-            positions = get_abs_pos(*options, height, width)
-        else:
-            positions = get_abs_pos_of_each(*options, tokens.sizes, height, width)
-        return x + tf.cast(positions, x.dtype)
 
 
 def _fill(x: tf.Tensor, least: int) -> tf.Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdetect.ops.shapes import lengths, pad_to_multiple
+
 
 def window_partition(x: tf.Tensor, window_size: int) -> tuple[tf.Tensor, tuple]:
     """Cut maps into windows; Detectron2's function of this name.
@@ -16,11 +18,8 @@ def window_partition(x: tf.Tensor, window_size: int) -> tuple[tf.Tensor, tuple]:
         [B * windows, w, w, C], those of an image row by row, and the size (height, width) of the
         maps with the zeros, each an int where it is known and an int32 scalar otherwise.
     """
+    x = pad_to_multiple(x, window_size)
     batch, height, width, channels = lengths(x)
-    below, right = -height % window_size, -width % window_size
-    if not (isinstance(below, int) and isinstance(right, int) and below == right == 0):
-        x = tf.pad(x, [[0, 0], [0, below], [0, right], [0, 0]])
-    height, width = height + below, width + right
     rows, columns = height // window_size, width // window_size
     x = tf.reshape(x, [batch * rows, window_size, columns, window_size * channels])
     x = tf.transpose(x, [0, 2, 1, 3])
@@ -50,9 +49,3 @@ def window_unpartition(
     x = tf.transpose(x, [0, 2, 1, 3])
     x = tf.reshape(x, [batch, padded_height, padded_width, channels])
     return x[:, :height, :width]
-
-
-def lengths(x: tf.Tensor) -> list:
-    """The shape of x, each length an int where it is known and an int32 scalar otherwise."""
-    shape = tf.shape(x)
-    return [shape[axis] if known is None else known for axis, known in enumerate(x.shape)]

@@ -23,6 +23,7 @@ from tfdetect.modeling.proposal_generator.selection import select_proposals
 from tfdetect.modeling.registries import PROPOSAL_GENERATORS
 from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops.boxes import apply_deltas
+from tfdetect.ops.shapes import lengths
 
 
 class RPNHead(tf.Module):
@@ -363,12 +364,11 @@ class RPN(tf.Module):
             add_intermediates(
                 {f"rpn_logits_{index}": level_logits, f"rpn_deltas_{index}": level_deltas}
             )
-            shape = tf.shape(level_logits)
             # Of a batch of no images, no -1 could be inferred.
-            count = level_logits.shape[1:].num_elements()
-            count = tf.reduce_prod(shape[1:]) if count is None else count
-            logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [shape[0], count]))
-            deltas.append(tf.reshape(level_deltas, [shape[0], count, self._anchors.box_dim]))
+            batch, height, width, anchors = lengths(level_logits)
+            count = height * width * anchors
+            logits.append(tf.reshape(here.fill(level_logits, float("-inf")), [batch, count]))
+            deltas.append(tf.reshape(level_deltas, [batch, count, self._anchors.box_dim]))
         return _Predictions(self._anchors(inputs, valid_sizes), logits, deltas)
 
     @profile_scope("proposals")

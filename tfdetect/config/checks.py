@@ -7,8 +7,7 @@ Detectron2, only keys of the parts that a model has are checked.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from yacs.config import CfgNode
 
@@ -16,6 +15,7 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.config.mvit import MVIT, check_mvit
 from tfdetect.config.rotated import check_rotated
 from tfdetect.config.rules import (
+    BELOW_1,
     NO_NAN,
     NOT_ZERO,
     Rule,
@@ -28,13 +28,18 @@ from tfdetect.config.rules import (
     require_values,
 )
 from tfdetect.config.swin import SWIN, check_swin
+from tfdetect.config.vit import (
+    SIMPLE_FEATURE_PYRAMID,
+    VIT,
+    check_simple_feature_pyramid,
+    check_vit,
+)
 from tfdetect.errors import InputError
 
 # -1 in a list of channels: as many as come in.
 _CHANNELS = Rule(
     lambda value: value == -1 or value > 0, "more than 0, or -1 for those of the input"
 )
-_OFFSET = Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")
 _DENSE = {
     "NUM_CLASSES": at_least(1),
     "NUM_CONVS": at_least(1),
@@ -70,26 +75,13 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "STEM_OUT_CHANNELS": at_least(1),
         "DEFORM_NUM_GROUPS": at_least(1),
     },
-    "VIT": {
-        "IMG_SIZE": at_least(1),
-        "PATCH_SIZE": at_least(1),
-        "EMBED_DIM": at_least(1),
-        "DEPTH": at_least(1),
-        "NUM_HEADS": at_least(1),
-        "MLP_RATIO": Rule(lambda value: 0 < value < math.inf, "a number above 0"),
-        "DROP_PATH_RATE": _OFFSET,
-        # 0: no block has windows.
-        "WINDOW_SIZE": at_least(0),
-        "WINDOW_BLOCK_INDEXES": each(at_least(0)),
-        "RESIDUAL_BLOCK_INDEXES": each(at_least(0)),
-        "PRETRAIN_IMG_SIZE": at_least(1),
-    },
-    "SIMPLE_FEATURE_PYRAMID": {"OUT_CHANNELS": at_least(1)},
+    "VIT": VIT,
+    "SIMPLE_FEATURE_PYRAMID": SIMPLE_FEATURE_PYRAMID,
     "MVIT": MVIT,
     "SWIN": SWIN,
     "FPN": {"OUT_CHANNELS": at_least(1)},
     # PROPOSAL_GENERATOR.MIN_SIZE, negative: not even a box without area is dropped.
-    "ANCHOR_GENERATOR": {"OFFSET": _OFFSET},
+    "ANCHOR_GENERATOR": {"OFFSET": BELOW_1},
     "RPN": {
         "PRE_NMS_TOPK_TEST": at_least(0),
         "POST_NMS_TOPK_TEST": at_least(0),
@@ -142,7 +134,15 @@ _SECTIONS: dict[str, dict[str, Rule]] = {
         "COMMON_STRIDE": at_least(1),
     },
     "RETINANET": _DENSE | {"BBOX_REG_WEIGHTS": numbers(4, NOT_ZERO)},
-    "FCOS": _DENSE | {"OFFSET": _OFFSET},
+    "FCOS": _DENSE | {"OFFSET": BELOW_1},
+}
+
+# Of values that do not go together.
+_TOGETHER: dict[str, Callable[[CfgNode], None]] = {
+    "VIT": check_vit,
+    "SIMPLE_FEATURE_PYRAMID": check_simple_feature_pyramid,
+    "MVIT": check_mvit,
+    "SWIN": check_swin,
 }
 
 # Of models of rotated boxes, in place of the above.
@@ -188,11 +188,10 @@ def check_model(cfg: CfgNode) -> None:
                 f"divisible by the {_GROUPS} "
                 f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
-    if "MVIT" in sections:
-        check_mvit(cfg.MODEL.MVIT)
+    for section, check in _TOGETHER.items():
+        if section in sections:
+            check(cfg.MODEL)
     _check_square(cfg)
-    if "SWIN" in sections:
-        check_swin(cfg.MODEL.SWIN)
     if cfg.TEST.DETECTIONS_PER_IMAGE is None:
         raise InputError("TEST.DETECTIONS_PER_IMAGE: is null; give a number")
     if capabilities(cfg).parts.dense_head and cfg.TEST.DETECTIONS_PER_IMAGE < 0:

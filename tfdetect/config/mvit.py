@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
-from tfdetect.config.rules import Rule, at_least
+from tfdetect.config.rules import ABOVE_0, Rule, at_least, between
 from tfdetect.errors import InputError
 
 FEATURES = ("scale2", "scale3", "scale4", "scale5")
@@ -93,15 +92,16 @@ MVIT = {
     "QKV_POOL_KERNEL": _ODD,
     "ADAPTIVE_KV_STRIDE": Rule(_is_power, "a power of 2"),
     "ADAPTIVE_WINDOW_SIZE": at_least(0),
-    "MLP_RATIO": Rule(lambda value: 0 < value < math.inf, "a number above 0"),
-    "DROP_PATH_RATE": Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "MLP_RATIO": ABOVE_0,
+    "DROP_PATH_RATE": between(0, 1),
     "PRETRAIN_IMG_SIZE": _PIXELS,
     "OUT_FEATURES": Rule(_are_features, f"some of {', '.join(FEATURES)}, each once"),
 }
 
 
-def check_mvit(mvit: CfgNode) -> None:
+def check_mvit(model: CfgNode) -> None:
     """Raise InputError for values, each by itself as in `MVIT`, that do not go together."""
+    mvit = model.MVIT
     (kernel, _), (padding, _), (stride, _) = (
         mvit.PATCH_KERNEL,
         mvit.PATCH_PADDING,

@@ -57,6 +57,8 @@ def is_number(value: Any) -> bool:
 
 
 NOT_ZERO = Rule(lambda value: is_number(value) and value != 0, "not 0")
+ABOVE_0 = Rule(lambda value: 0 < value < math.inf, "a number above 0")
+BELOW_1 = Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")
 FINITE = Rule(is_number, "a finite number")
 NO_NAN = Rule(lambda value: not math.isnan(value), "a number")
 

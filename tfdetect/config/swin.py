@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config.rules import Rule, at_least, differ, each, is_number
+from tfdetect.config.rules import ABOVE_0, Rule, at_least, between, differ, each, is_number
 from tfdetect.errors import InputError
 
 
@@ -25,16 +24,17 @@ SWIN = {
     "DEPTHS": _COUNTS,
     "NUM_HEADS": _COUNTS,
     "WINDOW_SIZE": at_least(1),
-    "MLP_RATIO": Rule(lambda value: 0 < value < math.inf, "a number above 0"),
+    "MLP_RATIO": ABOVE_0,
     "QK_SCALE": Rule(is_number, "a number, or 0 for that of the heads' width"),
-    "DROP_PATH_RATE": Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "DROP_PATH_RATE": between(0, 1),
     "OUT_INDICES": each(Rule(lambda value: type(value) is int and value >= 0, "stages from 0 on")),
     "FROZEN_STAGES": at_least(-1),
 }
 
 
-def check_swin(swin: CfgNode) -> None:
+def check_swin(model: CfgNode) -> None:
     """Raise InputError for values, each by itself as in `SWIN`, that do not go together."""
+    swin = model.SWIN
     stages = len(swin.DEPTHS)
     if len(swin.NUM_HEADS) != stages:
         raise InputError(

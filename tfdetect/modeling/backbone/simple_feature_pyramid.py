@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d, max_pool
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.norm import apply_norm, make_norm
@@ -143,25 +141,4 @@ def build_vit_simple_feature_pyramid_backbone(cfg: CfgNode) -> SimpleFeaturePyra
     """
     net = ViT.from_config(cfg)
     pyramid = cfg.MODEL.SIMPLE_FEATURE_PYRAMID
-    _check(cfg)
     return SimpleFeaturePyramid(net, pyramid.OUT_CHANNELS, pyramid.SCALE_FACTORS, pyramid.NORM)
-
-
-def _check(cfg: CfgNode) -> None:
-    pyramid = cfg.MODEL.SIMPLE_FEATURE_PYRAMID
-    section = "MODEL.SIMPLE_FEATURE_PYRAMID"
-    factors = pyramid.SCALE_FACTORS
-    if not factors or any(scale not in (4, 2, 1, 0.5) for scale in factors):
-        raise InputError(
-            f"{section}.SCALE_FACTORS: {factors} are not some of 4.0, 2.0, 1.0 and 0.5"
-        )
-    if any(high != 2 * low for high, low in itertools.pairwise(factors)):
-        raise InputError(f"{section}.SCALE_FACTORS: {factors} are not halved at each step")
-    if 4 in factors and pyramid.NORM in ("", None):
-        raise InputError(f"{section}.NORM: is empty; the level of scale 4 needs a norm, such as LN")
-    patch = cfg.MODEL.VIT.PATCH_SIZE
-    if patch & (patch - 1) or patch < max(factors):
-        raise InputError(
-            f"MODEL.VIT.PATCH_SIZE: {patch} is not a power of two, {max(factors):g} or more, of "
-            "which levels are made"
-        )

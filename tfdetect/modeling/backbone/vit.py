@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.errors import InputError
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.drop_path import drop_path
@@ -243,9 +242,7 @@ class ViT(tf.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> ViT:
         """From MODEL.VIT, whose keys are the arguments."""
-        vit = cfg.MODEL.VIT
-        _check(vit)
-        return cls(**{key.lower(): value for key, value in vit.items()})
+        return cls(**{key.lower(): value for key, value in cfg.MODEL.VIT.items()})
 
     def grid_sizes(self, sizes: tf.Tensor) -> tf.Tensor:
         """The (height, width) in tokens of images of int32 [B, 2] sizes."""
@@ -300,16 +297,3 @@ def _fill(x: tf.Tensor, least: int) -> tf.Tensor:
 def build_vit_backbone(cfg: CfgNode) -> ViT:
     """The ViT of MODEL.VIT alone. The name is this project's: Detectron2 builds it in Python."""
     return ViT.from_config(cfg)
-
-
-def _check(vit: CfgNode) -> None:
-    if vit.EMBED_DIM % vit.NUM_HEADS:
-        raise InputError(
-            f"MODEL.VIT.NUM_HEADS: {vit.NUM_HEADS} does not divide MODEL.VIT.EMBED_DIM, "
-            f"{vit.EMBED_DIM}"
-        )
-    for key in ("IMG_SIZE", "PRETRAIN_IMG_SIZE"):
-        if vit[key] < vit.PATCH_SIZE:
-            raise InputError(
-                f"MODEL.VIT.{key}: {vit[key]} is less than MODEL.VIT.PATCH_SIZE, {vit.PATCH_SIZE}"
-            )

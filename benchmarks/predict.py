@@ -17,16 +17,8 @@ from seeded_models import IMAGE, MASK_RCNN
 
 
 def _ours(config: str, dtype: str = "float32") -> Side:
-    predict = seeded_models.predictor(config, dtype)
-    from tfdetect.data.images import read_image
-
-    image = read_image(IMAGE)
-
-    def run() -> dict[str, float]:
-        return {"detections": len(predict(image).scores)}
-
-    limit = functools.partial(seeded_models.limit, predict, image)
-    return Side(seeded_models.versions(), run, limit if dtype == "float32" else _bfloat16_limit)
+    side = seeded_models.prediction(config, dtype)
+    return side if dtype == "float32" else Side(side.versions, side.run, _bfloat16_limit)
 
 
 def _ours_in_memory() -> Side:

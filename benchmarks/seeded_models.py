@@ -6,6 +6,7 @@ model can.
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from harness import ROOT, peak_gflops
+from harness import ROOT, Side, peak_gflops
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -59,6 +60,19 @@ def predictor(config: str, dtype: str = "float32") -> Predictor:
         predict = Predictor(Path(folder) / "model", dtype=dtype)
     keep_freed_memory()
     return predict
+
+
+def prediction(config: str, dtype: str = "float32") -> Side:
+    """This project's side of a row of one prediction, of IMAGE."""
+    predict = predictor(config, dtype)
+    from tfdetect.data.images import read_image
+
+    image = read_image(IMAGE)
+
+    def run() -> dict[str, float]:
+        return {"detections": len(predict(image).scores)}
+
+    return Side(versions(), run, functools.partial(limit, predict, image))
 
 
 def demo_predictor() -> Predictor:

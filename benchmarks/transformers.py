@@ -20,19 +20,6 @@ from seeded_models import IMAGE
 CHECKOUT = "TFDETECT_DETECTRON2"
 
 
-def _ours(config: str) -> Side:
-    predict = seeded_models.predictor(config)
-    from tfdetect.data.images import read_image
-
-    image = read_image(IMAGE)
-
-    def run() -> dict[str, float]:
-        return {"detections": len(predict(image).scores)}
-
-    limit = functools.partial(seeded_models.limit, predict, image)
-    return Side(seeded_models.versions(), run, limit)
-
-
 def _detectron2(config: str) -> Side:
     import cv2
     import torch
@@ -80,7 +67,7 @@ def _row(name: str, title: str, config: str) -> Row:
         name,
         title,
         0.5,
-        functools.partial(_ours, config),
+        functools.partial(seeded_models.prediction, config),
         "Detectron2",
         functools.partial(_detectron2, config),
         needs=("torch", "detectron2", "timm"),
@@ -109,7 +96,7 @@ ROWS = [
         "vitdet_b_memory",
         "peak memory of the process, ViTDet-B Mask R-CNN, three predictions",
         0.6,
-        functools.partial(_ours, _VITDET_B),
+        functools.partial(seeded_models.prediction, _VITDET_B),
         "Detectron2",
         functools.partial(_detectron2, _VITDET_B),
         needs=("torch", "detectron2", "timm"),

@@ -13,30 +13,23 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DATA
-from tfdetect.checkpoint.names import named_variables
+from tests.support.transformers import (
+    assert_close,
+    check_block,
+    check_each_image_of_a_batch,
+    part_of,
+    randomized,
+    set_variables,
+)
 from tfdetect.layers.depthwise_conv import DepthwiseConv2d
 from tfdetect.layers.drop_path import drop_paths
 from tfdetect.layers.norm import LayerNorm
-from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.layers.valid_sizes import WHOLE
 from tfdetect.modeling.backbone.mvit import MultiScaleBlock, MViT, PatchEmbed, max_pool_tokens
 
 with np.load(DATA / "vitdet/ops/mvit_blocks.npz") as _arrays:
     RECORDED = dict(_arrays)
 BLOCKS = sorted({name.split(".")[0] for name in RECORDED if name.startswith("block_")})
-
-
-def set_variables(module, arrays):
-    """Give a module the recorded parameters, of which none may be left."""
-    variables = {named.name: named for named in named_variables(module)}
-    assert set(variables) == set(arrays)
-    for name, named in variables.items():
-        named.variable.assign(named.from_foreign(arrays[name]))
-    return variables
-
-
-def assert_close(found, expected, tolerance=1e-5):
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 def make_block(arguments):
@@ -53,39 +46,11 @@ def make_block(arguments):
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.usefixtures("implementation")
 def test_block(name):
-    prefix = f"{name}."
-    arrays = {key.removeprefix(prefix): RECORDED[key] for key in RECORDED if key.startswith(prefix)}
-    x, y, dy, dx = (arrays.pop(key) for key in ("x", "y", "dy", "dx"))
+    arrays = part_of(RECORDED, f"{name}.")
     arguments = json.loads(str(arrays.pop("arguments")))
-    windows = "window_size" in arguments
-    module = make_block(arguments)
-    slopes = {key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("d_")}
-    variables = set_variables(module, arrays)
-    assert set(slopes) == set(variables)
-
-    signature = [tf.TensorSpec([None, None, None, x.shape[3]])]
-
-    @tf.function(input_signature=signature, autograph=False)
-    def compute(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            result = module(x)
-        inputs = [x, *(named.variable for named in variables.values())]
-        return result, [tf.convert_to_tensor(g) for g in tape.gradient(result, inputs, dy)]
-
-    result, (of_x, *found) = compute(x)
-    assert_close(result, y)
-    # The last image is 100 times smaller: a wrong epsilon shows there.
-    assert_close(result[-1], y[-1])
-    assert_close(of_x, dx, 2e-5)
-    assert_close(module(tf.constant(x)), y)
-    for (key, named), gradient in zip(variables.items(), found, strict=True):
-        if key == "attn.norm_k.bias" and not windows:
-            # Softmax does not see what all keys have in common: rounding, here and there.
-            least = 1e-4 * np.abs(slopes["attn.norm_k.weight"]).max()
-            assert max(np.abs(gradient).max(), np.abs(slopes[key]).max()) < least
-            continue
-        assert_close(gradient, named.from_foreign(slopes[key]), 2e-5)
+    # Without windows softmax does not see what all keys have in common.
+    unseen = () if "window_size" in arguments else ("attn.norm_k.bias",)
+    check_block(make_block(arguments), arrays, unseen)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
@@ -128,42 +93,18 @@ NARROW = {
 }
 
 
-def randomized(**options):
-    """A narrow backbone with weights of the order of 0.3, so that everything shows."""
-    model = MViT(**NARROW | options)
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        variable.assign(variable + 0.3 * rng.normal(size=variable.shape))
-    return model
+def narrow(**options):
+    return randomized(MViT(**NARROW | options))
 
 
 @pytest.mark.parametrize("positions", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_an_image_of_a_batch_gets_what_it_gets_alone(positions):
-    """Beside an image that is larger in one axis, or both: 1e-4 of features of the order of 1."""
-    model = randomized(use_abs_pos=positions, use_rel_pos=positions)
-    sizes = np.array([[61, 90], [75, 41], [17, 122]], np.int32)
-    images = np.random.default_rng(1).normal(size=[3, 75, 122, 3]).astype(np.float32)
-    for image, (height, width) in zip(images, sizes, strict=True):
-        image[height:] = image[:, width:] = 0
-
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([None, 2], tf.int32)],
-        autograph=False,
-    )
-    def run(images, sizes):
-        return model(images, ValidSizes(sizes))
-
-    together = run(images, sizes)
-    for index, (height, width) in enumerate(sizes):
-        alone = model(tf.constant(images[index : index + 1, :height, :width]))
-        assert set(alone) == {"scale2", "scale3", "scale4", "scale5"}
-        for name, expected in alone.items():
-            rows, columns = expected.shape[1:3]
-            found = together[name][index, :rows, :columns]
-            np.testing.assert_allclose(found, expected[0], rtol=0, atol=1e-4, err_msg=name)
+    model = narrow(use_abs_pos=positions, use_rel_pos=positions)
+    together, of_none = check_each_image_of_a_batch(model)
+    assert set(together) == {"scale2", "scale3", "scale4", "scale5"}
     for feature in together.values():
         assert np.isfinite(feature).all()
-    assert {level.shape[0] for level in run(images[:0], sizes[:0]).values()} == {0}
+    assert {level.shape[0] for level in of_none.values()} == {0}
 
 
 def test_activation_checkpoints_change_nothing():
@@ -172,7 +113,7 @@ def test_activation_checkpoints_change_nothing():
     short = {"depth": 4, "last_block_indexes": [0, 1, 2, 3]}
     found = []
     for checkpoint in (False, True):
-        model = randomized(drop_path_rate=0.5, use_act_checkpoint=checkpoint, **short)
+        model = narrow(drop_path_rate=0.5, use_act_checkpoint=checkpoint, **short)
 
         @tf.function(autograph=False)
         def compute(model=model):
@@ -183,7 +124,7 @@ def test_activation_checkpoints_change_nothing():
             return [loss, *map(tf.convert_to_tensor, gradients)]
 
         found.append(compute())
-    without_drops = randomized(**short)(images)["scale5"]
+    without_drops = narrow(**short)(images)["scale5"]
     assert len(found[0]) == 1 + len(model.trainable_variables)
     for plain, checkpointed in zip(*found, strict=True):
         scale = np.abs(plain).max()

@@ -1,4 +1,7 @@
-"""Swin's blocks, windows and masks against Detectron2's records, and images of a batch alone."""
+"""Swin's blocks, windows and masks against Detectron2's records, and images of a batch alone.
+
+Within 1e-5 of the largest magnitude of what is compared: float32 sums in another order.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DATA
+from tests.support.transformers import assert_close, check_each_image_of_a_batch, randomized
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.layers.drop_path import drop_paths
-from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.layers.valid_sizes import WHOLE
 from tfdetect.modeling.backbone.shifted_windows import (
     make_windows,
     relative_position_index,
@@ -23,9 +27,6 @@ from tfdetect.modeling.backbone.swin import (
     WindowAttention,
 )
 
-# Of the largest magnitude of what is compared: float32 sums in another order.
-TOLERANCE = 1e-5
-
 
 @pytest.fixture(scope="module")
 def blocks():
@@ -36,11 +37,6 @@ def blocks():
 def assign(module, recorded, prefix):
     for named in named_variables(module):
         named.variable.assign(named.from_foreign(recorded[f"{prefix}.{named.name}"]))
-
-
-def assert_close(found, expected):
-    found, scale = np.asarray(found), np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * scale)
 
 
 def assert_same_gradients(module, recorded, prefix, y, x, tape):
@@ -184,41 +180,14 @@ def test_patch_embed():
 NARROW = {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "out_indices": [0, 1]}
 
 
-def randomized(**options):
-    """A narrow backbone with weights of the order of 0.3, so that everything shows."""
-    model = SwinTransformer(**NARROW | options)
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        variable.assign(variable + 0.3 * rng.normal(size=variable.shape))
-    return model
+def narrow(**options):
+    return randomized(SwinTransformer(**NARROW | options))
 
 
 def test_an_image_of_a_batch_gets_what_it_gets_alone():
-    """Beside an image that is larger in one axis, or both: 1e-4 of features of the order of 1."""
-    sizes = np.array([[61, 90], [75, 41], [17, 122]], np.int32)
-    images = np.random.default_rng(1).normal(size=[3, 75, 122, 3]).astype(np.float32)
-    for image, (height, width) in zip(images, sizes, strict=True):
-        image[height:], image[:, width:] = 0, 0
-    model = randomized(window_size=4, ape=True, pretrain_img_size=32)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3]),
-            tf.TensorSpec([None, 2], tf.int32),
-        ],
-        autograph=False,
-    )
-    def batched(images, sizes):
-        return model(images, ValidSizes(sizes))
-
-    together = batched(images, sizes)
-    for index, (height, width) in enumerate(sizes):
-        alone = model(tf.constant(images[index : index + 1, :height, :width]))
-        for name, expected in alone.items():
-            _, rows, columns, _ = expected.shape
-            found = together[name][index, :rows, :columns]
-            np.testing.assert_allclose(found, expected[0], rtol=0, atol=1e-4)
-    assert batched(images[:0], sizes[:0])["p1"].shape == (0, 10, 16, 16)
+    model = narrow(window_size=4, ape=True, pretrain_img_size=32)
+    _, of_none = check_each_image_of_a_batch(model)
+    assert of_none["p1"].shape == (0, 10, 16, 16)
 
 
 def test_checkpointing_and_drop_path_have_the_same_gradients():
@@ -226,7 +195,7 @@ def test_checkpointing_and_drop_path_have_the_same_gradients():
     images = tf.constant(np.random.default_rng(1).normal(size=[2, 24, 32, 3]), tf.float32)
     found = []
     for use_checkpoint in (False, True):
-        model = randomized(window_size=4, drop_path_rate=0.5, use_checkpoint=use_checkpoint)
+        model = narrow(window_size=4, drop_path_rate=0.5, use_checkpoint=use_checkpoint)
 
         @tf.function(autograph=False)
         def gradients(images, model=model):

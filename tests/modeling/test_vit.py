@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DATA
+from tests.support.transformers import assert_close, check_block, part_of, set_variables
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.layers.drop_path import drop_paths
 from tfdetect.modeling.backbone.simple_feature_pyramid import SimpleFeaturePyramid
@@ -29,20 +30,6 @@ MAKE = {
 }
 
 
-def set_variables(module, arrays):
-    """Give a module the recorded parameters, of which none may be left."""
-    variables = {named.name: named for named in named_variables(module)}
-    assert set(variables) == set(arrays)
-    for name, named in variables.items():
-        named.variable.assign(named.from_foreign(arrays[name]))
-    return variables
-
-
-def assert_close(found, expected, tolerance=1e-5):
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
-
-
 def test_every_recorded_block_is_tested():
     assert set(MAKE) == {name.split(".")[0] for name in BLOCKS}
 
@@ -50,35 +37,9 @@ def test_every_recorded_block_is_tested():
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.usefixtures("implementation")
 def test_block(name):
-    arrays = {
-        key.removeprefix(f"{name}."): value
-        for key, value in BLOCKS.items()
-        if key.startswith(f"{name}.")
-    }
-    x, y, dy, dx = (arrays.pop(key) for key in ("x", "y", "dy", "dx"))
+    arrays = part_of(BLOCKS, f"{name}.")
     arrays = {key: value for key, value in arrays.items() if key not in ("arguments", "hw")}
-    slopes = {key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("d_")}
-    module = MAKE[name]()
-    variables = set_variables(module, arrays)
-
-    signature = [tf.TensorSpec([None, None, None, x.shape[3]])]
-
-    @tf.function(input_signature=signature, autograph=False)
-    def compute(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            result = module(x)
-        inputs = [x, *(named.variable for named in variables.values())]
-        return result, [tf.convert_to_tensor(g) for g in tape.gradient(result, inputs, dy)]
-
-    result, (of_x, *found) = compute(x)
-    assert_close(result, y)
-    # The last image is 100 times smaller: a wrong epsilon shows there.
-    assert_close(result[-1], y[-1])
-    assert_close(of_x, dx, 2e-5)
-    assert_close(module(tf.constant(x)), y)
-    for (key, named), gradient in zip(variables.items(), found, strict=True):
-        assert_close(gradient, named.from_foreign(slopes[key]), 2e-5)
+    check_block(MAKE[name](), arrays)
 
 
 def test_patch_embed():

@@ -17,14 +17,13 @@ import tensorflow as tf
 from benchmarks.seeded_weights import state_dict
 from tests.support.intermediates import call_with_intermediates
 from tests.support.paths import DATA
+from tests.support.transformers import check_stages, network_input, part_of, recorded_json
 from tests.support.vit import vit_config
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.checkpoint.names import named_variables
-from tfdetect.data.images import read_image
 from tfdetect.inference.optimization import optimize
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.detector import Detector
-from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.ops.backend import Backend, current_backend
 
 with np.load(DATA / "vitdet/vit_stages.npz") as _arrays:
@@ -35,42 +34,23 @@ with gzip.open(DATA / "vitdet/vit_backbones.json.gz", "rt") as _file:
 
 
 def of_model(name):
-    prefix = f"{name}/"
-    return {key.removeprefix(prefix): STAGES[key] for key in STAGES if key.startswith(prefix)}
+    return part_of(STAGES, f"{name}/")
 
 
 @functools.lru_cache(maxsize=1)
 def make(name):
     """A detector of nothing but the backbone, the network's input, and the size within it."""
     recorded = of_model(name)
-    settings = json.loads(str(recorded["settings"]))
+    settings = recorded_json(recorded["settings"])
     edges = ["INPUT.MIN_SIZE_TEST", int(recorded["short_edge"])]
     edges += ["INPUT.MAX_SIZE_TEST", int(recorded["longest_edge"])]
-    cfg = vit_config(settings, *edges)
+    square = ["MODEL.BACKBONE.SQUARE_PAD", settings["square_pad"]]
+    cfg = vit_config(settings, *edges, *square)
     model = Detector(build_backbone(cfg))
     shapes = {named.name: named.foreign_shape for named in named_variables(model)}
     assign_state_dict(model, state_dict(shapes), source="seeded weights")
-    image = read_image(DATA / "full" / "coffee.png")
-    size = tf.constant([image.shape[:2]])
-    batch, (resized,) = Preprocessor.from_config(cfg, 1)(tf.constant(image)[None], size)
-    np.testing.assert_array_equal(resized, recorded["resized_hw"])
-    side = settings["square_pad"]
-    if side:
-        beyond = side - resized
-        batch = tf.pad(batch, [[0, 0], [0, beyond[0]], [0, beyond[1]], [0, 0]])
+    batch, (resized,), _ = network_input(cfg, model.size_divisibility, recorded)
     return model, batch, resized
-
-
-def check_stages(found, recorded, prefix, tolerance=2e-4):
-    names = [key for key in recorded if key.startswith(prefix) and f"{key}_step" in recorded]
-    assert names
-    for name in names:
-        result = np.transpose(found[name.removeprefix(prefix)], [0, 3, 1, 2])
-        np.testing.assert_array_equal(result.shape, recorded[f"{name}_shape"])
-        channels, step = recorded[f"{name}_step"]
-        scale = recorded[f"{name}_moments"][1]
-        difference = np.abs(result[:, ::channels, ::step, ::step] - recorded[name]).max() / scale
-        assert difference < tolerance, (name, difference)
 
 
 @pytest.mark.parametrize("name", NARROW)

@@ -17,7 +17,7 @@ from tfdetect.cli.command import run_command
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.defaults import OWN_KEYS, POINTREND_KEYS
+from tfdetect.config.keys import OWN_KEYS, POINTREND_KEYS
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable, write_bytes_atomically, write_text_atomically
 

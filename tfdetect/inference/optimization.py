@@ -13,6 +13,7 @@ from tfdetect.inference.fold import Folded, fold
 from tfdetect.inference.packed import (
     PackedConv2d,
     PackedConvTranspose2d,
+    PackedLinear,
     PackedRPNHead,
     WinogradConv2d,
 )
@@ -72,7 +73,7 @@ class _Optimizer:
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
             DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
             ConvTranspose2d: self._conv_transpose,
-            Linear: self._rounded,
+            Linear: self._linear,
             Conv1d: self._rounded,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
@@ -168,6 +169,13 @@ class _Optimizer:
             if self._packs(weight.shape):
                 return PackedConvTranspose2d(weight, tf.convert_to_tensor(conv.bias))
         return self._rounded(conv)
+
+    def _linear(self, linear: Linear) -> tf.Module:
+        weight = tf.convert_to_tensor(linear.weight)
+        if not self._packs(tf.TensorShape([1, 1, *weight.shape])):
+            return self._rounded(linear)
+        bias = tf.zeros(weight.shape[1:]) if linear.bias is None else linear.bias
+        return PackedLinear(weight, tf.convert_to_tensor(bias))
 
     def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
         weight, bias = (

@@ -5,6 +5,7 @@
 
 #include "instruction_set.h"
 #include "portability.h"
+#include "vector_maths.h"
 
 namespace tfdetect {
 namespace {
@@ -66,6 +67,7 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
           sum += other;
         }
         if (e.relu) sum = sum < V{} ? V{} : sum;  // NaN stays NaN
+        if (e.gelu) Gelu<V>(sum, sum);
         Store(sum, o.c + at + v * kLanes<V>);
       }
     } else {
@@ -73,6 +75,11 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
         float sum = values[r][j];
         if (e.bias) sum += e.bias[column + j];
         if (e.residual) sum += e.residual[at + j];
+        if (e.gelu) {
+          V one;
+          Gelu<V>(V{} + sum, one);
+          sum = one[0];
+        }
         o.c[at + j] = e.relu && sum < 0.0f ? 0.0f : sum;
       }
     }
@@ -137,8 +144,9 @@ void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const flo
   const std::unique_ptr<float[]> rows(copied ? new float[m * copy_stride] : nullptr);
   for (int64_t begin = 0; begin == 0 || begin < k; begin += step) {
     const int64_t depth = std::min(step, k - begin);
-    Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c, false};
+    Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c};
     part.relu = epilogue.relu && begin + depth == k;
+    part.gelu = epilogue.gelu && begin + depth == k;
     for (int64_t row = 0; copied && row < m; ++row)
       std::copy_n(a + row * row_stride + begin, depth, &rows[row * copy_stride]);
     const Operands operands{copied ? rows.get() : a + begin * column_stride,

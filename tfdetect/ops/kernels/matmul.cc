@@ -67,7 +67,6 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
           sum += other;
         }
         if (e.relu) sum = sum < V{} ? V{} : sum;  // NaN stays NaN
-        if (e.gelu) Gelu<V>(sum, sum);
         Store(sum, o.c + at + v * kLanes<V>);
       }
     } else {
@@ -75,11 +74,6 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
         float sum = values[r][j];
         if (e.bias) sum += e.bias[column + j];
         if (e.residual) sum += e.residual[at + j];
-        if (e.gelu) {
-          V one;
-          Gelu<V>(V{} + sum, one);
-          sum = one[0];
-        }
         o.c[at + j] = e.relu && sum < 0.0f ? 0.0f : sum;
       }
     }
@@ -93,6 +87,32 @@ TFDETECT_INLINE int64_t Tiles(const Operands& o, int64_t row, int64_t column) {
   return row;
 }
 
+// GELU of `columns` columns of c. It is not inlined in what follows, whose sums would no longer stay
+// in registers.
+TFDETECT_INLINE void GeluLoop(float* c, int64_t stride, int64_t rows, int64_t columns) {
+  for (int64_t row = 0; row < rows; ++row, c += stride) {
+    int64_t i = 0;
+    for (; i + 8 <= columns; i += 8) {
+      Float8 value;
+      Load(c + i, value);
+      Gelu(value, value);
+      Store(value, c + i);
+    }
+    for (; i < columns; ++i) {
+      Float8 value = Float8{} + c[i];
+      Gelu(value, value);
+      c[i] = value[0];
+    }
+  }
+}
+const auto ApplyGelu = BestVersion<GeluLoop>();
+
+// What is left to do for so many columns from `column` on, while they are in the nearest cache.
+TFDETECT_INLINE void FinishColumns(const Operands& o, int64_t column, int64_t columns) {
+  if (o.epilogue.gelu)
+    ApplyGelu(o.c + column, o.c_stride, o.m, std::min(columns, o.n - column));
+}
+
 // A panel stays in the nearest cache while all rows go past it. 6 rows of 16 columns are 12 of the
 // 16 registers of AVX2.
 TFDETECT_INLINE void MultiplyLoop(const Operands& o) {
@@ -100,6 +120,7 @@ TFDETECT_INLINE void MultiplyLoop(const Operands& o) {
     int64_t row = Tiles<Float8, 6, 1>(o, 0, column);
     row = Tiles<Float8, 3, 1>(o, row, column);
     Tiles<Float8, 1, 1>(o, row, column);
+    FinishColumns(o, column, kPanel);
   }
 }
 
@@ -110,10 +131,12 @@ TFDETECT_INLINE void MultiplyWideLoop(const Operands& o) {
     int64_t row = Tiles<Float16, 12, 2>(o, 0, column);
     row = Tiles<Float16, 4, 2>(o, row, column);
     Tiles<Float16, 1, 2>(o, row, column);
+    FinishColumns(o, column, 2 * kPanel);
   }
   for (; column < o.n; column += kPanel) {
     int64_t row = Tiles<Float16, 12, 1>(o, 0, column);
     Tiles<Float16, 1, 1>(o, row, column);
+    FinishColumns(o, column, kPanel);
   }
 }
 

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.drop_path import drop_path
+from tfdetect.layers.drop_path import add_branch, drop_path
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
@@ -125,7 +125,7 @@ class SwinTransformerBlock(tf.Module):
     def __call__(self, x: tf.Tensor, windows: Windows) -> tf.Tensor:
         """x: [B, H, W, dim]; `windows` are of it, shifted by `shift_size`."""
         x += drop_path(self.attn(self.norm1(x), windows), self._drop_path_rate)
-        return x + drop_path(self.mlp(self.norm2(x)), self._drop_path_rate)
+        return add_branch(x, self.mlp, self.norm2(x), self._drop_path_rate)
 
 
 class PatchMerging(tf.Module):

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.drop_path import drop_path
+from tfdetect.layers.drop_path import add_branch, drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
 from tfdetect.layers.norm import LayerNorm, MapLayerNorm, apply_norm
@@ -130,7 +130,7 @@ class Block(tf.Module):
     def __call__(self, x: tf.Tensor, tokens: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [B, H, W, dim], whose valid sizes `tokens` are."""
         x += drop_path(self._attend(self.norm1(x), tokens), self._drop_path_rate)
-        x += drop_path(self.mlp(self.norm2(x)), self._drop_path_rate)
+        x = add_branch(x, self.mlp, self.norm2(x), self._drop_path_rate)
         return x if self.residual is None else self.residual(x, tokens)
 
     def _attend(self, x: tf.Tensor, tokens: ValidSizes) -> tf.Tensor:

@@ -66,7 +66,7 @@ def attention(
             return [tf.cast(gradient, dtype) for gradient in found]
 
         # The native operator is the CPU's; a GPU has TensorFlow's products.
-        if current_backend().native_on_cpu:
+        if current_backend().native_sums:
             return _native(query, key, value, added, scale), gradient
         return tf.cast(_forward(_Operands.of(query, key, value, added, scale)), dtype), gradient
 

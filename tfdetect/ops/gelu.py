@@ -34,7 +34,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
             slope = distribution + wide * density
             return tf.cast(tf.cast(upstream, tf.float32) * slope, x.dtype)
 
-        if current_backend().native_on_cpu:
+        if current_backend().native_sums:
             return kernels.library().tfdetect_gelu(x=x), gradient
         y = tf.nn.gelu(tf.cast(x, tf.float32), approximate=False)
         return tf.cast(y, x.dtype), gradient

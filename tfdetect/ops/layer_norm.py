@@ -39,7 +39,7 @@ def layer_norm(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor, epsilon: float)
                 tf.reduce_sum(upstream, others),
             )
 
-        if current_backend().native_on_cpu:
+        if current_backend().native_sums:
             library = kernels.library()
             y = library.tfdetect_layer_norm(x=x, weight=weight, bias=bias, epsilon=epsilon)
             return y, gradient

@@ -32,6 +32,11 @@ constexpr int kLanes = sizeof(V) / sizeof(float);
 template <typename V>
 constexpr int kPanelOf = 2 * kLanes<V>;
 
+// As many queries as the loops below take at a time.
+int64_t PanelWidth() {
+  return UsedInstructionSet() == InstructionSet::kAvx512 ? kPanelOf<Float16> : kPanelOf<Float8>;
+}
+
 // c [kRows, panel] = or += a (by its strides) [kRows, k] * b [k, panel].
 template <typename V, int kRows>
 TFDETECT_INLINE void ProductTile(const float* a, int64_t row_stride, int64_t column_stride,
@@ -61,8 +66,8 @@ TFDETECT_INLINE void ProductTile(const float* a, int64_t row_stride, int64_t col
 
 // All rows, kMost at a time. Rather twice 4 than 6 and 2, too few to hide an addition's latency.
 template <typename V, int kMost>
-TFDETECT_INLINE void Product(const float* a, int64_t row_stride, int64_t column_stride,
-                             const float* b, int64_t rows, int64_t k, bool add, float* c) {
+TFDETECT_INLINE void ProductLoop(const float* a, int64_t row_stride, int64_t column_stride,
+                                 const float* b, int64_t rows, int64_t k, bool add, float* c) {
   int64_t row = 0;
   const auto at = [&](int64_t r) { return a + r * row_stride; };
   for (; rows - row >= kMost && rows - row != 8; row += kMost)
@@ -74,12 +79,13 @@ TFDETECT_INLINE void Product(const float* a, int64_t row_stride, int64_t column_
   if (row < rows)
     ProductTile<V, 1>(at(row), row_stride, column_stride, b, k, add, c + row * kPanelOf<V>);
 }
+const auto Product = BestVersion<ProductLoop<Float8, 6>, ProductLoop<Float16, 12>>();
 
 // to [columns, width] = or += factor * from [rows, columns] transposed, rows <= width; zeros beyond
 // the rows.
 template <typename T>
-TFDETECT_INLINE void ToPanel(const T* from, int64_t stride, int64_t rows, int64_t columns,
-                             int64_t width, float factor, bool add, float* to) {
+TFDETECT_INLINE void ToPanelLoop(const T* from, int64_t stride, int64_t rows, int64_t columns,
+                                 int64_t width, float factor, bool add, float* to) {
   for (int64_t first = 0; first < width; first += 8) {
     const int64_t count = std::clamp<int64_t>(rows - first, 0, 8);
     int64_t column = 0;
@@ -106,11 +112,13 @@ TFDETECT_INLINE void ToPanel(const T* from, int64_t stride, int64_t rows, int64_
     }
   }
 }
+template <typename T>
+const auto ToPanel = BestVersion<ToPanelLoop<T>>();
 
 // The rows of `from` [count, depth] in float32, `to_stride` apart.
 template <typename T>
-TFDETECT_INLINE void CopyRows(const T* from, int64_t stride, int64_t count, int64_t depth,
-                              int64_t to_stride, float* to) {
+TFDETECT_INLINE void CopyRowsLoop(const T* from, int64_t stride, int64_t count, int64_t depth,
+                                  int64_t to_stride, float* to) {
   for (int64_t row = 0; row < count; ++row, from += stride, to += to_stride) {
     int64_t i = 0;
     for (; i + 8 <= depth; i += 8) {
@@ -121,11 +129,13 @@ TFDETECT_INLINE void CopyRows(const T* from, int64_t stride, int64_t count, int6
     for (; i < depth; ++i) to[i] = ToFloat(from[i]);
   }
 }
+template <typename T>
+const auto CopyRows = BestVersion<CopyRowsLoop<T>>();
 
 // The output [rows, depth] of the sums [depth, width], each query's divided by its `total`.
 template <typename T>
-TFDETECT_INLINE void FromPanel(const float* sums, const float* total, int64_t rows, int64_t depth,
-                               int64_t width, int64_t stride, T* output) {
+TFDETECT_INLINE void FromPanelLoop(const float* sums, const float* total, int64_t rows,
+                                   int64_t depth, int64_t width, int64_t stride, T* output) {
   for (int64_t first = 0; first < rows; first += 8) {
     const int64_t count = std::min<int64_t>(rows - first, 8);
     Float8 divisor;
@@ -148,11 +158,13 @@ TFDETECT_INLINE void FromPanel(const float* sums, const float* total, int64_t ro
     }
   }
 }
+template <typename T>
+const auto FromPanel = BestVersion<FromPanelLoop<T>>();
 
 // Adds its row's and its column's number to each logit [count, panel], of the keys from `key` on.
 template <typename V>
-TFDETECT_INLINE void AddRelative(const float* rel_h, const float* rel_w, int64_t columns,
-                                 int64_t key, int64_t count, float* logits) {
+TFDETECT_INLINE void AddRelativeLoop(const float* rel_h, const float* rel_w, int64_t columns,
+                                     int64_t key, int64_t count, float* logits) {
   constexpr int64_t kPanel = kPanelOf<V>;
   int64_t row = key / columns, column = key % columns;
   for (int64_t i = 0; i < count; ++row, column = 0) {
@@ -168,12 +180,13 @@ TFDETECT_INLINE void AddRelative(const float* rel_h, const float* rel_w, int64_t
     }
   }
 }
+const auto AddRelative = BestVersion<AddRelativeLoop<Float8>, AddRelativeLoop<Float16>>();
 
 // Logits [count, panel] to weights relative to the largest logit so far; `largest`, `total` and the
 // sums [depth, panel] follow it.
 template <typename V>
-TFDETECT_INLINE void SoftmaxBlock(int64_t count, int64_t depth, float* logits, float* largest,
-                                  float* total, float* sums) {
+TFDETECT_INLINE void SoftmaxBlockLoop(int64_t count, int64_t depth, float* logits, float* largest,
+                                      float* total, float* sums) {
   constexpr int64_t kPanel = kPanelOf<V>;
   for (int v = 0; v < 2; ++v) {
     typedef typename IntegersOf<V>::Type I;
@@ -195,9 +208,8 @@ TFDETECT_INLINE void SoftmaxBlock(int64_t count, int64_t depth, float* logits, f
     Select(nothing, V{}, now, origin);
     ExpOfNegative<V>(before - origin, factor);
     for (int64_t i = 0; i < count; ++i) {
-      V logit;
+      V logit, weight;
       Load(logits + i * kPanel + lane, logit);
-      V weight;
       ExpOfNegative<V>(logit - origin, weight);
       sum[i & 1] += weight;
       Store(weight, logits + i * kPanel + lane);
@@ -212,89 +224,7 @@ TFDETECT_INLINE void SoftmaxBlock(int64_t count, int64_t depth, float* logits, f
     }
   }
 }
-
-template <typename T, typename V, int kMost>
-TFDETECT_INLINE void AttentionTile(const AttentionShape& s, const AttentionOperands<T>& o,
-                                   int64_t task, float* scratch) {
-  constexpr int64_t kPanel = kPanelOf<V>;
-  const int64_t tile = s.tile(), tiles = (s.queries + tile - 1) / tile;
-  const int64_t first = task % tiles * tile, head = task / tiles % s.heads;
-  const int64_t item = task / tiles / s.heads;
-  const int64_t queries = std::min(tile, s.queries - first), stride = s.heads * s.depth;
-  const int64_t panels = (queries + kPanel - 1) / kPanel, row_stride = RowStride(s.depth);
-  const auto take = [&scratch](int64_t floats) {
-    float* part = scratch;
-    scratch += floats;
-    return part;
-  };
-  float* const keys = take(kBlock * row_stride);
-  float* const values = take(kBlock * row_stride);
-  float* const logits = take(kBlock * kPanel);
-  float* const query_panels = take(panels * s.depth * kPanel);
-  float* const sums = take(panels * s.depth * kPanel);
-  float* const largest = take(panels * kPanel);
-  float* const total = take(panels * kPanel);
-  float* const rel_h = take(panels * s.rows * kPanel);
-  float* const rel_w = take(panels * s.columns * kPanel);
-
-  // Of a query's first number in [batch, queries, heads, length].
-  const auto of_query = [&](int64_t query, int64_t length) {
-    return ((item * s.queries + first + query) * s.heads + head) * length;
-  };
-  for (int64_t p = 0; p < panels; ++p) {
-    const int64_t query = p * kPanel, rows = std::min(kPanel, queries - query);
-    ToPanel(o.query + of_query(query, s.depth), stride, rows, s.depth, kPanel, s.scale, false,
-            query_panels + p * s.depth * kPanel);
-    if (s.rows == 0) continue;
-    ToPanel(o.rel_h + of_query(query, s.rows), s.heads * s.rows, rows, s.rows, kPanel, 1.0f, false,
-            rel_h + p * s.rows * kPanel);
-    ToPanel(o.rel_w + of_query(query, s.columns), s.heads * s.columns, rows, s.columns, kPanel,
-            1.0f, false, rel_w + p * s.columns * kPanel);
-  }
-  std::fill_n(sums, panels * s.depth * kPanel, 0.0f);
-  std::fill_n(largest, panels * kPanel, -INFINITY);
-  std::fill_n(total, panels * kPanel, 0.0f);
-
-  for (int64_t key = 0; key < s.keys; key += kBlock) {
-    const int64_t count = std::min(kBlock, s.keys - key);
-    const int64_t from = ((item * s.keys + key) * s.heads + head) * s.depth;
-    CopyRows(o.key + from, stride, count, s.depth, row_stride, keys);
-    CopyRows(o.value + from, stride, count, s.depth, row_stride, values);
-    for (int64_t p = 0; p < panels; ++p) {
-      float* const panel_sums = sums + p * s.depth * kPanel;
-      Product<V, kMost>(keys, row_stride, 1, query_panels + p * s.depth * kPanel, count, s.depth,
-                        false, logits);
-      if (s.rows > 0)
-        AddRelative<V>(rel_h + p * s.rows * kPanel, rel_w + p * s.columns * kPanel, s.columns, key,
-                       count, logits);
-      if (s.groups > 0) {
-        const int64_t query = first + p * kPanel;
-        const int64_t row = (item % s.groups * s.heads + head) * s.queries + query;
-        ToPanel(o.bias + row * s.keys + key, s.keys, std::min(kPanel, queries - p * kPanel), count,
-                kPanel, 1.0f, true, logits);
-      }
-      SoftmaxBlock<V>(count, s.depth, logits, largest + p * kPanel, total + p * kPanel, panel_sums);
-      Product<V, kMost>(values, 1, row_stride, logits, s.depth, count, true, panel_sums);
-    }
-  }
-  for (int64_t p = 0; p < panels; ++p)
-    FromPanel(sums + p * s.depth * kPanel, total + p * kPanel,
-              std::min(kPanel, queries - p * kPanel), s.depth, kPanel, stride,
-              o.output + of_query(p * kPanel, s.depth));
-}
-
-template <typename T>
-TFDETECT_INLINE void AttentionLoop(const AttentionShape& shape, const AttentionOperands<T>& o,
-                                   int64_t task, float* scratch) {
-  AttentionTile<T, Float8, 6>(shape, o, task, scratch);
-}
-template <typename T>
-TFDETECT_INLINE void AttentionWideLoop(const AttentionShape& shape, const AttentionOperands<T>& o,
-                                       int64_t task, float* scratch) {
-  AttentionTile<T, Float16, 12>(shape, o, task, scratch);
-}
-template <typename T>
-const auto AttentionBest = BestVersion<AttentionLoop<T>, AttentionWideLoop<T>>();
+const auto SoftmaxBlock = BestVersion<SoftmaxBlockLoop<Float8>, SoftmaxBlockLoop<Float16>>();
 
 }  // namespace
 
@@ -310,9 +240,73 @@ int64_t AttentionShape::scratch() const {
 }
 
 template <typename T>
-void Attention(const AttentionShape& shape, const AttentionOperands<T>& operands, int64_t task,
+void Attention(const AttentionShape& s, const AttentionOperands<T>& o, int64_t task,
                float* scratch) {
-  AttentionBest<T>(shape, operands, task, scratch);
+  const int64_t width = PanelWidth();
+  const int64_t tile = s.tile(), tiles = (s.queries + tile - 1) / tile;
+  const int64_t first = task % tiles * tile, head = task / tiles % s.heads;
+  const int64_t item = task / tiles / s.heads;
+  const int64_t queries = std::min(tile, s.queries - first), stride = s.heads * s.depth;
+  const int64_t panels = (queries + width - 1) / width, row_stride = RowStride(s.depth);
+  const auto take = [&scratch](int64_t floats) {
+    float* part = scratch;
+    scratch += floats;
+    return part;
+  };
+  float* const keys = take(kBlock * row_stride);
+  float* const values = take(kBlock * row_stride);
+  float* const logits = take(kBlock * width);
+  float* const query_panels = take(panels * s.depth * width);
+  float* const sums = take(panels * s.depth * width);
+  float* const largest = take(panels * width);
+  float* const total = take(panels * width);
+  float* const rel_h = take(panels * s.rows * width);
+  float* const rel_w = take(panels * s.columns * width);
+
+  // Of a query's first number in [batch, queries, heads, length].
+  const auto of_query = [&](int64_t query, int64_t length) {
+    return ((item * s.queries + first + query) * s.heads + head) * length;
+  };
+  for (int64_t p = 0; p < panels; ++p) {
+    const int64_t query = p * width, rows = std::min(width, queries - query);
+    ToPanel<T>(o.query + of_query(query, s.depth), stride, rows, s.depth, width, s.scale, false,
+               query_panels + p * s.depth * width);
+    if (s.rows == 0) continue;
+    ToPanel<T>(o.rel_h + of_query(query, s.rows), s.heads * s.rows, rows, s.rows, width, 1.0f,
+               false, rel_h + p * s.rows * width);
+    ToPanel<T>(o.rel_w + of_query(query, s.columns), s.heads * s.columns, rows, s.columns, width,
+               1.0f, false, rel_w + p * s.columns * width);
+  }
+  std::fill_n(sums, panels * s.depth * width, 0.0f);
+  std::fill_n(largest, panels * width, -INFINITY);
+  std::fill_n(total, panels * width, 0.0f);
+
+  for (int64_t key = 0; key < s.keys; key += kBlock) {
+    const int64_t count = std::min(kBlock, s.keys - key);
+    const int64_t from = ((item * s.keys + key) * s.heads + head) * s.depth;
+    CopyRows<T>(o.key + from, stride, count, s.depth, row_stride, keys);
+    CopyRows<T>(o.value + from, stride, count, s.depth, row_stride, values);
+    for (int64_t p = 0; p < panels; ++p) {
+      float* const panel_sums = sums + p * s.depth * width;
+      Product(keys, row_stride, 1, query_panels + p * s.depth * width, count, s.depth, false,
+              logits);
+      if (s.rows > 0)
+        AddRelative(rel_h + p * s.rows * width, rel_w + p * s.columns * width, s.columns, key,
+                    count, logits);
+      if (s.groups > 0) {
+        const int64_t query = first + p * width;
+        const int64_t row = (item % s.groups * s.heads + head) * s.queries + query;
+        ToPanel<T>(o.bias + row * s.keys + key, s.keys, std::min(width, queries - p * width), count,
+                   width, 1.0f, true, logits);
+      }
+      SoftmaxBlock(count, s.depth, logits, largest + p * width, total + p * width, panel_sums);
+      Product(values, 1, row_stride, logits, s.depth, count, true, panel_sums);
+    }
+  }
+  for (int64_t p = 0; p < panels; ++p)
+    FromPanel<T>(sums + p * s.depth * width, total + p * width,
+                 std::min(width, queries - p * width), s.depth, width, stride,
+                 o.output + of_query(p * width, s.depth));
 }
 
 #define TFDETECT_INSTANTIATE(T)                                                                \

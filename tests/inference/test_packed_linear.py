@@ -37,8 +37,14 @@ def test_in_place_of_a_linear_layer(inputs, outputs, bias, shape):
     if bias:
         plain += layer.bias.numpy()
     kept = residual.copy()
-    found = packed(x), packed(x, residual=residual), packed(x, residual=residual, gelu=True)
-    wanted = plain, plain + residual, exact_gelu(plain + residual)
+    both = plain + residual
+    found = (
+        packed(x),
+        packed(x, residual=residual),
+        packed(x, residual=residual, relu=True),
+        packed(x, residual=residual, gelu=True),
+    )
+    wanted = plain, both, np.maximum(both, 0), exact_gelu(both)
     for result, expected in zip(found, wanted, strict=True):
         assert result.shape == expected.shape
         scale = 2e-6 * np.abs(expected).max(initial=0)

@@ -36,12 +36,16 @@ def test_vectors_of_any_arrangement(shape, known):
 
     @tf.function(input_signature=specs, autograph=False)
     def call(x, residual):
-        results = layer(x), layer(x, residual=residual), layer(x, residual=residual, gelu=True)
+        results = (
+            layer(x, relu=True),
+            layer(x, residual=residual),
+            layer(x, residual=residual, gelu=True),
+        )
         assert all(result.shape.as_list() == [*sides, 16] for result in results)
         return results
 
     plain = x.astype(np.float64) @ layer.weight.numpy() + layer.bias.numpy()
-    wanted = plain, plain + residual, exact_gelu(plain + residual)
+    wanted = np.maximum(plain, 0), plain + residual, exact_gelu(plain + residual)
     for found, expected in zip(call(x, residual), wanted, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6)
 

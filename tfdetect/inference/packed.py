@@ -139,7 +139,12 @@ class PackedLinear(tf.Module):
         self.bias = tf.Variable(bias, trainable=False)
 
     def __call__(
-        self, x: tf.Tensor, *, residual: tf.Tensor | None = None, gelu: bool = False
+        self,
+        x: tf.Tensor,
+        *,
+        residual: tf.Tensor | None = None,
+        relu: bool = False,
+        gelu: bool = False,
     ) -> tf.Tensor:
         """As `Linear`."""
         y = packed_conv(
@@ -149,7 +154,7 @@ class PackedLinear(tf.Module):
             kernel_size=1,
             stride=1,
             padding=0,
-            relu=False,
+            relu=relu,
             gelu=gelu,
             residual=None if residual is None else flatten(residual)[None, None],
         )

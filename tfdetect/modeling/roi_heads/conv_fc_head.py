@@ -57,5 +57,5 @@ class ConvFCHead(tf.Module):
             x = conv(x, relu=True)
         x = tf.reshape(x, [-1, self._features])
         for layer in self._layers:
-            x = tf.nn.relu(layer(x))
+            x = layer(x, relu=True)
         return tf.cast(self.prediction(x), tf.float32)

@@ -24,6 +24,7 @@ from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import BatchNorm, Shift
 from tfdetect.modeling.backbone.swin import WindowAttention
+from tfdetect.modeling.backbone.vit import ViT
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
@@ -77,6 +78,7 @@ class _Optimizer:
             Conv1d: self._rounded,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
+            ViT: self._vit,
         }
 
     def __call__(self, value: Any) -> Any:
@@ -186,6 +188,11 @@ class _Optimizer:
 
     def _window_attention(self, layer: WindowAttention) -> tf.Module:
         return StoredBiasAttention(layer, self(layer.qkv), self(layer.proj), self._dtype)
+
+    def _vit(self, vit: ViT) -> tf.Module:
+        positions = vit.make_square_positions()
+        stored = None if positions is None else self._variable(positions, self._dtype)
+        return self._copy(vit, square_positions=stored)
 
     def _rpn_head(self, head: RPNHead) -> tf.Module | None:
         """None where it is not packed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
+from tfdetect.layers.buffer import Buffer
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.drop_path import add_branch, drop_path
 from tfdetect.layers.freeze import untrainable
@@ -63,6 +65,12 @@ class WindowAttention(tf.Module):
         )
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = Linear(dim, dim)
+
+    def buffers(self) -> dict[str, Buffer]:
+        """`relative_position_index`, which Detectron2's state dict has."""
+        tokens = self._window_size**2
+        compute = functools.partial(relative_position_index, self._window_size)
+        return {"relative_position_index": Buffer((tokens, tokens), compute)}
 
     def relative_position_bias(self) -> tf.Tensor:
         """float32 [num_heads, w * w, w * w], added to the logits of queries and keys."""

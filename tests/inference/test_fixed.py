@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.paths import DEMO, ROOT
+from tests.support.paths import DEMO
 from tests.support.servables import model_dir
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.cli import export as export_command
@@ -139,6 +139,6 @@ def test_arguments(capsys, arguments, complaint):
 
 
 def test_models_without_fixed_results():
-    cfg = load_config(ROOT / "configs" / "Misc" / "semantic_R_50_FPN_1x.yaml")
-    with pytest.raises(InputError, match="SemanticSegmentor cannot be exported for one image size"):
+    cfg = load_config("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x")
+    with pytest.raises(InputError, match="PanopticFPN cannot be exported for one image size"):
         fixed.FixedSizePipeline(cfg, None, 1, *SIZE)

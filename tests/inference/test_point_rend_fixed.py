@@ -1,7 +1,8 @@
-"""PointRend for images of one size, in every form, against predict.py's masks.
+"""PointRend for images of one size, in every form, against predict.py's masks and labels.
 
-The same limits as in test_fixed.py, but for the pixels of masks: other compilers round otherwise,
-and a point that is then chosen, or not, moves a pixel at the edge. One in a thousand of them.
+The same limits as in test_fixed.py, but for the pixels of masks, and for labels: other compilers
+round otherwise, and a point that is then chosen, or not, moves a pixel at the edge. One in a
+thousand of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DEMO
-from tests.support.point_rend import narrow_model
+from tests.support.point_rend import KINDS, narrow_model
 from tfdetect.data.images import read_image
 from tfdetect.inference import fixed
 from tfdetect.inference.optimization import optimize
@@ -24,7 +25,7 @@ SIZE = (160, 224)
 OPTIONS = ["TEST.DETECTIONS_PER_IMAGE", 12]
 
 
-@pytest.fixture(scope="module", params=["instance", "implicit"])
+@pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
     """The fixed pipeline, the images and what the ordinary pipeline gives of them."""
     cfg, model = narrow_model(request.param, tmp_path_factory.mktemp("config"), OPTIONS)
@@ -42,6 +43,12 @@ def made(request, tmp_path_factory):
 
 
 def check(found, index, expected, image):
+    if "sem_seg" in expected:
+        ours, theirs = np.asarray(found["sem_seg"])[index], expected["sem_seg"][image]
+        assert ours.shape == theirs.shape == SIZE
+        assert len(np.unique(theirs)) > 1
+        assert (ours != theirs).sum() <= 1e-3 * theirs.size
+        return
     count = int(expected["num_detections"][image])
     assert int(found["num_detections"][index]) == count > 2
     ours = {

@@ -34,7 +34,7 @@ from tfdetect.data.images import read_image
 from tfdetect.data.training.transforms import ResizeTransform
 from tfdetect.modeling import point_rend_semantic
 from tfdetect.modeling.preprocess import normalize_batch
-from tfdetect.modeling.roi_heads import point_rend
+from tfdetect.modeling.roi_heads import point_mask_head
 from tfdetect.modeling.structures import Targets
 
 SEEN = ("points_wrt_image", "point_labels", "point_logits")
@@ -93,7 +93,7 @@ def run(request, tmp_path_factory):
             data = labelled_batch(cfg, model, recorded["ground_truth"])
             steps = take_steps_on(cfg, model, *data, 3, ("point_coords",))
         else:
-            asked = recorded_points(patch, point_rend)
+            asked = recorded_points(patch, point_mask_head)
             steps = take_steps(cfg, model, names, 3, SEEN)
     return SimpleNamespace(kind=kind, recorded=recorded, steps=steps, model=model, asked=asked)
 

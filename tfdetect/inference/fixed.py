@@ -37,12 +37,11 @@ class FixedSizePipeline(tf.Module):
     def __init__(self, cfg: CfgNode, model: tf.Module, batch: int, height: int, width: int):
         super().__init__()
         able = capabilities(cfg)
-        if able.has_semantic or able.takes_proposals:
+        if able.has_panoptic or able.takes_proposals:
             raise InputError(
                 f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} "
                 f"{'with given proposals ' if able.takes_proposals else ''}cannot be exported "
-                f"for one "
-                "image size; export it as a SavedModel"
+                "for one image size; export it as a SavedModel"
             )
         self.model = model
         self._preprocess = Preprocessor.from_config(cfg, model.size_divisibility)
@@ -56,7 +55,9 @@ class FixedSizePipeline(tf.Module):
         with BACKEND.active():
             batch, resized_sizes = self._preprocess.of_one_size(tf.reverse(images, [3]))
             outputs = self.model(batch, resized_sizes)
-            padded = padded_sizes(resized_sizes, self.model.size_divisibility)
+            # All three are constants.
+            known = tf.get_static_value(resized_sizes)
+            padded = tf.constant(padded_sizes(known, self.model.size_divisibility))
             sizes = tf.constant(self._sizes)
             return empty_unused_slots(self._postprocess(outputs, padded, resized_sizes, sizes))
 

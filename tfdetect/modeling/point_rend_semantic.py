@@ -16,6 +16,7 @@ from tfdetect.modeling.features import Shapes
 from tfdetect.modeling.point_head import build_point_head, point_features
 from tfdetect.modeling.points import (
     most_uncertain_on_grid,
+    put_on_grid,
     random_points,
     semantic_uncertainty,
     uncertain_points_with_randomness,
@@ -143,7 +144,7 @@ class PointRendSemSegHead(tf.Module):
                 semantic_uncertainty(logits), self._num_points, sizes.sizes
             )
             at_points = self._logits_at(points, features, coarse, valid_sizes)
-            logits = _put(logits, indices, at_points)
+            logits = put_on_grid(logits, indices, at_points)
             found |= {f"step_{step}_indices": indices, f"step_{step}_logits": at_points}
         add_intermediates(found)
         return logits
@@ -207,16 +208,3 @@ def sample_labels(
     padding = [[0, 0], [0, below], [0, right]]
     labels = tf.pad(tf.cast(labels, tf.int32), padding, constant_values=ignore_value)
     return point_sample(labels[..., None], points, nearest=True)[..., 0]
-
-
-def _put(logits: tf.Tensor, indices: tf.Tensor, at_points: tf.Tensor) -> tf.Tensor:
-    """logits [B, H, W, K] with `at_points` [B, P, K] at row * W + column `indices` [B, P]."""
-    shape = tf.shape(logits)
-    places = indices + tf.range(shape[0])[:, None] * (shape[1] * shape[2])
-    classes = logits.shape[3]
-    flat = tf.tensor_scatter_nd_update(
-        tf.reshape(logits, [-1, classes]),
-        tf.reshape(places, [-1, 1]),
-        tf.reshape(at_points, [-1, classes]),
-    )
-    return tf.reshape(flat, shape)

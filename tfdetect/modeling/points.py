@@ -103,6 +103,21 @@ def most_uncertain_on_grid(
     return indices, (location + 0.5) / tf.cast(sizes[:, None, ::-1], tf.float32)
 
 
+def put_on_grid(maps: tf.Tensor, indices: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Maps [N, H, W, C] with `values` [N, P, C] at their locations `indices` int32 [N, P].
+
+    A location is row * W + column; those of a map differ.
+    """
+    shape, channels = tf.shape(maps), maps.shape[3]
+    locations = indices + tf.range(shape[0])[:, None] * (shape[1] * shape[2])
+    flat = tf.tensor_scatter_nd_update(
+        tf.reshape(maps, [-1, channels]),
+        tf.reshape(locations, [-1, 1]),
+        tf.reshape(values, [-1, channels]),
+    )
+    return tf.reshape(flat, shape)
+
+
 def random_points(
     seeds: tf.Tensor, image_indices: tf.Tensor, num_points: int, stream: int
 ) -> tf.Tensor:

@@ -14,6 +14,7 @@ from tfdetect.modeling.conventions import conventions, last_pixels
 from tfdetect.modeling.panoptic import combine_semantic_and_instance_outputs
 from tfdetect.modeling.semantic import enlarge_logits, semantic_labels
 from tfdetect.modeling.structures import Instances, Predictions
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import clip_boxes, nonempty
 from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
 from tfdetect.ops.rotated_boxes import scale_rotated_boxes
@@ -74,7 +75,8 @@ class Postprocessor:
             padded_sizes: int32 [B, 2], valid (height, width) of each image in the network's input,
                 including its own padding.
             from_sizes: int32 [B, 2], (height, width) of each image in it.
-            to_sizes: int32 [B, 2], of the original images.
+            to_sizes: int32 [B, 2], of the original images. With `Backend.fixed_shapes` all three
+                are constants, and the model is not panoptic.
 
         Returns:
             The fields of the rescaled `Instances`, where there are some; `sem_seg` int32 [B, H, W],
@@ -89,7 +91,14 @@ class Postprocessor:
             ).as_dict()
         if outputs.sem_seg_logits is None:
             return detections
-        canvas = tf.reduce_max(to_sizes, 0)
+        fixed_shapes = current_backend().fixed_shapes
+        if fixed_shapes:
+            padded_sizes, from_sizes, to_sizes = map(
+                tf.get_static_value, (padded_sizes, from_sizes, to_sizes)
+            )
+            canvas = to_sizes.max(0)
+        else:
+            canvas = tf.reduce_max(to_sizes, 0)
 
         def segment(
             arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]],
@@ -109,6 +118,11 @@ class Postprocessor:
                 result["panoptic_seg"] = tf.pad(result["panoptic_seg"], padding)
             return result
 
+        if fixed_shapes:  # an image after the other, as in a loop no shape is known
+            logits = tf.unstack(outputs.sem_seg_logits)
+            images = zip(logits, padded_sizes, from_sizes, to_sizes, strict=True)
+            labels = [segment((*image, {}))["sem_seg"] for image in images]
+            return detections | {"sem_seg": tf.stack(labels)}
         arguments = (outputs.sem_seg_logits, padded_sizes, from_sizes, to_sizes, detections)
         signature = {"sem_seg": tf.TensorSpec([None, None], tf.int32)}
         if self._combination is not None:

@@ -54,7 +54,9 @@ ROI_HEADS = _registry(
 BOX_HEADS = _registry("box head", "roi_heads.box_head")
 """Called with (cfg, in_channels)."""
 
-MASK_HEADS = _registry("mask head", "roi_heads.mask_head", "roi_heads.point_rend")
+MASK_HEADS = _registry(
+    "mask head", "roi_heads.mask_head", "roi_heads.point_rend", "roi_heads.implicit_point_rend"
+)
 """Called with (cfg, in_channels): see `MaskHead` in `tfdetect.modeling.roi_heads.mask_head`; with
 (cfg, shapes) where MODEL.ROI_MASK_HEAD.POOLER_TYPE is '': see `FeatureMaskHead` there."""
 

@@ -20,6 +20,7 @@ from tfdetect.modeling.registries import META_ARCHITECTURES, SEM_SEG_HEADS
 from tfdetect.modeling.replicas import image_seeds
 from tfdetect.modeling.semantic_loss import semantic_cross_entropy
 from tfdetect.modeling.structures import Predictions, Targets
+from tfdetect.ops.backend import current_backend
 from tfdetect.ops.interpolate import bilinear_rows
 
 # Rows of the result whose logits are held at once: 50 MB for 54 classes and 4000 columns.
@@ -259,7 +260,7 @@ def semantic_labels(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
     Args:
         logits: float32 [h, w, K], over the image without padding: see `enlarge_logits`.
-        size: int32 [2], (height, width) of the original image.
+        size: int32 [2], (height, width) of the original image; with `Backend.fixed_shapes` an array.
 
     Returns:
         int32 [height, width].
@@ -269,9 +270,12 @@ def semantic_labels(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         rows = tf.minimum(start + tf.range(_STRIP), size[0] - 1)
         return tf.argmax(bilinear_rows(logits, rows, size), 2, output_type=tf.int32)
 
-    strips = tf.map_fn(
-        label,
-        tf.range(0, size[0], _STRIP),
-        fn_output_signature=tf.TensorSpec([_STRIP, None], tf.int32),
-    )
+    if current_backend().fixed_shapes:  # a strip after the other, as in a loop no shape is known
+        strips = tf.stack([label(tf.constant(start)) for start in range(0, size[0], _STRIP)])
+    else:
+        strips = tf.map_fn(
+            label,
+            tf.range(0, size[0], _STRIP),
+            fn_output_signature=tf.TensorSpec([_STRIP, None], tf.int32),
+        )
     return tf.reshape(strips, [-1, size[1]])[: size[0]]

@@ -28,6 +28,7 @@ SCRIPTS = (
     "attention",
     "roi_align",
     "roi_pool",
+    "point_sample",
     "rotated",
     "resize",
     "paste_masks",

@@ -37,6 +37,7 @@ from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
 from tfdetect.files import write_bytes_atomically
+from tfdetect.modeling.registries import check_names
 
 # Keys in a message.
 _LISTED = 4
@@ -138,6 +139,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
         cfg = load_config(args.config_file, args.opts)
     if cfg is not None:
         check_model(cfg)
+        check_names(cfg)
     checkpoint = read_checkpoint(args.weights)
     found = recognize(checkpoint.arrays)
     notes = [*describe_place(checkpoint.container, checkpoint.others, found)]

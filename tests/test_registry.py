@@ -40,17 +40,17 @@ def test_a_name_is_given_once():
     assert things.get("KEY", "a") is print
 
 
-def test_an_unknown_name_is_answered_with_the_near_ones():
+def test_an_unknown_name_is_answered_with_the_nearest_first():
     things = Registry("thing", advice=lambda name: f"{name} is out of scope")
-    for name in ("StandardROIHeads", "CascadeROIHeads", "RPN"):
+    for name in ("CascadeROIHeads", "StandardROIHeads", "RPN"):
         things.add(name, object)
     with pytest.raises(InputError) as caught:
         things.get("MODEL.X", "StandardRoiHead")
     assert str(caught.value) == (
-        "MODEL.X: 'StandardRoiHead' is not supported; use StandardROIHeads "
+        "MODEL.X: 'StandardRoiHead' is not supported; use StandardROIHeads, CascadeROIHeads or RPN "
         "(StandardRoiHead is out of scope)"
     )
-    with pytest.raises(InputError, match="use StandardROIHeads or CascadeROIHeads or RPN"):
+    with pytest.raises(InputError, match="use CascadeROIHeads, StandardROIHeads or RPN"):
         things.get("MODEL.X", "?")
 
 

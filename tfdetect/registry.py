@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from tfdetect.errors import InputError
+from tfdetect.errors import InputError, one_of
 
 Entry = TypeVar("Entry")
 Registered = TypeVar("Registered")
@@ -28,6 +28,7 @@ class Registry(Generic[Entry]):
         built_in: modules whose import registers this project's own entries; imported when
             something is looked up first.
         advice: maps an unknown name to a note for the message that rejects it.
+        names: of the entries that `built_in` registers, for `require`.
 
     Detectron2: `fvcore.common.registry.Registry`.
     """
@@ -37,10 +38,12 @@ class Registry(Generic[Entry]):
         kind: str,
         built_in: Sequence[str] = (),
         advice: Callable[[str], str] | None = None,
+        names: Sequence[str] = (),
     ):
         self._kind = kind
         self._built_in = tuple(built_in)
         self._advice = advice
+        self._names = tuple(names)
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str | None = None) -> Callable[[Registered], Registered]:
@@ -84,12 +87,17 @@ class Registry(Generic[Entry]):
             InputError: nothing is registered under this name.
         """
         self._load_built_in()
-        if name in self._entries:
-            return self._entries[name]
-        near = difflib.get_close_matches(str(name), self._entries) or list(self._entries)
-        choice = f"use {' or '.join(near)}" if near else f"no {self._kind} is registered"
-        advice = "" if self._advice is None else f" ({self._advice(str(name))})"
-        raise InputError(f"{key}: {name!r} is not supported; {choice}{advice}")
+        if name not in self._entries:
+            raise self._unknown(key, name)
+        return self._entries[name]
+
+    def require(self, key: str, name: object) -> None:
+        """Raise InputError, as `get` does, if nothing is registered under a name.
+
+        What is built in is not imported for it.
+        """
+        if name not in self._entries and name not in self._names:
+            raise self._unknown(key, name)
 
     def build(self, key: str, name: str, *args: Any) -> Any:
         """What the entry `name` makes of `args`: by its `from_config`, if it has one.
@@ -99,10 +107,6 @@ class Registry(Generic[Entry]):
         """
         entry: Any = self.get(key, name)
         return getattr(entry, "from_config", entry)(*args)
-
-    def is_added(self, name: object) -> bool:
-        """Whether `name` is registered so far, without the import of what is built in."""
-        return name in self._entries
 
     def __contains__(self, name: object) -> bool:
         self._load_built_in()
@@ -118,6 +122,14 @@ class Registry(Generic[Entry]):
 
     def __repr__(self) -> str:
         return f"Registry({self._kind!r}, {list(self._entries)})"
+
+    def _unknown(self, key: str, name: object) -> InputError:
+        names = list(dict.fromkeys([*self._names, *self._entries]))
+        near = difflib.get_close_matches(str(name), names)
+        names = [*near, *(known for known in names if known not in near)]
+        choice = f"use {one_of(names)}" if names else f"no {self._kind} is registered"
+        advice = "" if self._advice is None else f" ({self._advice(str(name))})"
+        return InputError(f"{key}: {name!r} is not supported; {choice}{advice}")
 
     def _load_built_in(self) -> None:
         for module in self._built_in:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -121,6 +123,81 @@ def test_evaluate(convert, tmp_path):
     assert tfdetect.cli.evaluate.main(command) == 0
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert {"bbox", "segm"} <= metrics.keys()
+
+
+def mean_iou(found, truth, classes):
+    """Detectron2's: over the classes that there are, in percent; 255 is unlabelled."""
+    of_both = np.zeros([classes, classes])
+    for ours, theirs in zip(found, truth, strict=True):
+        np.add.at(of_both, (theirs[theirs < 255], ours[theirs < 255]), 1)
+    own = np.diag(of_both)
+    there = of_both.sum(1) > 0
+    return 100 * np.mean((own / (of_both.sum(0) + of_both.sum(1) - own))[there])
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    """Folders of masks and of their images, and the mIoU of what Detectron2 predicts."""
+    folder, arrays = tmp_path_factory.mktemp("masks"), load_arrays("narrow_semantic")
+    for name in ("masks", "images"):
+        (folder / name).mkdir()
+    predicted, truth = [], []
+    for index, path in enumerate(map(Path, IMAGES)):
+        predicted.append(arrays[f"argmax_{index}"].astype(int))
+        labels = np.roll(predicted[index], 7, axis=1)
+        labels[:9] = 255
+        truth.append(labels)
+        cv2.imwrite(str(folder / "masks" / f"{path.stem}.png"), labels.astype(np.uint8))
+        shutil.copy(path, folder / "images")
+    expected = mean_iou(predicted, truth, 5)
+    assert 10 < expected < 95
+    return folder / "masks", folder / "images", expected
+
+
+# Of mIoU in percent: a ten-thousandth of the pixels may be of another class.
+MIOU = 0.05
+
+
+@pytest.mark.full
+def test_evaluate_semantic(convert, masks, tmp_path):
+    annotations, images, expected = masks
+    command = ["--model", str(convert("semantic")), "--evaluate", str(annotations)]
+    command += ["--images", str(images), "--batch-size", "2", "--output", str(tmp_path)]
+    assert tfdetect.cli.predict.main(command) == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())["sem_seg"]
+    assert found["mIoU"] == pytest.approx(expected, abs=MIOU)
+
+
+@pytest.mark.full
+def test_train_evaluates_semantic(convert, masks, tmp_path):
+    """The model that it is given with --eval-only, and the same after a step of rate 0."""
+    annotations, images, expected = masks
+    options = {
+        "DATASETS.TRAIN": "('masks',)",
+        "DATASETS.TEST": "('masks',)",
+        "DATALOADER.NUM_WORKERS": 0,
+        "MODEL.WEIGHTS": convert("semantic"),
+        "SEED": 1,
+        "SOLVER.BASE_LR": 0.0,
+        "SOLVER.IMS_PER_BATCH": 2,
+        "SOLVER.LOG_PERIOD": 1,
+        "SOLVER.MAX_ITER": 1,
+        "SOLVER.STEPS": "()",
+        "SOLVER.WARMUP_ITERS": 0,
+    }
+    command = ["--config-file", write_config("narrow_semantic_training", tmp_path)]
+    command += ["--register", "masks", annotations, images]
+    for folder, arguments in (("evaluated", ["--eval-only"]), ("trained", [])):
+        opts = options | {"OUTPUT_DIR": tmp_path / folder}
+        words = [*command, *arguments, *(word for pair in opts.items() for word in pair)]
+        assert tfdetect.cli.train.main([str(word) for word in words]) == 0
+        written = tmp_path / folder / "inference" / "masks" / "metrics.json"
+        found = json.loads(written.read_text())["sem_seg"]
+        assert found["mIoU"] == pytest.approx(expected, abs=MIOU)
+    lines = (tmp_path / "trained" / "metrics.json").read_text().splitlines()
+    logged = {key: value for line in lines for key, value in json.loads(line).items()}
+    assert logged["sem_seg/mIoU"] == pytest.approx(expected, abs=MIOU)
+    assert logged["loss_sem_seg_point"] > 0
 
 
 @pytest.mark.parametrize(

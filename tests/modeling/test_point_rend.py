@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.seeded_weights import seeded_model
 from tests.support.dense_models import two_images
 from tests.support.native import IMPLEMENTATIONS
-from tests.support.point_rend import KINDS, narrow_model, write_config
-from tests.support.small_training import batch, losses_and_gradients
+from tests.support.point_rend import KINDS, narrow_model, scale_parameters, write_config
+from tests.support.small_training import batch, configuration, losses_and_gradients
 from tfdetect.checkpoint.names import named_variables
-from tfdetect.config import load_config
+from tfdetect.config import load_config, zoo_models
+from tfdetect.config.capabilities import capabilities
+from tfdetect.config.checks import check_model
 from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.inference.optimization import optimize
@@ -25,6 +28,11 @@ from tfdetect.training.trainable import trainable_variables
 
 # Others than these are for `make test-full`.
 IMPLICIT = pytest.param("implicit", marks=pytest.mark.full)
+PUBLISHED = {
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
+    "MODEL.ROI_MASK_HEAD.FC_DIM": 32,
+    "MODEL.POINT_HEAD.FC_DIM": 32,
+}
 SMALL = ["INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 160, "TEST.DETECTIONS_PER_IMAGE", 12]
 
 
@@ -33,15 +41,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("configs")
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
-@pytest.mark.parametrize("kind", ["instance", "semantic", IMPLICIT])
-def test_batch_of_two_sizes(kind, folder, implementation):
-    """Each image of the batch as alone, which its points are chosen for.
+def check_batch(cfg, model):
+    """Each image of a batch as alone, which its points are chosen for.
 
     Boxes to 1e-3 pixels (float32 sums in another order). Of the masks' and the semantic pixels one
     in a thousand may differ: points that are equally uncertain.
     """
-    cfg, model = narrow_model(kind, folder, SMALL)
     images, sizes = two_images()
     backend = Backend.for_device()
     pipeline = Pipeline(cfg, optimize(model, backend), backend)
@@ -60,8 +65,31 @@ def test_batch_of_two_sizes(kind, folder, implementation):
                 assert 0.01 < np.mean(expected > 0.5) < 0.99
             else:
                 np.testing.assert_allclose(batched, expected, rtol=0, atol=1e-3, err_msg=key)
-        if kind != "semantic":
+        if "num_detections" in found:
             assert found["num_detections"][index] > 2
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
+@pytest.mark.parametrize("kind", ["instance", "semantic", IMPLICIT])
+def test_batch_of_two_sizes(kind, folder, implementation):
+    check_batch(*narrow_model(kind, folder, SMALL))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
+@pytest.mark.parametrize("name", [name for name in zoo_models() if name.startswith("PointRend/")])
+def test_batch_of_two_sizes_of_published_models(name, implementation):
+    """As deep as they are, with fewer channels. (tests/training takes a step of each.)"""
+    options = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | PUBLISHED
+    options["MODEL.RESNETS.DEPTH"] = load_config(name).MODEL.RESNETS.DEPTH
+    if "X_101" in name:
+        options |= {"MODEL.RESNETS.NUM_GROUPS": 4, "MODEL.RESNETS.WIDTH_PER_GROUP": 8}
+    able = capabilities(configuration(name, options))
+    options[POINTS + "NUM_CLASSES"] = able.num_classes or able.num_stuff_classes
+    cfg = configuration(name, options)
+    model = seeded_model(cfg)
+    scale_parameters(model)
+    check_batch(cfg, model)
 
 
 @pytest.mark.parametrize("kind", ["instance", IMPLICIT])
@@ -138,25 +166,29 @@ def test_points_depend_on_the_seed_and_the_image_alone(folder):
     assert loss([0], [0, 0]) == loss([0], [0, 0]) != loss([0], [0, 1])
 
 
+def check_all(cfg):
+    check_model(cfg)
+    check_training(cfg)
+
+
 MASKS = "MODEL.ROI_MASK_HEAD."
 POINTS = "MODEL.POINT_HEAD."
 REFUSED = [
     ("instance", POINTS + "NUM_CLASSES", 5, "but MODEL.ROI_HEADS.NUM_CLASSES is 4"),
     ("instance", POINTS + "NAME", "NoHead", "is not supported; use StandardPointHead"),
     ("instance", POINTS + "IN_FEATURES", ["p7"], "is not a feature of the backbone"),
-    ("instance", POINTS + "SUBDIVISION_STEPS", 0, "give 1 or more"),
-    ("instance", POINTS + "SUBDIVISION_NUM_POINTS", 0, "give 1 or more"),
-    ("instance", POINTS + "FC_DIM", 0, "give 1 or more"),
+    ("instance", POINTS + "NAME", "ImplicitPointHead", "use StandardPointHead"),
+    ("instance", POINTS + "SUBDIVISION_NUM_POINTS", 10**9, "or less, or more steps"),
     ("instance", MASKS + "POINT_HEAD_ON", False, "set it to True"),
     ("instance", MASKS + "POOLER_TYPE", "ROIAlignV2", "set it to ''"),
     ("instance", MASKS + "POOLER_RESOLUTION", 7, "give an even number"),
     ("instance", MASKS + "CONV_DIM", 65, "more than the 64 channels"),
     ("instance", MASKS + "IN_FEATURES", [], "is empty"),
-    ("instance", MASKS + "OUTPUT_SIDE_RESOLUTION", 0, "give 1 or more"),
-    ("instance", MASKS + "NUM_FC", 0, "give 1 or more"),
     ("implicit", POINTS + "SUBDIVISION_NUM_POINTS", 200, "give a square number such as 196"),
     ("implicit", POINTS + "NUM_FC", 0, "give 1 or more"),
+    ("implicit", POINTS + "NAME", "StandardPointHead", "use ImplicitPointHead"),
     ("semantic", POINTS + "SUBDIVISION_STEPS", 3, "do not lead from MODEL.SEM_SEG_HEAD."),
+    ("semantic", POINTS + "NAME", "ImplicitPointHead", "use StandardPointHead"),
     ("semantic", POINTS + "CLS_AGNOSTIC_MASK", True, "set it to False"),
     ("semantic", POINTS + "COARSE_SEM_SEG_HEAD_NAME", "PointRendSemSegHead", "is "),
     ("semantic", POINTS + "COARSE_SEM_SEG_HEAD_NAME", "NoHead", "is not supported"),
@@ -171,6 +203,40 @@ def test_refused(kind, key, value, words, folder):
     assert str(caught.value).startswith(f"{key}: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# 0 or -1 means something, or any number does, or another kind of head reads the key.
+ACCEPTED = {
+    POINTS + "NUM_FC": [0],
+    POINTS + "SUBDIVISION_STEPS": [0],
+    POINTS + "IMPORTANCE_SAMPLE_RATIO": [0],
+    MASKS + "NUM_CONV": [0],
+    MASKS + "POOLER_SAMPLING_RATIO": [0, -1],
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": [0, -1],
+    "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": [0, -1],
+    "MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER": [0, -1],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number(kind, folder):
+    """None, 0 and -1 where they mean nothing: a line that names the key, before TensorFlow."""
+    path = write_config(f"narrow_{kind}_training", folder)
+    cfg = load_config(path)
+    of_kind = "SEM_SEG_HEAD" if kind == "semantic" else "ROI_MASK_HEAD"
+    for section in ("POINT_HEAD", "IMPLICIT_POINTREND", of_kind):
+        for name, default in cfg.MODEL[section].items():
+            key = f"MODEL.{section}.{name}"
+            is_number = type(default) in (int, float)
+            for value in [None, 0, -1] if is_number else [None]:
+                changed = load_config(path, [key, value])
+                if value in ACCEPTED.get(key, ()) or (value is None and name == "NORM"):
+                    check_all(changed)
+                    continue
+                with pytest.raises(InputError) as caught:
+                    check_all(changed)
+                assert str(caught.value).startswith(f"{key}: "), key
+                assert "\n" not in str(caught.value)
 
 
 def test_neither_encoding_nor_features(folder):

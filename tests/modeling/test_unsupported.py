@@ -19,11 +19,11 @@ CASES = [
     (FPN, ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "horizontal boxes"),
     (FPN, ["MODEL.ROI_BOX_HEAD.NORM", "XN"], "is not supported"),
     (FPN, ["MODEL.META_ARCHITECTURE", "DensePoseRCNN"], "projects/ add is out of scope"),
-    (FPN, ["MODEL.RESNETS.DEPTH", 77], "use one of"),
-    (FPN, ["MODEL.RESNETS.OUT_FEATURES", ["res6"]], "is not one of"),
+    (FPN, ["MODEL.RESNETS.DEPTH", 77], "use 18, 34, 50"),
+    (FPN, ["MODEL.RESNETS.OUT_FEATURES", ["res6"]], "use stem, res2"),
     (FPN, ["MODEL.FPN.IN_FEATURES", ["res2", "res5"]], "do not double"),
     (C4, ["MODEL.KEYPOINT_ON", True], "no keypoint head"),
-    (C4, ["MODEL.RESNETS.RES5_DILATION", 3], "is not 1 or 2"),
+    (C4, ["MODEL.RESNETS.RES5_DILATION", 3], "use 1 or 2"),
     (C4, DEFORM_RES5, "cannot be deformable"),
     (C4, [*BASIC, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64], ""),
 ]
@@ -59,6 +59,7 @@ def test_roi_heads_need_equal_channels():
     opts = ["MODEL.RESNETS.OUT_FEATURES", ["res3", "res4"]]
     opts += ["MODEL.ROI_HEADS.IN_FEATURES", ["res3", "res4"]]
     opts += ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
+    opts += ["MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead"]
     cfg = load_config(ROOT / "configs" / "Base-RCNN-C4.yaml", opts)
     with pytest.raises(InputError, match="channels"):
         build_model(cfg)

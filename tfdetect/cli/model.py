@@ -17,6 +17,7 @@ from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.config.tta import check_tta, describe_tta
 from tfdetect.errors import InputError
+from tfdetect.modeling.registries import check_names
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -100,6 +101,7 @@ def check_configuration(args: argparse.Namespace) -> str:
         return ""  # `Predictor` says what is missing
     cfg = load_prediction_config(path, args.opts, "--opts")
     check_model(cfg)
+    check_names(cfg)
     takes_proposals = capabilities(cfg).takes_proposals
     if takes_proposals and args.proposals is None:
         raise InputError(

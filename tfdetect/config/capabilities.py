@@ -28,6 +28,14 @@ class Parts:
 
 _POINT_MASKS = ("PointRendMaskHead", "ImplicitPointRendMaskHead", "CoarseMaskHead")
 
+_BUILT_IN_HEADS = (
+    "StandardROIHeads",
+    "CascadeROIHeads",
+    "Res5ROIHeads",
+    "PointRendROIHeads",
+    "RROIHeads",
+)
+
 _ARCHITECTURES = {
     "GeneralizedRCNN": Parts(proposal_generator=True, roi_heads=True, trainable=True),
     "ProposalNetwork": Parts(proposal_generator=True, trainable=True),
@@ -141,6 +149,17 @@ def capabilities(cfg: CfgNode) -> Capabilities:
         num_stuff_classes=model.SEM_SEG_HEAD.NUM_CLASSES if parts.semantic_head else 0,
         num_keypoints=model.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if has_keypoints else 0,
     )
+
+
+def has_built_in_heads(cfg: CfgNode) -> bool:
+    """Whether the model has RoI heads of this project, which read the keys that Detectron2's do."""
+    return capabilities(cfg).parts.roi_heads and cfg.MODEL.ROI_HEADS.NAME in _BUILT_IN_HEADS
+
+
+def has_res5_heads(cfg: CfgNode) -> bool:
+    """Whether the RoI heads begin with a res5, and not with the heads of MODEL.ROI_BOX_HEAD.NAME
+    and ROI_MASK_HEAD.POOLER_TYPE."""
+    return capabilities(cfg).parts.roi_heads and cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads"
 
 
 def trains_as_pointrend(cfg: CfgNode) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
+from tfdetect.config.choices import check_choices
 from tfdetect.config.mvit import MVIT, check_mvit
 from tfdetect.config.rotated import check_rotated
 from tfdetect.config.rules import (
@@ -188,6 +189,7 @@ def check_model(cfg: CfgNode) -> None:
                 f"divisible by the {_GROUPS} "
                 f"groups of MODEL.{section}.NORM GN; give a multiple of {_GROUPS}"
             )
+    check_choices(cfg, sections)
     for section, check in _TOGETHER.items():
         if section in sections:
             check(cfg.MODEL)

@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import Parts, capabilities, trainable_architectures
 from tfdetect.config.checks import model_sections
+from tfdetect.config.choices import check_training_choices
 from tfdetect.config.rotated import check_rotated_training
 from tfdetect.config.rules import (
     FINITE,
@@ -170,6 +171,7 @@ def check_training(cfg: CfgNode) -> None:
     for name in ("SEED", "VIS_PERIOD"):
         require_value(name, cfg[name])
     check_rules(cfg, _TRAINING)
+    check_training_choices(cfg)
     for section in model_sections(cfg):
         rules = _TRAINING_SECTIONS.get(section, {})
         check_rules(cfg, {f"MODEL.{section}.{name}": rule for name, rule in rules.items()})

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import tensorflow as tf
 
+from tfdetect.config.choices import BATCH_NORMS, NORMS
 from tfdetect.errors import InputError
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.backend import current_backend
@@ -18,9 +19,6 @@ _EPSILON = 1e-5
 _LN_EPSILON = 1e-6
 _GROUPS = 32
 _FROZEN = "FrozenBN"
-_BATCH_NORMS = (_FROZEN, "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-# What `make_norm` knows.
-NORMS = ("", *_BATCH_NORMS, "GN", "LN")
 # PyTorch's: the share of a batch in the running statistics.
 _MOMENTUM = 0.1
 
@@ -353,7 +351,7 @@ def batch_norms_that_train(model: tf.Module) -> list[RunningStatistics]:
 
 def frozen(name: str) -> str:
     """The norm that replaces `name` in a frozen stage: FrozenBN for every batch norm."""
-    return _FROZEN if name in _BATCH_NORMS else name
+    return _FROZEN if name in BATCH_NORMS else name
 
 
 def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | LayerNorm | None:
@@ -368,7 +366,7 @@ def make_norm(name: str | None, channels: int) -> BatchNorm | GroupNorm | LayerN
     """
     if not name:
         return None
-    if name in _BATCH_NORMS:
+    if name in BATCH_NORMS:
         return BatchNorm(channels, name)
     if name == "GN":
         if channels % _GROUPS:

@@ -6,15 +6,14 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.checks import check_model, model_sections
-from tfdetect.errors import InputError
-from tfdetect.layers.norm import NORMS
+from tfdetect.config.checks import check_model
 from tfdetect.modeling.features import Shapes
 from tfdetect.modeling.registries import (
     BACKBONES,
     META_ARCHITECTURES,
     PROPOSAL_GENERATORS,
     ROI_HEADS,
+    check_names,
 )
 
 
@@ -25,13 +24,7 @@ def build_model(cfg: CfgNode) -> tf.Module:
         InputError: for a part that is not supported, naming the configuration key.
     """
     check_model(cfg)
-    for section in model_sections(cfg):
-        # Detectron2 accepts None too: no norm. In an FPN there is no bias either then.
-        norm = cfg.MODEL[section].get("NORM", "")
-        if norm not in (None, *NORMS):
-            raise InputError(
-                f"MODEL.{section}.NORM: {norm!r} is not supported; use {', '.join(NORMS[1:])} or ''"
-            )
+    check_names(cfg)
     name = cfg.MODEL.META_ARCHITECTURE
     model = META_ARCHITECTURES.build("MODEL.META_ARCHITECTURE", name, cfg)
     model.capabilities = capabilities(cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import tensorflow as tf
 from yacs.config import CfgNode
@@ -190,7 +191,9 @@ class ImplicitPointHead(tf.Module):
         return tf.reshape(encoded, [shape[0], shape[1], _ENCODED])
 
 
-def build_point_head(cfg: CfgNode, shapes: Shapes, num_classes: int, classes_key: str) -> tf.Module:
+def build_point_head(
+    cfg: CfgNode, shapes: Shapes, num_classes: int, classes_key: str, *, implicit: bool = False
+) -> Any:
     """The head of MODEL.POINT_HEAD.NAME, for features of these (channels, stride) by name.
 
     Args:
@@ -198,9 +201,12 @@ def build_point_head(cfg: CfgNode, shapes: Shapes, num_classes: int, classes_key
         shapes: of the features that there are.
         num_classes: of the model, which MODEL.POINT_HEAD.NUM_CLASSES must equal.
         classes_key: the key that says so.
+        implicit: whether the head's parameters are given, as `ImplicitPointHead`'s, which has
+            `num_params`.
 
     Raises:
-        InputError: it does not, or there is no such head or no such feature.
+        InputError: it does not, or there is no such head or no such feature, or it is of the other
+            kind.
     """
     head = cfg.MODEL.POINT_HEAD
     if num_classes != head.NUM_CLASSES:
@@ -209,7 +215,13 @@ def build_point_head(cfg: CfgNode, shapes: Shapes, num_classes: int, classes_key
             f"{num_classes}; give both the same number"
         )
     in_channels = sum(shapes[name][0] for name in point_features(cfg, shapes))
-    return POINT_HEADS.build("MODEL.POINT_HEAD.NAME", head.NAME, cfg, in_channels)
+    built = POINT_HEADS.build("MODEL.POINT_HEAD.NAME", head.NAME, cfg, in_channels)
+    if hasattr(built, "num_params") != implicit:
+        raise InputError(
+            f"MODEL.POINT_HEAD.NAME: {head.NAME} is {'not ' if implicit else ''}for "
+            f"ImplicitPointRendMaskHead; use {'Implicit' if implicit else 'Standard'}PointHead"
+        )
+    return built
 
 
 def point_features(cfg: CfgNode, shapes: Shapes) -> dict[str, int]:

@@ -260,7 +260,8 @@ def semantic_labels(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
     Args:
         logits: float32 [h, w, K], over the image without padding: see `enlarge_logits`.
-        size: int32 [2], (height, width) of the original image; with `Backend.fixed_shapes` an array.
+        size: int32 [2], (height, width) of the original image; a NumPy array with
+            `Backend.fixed_shapes`.
 
     Returns:
         int32 [height, width].

@@ -38,8 +38,7 @@ def point_sample(
     """
     if map_indices is None:
         map_indices = tf.range(tf.shape(points)[0])
-    # The native operator is the CPU's; on a GPU TensorFlow's own gathers are as fast as it gets.
-    if current_backend().native_on_cpu and features.dtype.is_floating and not nearest:
+    if current_backend().native and features.dtype.is_floating and not nearest:
         return kernels.library().tfdetect_point_sample(
             features=features,
             points=points,

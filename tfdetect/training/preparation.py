@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.checks import check_model, model_sections
+from tfdetect.config.checks import check_model
 from tfdetect.config.training_checks import check_output, check_training, weights_file
 from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
@@ -22,13 +22,10 @@ from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.data.training.records import training_metadata
 from tfdetect.errors import InputError
 from tfdetect.files import check_utf8, check_writable
-from tfdetect.modeling.registries import BOX_LOSSES
+from tfdetect.modeling.registries import check_box_losses, check_names
 from tfdetect.training.hooks.base import HOOKS, Hook
 from tfdetect.training.schedule import learning_rate
 from tfdetect.training.test_data import EvaluationData, open_test_data
-
-_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
-"""The built-in ones of `BOX_LOSSES`, whose import is TensorFlow's too."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +182,7 @@ def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
 def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     """What the configuration alone tells, before TensorFlow is loaded."""
     check_model(cfg)
+    check_names(cfg)
     check_output(cfg)
     check_writable(cfg.OUTPUT_DIR)
     if cfg.TEST.AUG.ENABLED and cfg.DATASETS.TEST:
@@ -199,17 +197,6 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     weights = weights_file(cfg)
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
-
-
-def check_box_losses(cfg: CfgNode) -> None:
-    """Raise InputError unless every BBOX_REG_LOSS_TYPE of the model is known or registered."""
-    for section in model_sections(cfg):
-        name = cfg.MODEL[section].get("BBOX_REG_LOSS_TYPE", _BOX_LOSSES[0])
-        if name not in _BOX_LOSSES and not BOX_LOSSES.is_added(name):
-            raise InputError(
-                f"MODEL.{section}.BBOX_REG_LOSS_TYPE: {name!r} is not supported; use "
-                f"{', '.join(_BOX_LOSSES)}, or --import the file that registers it"
-            )
 
 
 def check_proposal_files(cfg: CfgNode, split: Literal["TRAIN", "TEST"]) -> None:

@@ -19,6 +19,8 @@ OPERATORS = [
     "TfdetectRoiAlignGrad",
     "TfdetectRoiPool",
     "TfdetectRoiPoolGrad",
+    "TfdetectPointSample",
+    "TfdetectPointSampleGrad",
     "TfdetectResizeBilinearUint8",
     "TfdetectNms",
     "TfdetectNmsRotated",
@@ -75,6 +77,18 @@ def roi_pool(native, rng):
         )  # fmt: skip
     grad = tf.constant(rng.normal(size=pooled.shape).astype(np.float32))
     return pooled, tape.gradient(pooled, features, grad), argmax
+
+
+def point_sample(native, rng):
+    features = tf.constant(rng.normal(size=[2, 50, 60, 40]).astype(np.float32))
+    points, indices = rng.uniform(-0.1, 1.1, (30, 150, 2)), rng.integers(0, 2, 30)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        sampled = native.tfdetect_point_sample(
+            features, points.astype(np.float32), indices.astype(np.int32), [[50, 60], [41, 33]]
+        )
+    grad = tf.constant(rng.normal(size=sampled.shape).astype(np.float32))
+    return sampled, tape.gradient(sampled, features, grad)
 
 
 def nms(native, rng):
@@ -146,6 +160,7 @@ def deform_conv(native, rng):
     [
         roi_align,
         roi_pool,
+        point_sample,
         nms,
         resize,
         paste_masks,

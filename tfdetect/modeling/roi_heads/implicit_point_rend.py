@@ -58,7 +58,9 @@ class ImplicitPointRendMaskHead(PointMaskHead):
                 "ImplicitPointRendMaskHead begins with a square of as many points; give a square "
                 f"number such as {side**2}"
             )
-        point_head = build_point_head(cfg, shapes, classes, "MODEL.ROI_HEADS.NUM_CLASSES")
+        point_head = build_point_head(
+            cfg, shapes, classes, "MODEL.ROI_HEADS.NUM_CLASSES", implicit=True
+        )
         return cls(
             parameter_head=build_conv_fc_head(cfg, shapes, point_head.num_params),
             regularizer=cfg.MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER,

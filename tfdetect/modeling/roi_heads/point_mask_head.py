@@ -33,7 +33,7 @@ from tfdetect.ops.interpolate import upsample_2x_bilinear
 _STREAM = 2
 
 
-class Regions(NamedTuple):
+class RegionBoxes(NamedTuple):
     """Boxes float32 [R, 4], and of each its image and its class, int32 [R]."""
 
     boxes: tf.Tensor
@@ -91,7 +91,7 @@ class PointMaskHead(FeatureMaskHead):
         changes nothing in it. Intermediates: `initial_logits` [R, S, S], and of every step
         `step_K_indices` int32 [R, P], row * side + column, and `step_K_logits` [R, P].
         """
-        regions = Regions(boxes, image_indices, classes)
+        regions = RegionBoxes(boxes, image_indices, classes)
         region_features = self._pool(features, boxes, image_indices, valid_sizes)
         representation = self._represent(region_features)
         side, count = self._initial_side, tf.shape(boxes)[0]
@@ -129,7 +129,7 @@ class PointMaskHead(FeatureMaskHead):
         self,
         points: tf.Tensor,
         features: Mapping[str, tf.Tensor],
-        regions: Regions,
+        regions: RegionBoxes,
         representation: tf.Tensor,
         valid_sizes: ValidSizes = WHOLE,
     ) -> tf.Tensor:
@@ -176,7 +176,7 @@ class PointMaskHead(FeatureMaskHead):
         """`loss_mask_point` of points [R, P, 2]."""
         position = points_wrt_image(regions.boxes, points)
         labels = object_point_labels(position, regions, targets, image_sizes)
-        own = Regions(regions.boxes, regions.image_indices, regions.gt_classes)
+        own = RegionBoxes(regions.boxes, regions.image_indices, regions.gt_classes)
         logits = self._logits_at(points, features, own, representation)
         add_intermediates(
             {"points_wrt_image": position, "point_labels": labels, "point_logits": logits}

@@ -83,11 +83,12 @@ class PointRendMaskHead(PointMaskHead):
             side *= 2
             steps -= 1
         if steps < 0:
+            largest = 4 * (coarse_side * 2**points.SUBDIVISION_STEPS) ** 2 - 1
             raise InputError(
-                f"MODEL.POINT_HEAD.SUBDIVISION_STEPS: is {points.SUBDIVISION_STEPS}, but a mask of "
-                f"{coarse_side} x {coarse_side} is doubled {points.SUBDIVISION_STEPS - steps} "
-                f"times before it has SUBDIVISION_NUM_POINTS {points.SUBDIVISION_NUM_POINTS}; give "
-                f"{points.SUBDIVISION_STEPS - steps} or more"
+                f"MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS: is {points.SUBDIVISION_NUM_POINTS}, but "
+                f"masks of {coarse_side} x {coarse_side} that are doubled SUBDIVISION_STEPS "
+                f"{points.SUBDIVISION_STEPS} times have fewer points; give {largest} or less, or "
+                "more steps"
             )
         return cls(
             coarse_head=build_conv_fc_head(cfg, shapes, classes * coarse_side**2),

@@ -1,7 +1,6 @@
 #include "point_sample.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "instruction_set.h"
 #include "portability.h"
@@ -11,45 +10,9 @@ namespace {
 
 constexpr int64_t kChannelsPerTask = 32;
 
-// Where a point lies: up to four locations of the map, in PyTorch's order, and their weights.
-struct Corners {
-  int count = 0;
-  int64_t location[4];
-  float weight[4];
-};
-
-// The lower neighbour along an axis of `size` locations, by the float32 steps of grid_sample, and
-// the fraction beyond it; false where neither neighbour is in the map, or for a NaN.
-bool SampleAxis(float point, int32_t size, int32_t* lower, float* fraction) {
-  const float position =
-      ((2.0f * point - 1.0f) + 1.0f) * (static_cast<float>(size) / 2.0f) - 0.5f;
-  if (!(position > -1.0f && position < static_cast<float>(size))) return false;
-  const float floor = std::floor(position);
-  *lower = static_cast<int32_t>(floor);
-  *fraction = position - floor;
-  return true;
-}
-
-Corners FindCorners(const PointSampleShape& shape, const float* point, int64_t map) {
-  Corners corners;
-  int32_t height = static_cast<int32_t>(shape.height), width = static_cast<int32_t>(shape.width);
-  if (shape.sizes != nullptr) {
-    height = std::min(height, shape.sizes[2 * map]);
-    width = std::min(width, shape.sizes[2 * map + 1]);
-  }
-  int32_t x, y;
-  float right, down;
-  if (!SampleAxis(point[0], width, &x, &right) || !SampleAxis(point[1], height, &y, &down))
-    return corners;
-  for (int dy = 0; dy < 2; ++dy) {
-    for (int dx = 0; dx < 2; ++dx) {
-      if (x + dx < 0 || x + dx >= width || y + dy < 0 || y + dy >= height) continue;
-      corners.location[corners.count] = (map * shape.height + y + dy) * shape.width + x + dx;
-      corners.weight[corners.count++] =
-          (dx ? right : 1.0f - right) * (dy ? down : 1.0f - down);
-    }
-  }
-  return corners;
+// Which location of a map a corner is.
+int64_t LocationOf(const PointSampleShape& shape, const PointCorners& corners, int i) {
+  return corners.y[i] * shape.width + corners.x[i];
 }
 
 // to = weight * from, or added to it.
@@ -98,10 +61,13 @@ void PointSample(const PointSampleShape& shape, const T* features, const float* 
   for (int64_t p = begin; p < end; ++p) {
     T* result = output + p * channels;
     float* sums = Sums(result, &narrow, channels);
-    const Corners corners = FindCorners(shape, points + 2 * p, map_indices[p / shape.points]);
+    const int64_t map = map_indices[p / shape.points];
+    const T* locations = features + map * shape.height * shape.width * channels;
+    const PointCorners corners = FindCorners(shape, points + 2 * p, map);
     if (corners.count == 0) std::fill_n(sums, channels, 0.0f);
     for (int i = 0; i < corners.count; ++i)
-      Add<T>(features + corners.location[i] * channels, corners.weight[i], i > 0, channels, sums);
+      Add<T>(locations + LocationOf(shape, corners, i) * channels, corners.weight[i], i > 0,
+             channels, sums);
     Finish(sums, channels, result);
   }
 }
@@ -119,18 +85,19 @@ template <typename T>
 void PointSampleGradient::Run(int64_t task, const T* grad, T* output) const {
   const int64_t map = task / slices_, first = task % slices_ * kChannelsPerTask;
   const int64_t count = std::min(kChannelsPerTask, shape_.channels - first);
-  const int64_t locations = shape_.height * shape_.width, origin = map * locations;
+  const int64_t locations = shape_.height * shape_.width;
   std::vector<float> sums(locations * count, 0.0f);
   for (const int64_t row : rows_[map]) {
     for (int64_t p = row * shape_.points; p < (row + 1) * shape_.points; ++p) {
-      const Corners corners = FindCorners(shape_, points_ + 2 * p, map);
+      const PointCorners corners = FindCorners(shape_, points_ + 2 * p, map);
       for (int i = 0; i < corners.count; ++i)
         Add<T>(grad + p * shape_.channels + first, corners.weight[i], true, count,
-               sums.data() + (corners.location[i] - origin) * count);
+               sums.data() + LocationOf(shape_, corners, i) * count);
     }
   }
   for (int64_t i = 0; i < locations; ++i)
-    Convert<T>(sums.data() + i * count, count, output + (origin + i) * shape_.channels + first);
+    Convert<T>(sums.data() + i * count, count,
+               output + (map * locations + i) * shape_.channels + first);
 }
 
 #define TFDETECT_INSTANTIATE(T)                                                                 \

@@ -1,4 +1,5 @@
-// Bilinear samples of feature maps at points, as PyTorch's grid_sample with zeros around the map.
+// Bilinear samples of feature maps at points, with zeros around the map, on the CPU; see
+// point_sample_corners.h for the meaning.
 #ifndef TFDETECT_POINT_SAMPLE_H_
 #define TFDETECT_POINT_SAMPLE_H_
 
@@ -6,16 +7,9 @@
 #include <vector>
 
 #include "half.h"
+#include "point_sample_corners.h"
 
 namespace tfdetect {
-
-// Features [maps, height, width, channels], rows of `points` points (x, y) in [0, 1] of a map. A
-// map ends after sizes[2 * i] rows and sizes[2 * i + 1] columns, or nowhere before its end where
-// `sizes` is null.
-struct PointSampleShape {
-  int64_t maps, height, width, channels, points;
-  const int32_t* sizes;
-};
 
 // Points [begin, end) of all rows: output [rows, points, channels]; sums are float32 whatever T
 // (float, Half or BFloat16) is. A point with a NaN is beyond the map.

@@ -1,6 +1,7 @@
 // TfdetectPointSample and its gradient: definitions, and kernels for the CPU.
 #include "op_helpers.h"
 #include "point_sample.h"
+#include "point_sample_op.h"
 
 namespace tfdetect {
 namespace {
@@ -30,7 +31,8 @@ REGISTER_OP("TfdetectPointSample")
     })
     .Doc("Bilinear samples of features [B, H, W, C] at points [R, P, 2] of (x, y) in [0, 1] of "
          "the map map_indices[r], with zeros around it: [R, P, C]. Map i ends after sizes[i] rows "
-         "and columns; with sizes [0, 2] they do not end before the tensor.");
+         "and columns; with sizes [0, 2] they do not end before the tensor. On the GPU a row whose "
+         "map_indices is out of range is zeros.");
 
 REGISTER_OP("TfdetectPointSampleGrad")
     .Input("grad: T")
@@ -49,29 +51,6 @@ REGISTER_OP("TfdetectPointSampleGrad")
     })
     .Doc("The gradient of TfdetectPointSample for the features, given that of its output.");
 
-// Fills in the shape of the features and the points, and the maps' sizes.
-absl::Status CheckPointSample(const tensorflow::TensorShape& features, const Tensor& points,
-                              const Tensor& map_indices, const Tensor& sizes,
-                              PointSampleShape* shape) {
-  if (features.dims() != 4)
-    return tensorflow::errors::InvalidArgument("features must have shape [B, H, W, C], not ",
-                                               features.DebugString());
-  TF_RETURN_IF_ERROR(
-      CheckShape(points.dims() == 3 && points.dim_size(2) == 2, "points", "[R, P, 2]", points));
-  TF_RETURN_IF_ERROR(CheckVector("map_indices", map_indices, points.dim_size(0)));
-  const bool whole = sizes.dims() == 2 && sizes.dim_size(0) == 0;
-  TF_RETURN_IF_ERROR(CheckShape(sizes.dims() == 2 && sizes.dim_size(1) == 2 &&
-                                    (whole || sizes.dim_size(0) == features.dim_size(0)),
-                                "sizes", "[B, 2] or [0, 2]", sizes));
-  *shape = {features.dim_size(0), features.dim_size(1), features.dim_size(2),
-            features.dim_size(3), points.dim_size(1),
-            whole ? nullptr : sizes.flat<int32_t>().data()};
-  if (std::max(shape->height, shape->width) >= std::numeric_limits<int32_t>::max())
-    return tensorflow::errors::InvalidArgument("features are too large: ",
-                                               features.DebugString());
-  return CheckIndices(map_indices, shape->maps);
-}
-
 template <typename T>
 class PointSampleOp : public tensorflow::OpKernel {
  public:
@@ -83,11 +62,11 @@ class PointSampleOp : public tensorflow::OpKernel {
     PointSampleShape shape;
     OP_REQUIRES_OK(context, CheckPointSample(features.shape(), points, map_indices,
                                              context->input(3), &shape));
+    OP_REQUIRES_OK(context, CheckIndices(map_indices, shape.maps));
     Tensor* output;
     const int64_t rows = points.dim_size(0);
     OP_REQUIRES_OK(context,
-                   context->allocate_output(
-                       0, tensorflow::TensorShape({rows, shape.points, shape.channels}), &output));
+                   context->allocate_output(0, PointSampleOutputShape(shape, rows), &output));
     if (output->NumElements() == 0) return;
     ParallelFor(context, rows * shape.points, shape.channels, [&](int64_t begin, int64_t end) {
       PointSample(shape, Data<T>(features), points.flat<float>().data(),
@@ -103,19 +82,14 @@ class PointSampleGradOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &grad = context->input(0), &points = context->input(1);
-    const Tensor &map_indices = context->input(2), &lengths = context->input(4);
-    OP_REQUIRES_OK(context, CheckVector("feature_shape", lengths, 4));
-    tensorflow::TensorShape feature_shape;
-    OP_REQUIRES_OK(context, tensorflow::TensorShapeUtils::MakeShape(
-                                lengths.flat<int32_t>().data(), 4, &feature_shape));
+    const Tensor& map_indices = context->input(2);
     PointSampleShape shape;
-    OP_REQUIRES_OK(context, CheckPointSample(feature_shape, points, map_indices,
-                                             context->input(3), &shape));
+    tensorflow::TensorShape feature_shape;
+    OP_REQUIRES_OK(context,
+                   CheckPointSampleGrad(context->input(4), grad, points, map_indices,
+                                        context->input(3), &shape, &feature_shape));
+    OP_REQUIRES_OK(context, CheckIndices(map_indices, shape.maps));
     const int64_t rows = points.dim_size(0);
-    OP_REQUIRES(context,
-                grad.shape() == tensorflow::TensorShape({rows, shape.points, shape.channels}),
-                tensorflow::errors::InvalidArgument("grad must be of the samples' shape, not ",
-                                                    grad.shape().DebugString()));
     Tensor* output;
     OP_REQUIRES_OK(context, context->allocate_output(0, feature_shape, &output));
     if (output->NumElements() == 0) return;

@@ -17,6 +17,8 @@
 #include "nms_gpu.h"
 #include "paste_masks.h"
 #include "paste_masks_gpu.h"
+#include "point_sample.h"
+#include "point_sample_gpu.h"
 #include "resize.h"
 #include "resize_gpu.h"
 #include "roi_align.h"
@@ -229,6 +231,72 @@ void TestRoiPools() {
   CheckLaunch(LaunchRoiPool(shape, FloatType::kFloat, features.data(), boxes.data(),
                             indices.data(), 2, output.data(), argmax.data(), nullptr));
   ExpectClose("missing image", output.Values(), std::vector<float>(2 * 4 * 3, 0.0f), 0.0f);
+}
+
+// Points in and around the map; or whatever numbers.
+std::vector<float> PointsOf(int64_t n, bool hostile) {
+  return hostile ? HostileNumbers(2 * n) : UniformVector<float>(2 * n, -0.2f, 1.2f);
+}
+
+// With several maps, each has its own size. Sums are the CPU's to the bit.
+template <typename T>
+void TestPointSample(PointSampleShape shape, FloatType type, int64_t rows, bool hostile) {
+  const std::vector<float> points = PointsOf(rows * shape.points, hostile);
+  const std::vector<int32_t> indices = ImagesOf(rows, shape.maps);
+  const int64_t locations = shape.maps * shape.height * shape.width;
+  const std::vector<T> features = UniformVector<T>(locations * shape.channels);
+  const std::vector<T> grad = UniformVector<T>(rows * shape.points * shape.channels);
+  const DeviceArray<T> device_features(features), device_grad(grad);
+  const DeviceArray<T> output(grad.size()), gradient(features.size());
+  const DeviceArray<float> device_points(points);
+  const DeviceArray<int32_t> device_indices(indices);
+  const std::vector<int32_t> sizes = SizesOf(shape.maps, shape.height, shape.width);
+  const DeviceArray<int32_t> device_sizes(sizes);
+  PointSampleShape device_shape = shape;
+  if (shape.maps > 1) {
+    shape.sizes = sizes.data();
+    device_shape.sizes = device_sizes.data();
+  }
+
+  std::vector<T> expected(grad.size()), expected_gradient(features.size());
+  PointSample(shape, features.data(), points.data(), indices.data(), 0, rows * shape.points,
+              expected.data());
+  CheckLaunch(LaunchPointSample(device_shape, type, device_features.data(), device_points.data(),
+                                device_indices.data(), rows, output.data(), nullptr));
+  ExpectClose("point_sample", output.Values(), expected, 0.0f);
+
+  const PointSampleGradient reference(shape, points.data(), indices.data(), rows);
+  for (int64_t task = 0; task < reference.tasks(); ++task)
+    reference.Run(task, grad.data(), expected_gradient.data());
+  CheckLaunch(LaunchPointSampleGradient(device_shape, type, device_grad.data(),
+                                        device_points.data(), device_indices.data(), rows,
+                                        gradient.data(), nullptr));
+  ExpectClose("point_sample's gradient", gradient.Values(), expected_gradient, 0.0f);
+}
+
+void TestPointSamples() {
+  for (const bool hostile : {false, true}) {
+    // More points than a block's threads; a map of several tiles; more channels than a warp, or a
+    // block, holds.
+    TestPointSample<float>({3, 19, 9, 4, 150, nullptr}, FloatType::kFloat, 4, hostile);
+    TestPointSample<float>({1, 5, 21, 131, 40, nullptr}, FloatType::kFloat, 2, hostile);
+    TestPointSample<Half>({2, 6, 7, 16, 30, nullptr}, FloatType::kHalf, 3, hostile);
+    TestPointSample<BFloat16>({1, 8, 8, 3, 30, nullptr}, FloatType::kBFloat16, 2, hostile);
+  }
+  TestPointSample<float>({2, 4, 4, 8, 5, nullptr}, FloatType::kFloat, 0, false);
+  TestPointSample<float>({1, 4, 4, 8, 0, nullptr}, FloatType::kFloat, 2, false);
+  const PointSampleShape shape = {1, 5, 6, 3, 1, nullptr};
+  const DeviceArray<float> points(std::vector<float>{0.5f, 0.5f, 0.5f, 0.5f});
+  const DeviceArray<int32_t> indices(std::vector<int32_t>{-1, 1});
+  const DeviceArray<float> features(std::vector<float>(5 * 6 * 3, 1.0f)), output(2 * 3);
+  const DeviceArray<float> grad(std::vector<float>(2 * 3, 1.0f)), gradient(5 * 6 * 3);
+  CheckLaunch(LaunchPointSample(shape, FloatType::kFloat, features.data(), points.data(),
+                                indices.data(), 2, output.data(), nullptr));
+  ExpectClose("missing map", output.Values(), std::vector<float>(2 * 3, 0.0f), 0.0f);
+  CheckLaunch(LaunchPointSampleGradient(shape, FloatType::kFloat, grad.data(), points.data(),
+                                        indices.data(), 2, gradient.data(), nullptr));
+  ExpectClose("missing map's gradient", gradient.Values(), std::vector<float>(5 * 6 * 3, 0.0f),
+              0.0f);
 }
 
 // `levels` is how many scores there are, so that some are equal; boxes of 5 numbers are rotated.
@@ -535,6 +603,7 @@ void TestDeformConvs() {
 int main() {
   TestRoiAligns();
   TestRoiPools();
+  TestPointSamples();
   TestNmses();
   TestRotated();
   TestResizes();

@@ -13,6 +13,8 @@
 #include "nms_gpu.h"
 #include "paste_masks.h"
 #include "paste_masks_gpu.h"
+#include "point_sample.h"
+#include "point_sample_gpu.h"
 #include "resize.h"
 #include "resize_gpu.h"
 #include "roi_align.h"
@@ -193,6 +195,41 @@ void TimeDecodeKeypoints() {
          1e-6f, static_cast<int64_t>(4 * heatmaps.size()));
 }
 
+// Of PointRend's training: 196 points of each region of two images.
+void TimePointSample() {
+  const int64_t rows = 256;
+  const PointSampleShape shape = {2, 200, 304, 256, 196, nullptr};
+  const std::vector<float> points = UniformVector<float>(2 * rows * shape.points, 0.0f, 1.0f);
+  std::vector<int32_t> indices(rows);
+  for (int64_t row = 0; row < rows; ++row) indices[row] = static_cast<int32_t>(2 * row / rows);
+  const std::vector<float> features =
+      UniformVector<float>(shape.maps * shape.height * shape.width * shape.channels);
+  const std::vector<float> grad = UniformVector<float>(rows * shape.points * shape.channels);
+  const DeviceArray<float> device_features(features), device_grad(grad), device_points(points);
+  const DeviceArray<float> output(grad.size()), gradient(features.size());
+  const DeviceArray<int32_t> device_indices(indices);
+  const float forward = Milliseconds([&] {
+    return LaunchPointSample(shape, FloatType::kFloat, device_features.data(),
+                             device_points.data(), device_indices.data(), rows, output.data(),
+                             nullptr);
+  });
+  const float backward = Milliseconds([&] {
+    return LaunchPointSampleGradient(shape, FloatType::kFloat, device_grad.data(),
+                                     device_points.data(), device_indices.data(), rows,
+                                     gradient.data(), nullptr);
+  });
+  std::vector<float> expected(grad.size()), expected_gradient(features.size());
+  PointSample(shape, features.data(), points.data(), indices.data(), 0, rows * shape.points,
+              expected.data());
+  const PointSampleGradient reference(shape, points.data(), indices.data(), rows);
+  for (int64_t task = 0; task < reference.tasks(); ++task)
+    reference.Run(task, grad.data(), expected_gradient.data());
+  const int64_t bytes = sizeof(float) * (features.size() + grad.size());
+  Report("point_sample, 196 points of 256 regions", forward,
+         Difference(output.Values(), expected), 0.0f, bytes);
+  Report("  gradient", backward, Difference(gradient.Values(), expected_gradient), 0.0f, bytes);
+}
+
 void TimeDeformConv() {
   const DeformConvShape s = {1, 50, 76, 256, 50, 76, 256, 3, 3, 1, 1, 1, 1, 1};
   const int64_t taps = s.deformable_groups * s.kernel_size();
@@ -254,6 +291,7 @@ int main() {
   TimeResize();
   TimePasteMasks();
   TimeDecodeKeypoints();
+  TimePointSample();
   TimeDeformConv();
   return passed ? 0 : 1;
 }

@@ -1,4 +1,8 @@
-"""What the commands that draw have in common: their options, and what they show of detections."""
+"""What the commands that draw have in common: their options, and what they show of detections.
+
+What draws is imported when something is drawn: its libraries take longer to load than what is wrong
+with the arguments takes to be said.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,6 @@ import numpy as np
 
 from tfdetect.detections import Detections
 from tfdetect.visualize.fonts import missing_characters
-from tfdetect.visualize.pictures import (
-    draw_detections,
-    draw_panoptic,
-    draw_semantic,
-    label_name,
-)
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -44,6 +42,8 @@ def _unit_interval(text: str) -> float:
 
 def check_font(predictor: Predictor, font: str | None) -> None:
     """Report the characters of the names that the font does not have."""
+    from tfdetect.visualize.pictures import label_name
+
     names = [*predictor.class_names, *predictor.stuff_class_names]
     shown = [label_name(names, index) for index in range(len(names))]
     if missing := missing_characters(shown, font):
@@ -63,6 +63,8 @@ def draw(
     font: str | None,
 ) -> np.ndarray:
     """Draw the model's results: segments, pixel classes, or detections."""
+    from tfdetect.visualize.pictures import draw_detections, draw_panoptic, draw_semantic
+
     if detections.panoptic is not None:
         return draw_panoptic(
             image,
@@ -88,6 +90,8 @@ def draw(
 
 def summary(detections: Detections, predictor: Predictor, threshold: float) -> str:
     """Such as "2 person, 1 circle", and the stuff by descending area: "2 person, sky, grass"."""
+    from tfdetect.visualize.pictures import label_name
+
     shown = detections.classes[detections.scores >= threshold].tolist()
     areas: dict[int, int] = {}
     if detections.panoptic is not None:

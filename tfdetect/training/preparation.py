@@ -19,7 +19,7 @@ from tfdetect.config.tta import check_tta
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.registry import dataset_files, dataset_metadata
 from tfdetect.data.training.augmentation import build_augmentation
-from tfdetect.data.training.records import training_metadata
+from tfdetect.data.training.records import training_metadata, training_records
 from tfdetect.errors import InputError
 from tfdetect.files import check_utf8, check_writable
 from tfdetect.modeling.registries import check_box_losses, check_names
@@ -64,6 +64,9 @@ def prepare(cfg: CfgNode, *, resume: bool, eval_only: bool = False) -> Preparati
     metadata = _metadata(cfg, resume, eval_only)
     test_data = open_test_data(cfg, metadata)
     if not eval_only:
+        # Kept for later. What is skipped is for the log, which there is not yet.
+        if cfg.DATALOADER.ON_ERROR == "stop":
+            training_records(cfg)
         for section in ("BEST", "EARLY_STOP"):
             check_metric(f"TRAIN.{section}.METRIC", cfg.TRAIN[section].METRIC, test_data)
     return Preparation(metadata, test_data, hooks)

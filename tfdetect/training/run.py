@@ -15,7 +15,7 @@ from tfdetect.checkpoint.names import named_variables
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.tta import describe_tta
 from tfdetect.data.training.input import training_dataset
-from tfdetect.data.training.records import training_records
+from tfdetect.data.training.records import log_training_records, training_records
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 from tfdetect.ops.backend import Backend
@@ -89,7 +89,7 @@ def run_training(
             " add --resume to continue it, or set another OUTPUT_DIR"
         )
     # Kept for later: what is wrong with the data is said before the model is built.
-    training_records(cfg)
+    log_training_records(cfg)
     backend = Backend.for_device()
     if backend.device == "cpu":
         tf.config.experimental.enable_op_determinism()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from yacs.config import CfgNode
@@ -109,6 +109,13 @@ def stopping(error: InputError) -> InputError:
     return InputError(f"{error} (or set DATALOADER.ON_ERROR skip)")
 
 
+class _Loaded(NamedTuple):
+    """Records, and a line for the log."""
+
+    records: tuple[Record, ...]
+    summary: str
+
+
 def training_records(cfg: CfgNode) -> tuple[Record, ...]:
     """Load DATASETS.TRAIN, as Detectron2's `get_detection_dataset_dicts` does.
 
@@ -125,6 +132,15 @@ def training_records(cfg: CfgNode) -> tuple[Record, ...]:
             is broken, or an image or its proposals are missing, and DATALOADER.ON_ERROR is "stop";
             no image is left.
     """
+    return _load_configured(cfg).records
+
+
+def log_training_records(cfg: CfgNode) -> None:
+    """Log of how many images `training_records` are; raises what it raises."""
+    _logger.info(_load_configured(cfg).summary)
+
+
+def _load_configured(cfg: CfgNode) -> _Loaded:
     files = tuple(dataset_files(name) for name in cfg.DATASETS.TRAIN)
     training_metadata(cfg)
     keypoints = cfg.MODEL.KEYPOINT_ON
@@ -255,7 +271,7 @@ def _load(
     on_error: str,
     labels: LabelRange | None,
     rotated: bool,
-) -> tuple[Record, ...]:
+) -> _Loaded:
     broken = BrokenData(on_error)
     records: list[Record] = []
     # Of each: whether it is left out if it has nothing but crowds.
@@ -278,17 +294,18 @@ def _load(
         if (not filters or not all(a.iscrowd for a in record.annotations))
         and (min_keypoints <= 0 or _labelled_keypoints(record) >= min_keypoints)
     ]
-    _logger.info(
-        "%s: %d images to train on; %d without usable annotations are left out",
-        *(names, len(kept), len(records) - len(kept)),
-    )
     if not kept:
         raise InputError(f"DATASETS.TRAIN: {names}: {_why_nothing(records, min_keypoints)}")
     _check_files(names, kept, broken)
     if labels is not None:
         masks = [(r.sem_seg, (r.height, r.width)) for r in kept if r.sem_seg is not None]
         check_sem_seg(masks, labels, broken)
-    return tuple(kept)
+    left_out = len(records) - len(kept)
+    summary = (
+        f"{names}: {len(kept)} images to train on; {left_out} without usable annotations are left "
+        "out"
+    )
+    return _Loaded(tuple(kept), summary)
 
 
 def _why_nothing(records: Sequence[Record], min_keypoints: int) -> str:

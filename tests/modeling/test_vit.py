@@ -13,7 +13,14 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DATA
-from tests.support.transformers import assert_close, check_block, part_of, set_variables
+from tests.support.transformers import (
+    assert_close,
+    check_block,
+    check_each_image_of_a_batch,
+    part_of,
+    randomized,
+    set_variables,
+)
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.layers.drop_path import drop_paths
 from tfdetect.modeling.backbone.simple_feature_pyramid import SimpleFeaturePyramid
@@ -81,6 +88,42 @@ def test_simple_feature_pyramid():
         sizes = pyramid.valid_sizes(tf.constant([[150, 215]]))
         for name, (_, stride) in pyramid.output_shapes.items():
             assert tuple(sizes.strided(stride).sizes[0]) == arrays[name].shape[2:]
+
+
+@pytest.fixture(scope="module")
+def pyramid():
+    vit = ViT(
+        img_size=64,
+        embed_dim=12,
+        depth=3,
+        num_heads=3,
+        pretrain_img_size=32,
+        use_rel_pos=True,
+        window_size=3,
+        window_block_indexes=[0],
+        residual_block_indexes=[1],
+    )
+    return randomized(SimpleFeaturePyramid(vit, 8, [4.0, 2.0, 1.0, 0.5], "LN"))
+
+
+def test_an_image_of_a_batch_gets_what_it_gets_alone(pyramid):
+    together, of_none = check_each_image_of_a_batch(pyramid, pyramid.valid_sizes)
+    assert set(together) == {"p2", "p3", "p4", "p5", "p6"}
+    assert {level.shape[0] for level in of_none.values()} == {0}
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 40), (40, 17), (33, 47)])
+def test_small_images(pyramid, height, width):
+    """An image of less than two patches is filled up to them, alone and beside others."""
+    image = tf.random.stateless_normal([1, height, width, 3], [1, 2])
+    alone = pyramid(image)
+    filled = tf.pad(image, [[0, 0], [0, 64 - height], [0, 64 - width], [0, 0]])
+    together = pyramid(filled, pyramid.valid_sizes(tf.constant([[height, width]])))
+    for name, expected in alone.items():
+        rows, columns = expected.shape[1:3]
+        assert min(rows, columns) > 0
+        found = together[name][:, :rows, :columns]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

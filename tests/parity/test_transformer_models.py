@@ -38,6 +38,12 @@ from tfdetect.inference.predictor import Predictor
 from tfdetect.modeling.build import build_backbone
 from tfdetect.ops.backend import Backend
 
+# Of each backbone one that does not pad to squares, and what only one model has.
+QUICK = ("mvit_cascade_bn", "swin_cascade_free_ape", "vit_cascade_lvis", "vit_mask_free")
+NARROW = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in DETECTORS
+]
+
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def ops(request):
@@ -82,7 +88,7 @@ def test_backbone_alone(ops):
         assert max(found.values()) < 2e-4, found
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", NARROW)
 def test_narrow_model(name, ops):
     """Alone and, where images are not padded to squares, in batches of two."""
     recorded = read_record("narrow", name)

@@ -29,7 +29,7 @@ well, padded as in Detectron2.
 When its weights move by a relative 1e-6, Detectron2 differs from itself by up to {weights};
 in float64 (narrow models) by {float64}.
 
-| model | stages | detections | extra | score | box (pixels) | mask | heads | proposals | operators |
+| model | stages | detections | extra | score | box (pixels) | mask | heads | proposals | with |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 """

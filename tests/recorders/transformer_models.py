@@ -3,8 +3,8 @@
     python -m tests.recorders.transformer_models RECORDS tests/arrays/vitdet
 
 RECORDS has folders narrow/ and full/ of what Detectron2 gave of each model in all its stages. Kept
-are: of maps some channels, rows and columns, of vectors some columns; every fourth proposal; every
-detection, but every tenth mask (the others are null). `layout` has of each stage X what is in
+are: of maps some channels, rows and columns, of vectors some columns; every eighth proposal; every
+detection, but every twentieth mask (the others are null). `layout` has of each stage X what is in
 RECORDS as X_step, X_shape and X_moments (mean, standard deviation, largest magnitude) of the whole;
 the step of vectors is [that of the columns].
 """
@@ -31,10 +31,10 @@ def thinned(recorded):
         elif name.startswith(STAGES) and not name.endswith(("_step", "_shape", "_moments")):
             kept[name], layout[name] = thinned_stage(recorded, name)
         elif name in ("proposals", "proposal_logits"):
-            kept[name], layout[name] = values[::4], {"shape": list(values.shape)}
+            kept[name], layout[name] = values[::8], {"shape": list(values.shape)}
         elif name == "pred_masks_rle":
             counts = json.loads(str(values))
-            counts = [None if index % 10 else text for index, text in enumerate(counts)]
+            counts = [None if index % 20 else text for index, text in enumerate(counts)]
             kept[name] = np.array(json.dumps(counts))
         elif name.startswith("pred_") and name != "pred_mask_area":
             kept[name] = values.astype(np.int16) if "classes" in name else values
@@ -52,7 +52,7 @@ def thinned_stage(recorded, name):
         layout["moments"] = [whole.mean(), whole.std(ddof=1), np.abs(whole).max()]
     if values.ndim == 4:
         # Of many regions fewer values each.
-        channels, side = (4, 8) if len(values) <= 2 else (2, 4)
+        channels, side = (4, 6) if len(values) <= 2 else (2, 4)
         step = [-(-values.shape[1] // channels), -(-max(values.shape[2:]) // side)]
         values = values[:, :: step[0], :: step[1], :: step[1]]
         layout["step"] = (step * recorded.get(f"{name}_step", np.array([1, 1]))).tolist()

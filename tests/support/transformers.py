@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import seeded_weights
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.layers.valid_sizes import ValidSizes
 
@@ -19,12 +21,22 @@ def part_of(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
     return {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
 
 
-def set_variables(module: tf.Module, arrays: Arrays) -> dict[str, NamedVariable]:
-    """Give a module the recorded parameters, of which none may be left."""
+def thinned_channels(values: np.ndarray) -> np.ndarray:
+    """What is recorded of outputs [..., C]: every fifth channel."""
+    return values[..., ::5]
+
+
+def thinned_gradient(values: np.ndarray) -> np.ndarray:
+    """What is recorded of gradients of parameters: of long ones every fifth number, as [N]."""
+    return values if values.size <= 100 else values.ravel()[::5]
+
+
+def seed_variables(module: tf.Module, prefix: str) -> dict[str, NamedVariable]:
+    """Give a module the parameters of the record: they follow from their names after `prefix`."""
     variables = {named.name: named for named in named_variables(module)}
-    assert set(variables) == set(arrays)
     for name, named in variables.items():
-        named.variable.assign(named.from_foreign(arrays[name]))
+        weights = seeded_weights.array(f"{prefix}{name}", named.foreign_shape)
+        named.variable.assign(named.from_foreign(weights))
     return variables
 
 
@@ -34,17 +46,30 @@ def assert_close(found: Any, expected: np.ndarray, tolerance: float = 1e-5) -> N
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def check_block(module: tf.Module, arrays: dict[str, np.ndarray], unseen: Collection[str] = ()):
+def assert_outputs_close(found: Any, expected: np.ndarray, tolerance: float = 1e-5) -> None:
+    """The same of outputs, or gradients of inputs, of which every fifth channel is recorded."""
+    assert_close(thinned_channels(np.asarray(found)), expected, tolerance)
+
+
+def gradient_of(named: NamedVariable, gradient: tf.Tensor) -> np.ndarray:
+    """What is recorded of a parameter's gradient: in PyTorch's layout, thinned."""
+    return thinned_gradient(dataclasses.replace(named, variable=gradient).to_foreign())
+
+
+def check_block(module: tf.Module, recorded: Arrays, name: str, unseen: Collection[str] = ()):
     """A recorded block, eagerly and in a graph of unknown sizes, and all its gradients.
 
     Args:
         module: of x [B, H, W, C].
-        arrays: x, y, dy, dx, the parameters by their names, and d_ before these.
+        recorded: x, y, dy and dx, and gradients of the parameters with d_ before their names, each
+            with the block's name before it.
+        name: of the block.
         unseen: names of biases that the result does not depend on: rounding, here and there.
     """
-    x, y, dy, dx = (arrays.pop(key) for key in ("x", "y", "dy", "dx"))
-    slopes = {key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("d_")}
-    variables = set_variables(module, arrays)
+    arrays = part_of(recorded, f"{name}.")
+    x, y, dy, dx = (arrays[key] for key in ("x", "y", "dy", "dx"))
+    slopes = part_of(arrays, "d_")
+    variables = seed_variables(module, f"{name}.")
     assert set(slopes) == set(variables)
 
     signature = [tf.TensorSpec([None, None, None, x.shape[3]])]
@@ -58,17 +83,17 @@ def check_block(module: tf.Module, arrays: dict[str, np.ndarray], unseen: Collec
         return result, [tf.convert_to_tensor(g) for g in tape.gradient(result, inputs, dy)]
 
     result, (of_x, *found) = compute(x)
-    assert_close(result, y)
+    assert_outputs_close(result, y)
     # The last image is 100 times smaller: a wrong epsilon shows there.
-    assert_close(result[-1], y[-1])
-    assert_close(of_x, dx, 2e-5)
-    assert_close(module(tf.constant(x)), y)
+    assert_outputs_close(result[-1], y[-1])
+    assert_outputs_close(of_x, dx, 2e-5)
+    assert_outputs_close(module(tf.constant(x)), y)
     for (key, named), gradient in zip(variables.items(), found, strict=True):
         if key in unseen:
             least = 1e-4 * np.abs(slopes[key.replace("bias", "weight")]).max()
             assert max(np.abs(gradient).max(), np.abs(slopes[key]).max()) < least
             continue
-        assert_close(gradient, named.from_foreign(slopes[key]), 2e-5)
+        assert_close(gradient_of(named, gradient), slopes[key], 2e-5)
 
 
 def randomized(model: tf.Module) -> tf.Module:

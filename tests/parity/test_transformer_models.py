@@ -1,6 +1,6 @@
 """ViT, Swin and MViT detectors against Detectron2's: every stage, proposal, detection and mask.
 
-The limits and where they are from: tests/support/transformer_models.py.
+The limits and where they are from: tests/support/transformer_records.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.seeded_weights import seeded_model, state_dict
 from tests.support.intermediates import call_with_intermediates
 from tests.support.native import IMPLEMENTATIONS, require_native
 from tests.support.transformer_configs import backbone_options, transformer_config
-from tests.support.transformer_models import (
+from tests.support.transformer_records import (
     BACKBONE,
     DETECTORS,
     FULL,

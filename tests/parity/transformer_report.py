@@ -7,7 +7,7 @@ import sys
 import time
 
 from benchmarks.seeded_weights import seeded_model
-from tests.support.transformer_models import (
+from tests.support.transformer_records import (
     DETECTORS,
     FULL,
     HEADS,

@@ -222,11 +222,13 @@ def compare_detections(found: Mapping[str, Any], expected: Mapping[str, Any]) ->
 def _compare_proposals(found: Mapping[str, tf.Tensor], recorded: Arrays) -> Differences:
     """In the resized image."""
     scale = max(recorded[f"rpn_logits_{level}_moments"][1] for level in range(5))
+    boxes, logits = (found[name][0].numpy() for name in ("proposals", "proposal_logits"))
+    filled = boxes.any(1)  # a slot without a proposal holds zeros
     record = {"file_name": "", "height": 0, "width": 0}
     pair = [
         record | {"pred_boxes": boxes, "scores": logits, "pred_classes": np.zeros(len(boxes))}
         for boxes, logits in (
-            (found["proposals"][0].numpy(), found["proposal_logits"][0].numpy()),
+            (boxes[filled], logits[filled]),
             (recorded["proposals"], recorded["proposal_logits"]),
         )
     ]

@@ -16,8 +16,9 @@ from tests.support.detectron2_table import rows
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
-from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, POINTREND_KEYS
+from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import _OF_SAMPLERS, _ONLY_WITH, ignored_in_training
+from tfdetect.config.keys import OWN_KEYS, POINTREND_KEYS
 from tfdetect.config.training_checks import check_output, check_training
 from tfdetect.config.tta import check_tta
 from tfdetect.data.registry import register_coco_dataset

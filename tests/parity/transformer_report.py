@@ -46,7 +46,8 @@ def transformers() -> str:
                 start = time.perf_counter()
                 result = compare_model(cfg, seeded_model(cfg), ops, recorded)
                 rows.append(_row(name, ops, result))
-                print(f"{name}, {ops}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+                seconds = time.perf_counter() - start
+                print(f"{seconds:.0f} s {rows[-1]}", file=sys.stderr, flush=True)
     return TEXT.format(
         narrow=len(DETECTORS),
         full=len(FULL),
@@ -61,7 +62,7 @@ def _row(name: str, ops: str, result: Result) -> str:
     stages = {key: value for key, value in result.stages.items() if not key.startswith(HEADS)}
     stage, difference = max(stages.items(), key=lambda item: item[1])
     found = [result.detections, *result.batch]
-    cells = [
+    columns = [
         f"{difference:.1e} ({stage})",
         f"{sum(of.matched for of in found)} of {sum(of.expected for of in found)}",
         str(sum(of.extra for of in found)),
@@ -72,7 +73,7 @@ def _row(name: str, ops: str, result: Result) -> str:
         f"{result.proposals.matched} of {result.proposals.expected}",
         ops,
     ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {name} | {' | '.join(columns)} |"
 
 
 def _noise(run: str) -> str:

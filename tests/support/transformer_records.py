@@ -163,8 +163,8 @@ def compare_model(cfg: CfgNode, model: tf.Module, ops: str, recorded: Arrays) ->
         ops: "native" or "portable".
         recorded: complete, or thinned by `tests.recorders.transformer_models`.
     """
-    batch, resized, size = network_input(cfg, model.size_divisibility, recorded)
     backend = Backend.for_device("cpu", ops=ops)
+    batch, resized, size = network_input(cfg, model.size_divisibility, recorded)
     optimized = optimize(model, backend)
     postprocess = Postprocessor.from_config(cfg)
     square = cfg.MODEL.BACKBONE.SQUARE_PAD or None

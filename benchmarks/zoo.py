@@ -36,7 +36,7 @@ The checkpoint is at
 
 "Difference" is measured here, at full size with seeded weights, against Detectron2's recorded
 outputs ([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its
-scale, and the number of matched detections. Models without a value share their parts with models
+scale (of ViT, Swin and MViT to its standard deviation), and the number of matched detections. Models without a value share their parts with models
 that have one.
 "Time" is for one 400 x 600 image after a warm-up, in CPU seconds (summed over all cores), which are
 less sensitive to other load than wall time; it is measured once per architecture ({machine}).

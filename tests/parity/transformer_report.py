@@ -22,12 +22,15 @@ TEXT = """
 {narrow} narrow detectors and {full} published models with seeded weights, on one photograph.
 "Stages" is the largest difference of any patch embedding, block, pyramid level or output of the
 RPN, "heads" that of the heads on given boxes, both in standard deviations of the tensor. Proposals
-and detections match if IoU > 0.9 and scores are within 2e-4; "mask" is the number of pixels in
-which two masks differ at most. Narrow models that do not pad to squares are compared in a batch of
-two as well, padded as in Detectron2, and with both implementations of the operators.
+(every eighth) and detections match if IoU > 0.9 and scores are within 2e-4; "mask" is the number of
+pixels in which two masks (every twentieth) differ at most. Narrow models that do not pad to squares
+are compared in a batch of two as well, padded as in Detectron2, and with both implementations of
+the operators.
 
-When its weights move by a relative 1e-6, Detectron2 differs from itself by up to {weights};
-in float64 (narrow models) by {float64}.
+When its weights move by a relative 1e-6, Detectron2 differs from itself by up to
+{weights};
+in float64 (narrow models) by
+{float64}.
 
 | model | stages | detections | extra | score | box (pixels) | mask | heads | proposals | with |
 |---|---|---|---|---|---|---|---|---|---|

@@ -252,7 +252,7 @@ def _register(files: DatasetFiles) -> None:
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
         )
     registered = name in DATASETS
-    if registered and DATASETS.build(f"--register {name}", name) != files:
+    if registered and DATASETS.make(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
     for path in (None if needs_folder else files.annotations, files.panoptic):
         if path is not None and not path.is_file():
@@ -278,7 +278,7 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
         InputError: the name is unknown, or the annotations are missing.
     """
     if name in DATASETS:
-        return DATASETS.build(key, name)
+        return DATASETS.make(key, name)
     files = _of_the_zoo(name)
     if files is None:
         known = f"; registered are {', '.join(sorted(DATASETS))}" if len(DATASETS) else ""

@@ -25,6 +25,7 @@ SCRIPTS = (
     "compilers",
     "start",
     "train",
+    "attention",
     "roi_align",
     "roi_pool",
     "rotated",

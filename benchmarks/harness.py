@@ -85,7 +85,8 @@ class Row:
         theirs: sets the other side up. May raise `Skip`.
         needs: modules without which there is no other side. Only a side that needs something is
             run by the reference's Python.
-        measure: what is compared: "seconds", "peak_mb", or anything that both `run`s return.
+        measure: what is compared: "seconds", "cpu_seconds" (of all threads: other users of the
+            machine change it less), "peak_mb", or anything that both `run`s return.
         unit: of the table: "ms" or "s" for seconds, else it is only printed.
         runs: how many of each are measured.
         warm_up: how many before that are not.
@@ -307,11 +308,14 @@ def _serve(row: Row, side: str) -> None:
         if order.strip() == "limit":
             answer({"limit": made.limit(float(value)) if made.limit else ""})
             continue
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         measured = made.run()
-        seconds = time.perf_counter() - start
+        times = {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
+        }
         memory = {"loaded_mb": loaded, "peak_mb": peak_mb()}
-        answer({"seconds": seconds} | memory | (measured or {}))
+        answer(times | memory | (measured or {}))
 
 
 def _check_modules(names: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from tfdetect.data.catalog import (
     metadata_from_coco,
     sem_seg_metadata,
 )
-from tfdetect.data.dota import class_names_of_dota, is_dota
+from tfdetect.data.dota import DotaFile, class_names_of_dota, is_dota, read_dota_files
 from tfdetect.data.panoptic import read_panoptic
 from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
@@ -86,7 +86,11 @@ class DatasetFiles:
             InputError: a file is gone.
         """
         found: list[int] = []
-        for path in (self.annotations, self.panoptic, self.masks):
+        paths = [self.annotations, self.panoptic, self.masks]
+        if self.form == "DOTA":
+            # What is written into a file does not change its folder.
+            paths += sorted(self.annotations.glob("*.txt"))
+        for path in paths:
             if path is None:
                 continue
             try:
@@ -248,7 +252,7 @@ def _register(files: DatasetFiles) -> None:
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
         )
     registered = name in DATASETS
-    if registered and DATASETS.build(f"--register {name}", name) != files:
+    if registered and DATASETS.make(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
     for path in (None if needs_folder else files.annotations, files.panoptic):
         if path is not None and not path.is_file():
@@ -274,7 +278,7 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
         InputError: the name is unknown, or the annotations are missing.
     """
     if name in DATASETS:
-        return DATASETS.build(key, name)
+        return DATASETS.make(key, name)
     files = _of_the_zoo(name)
     if files is None:
         known = f"; registered are {', '.join(sorted(DATASETS))}" if len(DATASETS) else ""
@@ -317,6 +321,15 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     )
 
 
+def dota_files(files: DatasetFiles) -> tuple[DotaFile, ...]:
+    """The text files of a data set of DOTA, parsed once for its classes and its objects.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    return _dota_files(files.annotations, files.version())
+
+
 @lru_cache(maxsize=8)
 def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata:
     # Parsing a large file takes seconds, and several ask for it.
@@ -324,9 +337,14 @@ def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata
 
 
 @lru_cache(maxsize=8)
+def _dota_files(path: Path, version: tuple[int, ...]) -> tuple[DotaFile, ...]:
+    return read_dota_files(path)
+
+
+@lru_cache(maxsize=8)
 def _metadata_from_dota(files: DatasetFiles, version: tuple[int, ...]) -> DatasetMetadata:
-    # What is broken is reported where it is read for its objects.
-    names = class_names_of_dota(files.annotations, files.images_dir)
+    # What is broken is reported where its objects are used.
+    names = class_names_of_dota(dota_files(files))
     return DatasetMetadata(
         thing_classes=names,
         keypoint_names=None,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.dota import images_of_dota, is_dota, read_dota
+from tfdetect.data.dota import dota_as_coco, images_of_dota, is_dota, read_dota_files
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.panoptic import PanopticDataset, read_panoptic
 from tfdetect.data.sem_seg import SemSegFile
@@ -83,7 +83,8 @@ def _open_dota(
 
     def make(count: Report) -> EvaluationDataset:
         images = model.images or images_of_dota(path)
-        dataset = read_dota(path, images, count, difficult_as_crowds=True)
+        files = read_dota_files(path)
+        dataset = dota_as_coco(path, files, images, count, difficult_as_crowds=True)
         return _Dota(dataset, model.tasks, model.class_names, images, count)
 
     return _counting_broken(path, report, make)

@@ -15,7 +15,7 @@ from tfdetect.data.image_files import image_path
 from tfdetect.data.panoptic import PanopticDataset, PanopticImage, read_panoptic
 from tfdetect.data.registry import DatasetFiles
 from tfdetect.data.sem_seg import SemSegFile, SemSegImage, read_sem_seg_folder
-from tfdetect.data.training.records import Annotation, BrokenData, Record
+from tfdetect.data.training.record import Annotation, BrokenData, Record
 from tfdetect.errors import InputError
 
 

@@ -30,9 +30,10 @@ HEADER = """# Detectron2's model zoo
 Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
 "Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set;
-those of PointRend from projects/PointRend (mIoU of its semantic model).
+those of PointRend, ViTDet and MViTv2 from these projects (mIoU of PointRend's semantic model).
 The checkpoint is at
-`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
+`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`, and at
+`https://dl.fbaipublicfiles.com/detectron2/FILE` where the file has folders.
 
 "Difference" is measured here, at full size with seeded weights, against Detectron2's recorded
 outputs ([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its

@@ -86,6 +86,12 @@ def pooler_options(kind: str, sampling_ratio: int) -> dict[str, Any]:
     }
 
 
+def knows_backbone(found: Mapping[str, Any]) -> bool:
+    """Whether the backbone of what `architecture` found is one of those that are here."""
+    convolutional = "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
+    return convolutional or transformer_kind(found) is not None
+
+
 def fits(cfg: CfgNode, found: Mapping[str, Any]) -> bool:
     """Whether a configuration's model has the names and shapes that `architecture` found this in.
 

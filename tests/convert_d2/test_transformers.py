@@ -117,3 +117,11 @@ def test_files_that_cannot_be_read(tmp_path, capfd):
         assert expected in line
         assert name in line
         assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("scheme", ["detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"])
+def test_addresses_are_not_downloaded(scheme, tmp_path, capfd):
+    address = f"{scheme}ViTDet/COCO/mask_rcnn_vitdet_b/f325346929/model_final_61ccd1.pkl"
+    line = fails(capfd, convert, *arguments("vit", address, tmp_path / "model"))
+    local = address.replace("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
+    assert f"{address}: is not a local file; download {local} and give its path" in line

@@ -28,6 +28,8 @@ from tfdetect.modeling.build import build_backbone
 
 with gzip.open(DATA / "vitdet" / "state_dicts.json.gz", "rt") as _file:
     RECORDED = json.load(_file)
+with gzip.open(DATA / "vitdet" / "settings.json.gz", "rt") as _file:
+    SETTINGS = json.load(_file)
 COCO = "ViTDet/COCO/"
 
 
@@ -123,20 +125,29 @@ def test_inspect(name, expected, tmp_path):
     said = describe(write(tmp_path / "x.pkl", shapes_of(name)))
     for text in expected:
         assert text in said
+    # With the statistics of norms, and without counters and Swin's indices of tables.
+    statistics = sum(shape[0] for key, shape in RECORDED[name].items() if "running" in key)
+    count = SETTINGS[name]["parameters_counted"] + statistics
+    assert f"{count:,} in {len(RECORDED[name])} arrays" in said
 
 
 def test_imagenet_backbones(tmp_path):
-    """Not detectors; what they are is said all the same."""
+    """Not detectors; what they are is said all the same, of convolutions over one frame too."""
+    swin, mvit = (
+        f(narrow_config(k)) for f, k in ((imagenet_swin, "swin"), (imagenet_mvit, "mvit"))
+    )
+    of_frames = {name: x[:, :, None] if x.ndim == 4 else x for name, x in mvit.items()}
     for arrays, library, backbone in (
-        (imagenet_swin(narrow_config("swin")), "a Swin Transformer", "Swin: stages of 1, 2, 1 and 1 blocks"),
-        (imagenet_mvit(narrow_config("mvit")), "an MViT", "MViT: 4 blocks in stages"),
-    ):  # fmt: skip
+        (swin, "a Swin Transformer", "Swin: stages of 1, 2, 1 and 1 blocks"),
+        (mvit, "an MViT", "MViT: 4 blocks in stages"),
+        (of_frames, "an MViT", "MViT: 4 blocks in stages"),
+    ):
         path = tmp_path / "x.pkl"
         path.write_bytes(pickle_arrays(arrays, "me"))
         said = describe(path)
         assert f"{library} (a backbone)" in said
         assert "not a detector (a backbone, or an unknown model)" in said
-        assert f"{backbone}" in said
+        assert backbone in said
         assert "configs" not in said
 
 

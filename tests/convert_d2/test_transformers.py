@@ -5,6 +5,7 @@ from __future__ import annotations
 # ruff: noqa: E501 - messages, a line each
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from convert_d2.command import main as convert
 from convert_d2.export import export_arrays
@@ -117,6 +118,15 @@ def test_files_that_cannot_be_read(tmp_path, capfd):
         assert expected in line
         assert name in line
         assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("size", [10**12 + 2, 2**62])
+def test_sizes_that_no_memory_has(size, tmp_path, capfd):
+    tf.zeros([])  # what TensorFlow says of a machine, it says at first
+    weights = write(tmp_path / "x.pkl", {"backbone.net.pos_embed": np.ones(3, np.float32)})
+    options = ["MODEL.VIT.EMBED_DIM", size, "MODEL.VIT.NUM_HEADS", 2]
+    line = fails(capfd, convert, *arguments("vit", weights, tmp_path / "model", options))
+    assert f"MODEL: memory is too small for a variable of shape [1,197,{size}]; correct" in line
 
 
 @pytest.mark.parametrize("scheme", ["detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"])

@@ -172,6 +172,8 @@ REFUSED = [
     (MVIT, ("[scale2, scale3, scale4, scale5]", "[scale2, scale6]"), "bottom_up.out_features: 'scale6' is not one of scale2, scale3, scale4, scale5"),
     (MVIT, ("depth: 10", "depth: 10\n      patch_stride: [0, 0]"), "bottom_up.patch_stride: is [0, 0]; give two equal powers of 2"),
     (MVIT, ("depth: 10", "depth: 10\n      act_layer: !!python/name:torch.nn.modules.activation.ReLU ''"), "bottom_up.act_layer: is torch.nn.modules.activation.ReLU; only torch.nn.GELU"),
+    (MVIT, ("python/name:torch.nn.modules.normalization.LayerNorm", "python/name:os.system"), "bottom_up.norm_layer: is functools.partial of os.system; only LayerNorm with eps 1e-06 is supported"),
+    (MVIT, ("_target_: detectron2.modeling.MViT", "_target_: os.system"), "bottom_up: os.system is not one of the classes of Detectron2 that are known here"),
     (MVIT, ("depth: 10", "depth: 10\n      in_chans: 4"), "bottom_up.in_chans: is 4, but images have three channels here; give 3"),
 ]  # fmt: skip
 
@@ -186,6 +188,9 @@ def test_refused(name, change, expected, tmp_path):
 
 
 IMPOSSIBLE = [
+    (VIT, ("depth: 12", "depth: 100000000000"), "MODEL.VIT.DEPTH: is 100000000000; give a number from 1 to 1000"),
+    (SWIN, ("depths: [2, 2, 18, 2]", "depths: [2, 2, 1000000000, 2]"), "MODEL.SWIN.DEPTHS: is"),
+    (MVIT, ("depth: 10", "depth: 1000000000000"), "MODEL.MVIT.DEPTH: is 1000000000000; give a number from 4 to 1000"),
     (VIT, ("num_heads: 12", "num_heads: 5"), "MODEL.VIT.NUM_HEADS: 5 does not divide"),
     (SWIN, ("num_heads: [4, 8, 16, 32]", "num_heads: [4, 8]"), "MODEL.SWIN.NUM_HEADS: has 2 stages"),
     (SWIN, ("      embed_dim: 128", "      embed_dim: 128\n      window_size: 0"), "MODEL.SWIN.WINDOW_SIZE: is 0"),

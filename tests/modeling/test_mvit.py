@@ -115,7 +115,7 @@ def test_activation_checkpoints_change_nothing():
     for checkpoint in (False, True):
         model = narrow(drop_path_rate=0.5, use_act_checkpoint=checkpoint, **short)
 
-        # Not traced, which takes ten seconds here: ViT and Swin are.
+        # Not traced, which takes most of the time: ViT is.
         def compute(model=model):
             with drop_paths(tf.constant([[1, 2], [3, 4]])), tf.GradientTape() as tape:
                 features = model(images)

@@ -166,5 +166,13 @@ def test_arrays_that_are_missing_or_of_impossible_shapes(kind, tmp_path):
         assert 4 <= len(said.splitlines()) <= 8
 
 
+def test_widths_that_are_not_looked_at_are_not_said_to_differ():
+    found = architecture(shapes_of("MViTv2/mask_rcnn_mvitv2_t_3x"))
+    cfg = load_config("MViTv2/mask_rcnn_mvitv2_t_3x", ["MODEL.RPN.CONV_DIMS", [256]])
+    assert differences(cfg, found) == {}
+    cfg = load_config("MViTv2/mask_rcnn_mvitv2_t_3x", ["MODEL.RPN.CONV_DIMS", [-1, -1]])
+    assert differences(cfg, found) == {"MODEL.RPN.CONV_DIMS": ([-1, -1], [-1])}
+
+
 def test_other_names_are_no_transformer():
     assert transformer({"patch_embed.proj.weight": (8, 3, 4, 4), "head.weight": (3, 8)}) == {}

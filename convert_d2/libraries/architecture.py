@@ -113,6 +113,8 @@ def differences(cfg: CfgNode, found: Mapping[str, Any]) -> dict[str, tuple[Any, 
         elif key.endswith(".MLP_RATIO"):
             width = found[key.replace("MLP_RATIO", "EMBED_DIM")]
             equal = int(width * configured) == round(width * value)
+        elif key == "MODEL.RPN.CONV_DIMS":
+            equal = max(len(configured), 1) == len(value)  # how many; -1 stands for any width
         else:
             equal = _comparable(key, configured) == _comparable(key, value)
         if not equal:

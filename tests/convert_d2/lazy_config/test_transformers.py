@@ -244,9 +244,8 @@ def test_mutations(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["vit", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("swin", "mvit"))]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["vit", "swin", "mvit"])
 def test_detections(kind, tmp_path, capsys):
     """A training's two files become a model that predicts as Detectron2's: all detections, boxes
     within 0.01 pixels, scores within 2e-4, masks within 20 pixels (its noise with weights disturbed

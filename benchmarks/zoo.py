@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from machine import processor
+
 from tfdetect.config import load_config
 from tfdetect.files import write_text_atomically
 
@@ -147,14 +149,9 @@ def _measure(config: str) -> dict:
     return {
         "seconds": time.process_time() - start,
         "parameters": parameters,
-        "machine": _processor(),
+        "machine": processor(),
         "tensorflow": tf.__version__,
     }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
 
 
 if __name__ == "__main__":

@@ -180,9 +180,9 @@ def test_effect(key):
 def names_in_code():
     """Attributes and texts of the package but for its schema and the checks of values."""
     found = set()
-    for path in (ROOT / "tfdetect").rglob("*.py"):
-        if path.parent.name == "config" and path.stem not in ("capabilities", "tta", "prediction"):
-            continue
+    schema = ROOT / "tfdetect" / "config"
+    read = {schema / f"{name}.py" for name in ("capabilities", "tta", "prediction")}
+    for path in set((ROOT / "tfdetect").rglob("*.py")) - set(schema.rglob("*.py")) | read:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.native import native_and_one_portable
 from tests.support.paths import DATA
 from tests.support.transformers import (
     assert_close,
@@ -44,7 +45,9 @@ def make_block(arguments):
     )
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    ("name", "implementation"), native_and_one_portable(BLOCKS), indirect=["implementation"]
+)
 @pytest.mark.usefixtures("implementation")
 def test_block(name):
     arguments = json.loads(str(RECORDED[f"{name}.arguments"]))
@@ -112,7 +115,7 @@ def test_activation_checkpoints_change_nothing():
     for checkpoint in (False, True):
         model = narrow(drop_path_rate=0.5, use_act_checkpoint=checkpoint, **short)
 
-        @tf.function(autograph=False)
+        # Not traced, which takes most of the time: ViT is.
         def compute(model=model):
             with drop_paths(tf.constant([[1, 2], [3, 4]])), tf.GradientTape() as tape:
                 features = model(images)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.native import native_and_one_portable
 from tests.support.paths import DATA
 from tests.support.transformers import (
     assert_close,
@@ -40,7 +41,9 @@ def test_every_recorded_block_is_tested():
     assert set(MAKE) == {name.split(".")[0] for name in BLOCKS}
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize(
+    ("name", "implementation"), native_and_one_portable(MAKE), indirect=["implementation"]
+)
 @pytest.mark.usefixtures("implementation")
 def test_block(name):
     check_block(MAKE[name](), BLOCKS, name)

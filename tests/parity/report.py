@@ -67,8 +67,7 @@ In these cases Detectron2 returns a different number for the same input, or fail
   Detectron2's `transform_instance_annotations` makes an integer array of them, and
   `ResizeTransform.apply_coords` assigns the resized coordinates into that array, which truncates
   them: corners in training are up to a pixel too far to the top or left. (Keypoints are float64
-      there; fvcore's `apply_box` requires
-  floating point.) Here coordinates are float64 throughout, so 12 and 12.0 mean the same. To make
+  there; fvcore's `apply_box` requires floating point.) Here coordinates are float64 throughout, so 12 and 12.0 mean the same. To make
   Detectron2 train on the same numbers, write the coordinates as floats.
 - **Unusable images in evaluation** (missing, damaged, or not the size given in the annotations):
   Detectron2 fails. predict.py, and train.py with DATALOADER.ON_ERROR skip, evaluate on the others

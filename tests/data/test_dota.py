@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from tfdetect.data import dota
+from tfdetect.data.dataset_files import DatasetFiles
 from tfdetect.data.dota import dota_as_coco, images_of_dota, is_dota, read_dota_files
-from tfdetect.data.registry import DatasetFiles, dataset_metadata, dota_files
+from tfdetect.data.registry import dataset_metadata, dota_files
 from tfdetect.errors import InputError
 from tfdetect.evaluation.registry import open_dataset
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -22,7 +24,8 @@ def build_model(cfg: CfgNode) -> tf.Module:
     """The model of MODEL.META_ARCHITECTURE; what it can do is its attribute `capabilities`.
 
     Raises:
-        InputError: for a part that is not supported, naming the configuration key.
+        InputError: for a part that is not supported, naming the configuration key; or for a
+            variable that there is no memory for.
     """
     check_model(cfg)
     for section in model_sections(cfg):
@@ -32,7 +35,16 @@ def build_model(cfg: CfgNode) -> tf.Module:
             raise InputError(
                 f"MODEL.{section}.NORM: {norm!r} is not supported; use {', '.join(NORMS[1:])} or ''"
             )
-    model = META_ARCHITECTURES.build(cfg, "MODEL.META_ARCHITECTURE")
+    try:
+        model = META_ARCHITECTURES.build(cfg, "MODEL.META_ARCHITECTURE")
+    except tf.errors.OpError as error:
+        # "... with shape[1,197,768] ...", or "Shape [...] would have more than 2**63 - 1 elements".
+        shape = re.search(r"shape ?(\[[\d,]+\])", error.message, re.IGNORECASE)
+        if shape is None:
+            raise
+        raise InputError(
+            f"MODEL: memory is too small for a variable of shape {shape[1]}; correct the sizes"
+        ) from None
     model.capabilities = capabilities(cfg)
     return model
 

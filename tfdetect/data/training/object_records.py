@@ -11,12 +11,13 @@ import numpy as np
 
 from tfdetect.data import annotation_fields as fields
 from tfdetect.data.coco import CocoDataset, read_coco
+from tfdetect.data.dataset_files import DatasetFiles
 from tfdetect.data.dota import dota_as_coco
 from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
 from tfdetect.data.image_files import image_path
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
-from tfdetect.data.registry import DatasetFiles, dota_files
+from tfdetect.data.registry import dota_files
 from tfdetect.data.training.record import Annotation, BrokenData, Record
 from tfdetect.errors import InputError
 

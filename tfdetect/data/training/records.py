@@ -13,9 +13,10 @@ from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import Capabilities, capabilities
 from tfdetect.data.catalog import DatasetMetadata
+from tfdetect.data.dataset_files import DatasetFiles
 from tfdetect.data.image_files import count_missing, missing_files
 from tfdetect.data.proposal_files import proposals_version, read_proposals
-from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
+from tfdetect.data.registry import dataset_files, dataset_metadata
 from tfdetect.data.sem_seg import LabelRange, check_sem_seg
 from tfdetect.data.training import sem_seg_records
 from tfdetect.data.training.object_records import read_object_records

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import DEMO
+from tests.support.predictors import shared_predictor
 from tfdetect import Predictor
 from tfdetect.cli.command import run_command
 from tfdetect.cli.predict import main
@@ -13,6 +14,7 @@ from tfdetect.config import load_config
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
+from tfdetect.ops.backend import Backend
 
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 IMAGE = sorted((DEMO / "images").iterdir())[0]
@@ -100,17 +102,23 @@ def test_a_head_cannot_be_added(tmp_path):
 
 def test_predictor(model_dir):
     image = read_image(IMAGE)
-    plain = Predictor(model_dir)(image)
+    plain = shared_predictor(model_dir)(image)
     opts = [SCORE, 0.9, "TEST.DETECTIONS_PER_IMAGE", "3", "MODEL.MASK_ON", "False"]
-    found = Predictor(model_dir, opts=opts)(image)
+    predictor = Predictor(model_dir, opts=opts)
+    found = predictor(image)
     expected = plain.scores[plain.scores > 0.9][:3]
     assert 0 < len(expected) < len(plain.scores)
     np.testing.assert_array_equal(found.scores, expected)
     np.testing.assert_array_equal(found.boxes, plain.boxes[: len(expected)])
-    np.testing.assert_array_equal(found.keypoints, plain.keypoints[: len(expected)])
+    # TensorFlow's convolutions, unlike the native ones, add up in an order that depends on the
+    # number of boxes: two have logits within 2e-6 of theirs among thirteen. Scores are a softmax.
+    rtol = 0 if Backend.for_device().native_convolutions else 1e-5
+    keypoints = plain.keypoints[: len(expected)]
+    np.testing.assert_array_equal(found.keypoints[..., :2], keypoints[..., :2])
+    np.testing.assert_allclose(found.keypoints[..., 2], keypoints[..., 2], rtol=rtol)
     assert found.masks is None
     assert plain.masks is not None
-    assert Predictor.__reduce__(Predictor(model_dir, opts=opts))[1][-1] == tuple(opts)
+    assert predictor.__reduce__()[1][-1] == tuple(opts)
     for wrong in ("SEED 1", None, {SCORE: 0.9}):
         with pytest.raises(InputError, match=r"^opts: is .*; give a list"):
             Predictor(model_dir, opts=wrong)

@@ -7,13 +7,14 @@ import pytest
 import tensorflow as tf
 
 from tests.support.dense_models import make
+from tests.support.native import using_ops
 from tests.support.paths import DEMO
 from tfdetect import Predictor
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.config.tta import with_tta
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
-from tfdetect.inference import tta
+from tfdetect.inference import augmented_passes, tta
 from tfdetect.inference.optimization import optimize
 from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops.backend import Backend
@@ -23,10 +24,15 @@ TWO_SIZES = [*ON, "TEST.AUG.MIN_SIZES", (160, 224)]
 IMAGE = DEMO / "images" / "000000.jpg"
 
 
-@pytest.fixture(scope="module")
-def predictor(model_dir):
+@pytest.fixture(
+    scope="module", params=["default", pytest.param("portable", marks=pytest.mark.full)]
+)
+def predictor(request, model_dir):
     """The demo's model of boxes, masks and keypoints; traced once."""
-    return Predictor(model_dir, opts=TWO_SIZES)
+    if request.param == "default":
+        return Predictor(model_dir, opts=TWO_SIZES)
+    with using_ops("portable"):
+        return Predictor(model_dir, opts=TWO_SIZES)
 
 
 def assert_equal(found, expected):
@@ -112,7 +118,7 @@ def test_features_that_are_not_kept_are_computed_again(model_dir, monkeypatch):
         pipeline = tta.TTAPipeline(cfg, model, backend, padding, keypoint_flip(metadata))
         with backend.active():
             expected = pipeline._detect_one(image)
-            monkeypatch.setattr(tta, "_KEPT_PIXELS", limit)
+            monkeypatch.setattr(augmented_passes, "_KEPT_PIXELS", limit)
             found = pipeline._detect_one(image)
             monkeypatch.undo()
         assert expected["num_detections"] > 5

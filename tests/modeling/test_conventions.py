@@ -212,7 +212,11 @@ def test_torchvision_drops_small_boxes_before_nms():
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        (FASTER_RCNN, ["MODEL.CONVENTIONS", "caffe"], r"MODEL\.CONVENTIONS: 'caffe' is not supported"),
+        (
+            FASTER_RCNN,
+            ["MODEL.CONVENTIONS", "caffe"],
+            r"MODEL\.CONVENTIONS: 'caffe' is not supported",
+        ),
         (
             FASTER_RCNN.with_name("retinanet_R_50_FPN_1x.yaml"),
             ["MODEL.CONVENTIONS", "torchvision"],

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
 from tests.support.paths import DATA, DEMO
-from tests.support.vit import vit_config
+from tests.support.transformer_configs import model_options, transformer_config
 from tfdetect.data.registry import register_coco_dataset
 from tfdetect.data.training.augmentation import build_augmentation, draw_transforms
 from tfdetect.data.training.batching import collate
@@ -36,39 +36,9 @@ STEPS = len(RECORD["gradients"])
 LAST = [RECORD["losses"][STEPS], RECORD["losses_float64"][STEPS]]
 
 
-def options():
-    settings = RECORD["settings"]
-    rpn, heads = settings["proposal_generator"], settings["roi_heads"]
-    box, mask, anchors = heads["box_head"], heads["mask_head"], rpn["anchor_generator"]
+def config(*more):
     adamw = RECORD["adamw"]
     values = {
-        "MODEL.BACKBONE.FREEZE_AT": 0,
-        "MODEL.BACKBONE.SQUARE_PAD": settings["backbone"]["square_pad"],
-        "MODEL.MASK_ON": True,
-        "MODEL.ANCHOR_GENERATOR.SIZES": anchors["sizes"],
-        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [anchors["aspect_ratios"]],
-        "MODEL.ANCHOR_GENERATOR.OFFSET": anchors["offset"],
-        "MODEL.RPN.IN_FEATURES": rpn["in_features"],
-        "MODEL.RPN.CONV_DIMS": rpn["head"]["conv_dims"],
-        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": rpn["batch_size_per_image"],
-        "MODEL.RPN.POSITIVE_FRACTION": rpn["positive_fraction"],
-        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": rpn["pre_nms_topk"][0],
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": rpn["post_nms_topk"][0],
-        "MODEL.RPN.NMS_THRESH": rpn["nms_thresh"],
-        "MODEL.ROI_HEADS.NUM_CLASSES": heads["num_classes"],
-        "MODEL.ROI_HEADS.IN_FEATURES": heads["box_in_features"],
-        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": heads["batch_size_per_image"],
-        "MODEL.ROI_HEADS.POSITIVE_FRACTION": heads["positive_fraction"],
-        "MODEL.ROI_BOX_HEAD.NUM_CONV": len(box["conv_dims"]),
-        "MODEL.ROI_BOX_HEAD.CONV_DIM": box["conv_dims"][0],
-        "MODEL.ROI_BOX_HEAD.NUM_FC": len(box["fc_dims"]),
-        "MODEL.ROI_BOX_HEAD.FC_DIM": box["fc_dims"][0],
-        "MODEL.ROI_BOX_HEAD.NORM": box["conv_norm"],
-        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
-        "MODEL.ROI_MASK_HEAD.NUM_CONV": len(mask["conv_dims"]) - 1,
-        "MODEL.ROI_MASK_HEAD.CONV_DIM": mask["conv_dims"][0],
-        "MODEL.ROI_MASK_HEAD.NORM": mask["conv_norm"],
-        "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 0,
         "INPUT.MIN_SIZE_TRAIN": (RECORD["short_edge"],),
         "INPUT.MAX_SIZE_TRAIN": RECORD["longest_edge"],
         "INPUT.MAX_SIZE_TEST": RECORD["longest_edge"],
@@ -85,12 +55,8 @@ def options():
         "SOLVER.WARMUP_ITERS": 0,
         "SOLVER.STEPS": (),
     }
-    return [word for pair in values.items() for word in pair]
-
-
-def config(*more):
     register_coco_dataset("transformer_steps", DEMO / "annotations.json", DEMO / "images")
-    cfg = vit_config(RECORD["settings"]["backbone"], *options())
+    cfg = transformer_config(model_options(RECORD["settings"]), values)
     cfg.defrost()
     cfg.merge_from_list(list(more))
     return cfg

@@ -215,7 +215,7 @@ def build_point_head(
             f"{num_classes}; give both the same number"
         )
     in_channels = sum(shapes[name][0] for name in point_features(cfg, shapes))
-    built = POINT_HEADS.build("MODEL.POINT_HEAD.NAME", head.NAME, cfg, in_channels)
+    built = POINT_HEADS.build(cfg, "MODEL.POINT_HEAD.NAME", in_channels)
     if hasattr(built, "num_params") != implicit:
         raise InputError(
             f"MODEL.POINT_HEAD.NAME: {head.NAME} is {'not ' if implicit else ''}for "

@@ -58,6 +58,7 @@ def _ours(checkpointing: bool) -> Side:
     options = {
         "MODEL.BACKBONE.SQUARE_PAD": SIDE,
         "MODEL.VIT.USE_ACT_CHECKPOINT": checkpointing,
+        "INPUT.MAX_SIZE_TEST": SIDE,
         "SOLVER.AMP.ENABLED": False,
         "SOLVER.BASE_LR": RATE,
         "SOLVER.IMS_PER_BATCH": 1,

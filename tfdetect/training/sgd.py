@@ -68,10 +68,11 @@ class SGD(Optimizer):
         learning_rate: tf.Tensor | float,
         decay: float,
         usable: tf.Tensor | None,
-    ) -> None:
+    ) -> tf.Operation | None:
         (buffer,) = state
         gradient = gradient + decay * parameter
         buffer.assign(keep_unless(usable, self.momentum * buffer + gradient, buffer))
         direction = gradient + self.momentum * buffer if self.nesterov else buffer
         step = tf.cast(learning_rate, parameter.dtype) * direction
-        parameter.assign_sub(keep_unless(usable, step, tf.zeros_like(step)))
+        step = keep_unless(usable, step, tf.zeros_like(step))
+        return parameter.assign_sub(step, read_value=False)

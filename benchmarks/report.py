@@ -26,6 +26,7 @@ SCRIPTS = (
     "start",
     "train",
     "train_transformers",
+    "attention",
     "roi_align",
     "roi_pool",
     "rotated",

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 
 from convert_d2.inspection import describe
 from convert_d2.lazy_config.conversion import read_lazy_config
+from convert_d2.libraries.architecture import architecture, differences
 from convert_d2.libraries.recognition import Recognition, describe_place, not_converted, recognize
 from convert_d2.libraries.sources import (
     DETECTRON2,
@@ -35,6 +37,9 @@ from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
 from tfdetect.files import write_bytes_atomically
+
+# Keys in a message.
+_LISTED = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,13 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output(output)
     model = build_model(cfg)
     Pipeline(cfg, model, Backend())  # what `tfdetect predict` will reject is rejected here
-    variables = assign_state_dict(
-        model,
-        checkpoint.arrays,
-        source=checkpoint.source,
-        allow_missing=args.allow_missing,
-        allow_unused=args.allow_unused,
-    )
+    try:
+        variables = assign_state_dict(
+            model,
+            checkpoint.arrays,
+            source=checkpoint.source,
+            allow_missing=args.allow_missing,
+            allow_unused=args.allow_unused,
+        )
+    except InputError as error:
+        raise InputError(f"{error}{_say_differences(cfg, checkpoint)}") from None
     metadata = _describe(names, checkpoint, variables)
     metadata["counts"]["parameters"] = sum(int(v.shape.num_elements()) for v in model.variables)
     save_model(output, cfg, model, metadata)
@@ -80,6 +88,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _say(args.weights, notes)
     return 0
+
+
+def _say_differences(cfg: CfgNode, checkpoint: Checkpoint) -> str:
+    """The end of a message: keys that the arrays are known to have other values of."""
+    shapes = {name: array.shape for name, array in checkpoint.arrays.items()}
+    found = {}
+    with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
+        found = differences(cfg, architecture(shapes))
+    said = [
+        f"{key} is {configured}, its arrays are of {value}"
+        for key, (configured, value) in found.items()
+    ]
+    # Of another backbone hardly any key is the same.
+    name = next((text for text in said if text.startswith("MODEL.BACKBONE.NAME")), None)
+    said = [name] if name else said
+    return f". {'; '.join(said[:_LISTED])}" if said else ""
 
 
 def _say(file: str, notes: Iterable[str]) -> None:
@@ -122,7 +146,8 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     if not found.converted:
         raise InputError(f"{args.weights}: {not_converted(found)}")
     if source_library is DETECTRON2:
-        if cfg is None:
+        alone = found.library is None and found.description != "unknown"
+        if cfg is None or (alone and not args.allow_missing):
             raise InputError(f"{args.weights}: {_no_configuration(found, arrays)}")
         arrays = to_detectron2(source_library, arrays, args.weights)
         if lazy is not None:

@@ -17,7 +17,7 @@ from tfdetect.cli.command import run_command
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config
 from tfdetect.config.capabilities import capabilities
-from tfdetect.config.defaults import OWN_KEYS, POINTREND_KEYS
+from tfdetect.config.keys import OWN_KEYS, POINTREND_KEYS
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable, write_bytes_atomically, write_text_atomically
 
@@ -29,6 +29,10 @@ _UNKNOWN_VALUES = (
     *("torchvision", "maskrcnn_benchmark", "tensorpack"),
     "build_regnet_fpn_backbone",
     *("FCOS", "build_fcos_resnet_fpn_backbone"),
+)
+_TRANSFORMERS = (
+    *(f"build_{name}_backbone" for name in ("vit", "vit_simple_feature_pyramid")),
+    *(f"build_{kind}{above}_backbone" for kind in ("swin", "mvit") for above in ("", "_fpn")),
 )
 
 
@@ -59,8 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text_atomically(config, detectron2_config(cfg))
     print(f"{output}: {len(arrays)} arrays under Detectron2's names, configuration in {config}")
     for key in ("MODEL.CONVENTIONS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"):
-        if (value := _value(cfg, key)) in _UNKNOWN_VALUES:
-            print(f"note: Detectron2's YAML cannot express {key} {value}", file=sys.stderr)
+        if (value := _value(cfg, key)) in (*_UNKNOWN_VALUES, *_TRANSFORMERS):
+            where = (
+                "; the weights are for a Python configuration, as those of its projects/ViTDet and "
+                "projects/MViTv2 (train.init_checkpoint)"
+            )
+            where = where if value in _TRANSFORMERS else ""
+            print(f"note: Detectron2's YAML cannot express {key} {value}{where}", file=sys.stderr)
     return 0
 
 
@@ -89,11 +98,11 @@ def _value(cfg: CfgNode, key: str) -> Any:
 def export_arrays(cfg: CfgNode, model: tf.Module) -> dict[str, np.ndarray]:
     """A model's weights as Detectron2's state dict: names, layouts and order.
 
-    Every array is float32 and bit for bit what was converted or trained. Of batch normalisation
+    Every parameter is float32 and bit for bit what was converted or trained. Of batch normalisation
     that was trained, PyTorch also counts the batches (`num_batches_tracked`); nothing reads that
     number, no model here has it, and it restarts from zero.
     """
-    from tfdetect.checkpoint.names import named_variables
+    from tfdetect.checkpoint.names import named_buffers, named_variables
     from tfdetect.layers.norm import BatchNorm
 
     regnet = cfg.MODEL.BACKBONE.NAME == "build_regnet_fpn_backbone"
@@ -106,7 +115,7 @@ def export_arrays(cfg: CfgNode, model: tf.Module) -> dict[str, np.ndarray]:
         # What MODEL.BACKBONE.FREEZE_AT freezes has a counter all the same, FrozenBN itself none.
         if attribute == "running_var" and not (frozen and norm == "FrozenBN"):
             arrays[f"{path}.num_batches_tracked"] = np.zeros([], np.int64)
-    return arrays
+    return arrays | {name: buffer.compute() for name, buffer in named_buffers(model)}
 
 
 if __name__ == "__main__":

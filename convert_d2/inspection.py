@@ -22,6 +22,11 @@ from convert_d2.libraries.sources import (
     make_config,
     to_detectron2,
 )
+from convert_d2.libraries.transformers import (
+    describe_transformer,
+    transformer,
+    transformer_kind,
+)
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
@@ -63,13 +68,16 @@ def describe(path: str | Path) -> str:
     source_library = library_named(recognition.library)
     arrays = to_detectron2(source_library, taken, checkpoint.source)
     found: dict[str, Any] = {}
+    shapes = {name: array.shape for name, array in arrays.items()}
     if recognition.library:
         with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
-            found = architecture({name: array.shape for name, array in arrays.items()})
+            found = architecture(shapes)
     if found:
         lines |= _of_model(found)
     else:
         lines["architecture"] = _no_architecture(recognition)
+        with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
+            lines |= _of_backbone(transformer(shapes))
     parameters = sum(array.size for name, array in taken.items() if not _is_counter(name, array))
     lines["parameters"] = f"{parameters:,} in {len(taken)} arrays"
     if found and source_library is DETECTRON2:
@@ -141,17 +149,22 @@ def _configs() -> dict[str, CfgNode]:
 
 
 def _knows_backbone(found: Mapping[str, Any]) -> bool:
-    return "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
+    convolutional = "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
+    return convolutional or transformer_kind(found) is not None
 
 
 def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     kind = found["MODEL.META_ARCHITECTURE"]
-    backbone = "RegNet" if "MODEL.REGNETS.DEPTH" in found else "an unknown backbone"
+    backbone = transformer_kind(found) or "an unknown backbone"
+    if "MODEL.REGNETS.DEPTH" in found:
+        backbone = "RegNet"
     if "MODEL.RESNETS.DEPTH" in found:
         groups = found.get("MODEL.RESNETS.NUM_GROUPS", 1)
         backbone = f"{'ResNeXt' if groups > 1 else 'ResNet'}-{found['MODEL.RESNETS.DEPTH']}"
     if "MODEL.FPN.NORM" in found and _knows_backbone(found):
         backbone += "-FPN"
+    if "MODEL.SIMPLE_FEATURE_PYRAMID.NORM" in found:
+        backbone += " with a simple feature pyramid"
     parts = [kind, backbone]
     if "MODEL.ROI_HEADS.NAME" in found:
         parts.append(found["MODEL.ROI_HEADS.NAME"])
@@ -164,7 +177,7 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
         parts += tasks
     if found.get("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead") != "SemSegFPNHead":
         parts.append(found["MODEL.SEM_SEG_HEAD.NAME"])
-    lines = {"architecture": ", ".join(parts)}
+    lines = {"architecture": ", ".join(parts)} | _of_backbone(found)
     classes = [
         f"{found[key]} {what}"
         for key, what in (
@@ -176,6 +189,12 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
         if key in found
     ]
     return lines | {"classes": ", ".join(classes) or "none"}
+
+
+def _of_backbone(found: Mapping[str, Any]) -> dict[str, str]:
+    """A line about the blocks of a transformer, of which the name of none says enough."""
+    kind = transformer_kind(found)
+    return {} if kind is None else {"backbone": f"{kind}: {describe_transformer(found)}"}
 
 
 def _is_counter(name: str, array: np.ndarray) -> bool:

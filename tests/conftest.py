@@ -62,3 +62,12 @@ def implementation(request):
 def model_dir(tmp_path_factory):
     """The demo's model of boxes, masks and keypoints, converted: a copy for the module."""
     return shutil.copytree(demo_model(), tmp_path_factory.mktemp("model") / "joint")
+
+
+@pytest.fixture
+def shared_predictors():
+    """Commands that the test runs in this process share their predictors with other tests'."""
+    from tests.support.predictors import sharing_predictors
+
+    with sharing_predictors():
+        yield

@@ -335,6 +335,7 @@ _NORM_CLASSES = {
     "detectron2.layers.wrappers.BatchNorm2d": "BN",
     "detectron2.layers.batch_norm.FrozenBatchNorm2d": "FrozenBN",
     "detectron2.layers.batch_norm.NaiveSyncBatchNorm": "naiveSyncBN",
+    "detectron2.layers.batch_norm.LayerNorm": "LN",
 }
 _NORM_NAMES = {alias: norm for name, norm in _NORM_CLASSES.items() for alias in aliases(name)}
 _MODES = {"": "naiveSyncBN", "N": "naiveSyncBN_N"}

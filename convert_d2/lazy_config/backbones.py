@@ -62,6 +62,7 @@ _BUILDERS = {
     ("resnet", "p5"): "build_fcos_resnet_fpn_backbone",
     ("regnet", "max pool"): "build_regnet_fpn_backbone",
     ("swin", "max pool"): "build_swin_fpn_backbone",
+    ("mvit", "max pool"): "build_mvit_fpn_backbone",
 }
 
 
@@ -114,7 +115,6 @@ def _p6p7(args: Arguments, features: dict[str, Feature], channels: int) -> _TopB
     return _TopBlock(source, 2)
 
 
-unsupported("detectron2.modeling.backbone.mvit.MViT", "is not supported yet")
 unsupported(
     "detectron2.modeling.mmdet_wrapper.MMDetBackbone",
     "needs mmdetection, which this project does not use",

@@ -22,7 +22,8 @@ class Body:
     """A converted backbone.
 
     Attributes:
-        kind: of the layers: "resnet", "regnet", "vit", "swin"; "fpn" or "simple" of a pyramid.
+        kind: of the layers: "resnet", "regnet", "vit", "swin", "mvit"; "fpn" or "simple" of a
+            pyramid.
         features: channels and stride by name.
     """
 

@@ -29,6 +29,8 @@ _SOLVER = "detectron2.solver"
 # Added by fvcore before a share of the training is turned into iterations.
 _EPSILON = 1e-6
 _LAYER_DECAY = set(aliases("detectron2.modeling.backbone.vit.get_vit_lr_decay_rate"))
+# Of a checkpoint's address: a request that MODEL.WEIGHTS may have too.
+_MATCHING = "matching_heuristics=True"
 _SECTIONS = ("optimizer", "lr_multiplier", "dataloader", "train")
 
 
@@ -262,9 +264,10 @@ def _set_train(settings: Settings, value: dict[Any, Any]) -> None:
         path = f"train.{name}"
         if name == "init_checkpoint" and isinstance(entry, str):
             checkpoint, question, options = entry.partition("?")
-            settings.set("MODEL.WEIGHTS", checkpoint, path)
-            if question:
+            if question and options != _MATCHING:
                 settings.note(path, f"?{show(options)} is left out")
+                entry = checkpoint
+            settings.set("MODEL.WEIGHTS", entry, path)
         elif name in _TRAIN and _TRAIN[name][1](entry):
             settings.set(_TRAIN[name][0], entry, path)
         elif name.startswith("ddp.") and _DDP.get(name.removeprefix("ddp."), not entry) == entry:

@@ -1,4 +1,4 @@
-"""ViT, SimpleFeaturePyramid and Swin of a LazyConfig, into MODEL's keys."""
+"""ViT, SimpleFeaturePyramid, Swin and MViT of a LazyConfig, into MODEL's keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from convert_d2.lazy_config.arguments import Arguments, aliases, converts, is_number, show
 from convert_d2.lazy_config.features import BACKBONE, Body
 from convert_d2.lazy_config.interpolation import Name, Partial
+from tfdetect.config.mvit import FEATURES
 
 _LAYER_NORM = "torch.nn.modules.normalization.LayerNorm"
 _GELU = "torch.nn.modules.activation.GELU"
@@ -36,10 +37,26 @@ def _expect_layer_norm(args: Arguments, eps: float) -> None:
         )
 
 
+def _expect_common(args: Arguments) -> None:
+    """Take the arguments of ViT and MViT that can have one value here."""
+    args.expect("in_chans", 3, "images have three channels here", default=3)
+    _expect_layer_norm(args, 1e-6)
+    _expect_gelu(args)
+    if not args.flag("rel_pos_zero_init", True):
+        args.note("rel_pos_zero_init", "false has no counterpart; training starts from zeros")
+
+
 def _expect_gelu(args: Arguments) -> None:
     value = args.take("act_layer", Name(_GELU))
     if not isinstance(value, Name) or value.name not in set(aliases(_GELU)):
         raise args.error("act_layer", f"is {show(value)}; only torch.nn.GELU is supported")
+
+
+def _set_name(args: Arguments, name: str, *, alone: bool) -> None:
+    """MODEL.BACKBONE, of a backbone that no pyramid is on top of; nothing freezes by number."""
+    if alone:
+        args.set("MODEL.BACKBONE.NAME", "_target_", name)
+    args.set("MODEL.BACKBONE.FREEZE_AT", "_target_", 0)
 
 
 def _set_each(args: Arguments, section: str, **of_type: Any) -> None:
@@ -49,11 +66,7 @@ def _set_each(args: Arguments, section: str, **of_type: Any) -> None:
 
 @converts("detectron2.modeling.backbone.vit.ViT", BACKBONE)
 def _vit(args: Arguments, below_pyramid: bool = False) -> Body:
-    args.expect("in_chans", 3, "images have three channels here", default=3)
-    _expect_layer_norm(args, 1e-6)
-    _expect_gelu(args)
-    if not args.flag("rel_pos_zero_init", True):
-        args.note("rel_pos_zero_init", "false has no counterpart; training starts from zeros")
+    _expect_common(args)
     patch_size = args.integer("patch_size", 16)
     width = args.integer("embed_dim", 768)
     _set_each(
@@ -77,9 +90,7 @@ def _vit(args: Arguments, below_pyramid: bool = False) -> Body:
         pretrain_use_cls_token=args.flag("pretrain_use_cls_token", True),
     )
     args.expect("out_feature", "last_feat", "it has that name here", default="last_feat")
-    if not below_pyramid:
-        args.set("MODEL.BACKBONE.NAME", "_target_", "build_vit_backbone")
-    args.set("MODEL.BACKBONE.FREEZE_AT", "_target_", 0)
+    _set_name(args, "build_vit_backbone", alone=not below_pyramid)
     return Body("vit", {"last_feat": (width, patch_size)})
 
 
@@ -96,9 +107,11 @@ def _simple_feature_pyramid(args: Arguments) -> Body:
     args.set("MODEL.BACKBONE.SQUARE_PAD", "square_pad", args.integer("square_pad", 0))
     args.set("MODEL.BACKBONE.NAME", "_target_", "build_vit_simple_feature_pyramid_backbone")
     patch_size = net.features["last_feat"][1]
-    strides = [int(patch_size / factor) if factor > 0 else 0 for factor in factors]
-    if not strides or min(strides) < 1:
+    if not factors or any(factor not in (4, 2, 1, 0.5) for factor in factors):
         raise args.error("scale_factors", f"is {show(factors)}; give some of 4, 2, 1, 0.5")
+    strides = [int(patch_size / factor) for factor in factors]
+    if min(strides) < 1:
+        raise args.error("net.patch_size", f"is {patch_size}; give a power of 2, 4 or more")
     top = args.take("top_block", None)
     names = set(aliases("detectron2.modeling.backbone.fpn.LastLevelMaxPool"))
     if not isinstance(top, dict) or len(top) != 1 or _target(top) not in names:
@@ -120,7 +133,14 @@ def _swin(args: Arguments, below_fpn: bool = False) -> Body:
         args.expect(name, 0, "dropout has no counterpart here", default=0)
     width = args.integer("embed_dim", 96)
     patch_size = args.integer("patch_size", 4)
+    depths = args.integers("depths", (2, 2, 6, 2))
     indices = args.integers("out_indices", (0, 1, 2, 3))
+    if patch_size < 1:
+        raise args.error("patch_size", f"is {patch_size}; give 4")
+    if any(index not in range(len(depths)) for index in indices):
+        raise args.error(
+            "out_indices", f"is {show(indices)}; give stages from 0 to {len(depths) - 1}"
+        )
     scale = args.take("qk_scale", None)
     if scale is not None and (not is_number(scale) or scale <= 0):
         raise args.error("qk_scale", f"is {show(scale)}; give a positive number or null")
@@ -130,7 +150,7 @@ def _swin(args: Arguments, below_fpn: bool = False) -> Body:
         pretrain_img_size=args.integer("pretrain_img_size", 224),
         patch_size=patch_size,
         embed_dim=width,
-        depths=args.integers("depths", (2, 2, 6, 2)),
+        depths=depths,
         num_heads=args.integers("num_heads", (3, 6, 12, 24)),
         window_size=args.integer("window_size", 7),
         mlp_ratio=float(args.number("mlp_ratio", 4.0)),
@@ -143,6 +163,48 @@ def _swin(args: Arguments, below_fpn: bool = False) -> Body:
         frozen_stages=args.integer("frozen_stages", -1),
         use_checkpoint=args.flag("use_checkpoint", False),
     )
-    if not below_fpn:
-        args.set("MODEL.BACKBONE.NAME", "_target_", "build_swin_backbone")
+    _set_name(args, "build_swin_backbone", alone=not below_fpn)
     return Body("swin", {f"p{index}": (width << index, patch_size << index) for index in indices})
+
+
+@converts("detectron2.modeling.backbone.mvit.MViT", BACKBONE)
+def _mvit(args: Arguments, below_fpn: bool = False) -> Body:
+    _expect_common(args)
+    width = args.integer("embed_dim", 96)
+    stride = args.integers("patch_stride", (4, 4))
+    last_blocks = args.integers("last_block_indexes", (0, 2, 11, 15))
+    out_features = args.names("out_features", FEATURES)
+    _set_each(
+        args,
+        "MVIT",
+        img_size=args.integer("img_size", 224),
+        patch_kernel=args.integers("patch_kernel", (7, 7)),
+        patch_stride=stride,
+        patch_padding=args.integers("patch_padding", (3, 3)),
+        embed_dim=width,
+        depth=args.integer("depth", 16),
+        num_heads=args.integer("num_heads", 1),
+        last_block_indexes=last_blocks,
+        qkv_pool_kernel=args.integers("qkv_pool_kernel", (3, 3)),
+        adaptive_kv_stride=args.integer("adaptive_kv_stride", 4),
+        adaptive_window_size=args.integer("adaptive_window_size", 56),
+        residual_pooling=args.flag("residual_pooling", True),
+        mlp_ratio=float(args.number("mlp_ratio", 4.0)),
+        qkv_bias=args.flag("qkv_bias", True),
+        drop_path_rate=float(args.number("drop_path_rate", 0.0)),
+        use_abs_pos=args.flag("use_abs_pos", False),
+        use_rel_pos=args.flag("use_rel_pos", True),
+        use_act_checkpoint=args.flag("use_act_checkpoint", False),
+        pretrain_img_size=args.integer("pretrain_img_size", 224),
+        pretrain_use_cls_token=args.flag("pretrain_use_cls_token", True),
+        out_features=out_features,
+    )
+    _set_name(args, "build_mvit_backbone", alone=not below_fpn)
+    if len(stride) != 2 or min(stride) < 1:
+        raise args.error("patch_stride", f"is {show(stride)}; give two equal powers of 2")
+    stages = {name: stage for stage, name in enumerate(FEATURES[: len(last_blocks)])}
+    if unknown := [name for name in out_features if name not in stages]:
+        raise args.error("out_features", f"{unknown[0]!r} is not one of {', '.join(stages)}")
+    return Body(
+        "mvit", {name: (width << stages[name], stride[0] << stages[name]) for name in out_features}
+    )

@@ -7,6 +7,14 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from convert_d2.libraries.transformers import (
+    IN_PATCHES,
+    last_of_level,
+    pyramid,
+    transformer,
+    transformer_kind,
+)
+
 Shape = tuple[int, ...]
 
 # Blocks of res4, and whether blocks are bottlenecks, by depth.
@@ -24,19 +32,32 @@ def architecture(shapes: Mapping[str, Shape]) -> dict[str, Any]:
 
     Returns:
         Key with dots -> value. Anything that shapes do not determine (strides, thresholds, the
-        pooler) is not included. Batch norms with `num_batches_tracked` are "BN", others "FrozenBN".
+        pooler) is not included. Batch norms with `num_batches_tracked` are "BN", others "FrozenBN";
+        norms without statistics are "GN", be they of groups or of all channels.
+        Sizes of images for a transformer's positions are in patches (`IN_PATCHES`).
     """
     names = set(shapes)
     fpn = "backbone.fpn_lateral5.weight" in names
+    simple = _has(names, "backbone.simfp_")
     body = "backbone.bottom_up" if fpn else "backbone"
     result: dict[str, Any] = {"MODEL.META_ARCHITECTURE": _meta_architecture(names)}
+    result |= transformer(shapes, "backbone.net." if simple else f"{body}.")
     result |= _resnet(shapes, body) if f"{body}.stem.conv1.weight" in names else {}
     if "backbone.bottom_up.s1.b1.f.b.weight" in names:
         result |= _regnet(shapes)
     if fpn:
         result["MODEL.FPN.OUT_CHANNELS"] = shapes["backbone.fpn_lateral5.weight"][0]
         result["MODEL.FPN.NORM"] = _norm(names, "backbone.fpn_lateral5")
-    result["MODEL.BACKBONE.NAME"] = _backbone(shapes, fpn)
+    if simple:
+        result |= pyramid(shapes)
+        norm = _norm(names, last_of_level(shapes))
+        result["MODEL.SIMPLE_FEATURE_PYRAMID.NORM"] = norm
+    kind = transformer_kind(result)
+    if kind is None:
+        result["MODEL.BACKBONE.NAME"] = _backbone(shapes, fpn)
+    else:
+        above = "_simple_feature_pyramid" if simple else "_fpn" if fpn else ""
+        result["MODEL.BACKBONE.NAME"] = f"build_{kind.lower()}{above}_backbone"
     if _has(names, "head.cls_score"):
         result |= _dense_head(shapes)
     if "proposal_generator.rpn_head.objectness_logits.weight" in names:
@@ -70,7 +91,27 @@ def fits(cfg: CfgNode, found: Mapping[str, Any]) -> bool:
 
     All kinds of batch normalisation are treated alike.
     """
-    return all(_comparable(key, _value(cfg, key)) == _comparable(key, found[key]) for key in found)
+    return not differences(cfg, found)
+
+
+def differences(cfg: CfgNode, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys for which `architecture` found something else than a configuration has, with what
+    this has and what the arrays are of."""
+    result = {}
+    for key, value in found.items():
+        configured = _value(cfg, key)
+        if key in IN_PATCHES:
+            patch = _value(cfg, IN_PATCHES[key])
+            patch = patch if isinstance(patch, int) else patch[0]
+            equal, value = configured // patch == value, value * patch
+        elif key.endswith(".MLP_RATIO"):
+            width = found[key.replace("MLP_RATIO", "EMBED_DIM")]
+            equal = int(width * configured) == round(width * value)
+        else:
+            equal = _comparable(key, configured) == _comparable(key, value)
+        if not equal:
+            result[key] = configured, value
+    return result
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
@@ -82,10 +123,9 @@ def _value(cfg: CfgNode, key: str) -> Any:
 
 def _comparable(key: str, value: Any) -> Any:
     if key.endswith(".NORM"):
-        return "BN" if value not in ("", "GN") else value
-    if key.endswith("CONV_DIMS"):
-        return list(value)
-    return value
+        known = {"": "", None: "", "GN": "GN", "LN": "GN"}
+        return known.get(value, "BN")
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 def _meta_architecture(names: set[str]) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from convert_d2.libraries.caffe2_names import is_caffe2, rename_caffe2
-from convert_d2.libraries.recognition import describe_place, not_converted, recognize
+from convert_d2.libraries.recognition import MVIT, describe_place, not_converted, recognize
 from convert_d2.libraries.sources import library_named, to_detectron2
 from convert_d2.libraries.torchvision import is_torchvision_backbone, rename_torchvision_backbone
 from tfdetect.checkpoint.formats.reader import Checkpoint
@@ -37,6 +41,8 @@ def to_state_dict(checkpoint: Checkpoint, source: str) -> StateDict | None:
         )
     if found.library is not None:
         arrays = to_detectron2(library_named(found.library), arrays, source)
+    elif found.description == MVIT:
+        arrays = _without_time(arrays)
     elif is_caffe2(arrays):
         arrays = rename_caffe2(arrays)
     elif is_torchvision_backbone(arrays):
@@ -49,3 +55,12 @@ def to_state_dict(checkpoint: Checkpoint, source: str) -> StateDict | None:
     elif found.description == "unknown" and not notes:
         return None
     return StateDict(arrays, notes, () if warning is None else (warning,))
+
+
+def _without_time(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Convolutions over one frame [out, in, 1, h, w], as PySlowFast may save them of an MViT for
+    images, as those of an image."""
+    return {
+        name: array[:, :, 0] if array.ndim == 5 and array.shape[2] == 1 else array
+        for name, array in arrays.items()
+    }

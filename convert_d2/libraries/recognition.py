@@ -23,7 +23,8 @@ _LIBRARIES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _DETECTRON2 = re.compile(
     r"((?:[^.]+\.)*?)(?:"
-    r"backbone\.(?:bottom_up\.|fpn_(?:lateral|output)|top_block\.|stem\.conv1\.|res[2-5]\.\d)"
+    r"backbone\.(?:bottom_up\.|fpn_(?:lateral|output)|top_block\.|stem\.conv1\.|res[2-5]\.\d"
+    r"|net\.patch_embed\.|net\.blocks\.|simfp_\d\.)"
     r"|proposal_generator\."
     r"|roi_heads\.(?:box_head\.|box_predictor\.|mask_head\.|keypoint_head\.|res5\.)"
     r"|sem_seg_head\.|head\.(?:cls_subnet|bbox_subnet|cls_score|bbox_pred)\.)"
@@ -86,11 +87,17 @@ _YOLO = re.compile(
     r"(?:[^.]+\.)*?model\.\d+\.(?:dfl\.conv\.weight|anchors|cv2\.0\.2\.weight|m\.0\.weight)"
 )
 
+MVIT = "an MViT (a backbone)"
 _BACKBONES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Caffe2 (a backbone)", ("conv1_w",)),
     ("torchvision (a backbone)", ("conv1.weight", "layer1.0.conv1.weight")),
     ("Detectron2 (a backbone)", ("stem.conv1.weight",)),
     ("Detectron2 (a backbone)", ("stem.conv.weight", "s1.b1.f.a.weight")),
+    (
+        "a Swin Transformer (a backbone)",
+        ("patch_embed.proj.weight", "layers.0.blocks.0.attn.relative_position_bias_table"),
+    ),
+    (MVIT, ("patch_embed.proj.weight", "blocks.0.attn.pool_q.weight")),
     ("a vision transformer (a backbone)", ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
 )
 

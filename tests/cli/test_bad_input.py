@@ -18,6 +18,8 @@ from tests.support.commands import fails
 from tests.support.paths import DEMO, ROOT
 from tfdetect.cli.command import run_command
 
+pytestmark = pytest.mark.usefixtures("shared_predictors")
+
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 WEIGHTS = DEMO / "joint_rcnn" / "model_final.pkl"
 IMAGE = DEMO / "images" / "000001.jpg"

@@ -11,15 +11,17 @@ from PIL import Image
 from pycocotools import mask as mask_codec
 
 import convert_d2.command
-import tfdetect
 import tfdetect.cli.predict
 from benchmarks import seeded_weights
 from tests.support.dense_models import CONFIGS, NARROW
 from tests.support.paths import DEMO, ROOT
+from tests.support.predictors import shared_predictor
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.modeling.build import build_model
+
+pytestmark = pytest.mark.usefixtures("shared_predictors")
 
 IMAGES = [DEMO / "images" / name for name in ("000000.jpg", "000001.jpg")]
 # The classes of COCO, so that the data set's names fit.
@@ -63,7 +65,7 @@ def test_panoptic(convert, tmp_path, capsys):
     model = convert("panoptic")
     assert "80 classes, 54 stuff classes" in capsys.readouterr().out
     records = predict(model, tmp_path)
-    predictor = tfdetect.Predictor(model)
+    predictor = shared_predictor(model)
     assert predictor.stuff_class_names[:2] == ["things", "banner"]
     assert len(predictor.stuff_colors) == 54
     several = predictor([read_image(path) for path in IMAGES])
@@ -94,7 +96,7 @@ def test_semantic(convert, tmp_path, capsys):
     model = convert("semantic")
     assert ", 54 stuff classes" in capsys.readouterr().out
     records = predict(model, tmp_path)
-    predictor = tfdetect.Predictor(model)
+    predictor = shared_predictor(model)
     assert predictor.class_names == []
     for path, record in zip(IMAGES, records, strict=True):
         found = predictor(read_image(path))
@@ -114,19 +116,19 @@ def test_semantic_with_names_from_a_file(convert, tmp_path):
     """Categories of --metadata are its classes; without the file they are numbered."""
     more = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 4]
     model = convert("semantic", *more)
-    assert tfdetect.Predictor(model).stuff_class_names == [f"stuff {index}" for index in range(4)]
+    assert shared_predictor(model).stuff_class_names == [f"stuff {index}" for index in range(4)]
     command = ["--config-file", str(model / "config.yaml"), "--output", str(tmp_path / "named")]
     command += ["--weights", str(model.parent / "model.pkl")]
     command += ["--metadata", str(DEMO / "annotations.json")]
     assert convert_d2.command.main(command) == 0
-    assert tfdetect.Predictor(tmp_path / "named").stuff_class_names[:2] == ["person", "circle"]
+    assert shared_predictor(tmp_path / "named").stuff_class_names[:2] == ["person", "circle"]
 
 
 @pytest.mark.parametrize("name", ["retinanet", pytest.param("fcos", marks=pytest.mark.full)])
 def test_dense_detectors(convert, tmp_path, name):
     model = convert(name)
     records = predict(model, tmp_path)
-    predictor = tfdetect.Predictor(model)
+    predictor = shared_predictor(model)
     assert predictor.class_names[0] == "person"
     found = predictor(read_image(IMAGES[0]))
     assert len(found) == len(records[0]["scores"]) > 2

@@ -10,9 +10,12 @@ import pytest
 import tfdetect
 import tfdetect.cli.predict
 from tests.support.paths import DEMO
+from tests.support.predictors import shared_predictor
 from tfdetect.data import shapes
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("shared_predictors")
 
 
 def test_boxes_stay_float32(model_dir, tmp_path):
@@ -22,10 +25,10 @@ def test_boxes_stay_float32(model_dir, tmp_path):
     command = ["--model", str(model_dir), "--input", str(image), "--json", str(file)]
     assert tfdetect.cli.predict.main([*command, "--dtype", "bfloat16"]) == 0
     (record,) = json.loads(file.read_text())
-    found = tfdetect.Predictor(model_dir, dtype="bfloat16")(read_image(image))
+    found = shared_predictor(model_dir, dtype="bfloat16")(read_image(image))
     assert found.boxes.dtype == found.scores.dtype == found.keypoints.dtype == np.float32
     np.testing.assert_array_equal(record["pred_boxes"], found.boxes)
-    exact = tfdetect.Predictor(model_dir)(read_image(image))
+    exact = shared_predictor(model_dir)(read_image(image))
     sure, exactly = found.select(found.scores > 0.9), exact.select(exact.scores > 0.9)
     assert len(sure) == len(exactly) > 0
     np.testing.assert_allclose(np.sort(sure.boxes, 0), np.sort(exactly.boxes, 0), atol=2)

@@ -14,6 +14,8 @@ from tests.support.paths import DEMO
 from tfdetect.errors import InputError
 from tfdetect.evaluation import formats
 
+pytestmark = pytest.mark.usefixtures("shared_predictors")
+
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 
 

@@ -16,6 +16,8 @@ from tfdetect.cli.predict import _picture_paths, _record_names
 from tfdetect.data.images import describe_passed_over, find_images, read_image
 from tfdetect.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("shared_predictors")
+
 IMAGE = DEMO / "images" / "000001.jpg"
 
 

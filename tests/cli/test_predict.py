@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tfdetect
 import tfdetect.cli.predict
 from tests.support.paths import DEMO
+from tests.support.predictors import shared_predictor
 from tests.support.videos import write_video
 from tfdetect.data.images import read_image
 from tfdetect.data.video import VideoFrames
+
+pytestmark = pytest.mark.usefixtures("shared_predictors")
 
 IMAGE = DEMO / "images" / "000056.jpg"
 
 
 @pytest.fixture(scope="module")
 def predictor(model_dir):
-    return tfdetect.Predictor(model_dir)
+    return shared_predictor(model_dir)
 
 
 def assert_equal(first, second):

@@ -25,7 +25,9 @@ NOT_UTF8 = os.fsdecode(b"b\xffd")
 
 def script(body, **options):
     """A process that runs `body` as a command's main."""
-    code = f"import os, sys, time\n{IMPORTS}{body}\nrun_command(main)\n"
+    # nohup, under which the tests may run, has its children ignore SIGHUP.
+    hangup = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    code = f"import os, signal, sys, time\n{hangup}\n{IMPORTS}{body}\nrun_command(main)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)

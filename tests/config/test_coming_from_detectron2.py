@@ -16,8 +16,9 @@ from tests.support.detectron2_table import rows
 from tests.support.paths import DEMO, ROOT
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
-from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, POINTREND_KEYS
+from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import _OF_SAMPLERS, _ONLY_WITH, ignored_in_training
+from tfdetect.config.keys import OWN_KEYS, POINTREND_KEYS
 from tfdetect.config.training_checks import check_output, check_training
 from tfdetect.config.tta import check_tta
 from tfdetect.data.registry import register_coco_dataset
@@ -179,9 +180,9 @@ def test_effect(key):
 def names_in_code():
     """Attributes and texts of the package but for its schema and the checks of values."""
     found = set()
-    for path in (ROOT / "tfdetect").rglob("*.py"):
-        if path.parent.name == "config" and path.stem not in ("capabilities", "tta", "prediction"):
-            continue
+    schema = ROOT / "tfdetect" / "config"
+    read = {schema / f"{name}.py" for name in ("capabilities", "tta", "prediction")}
+    for path in set((ROOT / "tfdetect").rglob("*.py")) - set(schema.rglob("*.py")) | read:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)

@@ -9,7 +9,8 @@ import pytest
 from tests.support.paths import DEMO
 from tfdetect.cli.arguments import parse_with_opts
 from tfdetect.config import dump_config, get_cfg, load_config
-from tfdetect.config.defaults import DEFAULTS, OWN_KEYS, POINTREND_KEYS, RENAMED
+from tfdetect.config.defaults import DEFAULTS
+from tfdetect.config.keys import OWN_KEYS, POINTREND_KEYS, RENAMED
 from tfdetect.errors import InputError
 
 

@@ -11,6 +11,7 @@ from tests.support.paths import DATA, ROOT
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
 from tfdetect.config.training_checks import check_training
+from tfdetect.data.training.augmentation import build_augmentation
 
 with gzip.open(DATA / "vitdet" / "settings.json.gz", "rt") as _file:
     RECORDED = json.load(_file)
@@ -144,9 +145,9 @@ def head_settings(cfg):
 
 
 DEFAULT_ARGUMENTS = {
-    "RandomFlip": {"horizontal": True, "vertical": False},
+    "RandomFlip": {"prob": 0.5, "horizontal": True, "vertical": False},
     "ResizeScale": {"interp": 2},
-    "ResizeShortestEdge": {"max_size": 2**63 - 1, "sample_style": "choice", "interp": 2},
+    "ResizeShortestEdge": {"max_size": 2**63 - 1, "sample_style": "range", "interp": 2},
     "FixedSizeCrop": {"pad": True, "pad_value": 128.0, "seg_pad_value": 255},
 }
 
@@ -214,3 +215,4 @@ def test_values(name):
     assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
     check_model(cfg)
     check_training(cfg)
+    assert len(build_augmentation(cfg)) == len(cfg.INPUT.AUGMENTATIONS)

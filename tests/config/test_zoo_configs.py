@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tfdetect.config import dump_config, get_cfg, load_config
-from tfdetect.config.defaults import OWN_KEYS, POINTREND_KEYS
+from tfdetect.config.keys import OWN_KEYS, POINTREND_KEYS
 
 RECORDED = json.loads((Path(__file__).parent / "zoo_values.json").read_text())
 CONFIGS = ROOT / "configs"

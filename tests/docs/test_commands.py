@@ -222,6 +222,7 @@ def is_long(block: Block) -> bool:
     return any(word in block.text for word in LONG)
 
 
+@pytest.mark.usefixtures("shared_predictors")
 @pytest.mark.parametrize(
     "block",
     [

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
-from tfdetect.layers.drop_path import drop_path, drop_paths
+from tfdetect.layers.drop_path import add_branch, drop_path, drop_paths
 
 RATE = 0.3
 
@@ -125,3 +125,19 @@ def test_checkpointing_does_nothing_at_inference():
         y = activation_checkpoint(block, tf.ones([2, 6]))
     assert tape.gradient(y, block.weight) is not None
     assert block.calls == 1
+
+
+def test_a_branch_that_adds_what_it_stands_beside():
+    """Where something may be dropped, the branch is called without it."""
+    x = tf.ones([4, 3])
+
+    def branch(given, residual=None):
+        calls.append(residual is not None)
+        return given * 2 if residual is None else given * 2 + residual
+
+    calls = []
+    np.testing.assert_array_equal(add_branch(x, branch, x, 0.5), x * 3)
+    with drop_paths(tf.zeros([4, 2], tf.int32)):
+        np.testing.assert_array_equal(add_branch(x, branch, x, 0.0), x * 3)
+        np.testing.assert_array_equal(add_branch(x, branch, x, 1.0), x)
+    assert calls == [True, True, False]

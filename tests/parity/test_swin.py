@@ -29,7 +29,7 @@ from tests.support.transformers import (
     recorded_json,
 )
 from tfdetect.checkpoint.assign import assign_state_dict
-from tfdetect.checkpoint.names import named_variables
+from tfdetect.checkpoint.names import named_buffers, named_variables
 from tfdetect.inference.optimization import optimize
 from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.detector import Detector
@@ -113,10 +113,7 @@ def test_names_and_shapes(name):
     with tf.Graph().as_default():
         model = Detector(build_backbone(cfg))
     ours = {named.name: list(named.foreign_shape) for named in named_variables(model)}
-    # A buffer that is computed.
-    expected = {
-        key: shape
-        for key, shape in recorded["backbone"].items()
-        if not key.endswith("relative_position_index")
-    }
-    assert ours == expected
+    assert (
+        ours | {name: list(buffer.shape) for name, buffer in named_buffers(model)}
+        == (recorded["backbone"])
+    )

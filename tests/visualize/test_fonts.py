@@ -125,6 +125,7 @@ def test_names_that_are_not_the_models(model_dir, tmp_path, capfd, change, messa
     assert str(model / "metadata.json") in line
 
 
+@pytest.mark.usefixtures("shared_predictors")
 def test_the_command(model_dir, tmp_path, capfd):
     """Names that a font lacks are said; a font of one's own is taken; a wrong one is one line."""
     model = shutil.copytree(model_dir, tmp_path / "model")

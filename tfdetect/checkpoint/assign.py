@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfdetect.checkpoint.names import named_variables
+from tfdetect.checkpoint.names import named_buffers, named_variables
 from tfdetect.errors import InputError
 
 # Buffers that Detectron2 computes from the configuration, or that inference does not use: some
@@ -34,6 +34,8 @@ def assign_state_dict(
     allow_unused: Sequence[str] = (),
 ) -> int:
     """Assign to every variable of `model` the array of its name.
+
+    Those of what a model computes (`named_buffers`) need not be there, and have to be equal.
 
     Args:
         model: its variables' paths are Detectron2's keys.
@@ -64,6 +66,13 @@ def assign_state_dict(
             )
         elif not np.isfinite(array).all():
             problems.append(f"NaN or infinity in {named.name}")
+    for name, buffer in named_buffers(model):
+        known.add(name)
+        array = arrays.get(name)
+        if array is not None and array.shape != buffer.shape:
+            problems.append(f"shape of {name} is {list(array.shape)}, not {list(buffer.shape)}")
+        elif array is not None and not np.array_equal(array, buffer.compute()):
+            problems.append(f"{name} has other values than are computed here")
     problems += [
         f"unused {name}"
         for name in arrays

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from tfdetect.layers.buffer import Buffer
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
@@ -70,21 +71,37 @@ class NamedVariable:
         return np.ascontiguousarray(array).reshape(self.foreign_shape)
 
 
-def named_variables(module: tf.Module, prefix: str = "") -> Iterator[NamedVariable]:
+def named_variables(module: tf.Module) -> Iterator[NamedVariable]:
     """Walk the public attributes of a module, depth first, in the order of their creation."""
+    for path, found, layer in _walk(module, "", module):
+        if isinstance(found, tf.Variable):
+            yield NamedVariable(path, found, layer)
 
-    def walk(value: object, path: str, layer: tf.Module) -> Iterator[NamedVariable]:
-        if isinstance(value, tf.Variable):
-            yield NamedVariable(path, value, layer)
-        elif isinstance(value, tf.Module):
-            yield from named_variables(value, f"{path}.")
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                yield from walk(item, f"{path}.{index}", layer)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                yield from walk(item, f"{path}.{key}", layer)
 
-    for attribute, value in vars(module).items():
-        if not attribute.startswith("_"):
-            yield from walk(value, prefix + attribute, module)
+def named_buffers(module: tf.Module) -> Iterator[tuple[str, Buffer]]:
+    """The buffers of a model's layers, by their keys in Detectron2's state dict."""
+    for path, found, _ in _walk(module, "", module):
+        buffers = getattr(found, "buffers", None)
+        if isinstance(found, tf.Module) and callable(buffers):
+            for name, buffer in buffers().items():
+                yield f"{path}.{name}" if path else name, buffer
+
+
+def _walk(
+    value: object, path: str, layer: tf.Module
+) -> Iterator[tuple[str, tf.Variable | tf.Module, tf.Module]]:
+    """(path, variable or module, the module that owns it) of what is in public attributes."""
+    if isinstance(value, tf.Variable):
+        yield path, value, layer
+        return
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, tf.Module):
+        yield path, value, layer
+        layer = value
+        items = ((key, below) for key, below in vars(value).items() if not key.startswith("_"))
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    elif isinstance(value, dict):
+        items = value.items()
+    for key, below in items:
+        yield from _walk(below, f"{path}.{key}" if path else str(key), layer)

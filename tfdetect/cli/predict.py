@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.drawing import add_drawing_arguments, check_font, draw, summary
 from tfdetect.cli.evaluate import add_evaluation_arguments, evaluate
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.loop import find_proposals, predict_files
@@ -35,13 +35,7 @@ from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable, check_writable_file
 from tfdetect.interrupts import hold_interrupts
-from tfdetect.visualize.fonts import load_font, missing_characters
-from tfdetect.visualize.pictures import (
-    draw_detections,
-    draw_panoptic,
-    draw_semantic,
-    label_name,
-)
+from tfdetect.visualize.fonts import load_font
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -175,9 +169,9 @@ class _Run:
             if self._records is not None:
                 self._records.add(self._names[index], detections)
             if self._pictures is not None:
-                drawn = _draw(image, detections, self._predictor, threshold, self._args.font)
+                drawn = draw(image, detections, self._predictor, threshold, self._args.font)
                 write_image(self._pictures[index], drawn)
-            yield index, _summary(detections, self._predictor, threshold)
+            yield index, summary(detections, self._predictor, threshold)
 
     def videos(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
         """Yield the index of each video that can be read, and how many frames it has, in words."""
@@ -226,7 +220,7 @@ class _Run:
             self._records.add(self._names[index], detections, frame_fields(frame))
         if video is not None:
             threshold, font = self._args.confidence_threshold, self._args.font
-            video.write(_draw(frame.image, detections, self._predictor, threshold, font))
+            video.write(draw(frame.image, detections, self._predictor, threshold, font))
 
 
 def _profile(
@@ -253,9 +247,7 @@ def _profile(
         if pictures is not None:
             with python_scope("draw"):
                 for index, image, detections in zip(batch, images, found, strict=True):
-                    drawn = _draw(
-                        image, detections, predictor, args.confidence_threshold, args.font
-                    )
+                    drawn = draw(image, detections, predictor, args.confidence_threshold, args.font)
                     write_image(pictures[index], drawn)
 
     times = profile(Path(args.profile), run, _PROFILED_BATCHES)
@@ -278,19 +270,6 @@ def _record_names(files: Sequence[Path]) -> list[str]:
     return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in names]
 
 
-def check_font(predictor: Predictor, font: str | None) -> None:
-    """Report the characters of the names that the font does not have."""
-    names = [*predictor.class_names, *predictor.stuff_class_names]
-    shown = [label_name(names, index) for index in range(len(names))]
-    if missing := missing_characters(shown, font):
-        more = "..." if len(missing) > 10 else ""
-        print(
-            f"note: the label font lacks {missing[:10]}{more}, which class names "
-            "use; give another with --font FILE",
-            file=sys.stderr,
-        )
-
-
 def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     """A picture's path for each file, all different and none of them an input."""
     inputs = {path.resolve() for path in files}
@@ -310,55 +289,6 @@ def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
         taken.add(picture)
         result.append(picture)
     return result
-
-
-def _draw(
-    image: np.ndarray,
-    detections: Detections,
-    predictor: Predictor,
-    threshold: float,
-    font: str | None,
-) -> np.ndarray:
-    """Draw the model's results: segments, pixel classes, or detections."""
-    if detections.panoptic is not None:
-        return draw_panoptic(
-            image,
-            detections.panoptic,
-            predictor.class_names,
-            predictor.stuff_class_names,
-            predictor.stuff_colors,
-            font,
-        )
-    if detections.sem_seg is not None:
-        names, colors = predictor.stuff_class_names, predictor.stuff_colors
-        return draw_semantic(image, detections.sem_seg, names, colors, font)
-    return draw_detections(
-        image,
-        detections,
-        predictor.class_names,
-        predictor.keypoint_connections,
-        threshold,
-        predictor.keypoint_classes,
-        font,
-    )
-
-
-def _summary(detections: Detections, predictor: Predictor, threshold: float) -> str:
-    """Such as "2 person, 1 circle", and the stuff by descending area: "2 person, sky, grass"."""
-    shown = detections.classes[detections.scores >= threshold].tolist()
-    areas: dict[int, int] = {}
-    if detections.panoptic is not None:
-        segments = detections.panoptic.segments
-        shown = [segment.category_id for segment in segments if segment.isthing]
-        areas = {s.category_id: s.area for s in segments if not s.isthing}
-    elif detections.sem_seg is not None:
-        labels, pixels = np.unique(detections.sem_seg, return_counts=True)
-        areas = dict(zip(labels.tolist(), pixels.tolist(), strict=True))
-    counts = Counter(label_name(predictor.class_names, label) for label in shown)
-    parts = [f"{count} {name}" for name, count in counts.most_common()]
-    largest_first = sorted(areas, key=areas.__getitem__, reverse=True)
-    parts += [label_name(predictor.stuff_class_names, label) for label in largest_first]
-    return ", ".join(parts) or f"nothing above {threshold:g}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -399,23 +329,3 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     elif args.output is None and args.json is None and args.profile is None:
         parser.error("give --output for pictures, --json for numbers, --profile, or several")
     return args
-
-
-def add_drawing_arguments(parser: argparse.ArgumentParser, threshold: str) -> None:
-    """The options of the commands that draw; `threshold` is the help of the score's."""
-    parser.add_argument(
-        "--confidence-threshold", type=_unit_interval, default=0.5, metavar="SCORE", help=threshold
-    )
-    parser.add_argument(
-        "--font",
-        metavar="FILE",
-        help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "
-        "does not have",
-    )
-
-
-def _unit_interval(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value

@@ -18,9 +18,9 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import CONFIG, read_description
 from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.drawing import add_drawing_arguments, check_font
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
-from tfdetect.cli.predict import add_drawing_arguments, check_font
 from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.cli.video import counted, frame_fields, predict_frames, say_after, silence_ffmpeg
 from tfdetect.config.capabilities import capabilities

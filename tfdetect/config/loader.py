@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from tfdetect.config.defaults import DEFAULTS, RENAMED, TAKES_MAPPINGS
+from tfdetect.config.defaults import DEFAULTS
+from tfdetect.config.keys import RENAMED, TAKES_MAPPINGS
 from tfdetect.config.source import is_lazy, read_text
 from tfdetect.config.suggest import is_below_schema, is_key, nearest_keys
 from tfdetect.config.values import ValueMismatch, coerce, decode, describe, encode

@@ -13,6 +13,7 @@ from tfdetect.inference.fold import Folded, fold
 from tfdetect.inference.packed import (
     PackedConv2d,
     PackedConvTranspose2d,
+    PackedLinear,
     PackedRPNHead,
     WinogradConv2d,
 )
@@ -23,6 +24,7 @@ from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import BatchNorm, Shift
 from tfdetect.modeling.backbone.swin import WindowAttention
+from tfdetect.modeling.backbone.vit import ViT
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
@@ -72,10 +74,11 @@ class _Optimizer:
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
             DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
             ConvTranspose2d: self._conv_transpose,
-            Linear: self._rounded,
+            Linear: self._linear,
             Conv1d: self._rounded,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
+            ViT: self._vit,
         }
 
     def __call__(self, value: Any) -> Any:
@@ -169,6 +172,13 @@ class _Optimizer:
                 return PackedConvTranspose2d(weight, tf.convert_to_tensor(conv.bias))
         return self._rounded(conv)
 
+    def _linear(self, linear: Linear) -> tf.Module:
+        weight = tf.convert_to_tensor(linear.weight)
+        if not self._packs(tf.TensorShape([1, 1, *weight.shape])):
+            return self._rounded(linear)
+        bias = tf.zeros(weight.shape[1:]) if linear.bias is None else linear.bias
+        return PackedLinear(weight, tf.convert_to_tensor(bias))
+
     def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
         weight, bias = (
             None if value is None else self._variable(value, self._dtype)
@@ -178,6 +188,11 @@ class _Optimizer:
 
     def _window_attention(self, layer: WindowAttention) -> tf.Module:
         return StoredBiasAttention(layer, self(layer.qkv), self(layer.proj), self._dtype)
+
+    def _vit(self, vit: ViT) -> tf.Module:
+        positions = vit.make_square_positions()
+        stored = None if positions is None else self._variable(positions, self._dtype)
+        return self._copy(vit, square_positions=stored)
 
     def _rpn_head(self, head: RPNHead) -> tf.Module | None:
         """None where it is not packed."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdetect.layers.conv import finish
+from tfdetect.layers.linear import flatten, with_last_axis
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
 
@@ -122,6 +123,42 @@ class PackedConvTranspose2d(tf.Module):
         """As `ConvTranspose2d.blocks`."""
         bias = tf.concat([self.bias] * 4, 0)
         return packed_conv(x, self.packed, bias, kernel_size=1, stride=1, padding=0, relu=relu)
+
+
+class PackedLinear(tf.Module):
+    """A `Linear`, with what follows it in the same pass.
+
+    Args:
+        weight: float32 [in_features, out_features]; out_features is a multiple of 16.
+        bias: float32 [out_features].
+    """
+
+    def __init__(self, weight: tf.Tensor, bias: tf.Tensor):
+        super().__init__()
+        self.packed = tf.Variable(pack_weight(weight[None, None]), trainable=False)
+        self.bias = tf.Variable(bias, trainable=False)
+
+    def __call__(
+        self,
+        x: tf.Tensor,
+        *,
+        residual: tf.Tensor | None = None,
+        relu: bool = False,
+        gelu: bool = False,
+    ) -> tf.Tensor:
+        """As `Linear`."""
+        y = packed_conv(
+            flatten(x)[None, None],
+            self.packed,
+            self.bias,
+            kernel_size=1,
+            stride=1,
+            padding=0,
+            relu=relu,
+            gelu=gelu,
+            residual=None if residual is None else flatten(residual)[None, None],
+        )
+        return with_last_axis(tf.squeeze(y, [0, 1]), x)
 
 
 class PackedRPNHead(tf.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 
@@ -104,3 +104,19 @@ def drop_path(x: tf.Tensor, rate: float) -> tf.Tensor:
     if rate < 1:  # at 1 nothing is kept
         kept /= tf.cast(1 - rate, x.dtype)
     return x * tf.reshape(kept, [-1] + [1] * (x.shape.rank - 1))
+
+
+def add_branch(
+    x: tf.Tensor, branch: Callable[..., tf.Tensor], given: tf.Tensor, rate: float
+) -> tf.Tensor:
+    """x + drop_path(branch(given), rate), added by the branch itself where nothing can be dropped.
+
+    Args:
+        x: what the branch stands beside.
+        branch: called with `given`, and with x as `residual`, which is added to its result.
+        given: the branch's input.
+        rate: as `drop_path` has it.
+    """
+    if rate == 0 or not drops_paths():
+        return branch(given, residual=x)
+    return x + drop_path(branch(given), rate)

@@ -32,22 +32,29 @@ class Linear(tf.Module):
         self.bias = tf.Variable(tf.zeros([out_features])) if bias else None
 
     def __call__(
-        self, x: tf.Tensor, *, residual: tf.Tensor | None = None, gelu: bool = False
+        self,
+        x: tf.Tensor,
+        *,
+        residual: tf.Tensor | None = None,
+        relu: bool = False,
+        gelu: bool = False,
     ) -> tf.Tensor:
         """[..., in_features] -> [..., out_features].
 
         Args:
             x: the vectors.
             residual: of the result's shape, added to it; or None.
-            gelu: whether GELU is applied to the result.
+            relu: whether ReLU is applied, after all.
+            gelu: whether GELU is applied, after all.
         """
         y = tf.matmul(flatten(x), tf.cast(self.weight, x.dtype))
         if self.bias is not None:
             y = tf.nn.bias_add(y, tf.cast(self.bias, x.dtype))
-        y = with_last_axis(y, x)
         if residual is not None:
-            y += residual
-        return apply_gelu(y) if gelu else y
+            y += flatten(residual)
+        if relu:
+            y = tf.nn.relu(y)
+        return with_last_axis(apply_gelu(y) if gelu else y, x)
 
 
 class Mlp(tf.Module):

@@ -12,6 +12,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.batch_norm import batch_norm
+from tfdetect.ops.layer_norm import layer_norm
 
 _EPSILON = 1e-5
 _LN_EPSILON = 1e-6
@@ -288,13 +289,8 @@ class LayerNorm(tf.Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """x: [..., channels]; statistics are float32 whatever the type of x."""
-        centred = tf.cast(x, tf.float32)
-        # Twice: the mean of large values is itself rounded, by more than the values may differ.
-        for _ in range(2):
-            centred -= tf.reduce_mean(centred, -1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
-        y = centred * tf.math.rsqrt(variance + self._epsilon)
-        return tf.cast(y * self.weight + self.bias, x.dtype)
+        weight, bias = (tf.convert_to_tensor(value) for value in (self.weight, self.bias))
+        return layer_norm(x, weight, bias, self._epsilon)
 
 
 class MapLayerNorm(LayerNorm):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.shapes import lengths
 
@@ -57,13 +58,17 @@ def attention(
 
     @tf.custom_gradient
     def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, *given: tf.Tensor):
-        operands = _Operands.of(query, key, value, _by_kind(given, bias is not None), scale)
+        added = _by_kind(given, bias is not None)
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            operands = _Operands.of(query, key, value, added, scale)
             found = _gradients(operands, upstream)
             return [tf.cast(gradient, dtype) for gradient in found]
 
-        return tf.cast(_forward(operands), dtype), gradient
+        # The native operator is the CPU's; a GPU has TensorFlow's products.
+        if current_backend().native_sums:
+            return _native(query, key, value, added, scale), gradient
+        return tf.cast(_forward(_Operands.of(query, key, value, added, scale)), dtype), gradient
 
     return attend(query, key, value, *given)
 
@@ -161,6 +166,18 @@ class _Operands(NamedTuple):
         """Of logits, the items of the batch whose bias is the same first."""
         groups = lengths(bias)[0]
         return [shape[0] // groups, groups * shape[1], shape[2], shape[3]]
+
+
+def _native(
+    query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, added: _Added, scale: float
+) -> tf.Tensor:
+    nothing = tf.zeros([0, 0, 0, 0], query.dtype)
+    given = {
+        name: nothing if tensor is None else tensor for name, tensor in added._asdict().items()
+    }
+    return kernels.library().tfdetect_attention(
+        query=query, key=key, value=value, **given, scale=scale
+    )
 
 
 def _forward(operands: _Operands) -> tf.Tensor:

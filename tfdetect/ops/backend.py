@@ -32,7 +32,7 @@ class Backend:
         fixed_shapes: whether no shape may depend on values, as XLA, LiteRT and ONNX need it. Batch
             and image size must be known then, and the operators are portable.
         instruction_set: what the native convolutions of the CPU are used for, such as "avx2";
-            "baseline" leaves convolutions to TensorFlow.
+            "baseline" leaves convolutions, attention and layer norms to TensorFlow.
 
     Raises:
         InputError: a value is not one of these.
@@ -101,9 +101,15 @@ class Backend:
         return self.native and self.device == "cpu"
 
     @property
+    def native_sums(self) -> bool:
+        """Whether long sums on a CPU are the native library's: with vector instructions it is
+        faster than TensorFlow."""
+        return self.native_on_cpu and self.instruction_set != BASELINE
+
+    @property
     def native_convolutions(self) -> bool:
         """Whether float32 convolutions may be the native library's; see `packing_pays`."""
-        return self.native_on_cpu and self.instruction_set != BASELINE and self.dtype == "float32"
+        return self.native_sums and self.dtype == "float32"
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:

@@ -80,6 +80,7 @@ def packed_conv(
     stride: int,
     padding: int,
     relu: bool,
+    gelu: bool = False,
     residual: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """2-D convolution with zeros around x.
@@ -90,6 +91,7 @@ def packed_conv(
         bias: float32 [Cout].
         kernel_size: k, of both axes, as are `stride` and `padding`.
         relu: whether negative results become 0, after all.
+        gelu: whether GELU is applied, after all.
         residual: added to the result: float32 of its shape, or of half its height and width, which
             is upsampled 2x; or None.
 
@@ -105,6 +107,7 @@ def packed_conv(
         stride=stride,
         padding=padding,
         relu=relu,
+        gelu=gelu,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,9 @@ def load_initial_weights(
 
     MODEL.WEIGHTS is empty, a model directory (`tfdetect convert`'s or of another training), or a
     checkpoint file of a detector or a backbone that an importer knows (`import_state_dict`;
-    convert_d2 knows Detectron2's, ImageNet backbones of Caffe2 and torchvision, and detectors of
-    other libraries). An array goes to the variable whose name it has, or
-    ends with, after a dot; the longest such name wins (Detectron2:
+    convert_d2 knows Detectron2's, ImageNet backbones of Caffe2 and torchvision, transformers by
+    their own names, and detectors of other libraries). An array goes to the variable whose name it
+    has, or ends with, after a dot; the longest such name wins (Detectron2:
     `align_and_update_state_dicts`). Variables that there is no array of the right shape for keep
     their initial values, and the log names them.
 
@@ -51,8 +52,8 @@ def load_initial_weights(
         stuff_names: the same of its classes of stuff.
 
     Raises:
-        InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, or nothing of the
-            model.
+        InputError: MODEL.WEIGHTS cannot be read, has values that are not finite, nothing of the
+            model, or more of other shapes than of the model's.
     """
     weights = weights_file(cfg)
     if not weights:
@@ -64,7 +65,7 @@ def load_initial_weights(
             f"MODEL.WEIGHTS: {weights} is not a local file; download it and set its path, or '' to "
             "train from scratch"
         )
-    variables = [named.name for named in named_variables(model)]
+    shapes = {named.name: named.foreign_shape for named in named_variables(model)}
     if Path(weights).is_dir():
         source_cfg, source, metadata = load_model(weights)
         initialize(model, cfg, seed)
@@ -84,7 +85,7 @@ def load_initial_weights(
         return
     arrays = _read(weights)
     initialize(model, cfg, seed)
-    matches = dict(_match(variables, arrays))
+    matches = _match(shapes, arrays)
     unused = sorted(set(arrays) - set(matches.values()))
     if unused:
         _logger.info("%s: not used: %s", weights, _listed(unused))
@@ -102,15 +103,28 @@ def _read(weights: str) -> dict[str, np.ndarray]:
     return found.arrays
 
 
-def _match(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
-    """(variable, array): the longest name of an array that is the variable's or ends it."""
-    for name in names:
+def _match(
+    shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """Variable -> array: the longest name of an array that is the variable's or ends it.
+
+    An array that ends the names of several variables is of the one that it fits. If it fits several
+    it is of none: as MAE's last `norm.weight`, where a pyramid's norms are as wide. (Detectron2
+    fails there.)
+    """
+    matches = {}
+    for name in shapes:
         parts = name.split(".")
-        for first in range(len(parts)):
-            ending = ".".join(parts[first:])
-            if ending in arrays:
-                yield name, ending
-                break
+        endings = (".".join(parts[first:]) for first in range(len(parts)))
+        if match := next((ending for ending in endings if ending in arrays), None):
+            matches[name] = match
+    fitting = {name: x for name, x in matches.items() if arrays[x].shape == shapes[name]}
+    ending, fits = Counter(matches.values()), Counter(fitting.values())
+    return {
+        name: match
+        for name, match in matches.items()
+        if ending[match] == 1 or (fits[match] == 1 and name in fitting)
+    }
 
 
 def _assign(
@@ -141,6 +155,13 @@ def _assign(
     if assigned == 0:
         raise InputError(
             f"{source}: MODEL.WEIGHTS has nothing of the configured model; give its checkpoint or "
+            "its backbone's, or '' to train from scratch"
+        )
+    if len(other_shape) >= assigned:
+        # What is left of one backbone in another one. (Detectron2 begins with that.)
+        raise InputError(
+            f"{source}: MODEL.WEIGHTS is of another model: as many arrays are of other shapes "
+            f"({other_shape[0]}, ...) as fit, or more; give the configured model's checkpoint or "
             "its backbone's, or '' to train from scratch"
         )
     _logger.info("%s: %d variables are from there", source, assigned)

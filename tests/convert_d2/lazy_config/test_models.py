@@ -18,12 +18,6 @@ from tfdetect.config.training_checks import check_training
 from tfdetect.errors import InputError
 from tfdetect.modeling.build import build_model
 
-ZOO_OF_VITDET = {
-    "vitdet_b_cascade_mask_rcnn_100ep": "COCO/cascade_mask_rcnn_vitdet_b_100ep",
-    "vitdet_b_mask_rcnn_100ep": "COCO/mask_rcnn_vitdet_b_100ep",
-    "vitdet_b_mask_rcnn_LVIS": "LVIS/mask_rcnn_vitdet_b_100ep",
-}
-
 
 def converted(name, opts=()):
     """The configuration of a recorded file, with its recorded state dict's shapes."""
@@ -105,33 +99,6 @@ def test_rotated():
     assert names_and_shapes(cfg) == without_counters(
         recorded("more/state_dicts")["rotated_faster_rcnn_R_50_FPN"]
     )
-
-
-@pytest.mark.parametrize(("name", "zoo"), sorted(ZOO_OF_VITDET.items()))
-def test_vitdet(name, zoo):
-    """All keys of the zoo's YAML that matter to the model, and the optimizer's."""
-    lazy = read_lazy_config(FOLDER / f"{name}.yaml")
-    cfg, _ = lazy.configuration()
-    check_model(cfg)
-    check_training(cfg)
-    silent = ("train.", "model.roi_heads.box_predictor.get_fed_loss_cls_weights")
-    assert [note for note in lazy.notes if not note.startswith(silent)] == []
-    found = differences(cfg, load_config(f"ViTDet/{zoo}"))
-    kept = ("MODEL.", "SOLVER.", "INPUT.", "TEST.DETECTIONS_PER_IMAGE")
-    # MODEL.FPN and MODEL.RESNETS are for other backbones.
-    other = ("MODEL.WEIGHTS", "MODEL.FPN.", "MODEL.RESNETS.")
-    found = {
-        key: pair
-        for key, pair in found.items()
-        if key.startswith(kept) and not key.startswith(other)
-    }
-    ours, theirs = found.pop("INPUT.AUGMENTATIONS")
-    flip = ["RandomFlip", {"prob": 0.5}]  # as it does without, Detectron2's default
-    assert ours[0] == ["RandomFlip", {"horizontal": True}]
-    assert theirs[0] == flip
-    assert ours[1:] == theirs[1:]
-    # Sizes that INPUT.AUGMENTATIONS replaces, and how many checkpoints are kept.
-    assert set(found) == {"INPUT.MIN_SIZE_TRAIN", "SOLVER.CHECKPOINTS_KEPT"}
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ NOTED = [
     (("  device: cuda\n", "  device: cuda\n  mine: 5\n"), "train.mine: 5 has no counterpart"),
     (("\ntrain:", "\nconstants: {a: 5}\ntrain:"), "constants: is not used"),
     (("\noptimizer:", "\nother:"), "optimizer: is missing; training would take the defaults"),
-    (("/data/model_final.pth", "x.pth?matching_heuristics=True"), "train.init_checkpoint: ?matching_heuristics=True is left out"),
+    (("/data/model_final.pth", "x.pth?other=True"), "train.init_checkpoint: ?other=True is left out"),
     (("      test_score_thresh: 0.2", "      loss_weight: 2.0\n      test_score_thresh: 0.2"), "box_predictor.loss_weight: loss_cls has the weight 1"),
     (("  train:\n    _target_: detectron2.data.build_detection_train_loader", "  train:\n    _target_: mine.loader"), "dataloader.train: mine.loader is not one of"),
 ]  # fmt: skip

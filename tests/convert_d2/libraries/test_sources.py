@@ -313,7 +313,7 @@ def test_inspection_of_the_zoo(config, expected, tmp_path):
 
 
 def test_the_configs_that_fit_are_those_of_the_same_shapes():
-    """Of all 80 recorded state dicts: a config fits just where names and shapes are the same."""
+    """Of all 109 recorded state dicts: a config fits just where names and shapes are the same."""
     recorded = {}
     for file_name in ("zoo_state_dicts", "new_baselines_state_dicts"):
         with gzip.open(DATA / f"{file_name}.json.gz", "rt") as file:
@@ -326,6 +326,10 @@ def test_the_configs_that_fit_are_those_of_the_same_shapes():
     for config, shapes in state_dicts().items():
         if not config.startswith("narrow_"):
             recorded[f"PointRend/{config}"] = {n: tuple(shape) for n, shape in shapes.items()}
+    with gzip.open(DATA / "vitdet" / "state_dicts.json.gz", "rt") as file:
+        for config, shapes in json.load(file).items():
+            recorded[config] = {name: tuple(shape) for name, shape in shapes.items()}
+    assert len(recorded) == 109
     configs = {name: load_config(ROOT / "configs" / f"{name}.yaml") for name in recorded}
     for name, shapes in recorded.items():
         found = architecture(shapes)

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.config.mvit import FEATURES, plan_blocks
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
 from tfdetect.layers.conv import Conv2d, max_pool
-from tfdetect.layers.drop_path import drop_path
+from tfdetect.layers.drop_path import add_branch, drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
 from tfdetect.layers.norm import LayerNorm
@@ -71,7 +71,7 @@ class MultiScaleBlock(tf.Module):
         if self.stride > 1:
             x = max_pool_tokens(x, self.stride, tokens)
         x += y
-        return x + drop_path(self.mlp(self.norm2(x)), self._drop_path_rate)
+        return add_branch(x, self.mlp, self.norm2(x), self._drop_path_rate)
 
 
 def max_pool_tokens(x: tf.Tensor, stride: int, tokens: ValidSizes) -> tf.Tensor:

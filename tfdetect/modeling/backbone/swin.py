@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
+from tfdetect.layers.buffer import Buffer
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.drop_path import drop_path
+from tfdetect.layers.drop_path import add_branch, drop_path
 from tfdetect.layers.freeze import untrainable
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
@@ -63,6 +65,12 @@ class WindowAttention(tf.Module):
         )
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = Linear(dim, dim)
+
+    def buffers(self) -> dict[str, Buffer]:
+        """`relative_position_index`, which Detectron2's state dict has."""
+        tokens = self._window_size**2
+        compute = functools.partial(relative_position_index, self._window_size)
+        return {"relative_position_index": Buffer((tokens, tokens), compute)}
 
     def relative_position_bias(self) -> tf.Tensor:
         """float32 [num_heads, w * w, w * w], added to the logits of queries and keys."""
@@ -125,7 +133,7 @@ class SwinTransformerBlock(tf.Module):
     def __call__(self, x: tf.Tensor, windows: Windows) -> tf.Tensor:
         """x: [B, H, W, dim]; `windows` are of it, shifted by `shift_size`."""
         x += drop_path(self.attn(self.norm1(x), windows), self._drop_path_rate)
-        return x + drop_path(self.mlp(self.norm2(x)), self._drop_path_rate)
+        return add_branch(x, self.mlp, self.norm2(x), self._drop_path_rate)
 
 
 class PatchMerging(tf.Module):

@@ -10,13 +10,13 @@ from yacs.config import CfgNode
 
 from tfdetect.layers.activation_checkpoint import activation_checkpoint
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.drop_path import drop_path
+from tfdetect.layers.drop_path import add_branch, drop_path
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.linear import Linear, Mlp
 from tfdetect.layers.norm import LayerNorm, MapLayerNorm, apply_norm
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, LevelSizes, ValidSizes
-from tfdetect.modeling.backbone.positions import add_abs_pos, added_logits
+from tfdetect.modeling.backbone.positions import add_abs_pos, added_logits, get_abs_pos
 from tfdetect.modeling.backbone.windows import window_partition, window_unpartition
 from tfdetect.modeling.registries import BACKBONES
 from tfdetect.ops.attention import attention
@@ -130,7 +130,7 @@ class Block(tf.Module):
     def __call__(self, x: tf.Tensor, tokens: ValidSizes = WHOLE) -> tf.Tensor:
         """x: [B, H, W, dim], whose valid sizes `tokens` are."""
         x += drop_path(self._attend(self.norm1(x), tokens), self._drop_path_rate)
-        x += drop_path(self.mlp(self.norm2(x)), self._drop_path_rate)
+        x = add_branch(x, self.mlp, self.norm2(x), self._drop_path_rate)
         return x if self.residual is None else self.residual(x, tokens)
 
     def _attend(self, x: tf.Tensor, tokens: ValidSizes) -> tf.Tensor:
@@ -184,6 +184,8 @@ class ViT(tf.Module):
         pretrain_img_size: side in pixels of the images that `pos_embed` is for.
         pretrain_use_cls_token: whether `pos_embed` begins with that of a class token.
         out_feature: the name of the feature.
+        square_pad: side in pixels of the squares that all images are padded to; 0 where they have
+            sizes of their own. `optimize` interpolates `pos_embed` for it.
     """
 
     # Detectron2 says 0: the image batch is not padded to a multiple of anything.
@@ -209,6 +211,7 @@ class ViT(tf.Module):
         pretrain_img_size: int = 224,
         pretrain_use_cls_token: bool = True,
         out_feature: str = "last_feat",
+        square_pad: int = 0,
     ):
         super().__init__()
         self.num_layers = depth
@@ -216,7 +219,8 @@ class ViT(tf.Module):
         self._has_cls_token = pretrain_use_cls_token
         self._use_act_checkpoint = use_act_checkpoint
         self._out_feature = out_feature
-        self.pos_embed = None
+        self._square_pad = square_pad
+        self.pos_embed = self.square_positions = None
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
             self.pos_embed = tf.Variable(tf.zeros([1, positions, embed_dim]))
@@ -241,8 +245,21 @@ class ViT(tf.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> ViT:
-        """From MODEL.VIT, whose keys are the arguments."""
-        return cls(**{key.lower(): value for key, value in cfg.MODEL.VIT.items()})
+        """From MODEL.VIT, whose keys are the arguments, and MODEL.BACKBONE.SQUARE_PAD."""
+        options = {key.lower(): value for key, value in cfg.MODEL.VIT.items()}
+        return cls(**options, square_pad=cfg.MODEL.BACKBONE.SQUARE_PAD)
+
+    def make_square_positions(self) -> tf.Tensor | None:
+        """The absolute positions of the squares that all images are padded to.
+
+        Returns:
+            [1, H, W, C], which inference keeps as `square_positions`; None where there are no
+            positions, or no squares.
+        """
+        if self.pos_embed is None or not self._square_pad:
+            return None
+        side = max(self._square_pad // self._patch_size, 2)
+        return get_abs_pos(self.pos_embed, self._has_cls_token, side, side)
 
     def grid_sizes(self, sizes: tf.Tensor) -> tf.Tensor:
         """The (height, width) in tokens of images of int32 [B, 2] sizes."""
@@ -272,8 +289,7 @@ class ViT(tf.Module):
             tokens = ValidSizes(self.grid_sizes(valid_sizes.sizes))
         x = self.patch_embed(_fill(x, 2 * self._patch_size))
         add_intermediates({"patch_embed": x})
-        if self.pos_embed is not None:
-            x = add_abs_pos(x, self.pos_embed, self._has_cls_token, tokens)
+        x = self._add_positions(x, tokens)
         for index, block in enumerate(self.blocks):
 
             def run(x: tf.Tensor, block: Block = block) -> tf.Tensor:
@@ -282,6 +298,15 @@ class ViT(tf.Module):
             x = activation_checkpoint(run, x) if self._use_act_checkpoint else run(x)
             add_intermediates({f"block{index}": x})
         return {self._out_feature: x}
+
+    def _add_positions(self, x: tf.Tensor, tokens: ValidSizes) -> tf.Tensor:
+        if self.pos_embed is None:
+            return x
+        stored = self.square_positions
+        # Other sizes are still interpolated from the table that was trained.
+        if stored is not None and tokens.sizes is None and x.shape[1:3] == stored.shape[1:3]:
+            return x + tf.cast(stored, x.dtype)
+        return add_abs_pos(x, self.pos_embed, self._has_cls_token, tokens)
 
 
 def _fill(x: tf.Tensor, least: int) -> tf.Tensor:

@@ -77,7 +77,7 @@ class FastRCNNConvFCHead(tf.Module):
             x = conv(x, relu=True)
         x = tf.reshape(x, [tf.shape(x)[0], -1])
         for fc in self._fcs:
-            x = tf.nn.relu(fc(x))
+            x = fc(x, relu=True)
         return x
 
 

@@ -43,6 +43,7 @@ class ConvFCHead(tf.Module):
         self._layers = []
         half = side // 2
         features, flattened = half * half * conv_dim, (half, half, conv_dim)
+        self._features = features
         for index, fc_dim in enumerate(fc_dims, start=1):
             layer = Linear(features, fc_dim, flattened if index == 1 else None)
             setattr(self, f"fc{index}", layer)
@@ -54,7 +55,7 @@ class ConvFCHead(tf.Module):
         """[R, side, side, in_channels] -> float32 [R, out_features]."""
         for conv in self._convs:
             x = conv(x, relu=True)
-        x = tf.reshape(x, [-1, self._layers[0].weight.shape[0]])
+        x = tf.reshape(x, [-1, self._features])
         for layer in self._layers:
-            x = tf.nn.relu(layer(x))
+            x = layer(x, relu=True)
         return tf.cast(self.prediction(x), tf.float32)

@@ -50,7 +50,14 @@ COMMON_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-DNDEBUG", "-fvisibility=hidden")
 # because a fused one moves values that are compared with a threshold or rounded up.
 MATHS_FLAGS = ("-Wall", "-Wextra", "-ffp-contract=off")
 # Files of pure sums of products, where fusing is only faster.
-FUSED_FILES = ("roi_align.cc", "roi_align_rotated.cc", "matmul.cc", "winograd.cc")
+FUSED_FILES = (
+    "attention.cc",
+    "matmul.cc",
+    "pointwise.cc",
+    "roi_align.cc",
+    "roi_align_rotated.cc",
+    "winograd.cc",
+)
 TENSORFLOW_FLAGS = (
     "-D_GLIBCXX_USE_CXX11_ABI=1",
     "-DEIGEN_MAX_ALIGN_BYTES=64",

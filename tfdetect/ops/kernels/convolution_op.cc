@@ -41,6 +41,7 @@ REGISTER_OP("TfdetectPackedConv")
     .Attr("stride: int >= 1")
     .Attr("padding: int >= 0")
     .Attr("relu: bool")
+    .Attr("gelu: bool = false")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle x, bias;
       int kernel_size, stride, padding;
@@ -62,7 +63,7 @@ REGISTER_OP("TfdetectPackedConv")
     })
     .Doc("A convolution of x [B, H, W, Cin], plus bias [Cout], plus residual (of the output's shape, "
          "of half its height and width, upsampled 2x, or empty), and with "
-         "`relu` negative values to 0.");
+         "`relu` negative values to 0, or with `gelu` each x to x Phi(x).");
 
 REGISTER_OP("TfdetectWinogradConv")
     .Input("x: float")
@@ -181,6 +182,7 @@ class PackedConvOp : public OpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("stride", &stride_));
     OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
+    OP_REQUIRES_OK(context, context->GetAttr("gelu", &gelu_));
   }
 
   void Compute(OpKernelContext* context) override {
@@ -242,7 +244,7 @@ class PackedConvOp : public OpKernel {
         }
         const int64_t at = begin * out + m * columns;
         MatMul(a, depth, 1, weights + m * PackedSize(depth, columns), end - begin, depth, columns,
-               {shift + m * columns, added ? added + at : nullptr, relu_}, to + at, out);
+               {shift + m * columns, added ? added + at : nullptr, relu_, gelu_}, to + at, out);
       }
     });
   }
@@ -291,7 +293,7 @@ class PackedConvOp : public OpKernel {
   }
 
   int kernel_size_, stride_, padding_;
-  bool relu_;
+  bool relu_, gelu_;
 };
 
 class WinogradConvOp : public OpKernel {

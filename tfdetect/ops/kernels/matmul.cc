@@ -5,6 +5,7 @@
 
 #include "instruction_set.h"
 #include "portability.h"
+#include "vector_maths.h"
 
 namespace tfdetect {
 namespace {
@@ -86,6 +87,32 @@ TFDETECT_INLINE int64_t Tiles(const Operands& o, int64_t row, int64_t column) {
   return row;
 }
 
+// GELU of `columns` columns of c. It is not inlined in what follows, whose sums would no longer stay
+// in registers.
+TFDETECT_INLINE void GeluLoop(float* c, int64_t stride, int64_t rows, int64_t columns) {
+  for (int64_t row = 0; row < rows; ++row, c += stride) {
+    int64_t i = 0;
+    for (; i + 8 <= columns; i += 8) {
+      Float8 value;
+      Load(c + i, value);
+      Gelu(value, value);
+      Store(value, c + i);
+    }
+    for (; i < columns; ++i) {
+      Float8 value = Float8{} + c[i];
+      Gelu(value, value);
+      c[i] = value[0];
+    }
+  }
+}
+const auto ApplyGelu = BestVersion<GeluLoop>();
+
+// What is left to do for so many columns from `column` on, while they are in the nearest cache.
+TFDETECT_INLINE void FinishColumns(const Operands& o, int64_t column, int64_t columns) {
+  if (o.epilogue.gelu)
+    ApplyGelu(o.c + column, o.c_stride, o.m, std::min(columns, o.n - column));
+}
+
 // A panel stays in the nearest cache while all rows go past it. 6 rows of 16 columns are 12 of the
 // 16 registers of AVX2.
 TFDETECT_INLINE void MultiplyLoop(const Operands& o) {
@@ -93,6 +120,7 @@ TFDETECT_INLINE void MultiplyLoop(const Operands& o) {
     int64_t row = Tiles<Float8, 6, 1>(o, 0, column);
     row = Tiles<Float8, 3, 1>(o, row, column);
     Tiles<Float8, 1, 1>(o, row, column);
+    FinishColumns(o, column, kPanel);
   }
 }
 
@@ -103,10 +131,12 @@ TFDETECT_INLINE void MultiplyWideLoop(const Operands& o) {
     int64_t row = Tiles<Float16, 12, 2>(o, 0, column);
     row = Tiles<Float16, 4, 2>(o, row, column);
     Tiles<Float16, 1, 2>(o, row, column);
+    FinishColumns(o, column, 2 * kPanel);
   }
   for (; column < o.n; column += kPanel) {
     int64_t row = Tiles<Float16, 12, 1>(o, 0, column);
     Tiles<Float16, 1, 1>(o, row, column);
+    FinishColumns(o, column, kPanel);
   }
 }
 
@@ -137,8 +167,9 @@ void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const flo
   const std::unique_ptr<float[]> rows(copied ? new float[m * copy_stride] : nullptr);
   for (int64_t begin = 0; begin == 0 || begin < k; begin += step) {
     const int64_t depth = std::min(step, k - begin);
-    Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c, false};
+    Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c};
     part.relu = epilogue.relu && begin + depth == k;
+    part.gelu = epilogue.gelu && begin + depth == k;
     for (int64_t row = 0; copied && row < m; ++row)
       std::copy_n(a + row * row_stride + begin, depth, &rows[row * copy_stride]);
     const Operands operands{copied ? rows.get() : a + begin * column_stride,

@@ -17,11 +17,12 @@ void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, 
           float* packed);
 
 // Epilogue of a product: + bias [n], + residual [m, n] (with the row stride of the result, and
-// possibly its old value), then ReLU.
+// possibly its old value), then ReLU or GELU.
 struct Epilogue {
   const float* bias = nullptr;
   const float* residual = nullptr;
   bool relu = false;
+  bool gelu = false;
 };
 
 // c [m, n] (rows c_stride apart) = a [m, k] (by its strides) * b [k, n] (packed), and `epilogue`.
@@ -33,7 +34,7 @@ void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const flo
 inline void AddMatMul(const float* a, int64_t row_stride, int64_t column_stride,
                       const float* packed, int64_t m, int64_t k, int64_t n, float* c,
                       int64_t c_stride) {
-  MatMul(a, row_stride, column_stride, packed, m, k, n, {nullptr, c, false}, c, c_stride);
+  MatMul(a, row_stride, column_stride, packed, m, k, n, {nullptr, c}, c, c_stride);
 }
 
 }  // namespace tfdetect

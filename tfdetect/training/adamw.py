@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdetect.training.optimizer_base import Optimizer, keep_unless
+from tfdetect.training.optimizer_base import Optimizer, assign_in_place, keep_unless
 
 _EPSILON = 1e-8
 
@@ -100,7 +100,7 @@ class AdamW(Optimizer):
         squares = beta2 * exp_avg_sq + (1 - beta2) * gradient * gradient
         new = parameter * kept - step_size * average / (tf.sqrt(squares) / root + _EPSILON)
         assigned = [
-            variable.assign(keep_unless(usable, value, variable), read_value=False)
+            assign_in_place(variable, keep_unless(usable, value, variable))
             for variable, value in ((exp_avg, average), (exp_avg_sq, squares), (parameter, new))
         ]
         return tf.group(assigned)

@@ -109,9 +109,21 @@ class Optimizer(tf.Module):
         decay: float,
         usable: tf.Tensor | None,
     ) -> tf.Operation | None:
-        """Change one copy of a parameter and what `_state_of` it gave, and return the last operation
-        of it; None eagerly."""
+        """Change one copy of a parameter and of what `_state_of` gave; the last operation of that,
+        or None eagerly."""
         raise NotImplementedError
+
+
+def assign_in_place(variable: tf.Variable, value: tf.Tensor) -> tf.Operation | None:
+    """Write into the memory that a variable has.
+
+    `assign` gives it that of the value, and so in each step what lasts as long as the training
+    would come to lie elsewhere, among tensors that last for an operation: memory falls to pieces,
+    and a process grows by half over some steps.
+    """
+    return tf.raw_ops.ResourceStridedSliceAssign(
+        ref=variable.handle, begin=[0], end=[0], strides=[1], value=value, ellipsis_mask=1
+    )
 
 
 def keep_unless(usable: tf.Tensor | None, value: tf.Tensor, old: tf.Tensor) -> tf.Tensor:

@@ -59,9 +59,10 @@ test: install
 test-full: install
 	$(PYTEST)
 
-# Measure the differences to Detectron2 again and write docs/parity.md.
+# Measure the differences to Detectron2 again and write docs/parity.md; with SECTIONS="transformers
+# tta" only these parts of it (see tests/parity/report.py).
 parity: install
-	$(BIN)/python -m tests.parity.report docs/parity.md
+	$(BIN)/python -m tests.parity.report docs/parity.md $(SECTIONS)
 
 # The table of the zoo: needs docs/parity.md, and half an hour.
 zoo: install

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import operator_inputs as inputs
-from harness import Row, Side, main, peak_gflops
+from harness import Row, Side, main
+from machine import peak_gflops
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import processor
+from machine import processor
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,17 @@ import datetime
 import importlib
 import json
 import os
-import platform
-import resource
 import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from machine import peak_mb, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "output" / "performance"
@@ -85,7 +84,8 @@ class Row:
         theirs: sets the other side up. May raise `Skip`.
         needs: modules without which there is no other side. Only a side that needs something is
             run by the reference's Python.
-        measure: what is compared: "seconds", "peak_mb", or anything that both `run`s return.
+        measure: what is compared: "seconds", "cpu_seconds" (of all threads: other users of the
+            machine change it less), "peak_mb", or anything that both `run`s return.
         unit: of the table: "ms" or "s" for seconds, else it is only printed.
         runs: how many of each are measured.
         warm_up: how many before that are not.
@@ -307,11 +307,14 @@ def _serve(row: Row, side: str) -> None:
         if order.strip() == "limit":
             answer({"limit": made.limit(float(value)) if made.limit else ""})
             continue
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         measured = made.run()
-        seconds = time.perf_counter() - start
+        times = {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
+        }
         memory = {"loaded_mb": loaded, "peak_mb": peak_mb()}
-        answer({"seconds": seconds} | memory | (measured or {}))
+        answer(times | memory | (measured or {}))
 
 
 def _check_modules(names: Iterable[str]) -> None:
@@ -353,53 +356,3 @@ def save(result: Result) -> None:
 def load(path: Path) -> Result:
     """A result that `save` wrote."""
     return Result(**json.loads(path.read_text()))
-
-
-def peak_mb() -> float:
-    """The most memory that this process has had, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def processor() -> str:
-    """The name of the machine's processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def peak_gflops() -> float:
-    """The most 10^9 float32 operations per second of all cores together: of a large product."""
-    import numpy as np
-
-    n = 3072
-    a = np.random.default_rng(0).random((n, n), np.float32)
-    return 2e-9 * n**3 / min(_time(lambda: a @ a) for _ in range(4))
-
-
-def peak_bandwidth() -> float:
-    """The most 10^9 bytes per second, read and written, of all cores: of copies of 256 MB."""
-    import numpy as np
-
-    threads = len(os.sched_getaffinity(0))
-    source = [np.ones(2**28 // threads // 4, np.float32) for _ in range(threads)]
-    target = [np.zeros_like(part) for part in source]
-
-    def copy() -> None:
-        workers = [
-            threading.Thread(target=np.copyto, args=pair)
-            for pair in zip(target, source, strict=True)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-    return 2e-9 * 2**28 / min(_time(copy) for _ in range(5))
-
-
-def _time(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start

@@ -12,7 +12,8 @@ import functools
 from pathlib import Path
 
 import seeded_models
-from harness import Row, Side, main, peak_mb
+from harness import Row, Side, main
+from machine import peak_mb
 from seeded_models import IMAGE, MASK_RCNN
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import operator_inputs as inputs
-from harness import Row, Side, Skip, main, peak_mb
+from harness import Row, Side, Skip, main
+from machine import peak_mb
 
 VALUES = inputs.REGIONS * inputs.BINS**2 * inputs.FEATURES[3]
 CELL_BYTES = 4 * inputs.FEATURES[3]

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from harness import ROOT, Side, peak_gflops
+from harness import ROOT, Side
+from machine import peak_gflops
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor

@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from machine import processor
+
 from tfdetect.config import load_config
 from tfdetect.files import write_text_atomically
 
@@ -30,13 +32,14 @@ HEADER = """# Detectron2's model zoo
 Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
 "Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set;
-those of PointRend from projects/PointRend (mIoU of its semantic model).
+those of PointRend, ViTDet and MViTv2 from these projects (mIoU of PointRend's semantic model).
 The checkpoint is at
-`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`.
+`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`, and at
+`https://dl.fbaipublicfiles.com/detectron2/FILE` where the file has folders.
 
 "Difference" is measured here, at full size with seeded weights, against Detectron2's recorded
 outputs ([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its
-scale, and the number of matched detections. Models without a value share their parts with models
+scale (of ViT, Swin and MViT to its standard deviation), and the number of matched detections. Models without a value share their parts with models
 that have one.
 "Time" is for one 400 x 600 image after a warm-up, in CPU seconds (summed over all cores), which are
 less sensitive to other load than wall time; it is measured once per architecture ({machine}).
@@ -146,14 +149,9 @@ def _measure(config: str) -> dict:
     return {
         "seconds": time.process_time() - start,
         "parameters": parameters,
-        "machine": _processor(),
+        "machine": processor(),
         "tensorflow": tf.__version__,
     }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
 
 
 if __name__ == "__main__":

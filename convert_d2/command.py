@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from convert_d2.inspection import describe
 from convert_d2.lazy_config.conversion import read_lazy_config
-from convert_d2.libraries.architecture import architecture, differences
+from convert_d2.libraries.architecture import architecture, differences, knows_backbone
 from convert_d2.libraries.recognition import Recognition, describe_place, not_converted, recognize
 from convert_d2.libraries.sources import (
     DETECTRON2,
@@ -93,12 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say_differences(cfg: CfgNode, checkpoint: Checkpoint) -> str:
     """The end of a message: keys that the arrays are known to have other values of."""
     shapes = {name: array.shape for name, array in checkpoint.arrays.items()}
-    found = {}
+    found: dict[str, Any] = {}
     with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
-        found = differences(cfg, architecture(shapes))
+        found = architecture(shapes)
+    if not knows_backbone(found):
+        return ""
     said = [
         f"{key} is {configured}, its arrays are of {value}"
-        for key, (configured, value) in found.items()
+        for key, (configured, value) in differences(cfg, found).items()
     ]
     # Of another backbone hardly any key is the same.
     name = next((text for text in said if text.startswith("MODEL.BACKBONE.NAME")), None)

@@ -13,7 +13,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from convert_d2.lazy_config.conversion import read_lazy_config
-from convert_d2.libraries.architecture import architecture, fits
+from convert_d2.libraries.architecture import architecture, fits, knows_backbone
 from convert_d2.libraries.recognition import Recognition, describe_place, recognize
 from convert_d2.libraries.sources import (
     DETECTRON2,
@@ -78,7 +78,7 @@ def describe(path: str | Path) -> str:
         lines["architecture"] = _no_architecture(recognition)
         with suppress(KeyError, IndexError, ValueError, ZeroDivisionError):
             lines |= _of_backbone(transformer(shapes))
-    parameters = sum(array.size for name, array in taken.items() if not _is_counter(name, array))
+    parameters = sum(array.size for name, array in taken.items() if not _is_computed(name, array))
     lines["parameters"] = f"{parameters:,} in {len(taken)} arrays"
     if found and source_library is DETECTRON2:
         names = fitting_configs(found)
@@ -137,7 +137,7 @@ def _made_config(
 def fitting_configs(found: Mapping[str, Any]) -> list[str]:
     """The models of the zoo, such as "COCO-Detection/retinanet_R_50_FPN_1x", that have the layers
     that `architecture` found."""
-    if not _knows_backbone(found):
+    if not knows_backbone(found):
         return []
     return [name for name, cfg in _configs().items() if fits(cfg, found)]
 
@@ -148,11 +148,6 @@ def _configs() -> dict[str, CfgNode]:
     return {name: load_config(CONFIGS / f"{name}.yaml") for name in zoo_models()}
 
 
-def _knows_backbone(found: Mapping[str, Any]) -> bool:
-    convolutional = "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
-    return convolutional or transformer_kind(found) is not None
-
-
 def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     kind = found["MODEL.META_ARCHITECTURE"]
     backbone = transformer_kind(found) or "an unknown backbone"
@@ -161,7 +156,7 @@ def _of_model(found: Mapping[str, Any]) -> dict[str, str]:
     if "MODEL.RESNETS.DEPTH" in found:
         groups = found.get("MODEL.RESNETS.NUM_GROUPS", 1)
         backbone = f"{'ResNeXt' if groups > 1 else 'ResNet'}-{found['MODEL.RESNETS.DEPTH']}"
-    if "MODEL.FPN.NORM" in found and _knows_backbone(found):
+    if "MODEL.FPN.NORM" in found and knows_backbone(found):
         backbone += "-FPN"
     if "MODEL.SIMPLE_FEATURE_PYRAMID.NORM" in found:
         backbone += " with a simple feature pyramid"
@@ -197,5 +192,8 @@ def _of_backbone(found: Mapping[str, Any]) -> dict[str, str]:
     return {} if kind is None else {"backbone": f"{kind}: {describe_transformer(found)}"}
 
 
-def _is_counter(name: str, array: np.ndarray) -> bool:
-    return array.ndim == 0 and name.endswith("num_batches_tracked")
+def _is_computed(name: str, array: np.ndarray) -> bool:
+    """Whether it is a counter of PyTorch's BatchNorm, or one of Swin's tables."""
+    if array.ndim == 0:
+        return name.endswith("num_batches_tracked")
+    return name.endswith(("relative_position_index", "attn_mask"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.modeling import registries
@@ -25,11 +26,21 @@ def test_register_and_build():
         def from_config(cls, x):
             return cls(x + 1)
 
-    assert things.build("KEY", "double", 3) == 6
-    assert things.build("KEY", "boxed", 3).x == 4
+    assert things.make("KEY", "double", 3) == 6
+    assert things.make("KEY", "boxed", 3).x == 4
     assert list(things) == ["double", "boxed"]
     assert "double" in things
     assert "triple" not in things
+
+
+def test_the_entry_that_a_configuration_names():
+    things = Registry("thing")
+    things.add("pair", lambda cfg, x: (cfg, x))
+    cfg = CfgNode({"MODEL": {"THING": {"NAME": "pair"}}})
+    assert things.build(cfg, "MODEL.THING.NAME", 3) == (cfg, 3)
+    cfg.MODEL.THING.NAME = "triple"
+    with pytest.raises(InputError, match=r"^MODEL\.THING\.NAME: 'triple' is not supported"):
+        things.build(cfg, "MODEL.THING.NAME", 3)
 
 
 def test_a_name_is_given_once():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
+
+from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 
@@ -19,7 +23,7 @@ class Registry(Generic[Entry]):
     >>> BACKBONES = Registry("backbone")
     >>> @BACKBONES.register()
     ... def build_my_backbone(cfg): ...
-    >>> BACKBONES.build("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, cfg)
+    >>> BACKBONES.build(cfg, "MODEL.BACKBONE.NAME")
 
     Iterating gives the names in the order of their registration.
 
@@ -91,8 +95,27 @@ class Registry(Generic[Entry]):
         advice = "" if self._advice is None else f" ({self._advice(str(name))})"
         raise InputError(f"{key}: {name!r} is not supported; {choice}{advice}")
 
-    def build(self, key: str, name: str, *args: Any) -> Any:
+    def build(self, cfg: CfgNode, key: str, *args: Any) -> Any:
+        """What the entry that the configuration names makes of it.
+
+        Args:
+            cfg: the whole configuration.
+            key: whose value is the name, such as "MODEL.BACKBONE.NAME".
+            args: what the entry takes after `cfg`.
+
+        Raises:
+            InputError: as `make`.
+        """
+        name = functools.reduce(operator.getitem, key.split("."), cfg)
+        return self.make(key, name, cfg, *args)
+
+    def make(self, key: str, name: str, *args: Any) -> Any:
         """What the entry `name` makes of `args`: by its `from_config`, if it has one.
+
+        Args:
+            key: where the name stands, for the message.
+            name: as registered.
+            args: what the entry takes.
 
         Raises:
             InputError: nothing is registered under this name, or what the entry raises.

@@ -120,20 +120,24 @@ def _set_layer_decay(args: Arguments) -> None:
     if value is None:
         return
     given = value.keywords if isinstance(value, Partial) else {}
+    rate, layers = given.get("lr_decay_rate", 1.0), given.get("num_layers", 12)
     depth = args.settings.values.get("MODEL.VIT.DEPTH", (None, ""))[0]
-    rate = given.get("lr_decay_rate", 1.0)
     if (
         not isinstance(value, Partial)
         or value.args
         or value.function not in _LAYER_DECAY
         or set(given) - {"lr_decay_rate", "num_layers"}
-        or depth is None
-        or given.get("num_layers", 12) != depth
         or not is_number(rate)
     ):
         args.note("lr_factor_func", f"{show(value)} has no counterpart in training")
-        return
-    args.set("SOLVER.LAYER_DECAY", "lr_factor_func", float(rate))
+    elif layers != depth:
+        blocks = "has no such layers" if depth is None else f"has {depth} blocks"
+        args.note(
+            "lr_factor_func",
+            f"is for num_layers {show(layers)}, but the backbone {blocks}; without layer decay",
+        )
+    else:
+        args.set("SOLVER.LAYER_DECAY", "lr_factor_func", float(rate))
 
 
 def _set_overrides(args: Arguments) -> None:

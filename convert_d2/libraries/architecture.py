@@ -86,6 +86,12 @@ def pooler_options(kind: str, sampling_ratio: int) -> dict[str, Any]:
     }
 
 
+def knows_backbone(found: Mapping[str, Any]) -> bool:
+    """Whether the backbone of what `architecture` found is one of those that are here."""
+    convolutional = "MODEL.RESNETS.DEPTH" in found or "MODEL.REGNETS.DEPTH" in found
+    return convolutional or transformer_kind(found) is not None
+
+
 def fits(cfg: CfgNode, found: Mapping[str, Any]) -> bool:
     """Whether a configuration's model has the names and shapes that `architecture` found this in.
 
@@ -107,6 +113,8 @@ def differences(cfg: CfgNode, found: Mapping[str, Any]) -> dict[str, tuple[Any, 
         elif key.endswith(".MLP_RATIO"):
             width = found[key.replace("MLP_RATIO", "EMBED_DIM")]
             equal = int(width * configured) == round(width * value)
+        elif key == "MODEL.RPN.CONV_DIMS":
+            equal = max(len(configured), 1) == len(value)  # how many; -1 stands for any width
         else:
             equal = _comparable(key, configured) == _comparable(key, value)
         if not equal:

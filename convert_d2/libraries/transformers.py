@@ -39,7 +39,9 @@ def transformer(shapes: Mapping[str, Shape], body: str = "") -> dict[str, Any]:
             backbone's shapes.
     """
     found = {
-        name.removeprefix(body): shape for name, shape in shapes.items() if name.startswith(body)
+        name.removeprefix(body): _without_time(shape)
+        for name, shape in shapes.items()
+        if name.startswith(body)
     }
     if "patch_embed.proj.weight" not in found:
         return {}
@@ -50,6 +52,11 @@ def transformer(shapes: Mapping[str, Shape], body: str = "") -> dict[str, Any]:
     if "blocks.0.attn.qkv.weight" in found:
         return {f"MODEL.VIT.{key}": value for key, value in _vit(found).items()}
     return {}
+
+
+def _without_time(shape: Shape) -> Shape:
+    """Of a convolution over one frame, as PySlowFast may save it, that of an image's."""
+    return (*shape[:2], *shape[3:]) if len(shape) == 5 and shape[2] == 1 else shape
 
 
 def _vit(shapes: Mapping[str, Shape]) -> dict[str, Any]:

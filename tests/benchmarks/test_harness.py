@@ -67,6 +67,7 @@ def test_medians_after_the_warm_up(run):
     assert (result.ours, result.theirs, result.ratio, result.met) == (2.0, 4.0, 0.5, True)
     assert result.versions == {"A": "1", "B": "2"}
     assert len(result.samples["ours"]) == 3
+    assert {"cpu_seconds", "peak_mb"} <= result.samples["ours"][0].keys()
     assert result.samples["ours"][0]["peak_mb"] > 0
     assert "ratio 0.50, goal at most 0.50: met" in printed
 

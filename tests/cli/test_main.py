@@ -82,6 +82,7 @@ def test_a_checkout_knows_its_own_commands():
         assert done.stdout.startswith(f"usage: tfdetect {name} ")
 
 
+@pytest.mark.usefixtures("shared_predictors")
 def test_evaluate_is_predict_that_measures(model_dir, tmp_path, capsys):
     content = json.loads((DEMO / "annotations.json").read_text())
     content["images"] = content["images"][:2]

@@ -86,6 +86,9 @@ def test_evaluate_and_draw(trained, data, tmp_path, capsys):
     arguments += ["--output", tmp_path / "measured"]
     tfdetect.cli.evaluate.main([str(word) for word in arguments])
     assert "AP50" in capsys.readouterr().out
+    results = json.loads((tmp_path / "measured" / "coco_instances_results.json").read_text())
+    assert {len(result["bbox"]) for result in results} == {5}
+    assert results[0].keys() == {"image_id", "category_id", "bbox", "score"}
     arguments = ["--model", model, "--input", data / "images", "--output", tmp_path / "pictures"]
     arguments += ["--json", tmp_path / "found.json", "--confidence-threshold", "0"]
     tfdetect.cli.predict.main([str(word) for word in arguments])

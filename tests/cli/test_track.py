@@ -341,6 +341,7 @@ def test_memory_does_not_grow(stub, tmp_path, monkeypatch):
     assert sizes[55] - sizes[15] < 20_000
 
 
+@pytest.mark.usefixtures("shared_predictors")
 def test_a_model_through_the_command(model_dir, tmp_path, monkeypatch):
     """What is tracked is what the model finds in the frames, in their pixels."""
     image = cv2.imread(str(DEMO / "images" / "000056.jpg"))

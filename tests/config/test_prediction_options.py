@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import DEMO
+from tests.support.predictors import shared_predictor
 from tfdetect import Predictor
 from tfdetect.cli.command import run_command
 from tfdetect.cli.predict import main
@@ -100,9 +101,10 @@ def test_a_head_cannot_be_added(tmp_path):
 
 def test_predictor(model_dir):
     image = read_image(IMAGE)
-    plain = Predictor(model_dir)(image)
+    plain = shared_predictor(model_dir)(image)
     opts = [SCORE, 0.9, "TEST.DETECTIONS_PER_IMAGE", "3", "MODEL.MASK_ON", "False"]
-    found = Predictor(model_dir, opts=opts)(image)
+    predictor = Predictor(model_dir, opts=opts)
+    found = predictor(image)
     expected = plain.scores[plain.scores > 0.9][:3]
     assert 0 < len(expected) < len(plain.scores)
     np.testing.assert_array_equal(found.scores, expected)
@@ -110,7 +112,7 @@ def test_predictor(model_dir):
     np.testing.assert_array_equal(found.keypoints, plain.keypoints[: len(expected)])
     assert found.masks is None
     assert plain.masks is not None
-    assert Predictor.__reduce__(Predictor(model_dir, opts=opts))[1][-1] == tuple(opts)
+    assert predictor.__reduce__()[1][-1] == tuple(opts)
     for wrong in ("SEED 1", None, {SCORE: 0.9}):
         with pytest.raises(InputError, match=r"^opts: is .*; give a list"):
             Predictor(model_dir, opts=wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 # ruff: noqa: E501 - messages, a line each
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from convert_d2.command import main as convert
 from convert_d2.export import export_arrays
@@ -58,6 +59,7 @@ def test_there_and_back(kind, tmp_path, capsys):
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.full
 def test_buffers_may_be_left_out(tmp_path):
     """As older checkpoints do, and a file of another library's Swin."""
     arrays = narrow_state_dict(narrow_config("swin"))
@@ -86,7 +88,17 @@ MISFITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "given", "options", "expected"), MISFITS, ids=range(len(MISFITS)))
+QUICK = (0, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "options", "expected"),
+    [
+        row if index in QUICK else pytest.param(*row, marks=pytest.mark.full)
+        for index, row in enumerate(MISFITS)
+    ],
+    ids=range(len(MISFITS)),
+)
 def test_of_another_configuration(kind, given, options, expected, tmp_path, capfd):
     """What of the configuration the checkpoint has otherwise is said."""
     weights = write(tmp_path / "x.pkl", narrow_state_dict(narrow_config(given, options)))
@@ -117,3 +129,20 @@ def test_files_that_cannot_be_read(tmp_path, capfd):
         assert expected in line
         assert name in line
         assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("size", [10**12 + 2, 2**62])
+def test_sizes_that_no_memory_has(size, tmp_path, capfd):
+    tf.zeros([])  # what TensorFlow says of a machine, it says at first
+    weights = write(tmp_path / "x.pkl", {"backbone.net.pos_embed": np.ones(3, np.float32)})
+    options = ["MODEL.VIT.EMBED_DIM", size, "MODEL.VIT.NUM_HEADS", 2]
+    line = fails(capfd, convert, *arguments("vit", weights, tmp_path / "model", options))
+    assert f"MODEL: memory is too small for a variable of shape [1,197,{size}]; correct" in line
+
+
+@pytest.mark.parametrize("scheme", ["detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"])
+def test_addresses_are_not_downloaded(scheme, tmp_path, capfd):
+    address = f"{scheme}ViTDet/COCO/mask_rcnn_vitdet_b/f325346929/model_final_61ccd1.pkl"
+    line = fails(capfd, convert, *arguments("vit", address, tmp_path / "model"))
+    local = address.replace("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
+    assert f"{address}: is not a local file; download {local} and give its path" in line

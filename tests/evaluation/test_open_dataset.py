@@ -160,10 +160,14 @@ def test_what_cannot_be_measured_is_named(tmp_path):
         open_dataset(tmp_path / "gtFine", ALL, [])
 
 
-def test_a_registered_evaluator_is_asked_first(tmp_path):
+@pytest.mark.parametrize("last", [True, False])
+def test_a_registered_evaluator_is_asked_before_cocos(tmp_path, monkeypatch, last):
+    """Also one that was registered before this project's, by a file of --import."""
     path = tmp_path / "boxes.csv"
     path.write_text("mine")
     opened = object()
-    EVALUATORS.add("csv", lambda path, content, *_: opened if content == b"mine" else None)
+    own = {"csv": lambda path, content, *_: opened if content == b"mine" else None}
+    built_in = {name: EVALUATORS.get("format", name) for name in EVALUATORS}
+    monkeypatch.setattr(EVALUATORS, "_entries", built_in | own if last else own | built_in)
     assert open_dataset(path, ALL, []) is opened
     assert open_dataset(DEMO / "annotations.json", ["bbox"], []).form == "COCO"

@@ -37,7 +37,8 @@ def test_scores(recorded, annotations, case):
     assert found["bbox"] == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
-def test_through_an_evaluation_dataset(recorded, annotations):
+def test_through_an_evaluation_dataset(recorded, annotations, tmp_path):
+    """What evaluation writes is what Detectron2 writes: COCO's records with five numbers."""
     dataset = open_dataset(annotations, ["bbox"], ["a", "b", "c"], rotated=True)
     results = []
     for index, image in enumerate(recorded["coco_json"]["images"]):
@@ -55,7 +56,9 @@ def test_through_an_evaluation_dataset(recorded, annotations):
             classes=np.array([result["category_id"] for result in of_image], np.int64),
         )
         results += dataset.to_results(index, detections)
-    assert results == recorded["rotated"]["results_json"]
+    (path,) = dataset.write_results(tmp_path, results)
+    assert path.name == "coco_instances_results.json"
+    assert json.loads(path.read_text()) == recorded["rotated"]["results_json"]
     expected = recorded["rotated"]["scores"]
     assert dataset.evaluate(results)["bbox"] == pytest.approx(expected, abs=1e-9)
 

@@ -12,7 +12,12 @@ from PIL import Image
 
 from tests.support.toy_segmentation import STUFF, write_cityscapes, write_toy
 from tfdetect.config import load_config
-from tfdetect.data.registry import dataset_files, register_dataset, register_separated_dataset
+from tfdetect.data.registry import (
+    dataset_files,
+    dataset_metadata,
+    register_dataset,
+    register_separated_dataset,
+)
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.evaluation import cityscapes
@@ -216,3 +221,47 @@ def test_cityscapes_by_its_package(city):
     assert metrics["AP-car"] == pytest.approx(100)
     assert metrics["AP-person"] == pytest.approx(0)
     assert metrics["AP"] == pytest.approx(50)
+
+
+def test_cityscapes_panoptic(tmp_path, monkeypatch):
+    """All segments found but the pedestrian of the second image; the road is found there, too."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(write_cityscapes(tmp_path, split="val")))
+    files = dataset_files("cityscapes_fine_panoptic_val", "DATASETS.TEST")
+    known = dataset_metadata(files)
+    names = {"class_names": known.thing_classes, "stuff_class_names": known.stuff_classes}
+    opts = [*PANOPTIC, "MODEL.ROI_HEADS.NUM_CLASSES", "8", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "12"]
+    dataset = open_toy("cityscapes_fine_panoptic_val", opts, names)
+    assert dataset.file_names[1] == "aachen/aachen_000001_000019_leftImg8bit.png"
+    road, sky = map(known.stuff_classes.index, ("road", "sky"))
+    results = []
+    for index, (height, width) in enumerate(dataset.image_sizes):
+        ids = np.zeros((height, width), np.int32)
+        ids[: height // 2] = 1
+        ids[height // 2 : height - 4] = 2
+        ids[8:34, 35:50] = 4 if index == 0 else 0
+        ids[10:30, 5:30] = 3
+        segments = [Segment(1, sky, False, 0.0, 0, 0), Segment(2, road, False, 0.0, 0, 0)]
+        segments += [Segment(3, 2, True, 1.0, 0, 0), Segment(4, 0, True, 1.0, 1, 0)]
+        detections = Detections(
+            height,
+            width,
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, int),
+            None,
+            None,
+            sem_seg=np.choose(ids, [road, sky, road, 0, 0]).astype(np.int32),
+            panoptic=PanopticSegmentation(ids, tuple(segments)),
+        )
+        results += dataset.to_results(index, detections)
+    done = write_and_measure(dataset, results, [0, 1], tmp_path / "out")
+    assert not done.errors
+    scores = done.metrics["panoptic_seg"]
+    # A pedestrian of two: RQ is 1 / (1 + 0.5).
+    assert (scores["SQ"], scores["PQ_st"]) == (100, 100)
+    assert scores["PQ_th"] == pytest.approx((100 + 200 / 3) / 2)
+    assert scores["PQ"] == pytest.approx((300 + 200 / 3) / 4)
+    written = json.loads((tmp_path / "out" / "panoptic.json").read_text())["annotations"]
+    found = [{segment["category_id"] for segment in image["segments_info"]} for image in written]
+    assert found == [{7, 23, 24, 26}, {7, 23, 26}]
+    assert written[1]["image_id"] == "aachen_000001_000019"

@@ -1,5 +1,7 @@
 """The demo's model for images of one size, in every form, against predict.py's detections.
 
+As it was trained, with RoIAlign, and with RoIPool, which is here for its form of fixed shapes.
+
 Boxes and keypoints to 0.001 pixels, scores to 1e-4, masks in all but 1e-4 of their pixels: other
 compilers add up in another order (measured: 1e-4 pixels and 1e-5).
 """
@@ -15,7 +17,7 @@ import tensorflow as tf
 
 from tests.support.paths import DEMO, ROOT
 from tests.support.servables import model_dir
-from tfdetect.checkpoint.model_dir import load_model
+from tfdetect.checkpoint.model_dir import load_model, save_model
 from tfdetect.cli import export as export_command
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
@@ -36,13 +38,29 @@ def images():
     return [cv2.resize(read_image(DEMO / "images" / name), SIZE[::-1]) for name in NAMES]
 
 
+@pytest.fixture(
+    scope="module", params=["ROIAlignV2", pytest.param("ROIPool", marks=pytest.mark.full)]
+)
+def folder(request, tmp_path_factory):
+    """The model's directory."""
+    if request.param == "ROIAlignV2":
+        return model_dir()
+    cfg, model, metadata = load_model(model_dir())
+    cfg.defrost()
+    for head in ("BOX", "MASK", "KEYPOINT"):
+        cfg.MODEL[f"ROI_{head}_HEAD"].POOLER_TYPE = request.param
+    folder = tmp_path_factory.mktemp("pool") / "model"
+    save_model(folder, cfg, model, metadata)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def expected(images):
-    return Predictor(model_dir())(images)
+def expected(folder, images):
+    return Predictor(folder)(images)
 
 
-def make(batch):
-    cfg, model, _ = load_model(model_dir())
+def make(folder, batch):
+    cfg, model, _ = load_model(folder)
     return fixed.FixedSizePipeline(cfg, optimize(model, fixed.BACKEND), batch, *SIZE)
 
 
@@ -70,15 +88,15 @@ def check(found, index, expected):
     assert differences["pixels of masks"] <= 1e-4 * expected.masks.sum()
 
 
-def test_graph(images, expected):
-    found = make(len(images)).detect(np.stack(images)[..., ::-1])
+def test_graph(folder, images, expected):
+    found = make(folder, len(images)).detect(np.stack(images)[..., ::-1])
     for index in range(len(images)):
         check(found, index, expected[index])
 
 
 @pytest.mark.full
-def test_litert(images, expected, tmp_path):
-    path = export_fixed(model_dir(), tmp_path / "folder" / "model.tflite", "litert", 1, *SIZE)
+def test_litert(folder, images, expected, tmp_path):
+    path = export_fixed(folder, tmp_path / "folder" / "model.tflite", "litert", 1, *SIZE)
     with pytest.warns(UserWarning, match="LiteRT"):  # where the interpreter is moving to
         interpreter = tf.lite.Interpreter(model_path=str(path))
     operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
@@ -90,9 +108,9 @@ def test_litert(images, expected, tmp_path):
 
 
 @pytest.mark.full
-def test_xla(images, expected, tmp_path):
+def test_xla(folder, images, expected, tmp_path):
     """Written, loaded again, and compiled for its one warm-up request."""
-    path = export_fixed(model_dir(), tmp_path / "servable", "xla", len(images), *SIZE)
+    path = export_fixed(folder, tmp_path / "servable", "xla", len(images), *SIZE)
     assert path == tmp_path / "servable" / "1"
     assert (path / "assets.extra" / "tf_serving_warmup_requests").is_file()
     detect = tf.saved_model.load(str(path)).signatures["serving_default"]
@@ -104,11 +122,11 @@ def test_xla(images, expected, tmp_path):
 
 
 @pytest.mark.full
-def test_onnx(images, expected):
+def test_onnx(folder, images, expected):
     pytest.importorskip("tf2onnx", reason="the extra tfdetect[onnx] is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra tfdetect[onnx]")
     session = onnxruntime.InferenceSession(
-        fixed.to_onnx(make(1)), providers=["CPUExecutionProvider"]
+        fixed.to_onnx(make(folder, 1)), providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
     for image, detections in zip(images, expected, strict=True):

@@ -13,7 +13,7 @@ from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.config.tta import with_tta
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
-from tfdetect.inference import tta
+from tfdetect.inference import augmented_passes, tta
 from tfdetect.inference.optimization import optimize
 from tfdetect.modeling.keypoint_flip import keypoint_flip
 from tfdetect.ops.backend import Backend
@@ -112,7 +112,7 @@ def test_features_that_are_not_kept_are_computed_again(model_dir, monkeypatch):
         pipeline = tta.TTAPipeline(cfg, model, backend, padding, keypoint_flip(metadata))
         with backend.active():
             expected = pipeline._detect_one(image)
-            monkeypatch.setattr(tta, "_KEPT_PIXELS", limit)
+            monkeypatch.setattr(augmented_passes, "_KEPT_PIXELS", limit)
             found = pipeline._detect_one(image)
             monkeypatch.undo()
         assert expected["num_detections"] > 5

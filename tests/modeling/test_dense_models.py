@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.dense_models import CONFIGS, make, network, two_images
+from tests.support.eager import eagerly
 from tests.support.native import IMPLEMENTATIONS
 from tests.support.paths import DATA, ROOT
 from tfdetect.checkpoint.names import named_variables
@@ -72,8 +73,8 @@ def test_without_detections(name, implementation):
         MODEL__FCOS__SCORE_THRESH_TEST=1.0,
         MODEL__ROI_HEADS__SCORE_THRESH_TEST=1.0,
     )
-    pipeline = Pipeline(cfg, model, Backend.for_device())
-    found = pipeline.detect(*two_images())
+    with eagerly():
+        found = Pipeline(cfg, model, Backend.for_device()).detect(*two_images())
     np.testing.assert_array_equal(found["num_detections"], [0, 0])
     assert not found["pred_boxes"].numpy().any()
     if name == "panoptic":
@@ -94,7 +95,8 @@ def test_a_batch_of_no_image(name, implementation):
 def test_bfloat16(name):
     """Every output and stage is finite; logits, boxes and scores are float32."""
     cfg, model = make(name)
-    outputs, intermediates = network(cfg, model, tf.bfloat16)(*two_images())
+    with eagerly():
+        outputs, intermediates = network(cfg, model, tf.bfloat16)(*two_images())
     for key, value in (outputs | intermediates).items():
         if value.dtype.is_floating:
             assert np.isfinite(tf.cast(value, tf.float32)).all(), key

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.paths import DATA
+from tests.support.transformers import assert_close, thinned_gradient
 from tfdetect.modeling.backbone.positions import (
     decomposed_rel_pos,
     get_abs_pos,
@@ -27,12 +28,6 @@ DECOMPOSED = dict(np.load(DATA / "vitdet/ops/add_decomposed_rel_pos.npz"))
 
 def names(arrays, suffix):
     return sorted(key.removesuffix(suffix) for key in arrays if key.endswith(suffix))
-
-
-def assert_close(found, expected):
-    expected = np.asarray(expected)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def gradients(function, inputs, sizes, upstream):
@@ -60,7 +55,8 @@ def test_relative_positions(name):
 
     inputs = [REL_POS[f"{name}_table"]]
     for found, (slope,) in gradients(function, inputs, (q, k), REL_POS[f"{name}_dy"]):
-        assert_close(found, REL_POS[name])
+        assert found.shape == (q, k, 6)
+        assert_close(found[::5], REL_POS[name])
         assert_close(tf.convert_to_tensor(slope), REL_POS[f"{name}_dtable"])
 
 
@@ -72,24 +68,25 @@ def test_absolute_positions(name):
     inputs, sizes = [ABS_POS[f"{name}_pos_embed"]], ABS_POS[f"{name}_hw"]
     for found, (slope,) in gradients(function, inputs, sizes, ABS_POS[f"{name}_dout"]):
         assert_close(found, ABS_POS[f"{name}_out"])
-        assert_close(slope, ABS_POS[f"{name}_dpos_embed"])
+        assert_close(thinned_gradient(slope.numpy()), ABS_POS[f"{name}_dpos_embed"])
 
 
 @pytest.mark.parametrize("name", names(DECOMPOSED, "_attn"))
 def test_decomposed_relative_positions(name):
     arrays = {key.removeprefix(f"{name}_"): DECOMPOSED[key] for key in DECOMPOSED}
-    attention = arrays["attn"]
+    upstream = arrays["dout"]
 
     def function(query, rel_pos_h, rel_pos_w, sizes):
         rel_h, rel_w = decomposed_rel_pos(query, rel_pos_h, rel_pos_w, sizes[:2], sizes[2:])
         bias = rel_h[:, :, 0, :, None] + rel_w[:, :, 0, None]
-        return attention + tf.reshape(bias, attention.shape)
+        return tf.reshape(bias, upstream.shape)
 
     sizes = arrays["sizes_qh_qw_kh_kw"]
     inputs = [arrays["q"][:, :, None], arrays["rel_pos_h"], arrays["rel_pos_w"]]
-    for found, slopes in gradients(function, inputs, sizes, arrays["dout"]):
-        assert_close(found, arrays["out"])
-        assert_close(slopes[0][:, :, 0], arrays["dq"])
+    for found, slopes in gradients(function, inputs, sizes, upstream):
+        # Every fifth query is recorded.
+        assert_close(arrays["attn"] + found[:, ::5], arrays["out"])
+        assert_close(slopes[0][:, ::5, 0], arrays["dq"])
         for slope, axis in zip(slopes[1:], "hw", strict=True):
             assert_close(tf.convert_to_tensor(slope), arrays[f"drel_pos_{axis}"])
 

@@ -13,8 +13,18 @@ from tfdetect.modeling.structures import Targets
 SIZES = {"p2": (16, 24), "p3": (8, 12), "p4": (4, 6), "p5": (2, 3), "p6": (1, 2)}
 
 
-@pytest.mark.parametrize("traced", [False, True], ids=["eager", "function"])
-def test_no_images(traced, implementation):
+@pytest.mark.parametrize(
+    ("traced", "implementation"),
+    [
+        (False, "native"),
+        (False, "portable"),
+        (True, "native"),
+        pytest.param(True, "portable", marks=pytest.mark.full),
+    ],
+    indirect=["implementation"],
+)
+@pytest.mark.usefixtures("implementation")
+def test_no_images(traced):
     cfg = load_config("COCO-Detection/faster_rcnn_R_50_FPN_1x")
     shapes = {name: (8, 4 * 2**level) for level, name in enumerate(SIZES)}
     rpn = RPN.from_config(cfg, shapes)

@@ -12,8 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.native import native_and_one_portable
 from tests.support.paths import DATA
-from tests.support.transformers import assert_close, check_block, part_of, set_variables
+from tests.support.transformers import (
+    assert_close,
+    check_block,
+    check_each_image_of_a_batch,
+    randomized,
+    seed_variables,
+)
 from tfdetect.checkpoint.names import named_variables
 from tfdetect.layers.drop_path import drop_paths
 from tfdetect.modeling.backbone.simple_feature_pyramid import SimpleFeaturePyramid
@@ -34,19 +41,19 @@ def test_every_recorded_block_is_tested():
     assert set(MAKE) == {name.split(".")[0] for name in BLOCKS}
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize(
+    ("name", "implementation"), native_and_one_portable(MAKE), indirect=["implementation"]
+)
 @pytest.mark.usefixtures("implementation")
 def test_block(name):
-    arrays = part_of(BLOCKS, f"{name}.")
-    arrays = {key: value for key, value in arrays.items() if key not in ("arguments", "hw")}
-    check_block(MAKE[name](), arrays)
+    check_block(MAKE[name](), BLOCKS, name)
 
 
 def test_patch_embed():
-    with np.load(DATA / "vitdet/ops/vit_patch_embed.npz") as arrays:
-        module = PatchEmbed(16, 10)
-        set_variables(module, {name: arrays[name] for name in ("proj.weight", "proj.bias")})
-        assert_close(module(arrays["x"].transpose(0, 2, 3, 1)), arrays["y"])
+    module = PatchEmbed(16, 10)
+    seed_variables(module, "vit16.")
+    with np.load(DATA / "vitdet/ops/patch_embed.npz") as arrays:
+        assert_close(module(arrays["x"].transpose(0, 2, 3, 1)), arrays["vit16"])
 
 
 class Feature(tf.Module):
@@ -70,17 +77,55 @@ def test_simple_feature_pyramid():
     with np.load(DATA / "vitdet/ops/simple_feature_pyramid.npz") as arrays:
         feature = tf.constant(arrays["x"].transpose(0, 2, 3, 1))
         pyramid = SimpleFeaturePyramid(Feature(feature), 8, [4.0, 2.0, 1.0, 0.5], "LN")
-        prefix = "pyramid."
-        given = [key for key in arrays.files if key.startswith(prefix)]
-        set_variables(pyramid, {key.removeprefix(prefix): arrays[key] for key in given})
+        seed_variables(pyramid, "pyramid.")
         levels = pyramid(tf.zeros([1, 150, 215, 3]))
         assert list(levels) == list(pyramid.output_shapes) == ["p2", "p3", "p4", "p5", "p6"]
-        for name, level in levels.items():
-            assert_close(tf.transpose(level, [0, 3, 1, 2]), arrays[name])
         # 150 x 215 pixels are 9 x 13 patches, and 4 x 6 after halving.
+        shapes = [(36, 52), (18, 26), (9, 13), (4, 6), (2, 3)]
         sizes = pyramid.valid_sizes(tf.constant([[150, 215]]))
-        for name, (_, stride) in pyramid.output_shapes.items():
-            assert tuple(sizes.strided(stride).sizes[0]) == arrays[name].shape[2:]
+        for (name, level), shape in zip(levels.items(), shapes, strict=True):
+            assert level.shape == (1, *shape, 8)
+            step = 3 if name in ("p2", "p3") else 1
+            found = tf.transpose(level[:, ::step, ::step], [0, 3, 1, 2])
+            assert_close(found, arrays[name])
+            _, stride = pyramid.output_shapes[name]
+            assert tuple(sizes.strided(stride).sizes[0]) == shape
+
+
+@pytest.fixture(scope="module")
+def pyramid():
+    vit = ViT(
+        img_size=64,
+        embed_dim=12,
+        depth=3,
+        num_heads=3,
+        pretrain_img_size=32,
+        use_rel_pos=True,
+        window_size=3,
+        window_block_indexes=[0],
+        residual_block_indexes=[1],
+    )
+    return randomized(SimpleFeaturePyramid(vit, 8, [4.0, 2.0, 1.0, 0.5], "LN"))
+
+
+def test_an_image_of_a_batch_gets_what_it_gets_alone(pyramid):
+    together, of_none = check_each_image_of_a_batch(pyramid, pyramid.valid_sizes)
+    assert set(together) == {"p2", "p3", "p4", "p5", "p6"}
+    assert {level.shape[0] for level in of_none.values()} == {0}
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 40), (40, 17), (33, 47)])
+def test_small_images(pyramid, height, width):
+    """An image of less than two patches is filled up to them, alone and beside others."""
+    image = tf.random.stateless_normal([1, height, width, 3], [1, 2])
+    alone = pyramid(image)
+    filled = tf.pad(image, [[0, 0], [0, 64 - height], [0, 64 - width], [0, 0]])
+    together = pyramid(filled, pyramid.valid_sizes(tf.constant([[height, width]])))
+    for name, expected in alone.items():
+        rows, columns = expected.shape[1:3]
+        assert min(rows, columns) > 0
+        found = together[name][:, :rows, :columns]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,25 @@
-"""Measure the differences to Detectron2 and write docs/parity.md: `make parity`."""
+"""Measure the differences to Detectron2 and write docs/parity.md: `make parity`.
+
+    python -m tests.parity.report docs/parity.md [SECTION ...]
+
+With names of sections (the keys of SECTIONS) only these are measured, and replaced in the file.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
 import platform
+import re
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 import convert_d2.command
 import tfdetect.cli.predict
@@ -18,6 +27,7 @@ from benchmarks.seeded_weights import seeded_model
 from tests.parity.rotated_report import rotated
 from tests.parity.segmentation_report import segmentation
 from tests.parity.tracker_report import trackers
+from tests.parity.transformer_report import transformers
 from tests.support import dense_records
 from tests.support.comparison import Differences, compare
 from tests.support.full_size import FULL_SIZE_CONFIGS, run_full_size
@@ -42,8 +52,6 @@ masks by IoU.
 """
 
 PURPOSE = """
-## Intentional differences
-
 In these cases Detectron2 returns a different number for the same input, or fails:
 
 - **Annotation ids.** pycocotools stores the id of the annotation that a detection matches, with 0
@@ -59,8 +67,7 @@ In these cases Detectron2 returns a different number for the same input, or fail
   Detectron2's `transform_instance_annotations` makes an integer array of them, and
   `ResizeTransform.apply_coords` assigns the resized coordinates into that array, which truncates
   them: corners in training are up to a pixel too far to the top or left. (Keypoints are float64
-      there; fvcore's `apply_box` requires
-  floating point.) Here coordinates are float64 throughout, so 12 and 12.0 mean the same. To make
+  there; fvcore's `apply_box` requires floating point.) Here coordinates are float64 throughout, so 12 and 12.0 mean the same. To make
   Detectron2 train on the same numbers, write the coordinates as floats.
 - **Unusable images in evaluation** (missing, damaged, or not the size given in the annotations):
   Detectron2 fails. predict.py, and train.py with DATALOADER.ON_ERROR skip, evaluate on the others
@@ -86,8 +93,6 @@ In these cases Detectron2 returns a different number for the same input, or fail
 """
 
 TINY = """
-## A trained model, from JPEG files through `convert_d2.py` and `predict.py`
-
 A quarter-width R50-FPN with box, mask and keypoint heads, trained with Detectron2, on {images}
 images. Detections (with scores above 0.051) match if IoU > 0.999 and their scores are within 1e-4.
 
@@ -119,8 +124,6 @@ AP on these images: {half_metrics}. (For 1000 images, with less noise: docs/prof
 HALF = {"iou": 0.9, "score": 0.1}
 
 AUGMENTED = """
-## Test-time augmentation
-
 Detectron2's `GeneralizedRCNNWithTTA`, TEST.AUG.MIN_SIZES (160, 192, 224), MAX_SIZE 320, through
 `predict.py`: the trained model with masks on four images, and a narrow cascade with seeded weights on
 one. "Together" is how many augmented images go through the network at a time (1 by default, 3 as in
@@ -134,8 +137,6 @@ their scores are within 1e-4; "mask" is the number of pixels in which two masks 
 """
 
 FULL = """
-## The zoo's models at full size, with seeded weights
-
 One photograph, 400 x 600, resized to 800 x 1200. "Intermediates" is the largest difference in any
 feature map, RPN output, pooled feature or head output, relative to that tensor's largest value.
 Detections match if IoU > 0.99 and scores are within 2e-3. "Keypoints" is the fraction within 0.02
@@ -152,14 +153,12 @@ of them changed, agrees with itself in 20 to 55 of 100 detections. Only bit-iden
 could match directly, so the detections are compared with equal scores put in the recorded order
 (tests/support/saturated_scores.py).
 
-| configuration | intermediates | matched | extra | score | box (pixels) | mask IoU | keypoints |
-pixels | |---|---|---|---|---|---|---|---|---|
+| configuration | intermediates | matched | extra | score | box (pixels) | mask IoU | keypoints | pixels |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 """
 
 DENSE = """
-## RetinaNet and FCOS: twenty training steps and detections of narrow models
-
 The same seeded weights, images and steps as in Detectron2. Losses, norms of the first gradients
 and norms of the parameters in the end are the largest relative differences; in parentheses,
 what Detectron2 with its weights disturbed by one part in a million differs from itself by.
@@ -171,14 +170,33 @@ Detections match if IoU > 0.9 and scores are within 1e-4.
 """
 
 
-def main() -> None:
-    import tensorflow as tf
+class Section(NamedTuple):
+    """A heading, and what measures the text below it."""
 
-    output = Path(sys.argv[1])
-    text = HEADER.format(
-        date=datetime.date.today(), machine=platform.machine(), tensorflow=tf.__version__
+    title: str
+    measure: Callable[[], str]
+
+
+def main() -> None:
+    output, names = Path(sys.argv[1]), sys.argv[2:]
+    today = str(datetime.date.today())
+    bodies, start = (
+        {},
+        HEADER.format(date=today, machine=platform.machine(), tensorflow=tf.__version__),
     )
-    text += PURPOSE + _tiny() + _tta() + _dense() + segmentation() + rotated() + trackers()
+    if names:
+        # The file before: its beginning, then a title and a body of each section.
+        start, *rest = re.split("^## (.+)$", output.read_text(), flags=re.MULTILINE)
+        bodies = dict(zip(rest[::2], rest[1::2], strict=True))
+    for name in names or SECTIONS:
+        title, measure = SECTIONS[name]
+        bodies[title] = f"Measured on {today}.\n\n{measure().strip()}" if names else measure()
+    titles = [section.title for section in SECTIONS.values() if section.title in bodies]
+    text = [start, *(f"## {title}\n\n{bodies[title].strip()}\n" for title in titles)]
+    write_text_atomically(output, "\n".join(part.strip("\n") + "\n" for part in text))
+
+
+def _full() -> str:
     rows = []
     for config in FULL_SIZE_CONFIGS:
         start = time.perf_counter()
@@ -190,7 +208,7 @@ def main() -> None:
         pixels = f"{min(result.pixels.values()):.2%}" if result.pixels else "-"
         rows.append(f"| {config} | {difference:.1e} ({stage}) | {cells} | {keypoints} | {pixels} |")
         print(f"{config}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    write_text_atomically(output, text + FULL.format(rows="\n".join(rows)))
+    return FULL.format(rows="\n".join(rows))
 
 
 def _dense() -> str:
@@ -321,6 +339,26 @@ def _tta() -> str:
                         f"| {operators} | {cells} | {differences.mask_pixels} |"
                     )
     return AUGMENTED.format(rows="\n".join(rows))
+
+
+SECTIONS = {
+    "differences": Section("Intentional differences", lambda: PURPOSE),
+    "tiny": Section(
+        "A trained model, from JPEG files through `convert_d2.py` and `predict.py`", _tiny
+    ),
+    "rotated": Section("Rotated boxes", rotated),
+    "trackers": Section("Trackers", trackers),
+    "tta": Section("Test-time augmentation", _tta),
+    "dense": Section(
+        "RetinaNet and FCOS: twenty training steps and detections of narrow models", _dense
+    ),
+    "segmentation": Section(
+        "SemanticSegmentor and PanopticFPN: twenty training steps by `train.py`, and maps",
+        segmentation,
+    ),
+    "transformers": Section("ViT, Swin and MViT", transformers),
+    "full": Section("The zoo's models at full size, with seeded weights", _full),
+}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from tfdetect.ops.roi_align_rotated import roi_align_rotated
 from tfdetect.ops.rotated_iou import pairwise_iou_rotated
 
 TEXT = """
-## Rotated boxes
-
 Operators on Detectron2's records: the largest difference where its own value does not jump by 1e-4
 when its boxes move by half an ulp. (NMS keeps the same boxes in all ten records.)
 

@@ -16,8 +16,6 @@ from tests.support.segmentation_training import (
 )
 
 TEXT = """
-## SemanticSegmentor and PanopticFPN: twenty training steps by `train.py`, and maps
-
 Narrow models, from a YAML, two images, their PNG masks and a checkpoint of seeded weights. Losses,
 norms of the first gradients and of the parameters in the end are the largest relative differences;
 in parentheses, what Detectron2 with its weights disturbed by one part in a million differs from

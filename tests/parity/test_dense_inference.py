@@ -7,6 +7,8 @@ boxes within 5e-3 pixels, scores within 1e-4. Detectron2 with its weights distur
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,11 +19,16 @@ from tests.support.intermediates import call_with_intermediates
 from tfdetect.modeling.preprocess import Preprocessor
 
 
-@pytest.fixture(scope="module", params=dense_records.OPTIONS)
-def model(request):
-    name = request.param
+@functools.cache
+def make(name):
+    """The name, the configuration and the model."""
     cfg = dense_records.configuration(name)
     return name, cfg, seeded_model(cfg)
+
+
+@pytest.fixture(params=dense_records.OPTIONS)
+def model(request):
+    return make(request.param)
 
 
 def preprocessed(cfg, network):
@@ -31,9 +38,19 @@ def preprocessed(cfg, network):
     return preprocess(tf.constant(picture)[None], tf.constant([picture.shape[:2]]))
 
 
-def test_detections(model, implementation):
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [
+        ("fcos", "native"),
+        ("retinanet", "portable"),
+        pytest.param("fcos", "portable", marks=pytest.mark.full),
+        pytest.param("retinanet", "native", marks=pytest.mark.full),
+    ],
+    indirect=["implementation"],
+)
+def test_detections(name, implementation):
     """All of them and no others, of each image alone, and of both of their sizes in a batch."""
-    name, cfg, network = model
+    name, cfg, network = make(name)
     pipeline = dense_records.make_pipeline(cfg, network)
     for batched in (False, True):
         found = dense_records.detect(pipeline, batched=batched)

@@ -20,10 +20,12 @@ from tests.support.comparison import compare
 from tests.support.paths import DATA
 from tfdetect.checkpoint.assign import assign_state_dict
 from tfdetect.data.images import read_image
+from tfdetect.inference.optimization import optimize
 from tfdetect.inference.predictor import Predictor
 from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.build import build_model
 from tfdetect.modeling.preprocess import Preprocessor
+from tfdetect.ops.backend import Backend
 
 QUICK = [("torchvision", "maskrcnn_resnet50_fpn")]
 THOROUGH = [
@@ -64,8 +66,11 @@ def check(library, name):
         recorded = dict(file)
     image = read_image(DATA / "full" / "coffee.png")
 
-    check_features(cfg, model, image, recorded)
-    predictor = Predictor.of_model(cfg, model, {"class_names": []})
+    backend = Backend.for_device()
+    model = optimize(model, backend)  # as `Predictor` has it
+    with backend.active():
+        check_features(cfg, model, image, recorded)
+    predictor = Predictor.of_model(cfg, model, {"class_names": []}, backend)
     found = predictor(image)
     result = compare(
         [as_record(found.boxes, found.scores, found.classes, found.masks, found.keypoints)],
@@ -95,7 +100,7 @@ def check_features(cfg, model, image, recorded):
     batch, _ = preprocess(tf.constant(image)[None], tf.constant([image.shape[:2]]))
     padded = recorded["padded_hw"] if "padded_hw" in recorded else recorded["batched_hw"]
     assert batch.shape[1:3] == tuple(padded)
-    features = tf.function(model.backbone, autograph=False)(batch)
+    features = model.backbone(batch)
     for name, feature in zip(recorded_features(recorded), features.values(), strict=False):
         ours = feature.numpy().transpose(0, 3, 1, 2)[:, ::_CHANNEL_STEP, ::_STEP, ::_STEP]
         theirs = recorded[name]

@@ -19,11 +19,12 @@ from tests.support.comparison import compare
 from tests.support.intermediates import call_with_intermediates
 from tests.support.native import IMPLEMENTATIONS, require_native, using_ops
 from tests.support.paths import DATA, DEMO
+from tests.support.predictors import shared_predictor
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.data.images import read_image
-from tfdetect.inference.pipeline import Pipeline
-from tfdetect.ops.backend import Backend
+
+pytestmark = pytest.mark.usefixtures("shared_predictors")
 
 TINY = DATA / "tiny"
 VARIANTS = {
@@ -68,8 +69,12 @@ def check(name, found, recorded):
         assert np.mean(np.array(differences.keypoints) <= 0.02) >= 0.995
 
 
+# The joint model has what the others have, from the same weights.
 CASES = [
-    *((name, "native") for name in VARIANTS),
+    ("joint_rcnn", "native"),
+    ("faster_rcnn", "native"),
+    pytest.param("mask_rcnn", "native", marks=pytest.mark.full),
+    pytest.param("keypoint_rcnn", "native", marks=pytest.mark.full),
     pytest.param("joint_rcnn", "portable", marks=pytest.mark.full),
 ]
 
@@ -111,11 +116,12 @@ def test_batches_of_eight_sizes_as_alone(model_dirs, tmp_path, implementation):
 def test_alone_there_is_no_padding_to_differ_in(model_dirs):
     """To the bit."""
     image = read_image(DEMO / "images" / "000000.jpg")
-    cfg, model, _ = load_model(model_dirs["joint_rcnn"])
-    pipelines = [
-        Pipeline(cfg, model, Backend.for_device(), padding) for padding in ("own", "detectron2")
-    ]
-    own, detectron2 = (pipeline.detect(image[None], [image.shape[:2]]) for pipeline in pipelines)
+    own, detectron2 = (
+        shared_predictor(str(model_dirs["joint_rcnn"]), padding=padding)._pipeline.detect_pixels(
+            image.reshape(-1, 3), [image.shape[:2]]
+        )
+        for padding in ("own", "detectron2")
+    )
     for key, expected in detectron2.items():
         np.testing.assert_array_equal(own[key], expected, err_msg=key)
     assert own["num_detections"][0] > 0

@@ -18,18 +18,15 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
-from tests.support.mvit import narrow_mvit_config
 from tests.support.paths import DATA
-from tests.support.swin import narrow_swin_config
+from tests.support.transformer_configs import model_options, transformer_config
 from tests.support.transformer_training import (
     IMAGES,
     batch_of,
     take_steps,
     trainer_of,
     training_options,
-    words,
 )
-from tests.support.vit import vit_config
 from tfdetect.modeling.build import build_model
 from tfdetect.training.checkpoints import Checkpoints, Progress
 from tfdetect.training.optimizer import hyperparameters
@@ -49,36 +46,16 @@ LAST = [RECORD["losses"][STEPS], RECORD["losses_float64"][STEPS]]
 
 
 def config(**more):
-    settings = RECORD["settings"]
-    rpn, heads, adamw = settings["proposal_generator"], settings["roi_heads"], RECORD["adamw"]
-    box, mask, anchors = heads["box_head"], heads["mask_head"], rpn["anchor_generator"]
+    adamw = RECORD["adamw"]
     assert tuple(RECORD["image_files"]) == IMAGES
-    options = training_options() | {
-        "MODEL.BACKBONE.SQUARE_PAD": settings["backbone"]["square_pad"],
-        "MODEL.MASK_ON": True,
-        "MODEL.ANCHOR_GENERATOR.SIZES": anchors["sizes"],
-        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [anchors["aspect_ratios"]],
-        "MODEL.ANCHOR_GENERATOR.OFFSET": anchors["offset"],
-        "MODEL.RPN.IN_FEATURES": rpn["in_features"],
-        "MODEL.RPN.CONV_DIMS": rpn["head"]["conv_dims"],
-        "MODEL.ROI_HEADS.IN_FEATURES": heads["box_in_features"],
-        "MODEL.ROI_BOX_HEAD.NUM_CONV": len(box["conv_dims"]),
-        "MODEL.ROI_BOX_HEAD.CONV_DIM": box["conv_dims"][0],
-        "MODEL.ROI_BOX_HEAD.NUM_FC": len(box["fc_dims"]),
-        "MODEL.ROI_BOX_HEAD.FC_DIM": box["fc_dims"][0],
-        "MODEL.ROI_BOX_HEAD.NORM": box["conv_norm"],
-        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
-        "MODEL.ROI_MASK_HEAD.NUM_CONV": len(mask["conv_dims"]) - 1,
-        "MODEL.ROI_MASK_HEAD.CONV_DIM": mask["conv_dims"][0],
-        "MODEL.ROI_MASK_HEAD.NORM": mask["conv_norm"],
-        "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 0,
+    options = {
         "SOLVER.BETAS": adamw["betas"],
         "SOLVER.WEIGHT_DECAY": adamw["base_weight_decay"],
         "SOLVER.WEIGHT_DECAY_NORM": adamw["weight_decay_norm"],
         "SOLVER.WEIGHT_DECAY_OVERRIDES": [["pos_embed", 0.0]],
         "SOLVER.LAYER_DECAY": adamw["lr_decay"]["lr_decay_rate"],
     }
-    return vit_config(settings["backbone"], *words(options | more))
+    return transformer_config(model_options(RECORD["settings"]), training_options(), options, more)
 
 
 def test_hyperparameters_of_every_parameter():
@@ -180,16 +157,12 @@ def cascade(name):
     """The configuration of one of FIRST_STEPS."""
     recorded = FIRST_STEPS[name]
     kept = {key.rpartition(".")[2] for key, decay in recorded["weight_decays"].items() if not decay}
-    without = [key for key in TABLES if key in kept]
-    options = training_options() | {
-        "MODEL.BACKBONE.SQUARE_PAD": recorded["backbone"]["square_pad"],
+    options = {
         "SOLVER.WEIGHT_DECAY": max(recorded["weight_decays"].values()),
         "SOLVER.WEIGHT_DECAY_NORM": 0.0,
-        "SOLVER.WEIGHT_DECAY_OVERRIDES": [[key, 0.0] for key in without],
+        "SOLVER.WEIGHT_DECAY_OVERRIDES": [[key, 0.0] for key in TABLES if key in kept],
     }
-    if name.startswith("swin"):
-        return narrow_swin_config(recorded["backbone"]["bottom_up"], *words(options))
-    return narrow_mvit_config(name, recorded["backbone"], (256, 320), **options)
+    return transformer_config(model_options(recorded["settings"]), training_options(), options)
 
 
 def direction(name, shape):

@@ -20,7 +20,13 @@ with gzip.open(DATA / "vitdet" / "state_dicts.json.gz", "rt") as _file:
 BUFFERS = ("num_batches_tracked", "fed_loss_cls_weights")
 
 
-QUICK = ("ViTDet/COCO/mask_rcnn_vitdet_b_100ep", "ViTDet/LVIS/cascade_mask_rcnn_vitdet_b_100ep")
+QUICK = (
+    "ViTDet/COCO/mask_rcnn_vitdet_b_100ep",
+    "ViTDet/COCO/cascade_mask_rcnn_swin_b_in21k_50ep",
+    "ViTDet/COCO/cascade_mask_rcnn_mvitv2_b_in21k_100ep",
+    "ViTDet/LVIS/cascade_mask_rcnn_vitdet_b_100ep",
+    "MViTv2/cascade_mask_rcnn_mvitv2_t_3x",
+)
 
 
 @pytest.mark.parametrize(

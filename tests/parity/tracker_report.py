@@ -7,8 +7,6 @@ import numpy as np
 from tests.support.recorded_tracks import CONFIGS, SEQUENCES, TRACKERS, replay
 
 PAGE = """
-## Trackers
-
 Five sequences of detections in four configurations each: the frames, instances and costs that are
 equal to Detectron2's in every number (ids, periods, lost counts, boxes, scores, classes, areas of
 masks), of those recorded.

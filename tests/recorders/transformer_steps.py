@@ -8,7 +8,7 @@ needs a Python with Detectron2 and timm. A NARROW.npz has `settings`, JSON of a 
 calls it; the square becomes 320 and the classes four, all anchors and proposals are taken, and the
 weights are the seeded ones. Two images of the demo, in float32. Of each model:
 
-- `backbone`: its settings.
+- `settings`: of the whole model.
 - `losses`: before and after a step of AdamW.
 - `gradients`: of each parameter the norm, and the product with `direction(name, shape)`.
 - `changes`: the norms of what the step changes.
@@ -150,7 +150,7 @@ def record(name: str, settings: dict[str, Any], disturbance: float = 0.0) -> dic
         both = [{k: float(v) for k, v in step.items()} for step in (first, losses())]
     names = {id(p): name for name, p in parameters.items()}
     return {
-        "backbone": settings["backbone"],
+        "settings": settings,
         "losses": both,
         "gradients": {
             name: [np.linalg.norm(g), float((g * direction(name, g.shape)).sum())]

@@ -46,7 +46,8 @@ def compare(
     """Match the records of each image: one of the same class, at an IoU and score this close.
 
     Args:
-        found, recorded: records as predict.py --json writes them, in the same order.
+        found, recorded: records as predict.py --json writes them, in the same order; a recorded
+            mask of None is not compared.
         iou: the least overlap of a pair.
         score: the largest difference of scores of a pair.
         least_score: recorded detections from here on must be found, and found ones from here on
@@ -96,7 +97,7 @@ def _compare_image(
         total.matched += 1
         total.score = max(total.score, abs(scores[0][partner] - scores[1][index]))
         total.box = max(total.box, np.abs(boxes[0][partner] - boxes[1][index]).max())
-        if "pred_masks" in recorded:
+        if "pred_masks" in recorded and recorded["pred_masks"][index] is not None:
             pair = [r["pred_masks"][i] for r, i in ((found, partner), (recorded, index))]
             total.mask_ious.append(_mask_iou(*pair))
             total.mask_pixels = max(total.mask_pixels, _different_pixels(*pair))

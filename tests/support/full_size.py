@@ -14,22 +14,16 @@ from tests.support.intermediates import call_with_intermediates
 from tests.support.paths import DATA, ROOT
 from tests.support.point_rend import assert_same_logits, assert_same_points
 from tests.support.saturated_scores import select_in_recorded_order
+from tests.support.whole_models import found_record, on_given_boxes, recorded_record
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.inference.optimization import optimize
-from tfdetect.layers.intermediates import collect_intermediates
-from tfdetect.masks.rle import encode_mask
 from tfdetect.modeling.dense.retinanet import RetinaNet
-from tfdetect.modeling.points import own_logits
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor
-from tfdetect.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
-from tfdetect.modeling.roi_heads.mask_head import FeatureMaskHead
-from tfdetect.modeling.roi_heads.res5 import Res5ROIHeads
 from tfdetect.modeling.semantic import enlarge_logits
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.interpolate import bilinear_rows
-from tfdetect.ops.paste_masks import paste_masks
 
 # The configurations with a record in data/full.
 FULL_SIZE_CONFIGS = sorted(
@@ -69,7 +63,7 @@ def run_full_size(config: str) -> FullSizeResult:
         padded = tf.shape(batch)[1:3]
         if "given_boxes" in recorded:
             features = {name: intermediates[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES}
-            intermediates |= _on_given_boxes(model.roi_heads, features, recorded)
+            intermediates |= on_given_boxes(model.roi_heads, features, recorded)
         if outputs.sem_seg_logits is not None:
             enlarged = enlarge_logits(outputs.sem_seg_logits[0], padded, sizes[0])
             intermediates["sem_seg"] = bilinear_rows(enlarged, tf.range(size[0, 0]), size[0])[None]
@@ -87,8 +81,8 @@ def run_full_size(config: str) -> FullSizeResult:
     return FullSizeResult(
         _compare_intermediates(intermediates, recorded),
         compare(
-            [_found_record(detections, image.shape)],
-            [_recorded_record(recorded, image.shape)],
+            [found_record(detections, image.shape)],
+            [recorded_record(recorded, image.shape)],
             iou=0.99,
             score=2e-3,
             # The scores of an RPN alone are logits, and all of its proposals count.
@@ -119,64 +113,6 @@ def check_full_size(config: str) -> None:
         assert np.mean(found.mask_ious) > 0.999
     if found.keypoints:
         assert np.mean(np.array(found.keypoints) < 0.02) > 0.99
-
-
-def _on_given_boxes(heads, features, recorded) -> dict[str, tf.Tensor]:
-    """The heads on the boxes of the record, whatever the proposals were."""
-
-    def on_first(count, pool):
-        return pool(recorded["given_boxes"][:count], tf.zeros([count], tf.int32))
-
-    def pool_with(pooler):
-        return lambda boxes, box_indices: pooler(features, boxes, box_indices)
-
-    if isinstance(heads.mask_head, FeatureMaskHead):
-        return _points_of_given_boxes(heads.mask_head, features, recorded)
-    features = list(features.values())
-    every = len(recorded["given_boxes"])
-    if isinstance(heads, Res5ROIHeads):
-
-        def region_features(boxes, box_indices):
-            return heads.region_features(features[0], boxes, box_indices)
-
-        predictions = {"": heads.predict_boxes(on_first(every, region_features))}
-        mask_features, result = region_features, {}
-    else:
-        pooled = on_first(every, pool_with(heads.box_pooler))
-        result = {"box_pooled": pooled}
-        if isinstance(heads, CascadeROIHeads):
-            stages = zip(heads.box_head, heads.box_predictor, strict=True)
-            predictions = {
-                f"_{k}": predictor(head(pooled)) for k, (head, predictor) in enumerate(stages)
-            }
-        else:
-            predictions = {"": heads.box_predictor(heads.box_head(pooled))}
-        mask_features = pool_with(heads.mask_pooler) if heads.mask_head is not None else None
-    for suffix, (logits, deltas) in predictions.items():
-        result[f"given_box_logits{suffix}"] = logits
-        result[f"given_box_deltas{suffix}"] = deltas
-    if "mask_logits" in recorded:
-        result["mask_logits"] = heads.mask_head(
-            on_first(len(recorded["mask_logits"]), mask_features)
-        )
-    if "keypoint_heatmaps" in recorded:
-        result["keypoint_heatmaps"] = heads.keypoint_head(
-            on_first(len(recorded["keypoint_heatmaps"]), pool_with(heads.keypoint_pooler))
-        )
-    return result
-
-
-def _points_of_given_boxes(head, features, recorded) -> dict[str, tf.Tensor]:
-    """What PointRend's mask head sees and gives in the boxes of the record, of their classes."""
-    classes = tf.constant(recorded["given_classes"].astype(np.int32))
-    images = tf.zeros_like(classes)
-    with collect_intermediates() as found:
-        final = head.predict(features, tf.constant(recorded["given_boxes"]), images, classes)
-    result = {"coarse_logits": own_logits(found["coarse_logits"], classes)}
-    result["initial_logits"] = tf.reshape(found["initial_logits"], [classes.shape[0], -1])
-    count = len(recorded["final_probabilities"])
-    result["final_probabilities"] = final[:count, ::4, ::4]
-    return result | {name: found[name] for name in found if name.startswith("step_")}
 
 
 def _compare_points(intermediates, recorded) -> None:
@@ -249,43 +185,3 @@ def _share(ours: np.ndarray, expected: np.ndarray) -> float:
     assert ours.shape == expected.shape, (ours.shape, expected.shape)
     equal = np.abs(ours - expected) < 2e-3
     return float(equal.reshape(*equal.shape[:2], -1).all(-1).mean())
-
-
-def _found_record(detections, shape) -> dict:
-    count = int(detections["num_detections"][0])
-    found = {
-        key: value[0][:count]
-        for key, value in detections.items()
-        if key.startswith(("pred_", "scores"))
-    }
-    record = {
-        "file_name": "coffee.png",
-        "height": shape[0],
-        "width": shape[1],
-        "pred_boxes": found["pred_boxes"].numpy(),
-        "scores": found["scores"].numpy(),
-        "pred_classes": found["pred_classes"].numpy(),
-    }
-    if "pred_masks" in found:
-        masks = paste_masks(found["pred_masks"], found["pred_boxes"], tf.constant(shape[:2]))
-        record["pred_masks"] = [encode_mask(mask) for mask in masks.numpy()]
-    if "pred_keypoints" in found:
-        record["pred_keypoints"] = found["pred_keypoints"].numpy()
-    return record
-
-
-def _recorded_record(recorded, shape) -> dict:
-    record = {
-        "file_name": "coffee.png",
-        "height": shape[0],
-        "width": shape[1],
-        "pred_boxes": recorded["pred_boxes"],
-        "scores": recorded["pred_scores"],
-        "pred_classes": recorded.get("pred_classes", np.zeros(len(recorded["pred_boxes"]), int)),
-    }
-    if "pred_masks_rle" in recorded:
-        counts = json.loads(str(recorded["pred_masks_rle"]))
-        record["pred_masks"] = [{"size": list(shape[:2]), "counts": text} for text in counts]
-    if "pred_keypoints" in recorded:
-        record["pred_keypoints"] = recorded["pred_keypoints"]
-    return record

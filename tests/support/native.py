@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
@@ -29,3 +30,16 @@ def using_ops(name: str) -> Iterator[None]:
 
 IMPLEMENTATIONS = ["native", pytest.param("portable", marks=pytest.mark.full)]
 """Of the fixture `implementation`, where the portable one is for `make test-full`."""
+
+
+def native_and_one_portable(names: Iterable[str]) -> list[Any]:
+    """Cases of (name, implementation) for what is made of operators that have tests of their own.
+
+    Of those with portable operators, only the first is not for `make test-full`.
+    """
+    names = list(names)
+    return [
+        *((name, "native") for name in names),
+        (names[0], "portable"),
+        *(pytest.param(name, "portable", marks=pytest.mark.full) for name in names[1:]),
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tfdetect.data.catalog import metadata
 from tfdetect.data.panoptic import segment_colors
 
 CATEGORIES = [
@@ -113,13 +114,17 @@ def _segment(ids, index, category):
 def write_cityscapes(folder: Path, sizes=((40, 60), (48, 64)), split="train") -> Path:
     """A split of Cityscapes with a car and a pedestrian on a road under a sky: polygons and PNGs.
 
+    The panoptic JSON and its PNGs are what `createPanopticImgs` of cityscapesscripts makes.
     Returns the folder for DETECTRON2_DATASETS.
     """
     rng = np.random.default_rng(0)
+    panoptic = []
     images = folder / "cityscapes" / "leftImg8bit" / split / "aachen"
     truth = folder / "cityscapes" / "gtFine" / split / "aachen"
     images.mkdir(parents=True)
     truth.mkdir(parents=True)
+    colors = truth.parent.parent / f"cityscapes_panoptic_{split}"
+    colors.mkdir()
     for number, (height, width) in enumerate(sizes):
         stem = f"aachen_{number:06d}_000019"
         pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -140,4 +145,32 @@ def write_cityscapes(folder: Path, sizes=((40, 60), (48, 64)), split="train") ->
         Image.fromarray(ids).save(truth / f"{stem}_gtFine_labelIds.png")
         # 16 bits, as Cityscapes' own.
         Image.fromarray(instances.astype(np.uint16)).save(truth / f"{stem}_gtFine_instanceIds.png")
+        Image.fromarray(segment_colors(instances)).save(colors / f"{stem}_gtFine_panoptic.png")
+        segments = [(i, i // 1000 if i >= 1000 else i) for i in np.unique(instances).tolist() if i]
+        panoptic.append(
+            {
+                "image_id": stem,
+                "file_name": f"{stem}_gtFine_panoptic.png",
+                "segments_info": [_segment(instances, *segment) for segment in segments],
+            }
+        )
+    known = metadata("cityscapes_fine_sem_seg_train")
+    classes = zip(known.stuff_category_ids, known.stuff_classes, strict=True)
+    content = {
+        "images": [
+            {
+                "id": annotation["image_id"],
+                "file_name": f"{annotation['image_id']}_gtFine_leftImg8bit.png",
+                "height": height,
+                "width": width,
+            }
+            for annotation, (height, width) in zip(panoptic, sizes, strict=True)
+        ],
+        "categories": [
+            {"id": index, "name": name, "isthing": int(index in known.category_ids)}
+            for index, name in classes
+        ],
+        "annotations": panoptic,
+    }
+    Path(f"{colors}.json").write_text(json.dumps(content))
     return folder

@@ -53,14 +53,22 @@ def narrow_config(kind: str, more: Sequence[Any] = ()) -> CfgNode:
 
 def names_and_shapes(cfg: CfgNode) -> dict[str, tuple[int, ...]]:
     """Of a model's variables and buffers, as in Detectron2's state dict."""
-    with tf.Graph().as_default():
-        model = build_model(cfg)
-        shapes = {named.name: named.foreign_shape for named in named_variables(model)}
-    return shapes | {name: buffer.shape for name, buffer in named_buffers(model)}
+    return {name: array.shape for name, array in narrow_state_dict(cfg).items()}
 
 
 def narrow_state_dict(cfg: CfgNode) -> dict[str, np.ndarray]:
     """Seeded weights, with buffers and the counters of PyTorch's BatchNorm."""
+    key = cfg.MODEL.dump()
+    if key not in _KNOWN:
+        _KNOWN[key] = _make_state_dict(cfg)
+    return dict(_KNOWN[key])
+
+
+# Of the models that were asked for: building one takes a second.
+_KNOWN: dict[str, dict[str, np.ndarray]] = {}
+
+
+def _make_state_dict(cfg: CfgNode) -> dict[str, np.ndarray]:
     with tf.Graph().as_default():
         model = build_model(cfg)
         shapes = {named.name: named.foreign_shape for named in named_variables(model)}

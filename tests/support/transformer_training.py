@@ -1,11 +1,8 @@
-"""Training steps of narrow transformers through the trainer, to compare with Detectron2's.
-
-Every anchor and proposal is taken, so that nothing is random.
-"""
+"""Training steps of narrow transformers through the trainer, to compare with Detectron2's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,19 +24,10 @@ IMAGES = ("000002.jpg", "000003.jpg")
 _DATASET = "transformer_steps"
 
 
-def training_options(**more: Any) -> dict[str, Any]:
-    """By key: the images, all that can be sampled, and AdamW at a constant learning rate."""
+def training_options() -> dict[str, Any]:
+    """By key: the images as they are, and AdamW at a constant learning rate."""
     register_coco_dataset(_DATASET, DEMO / "annotations.json", DEMO / "images")
     return {
-        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 25600,
-        "MODEL.RPN.POSITIVE_FRACTION": 1.0,
-        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 400,
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2000,
-        "MODEL.RPN.NMS_THRESH": 1.0,
-        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 2048,
-        "MODEL.ROI_HEADS.POSITIVE_FRACTION": 1.0,
-        "MODEL.ROI_HEADS.NUM_CLASSES": 4,
-        "MODEL.BACKBONE.FREEZE_AT": 0,
         "INPUT.MIN_SIZE_TRAIN": (224,),
         "INPUT.MAX_SIZE_TRAIN": 320,
         "INPUT.MAX_SIZE_TEST": 320,
@@ -50,13 +38,7 @@ def training_options(**more: Any) -> dict[str, Any]:
         "SOLVER.BASE_LR": 1e-4,
         "SOLVER.WARMUP_ITERS": 0,
         "SOLVER.STEPS": (),
-        **more,
     }
-
-
-def words(options: Mapping[str, Any]) -> list[Any]:
-    """KEY VALUE ..., as `load_config` takes them."""
-    return [word for pair in options.items() for word in pair]
 
 
 def batch_of(cfg: CfgNode) -> dict[str, np.ndarray]:

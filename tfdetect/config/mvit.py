@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
-from tfdetect.config.rules import ABOVE_0, Rule, at_least, between
+from tfdetect.config.rules import ABOVE_0, MOST_BLOCKS, Rule, at_least, between
 from tfdetect.errors import InputError
 
 FEATURES = ("scale2", "scale3", "scale4", "scale5")
@@ -84,7 +84,7 @@ MVIT = {
     ),
     "PATCH_PADDING": Rule(lambda value: _is_pair(value, 0), "two equal whole numbers"),
     "EMBED_DIM": at_least(1),
-    "DEPTH": at_least(len(FEATURES)),
+    "DEPTH": between(len(FEATURES), MOST_BLOCKS),
     "NUM_HEADS": at_least(1),
     "LAST_BLOCK_INDEXES": Rule(
         _are_last_blocks, "the last blocks of four stages, rising whole numbers from 0 on"

@@ -10,6 +10,8 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 
+# Of a backbone; the deepest published one has 80. More would take hours, or all memory, to refuse.
+MOST_BLOCKS = 1000
 # None is a value of these: WEIGHT_DECAY's and a factor of 1, no file, COCO's sigmas. (And of NORM:
 # none.)
 _NULLABLE = (

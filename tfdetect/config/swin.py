@@ -6,7 +6,16 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tfdetect.config.rules import ABOVE_0, Rule, at_least, between, differ, each, is_number
+from tfdetect.config.rules import (
+    ABOVE_0,
+    MOST_BLOCKS,
+    Rule,
+    at_least,
+    between,
+    differ,
+    each,
+    is_number,
+)
 from tfdetect.errors import InputError
 
 
@@ -15,13 +24,17 @@ def _counts(value: Any) -> bool:
 
 
 _COUNTS = Rule(_counts, "one whole number above 0 for each stage")
+_DEPTHS = Rule(
+    lambda value: _counts(value) and sum(value) <= MOST_BLOCKS,
+    f"one whole number above 0 for each stage, {MOST_BLOCKS} together at most",
+)
 
 SWIN = {
     "PRETRAIN_IMG_SIZE": at_least(1),
     # The strides of Detectron2's Swin are those of patches of 4 pixels, whatever is set here.
     "PATCH_SIZE": Rule(lambda value: value == 4, "4, which the features' strides go with"),
     "EMBED_DIM": at_least(1),
-    "DEPTHS": _COUNTS,
+    "DEPTHS": _DEPTHS,
     "NUM_HEADS": _COUNTS,
     "WINDOW_SIZE": at_least(1),
     "MLP_RATIO": ABOVE_0,

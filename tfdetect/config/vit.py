@@ -6,14 +6,14 @@ import itertools
 
 from yacs.config import CfgNode
 
-from tfdetect.config.rules import ABOVE_0, BELOW_1, at_least, each
+from tfdetect.config.rules import ABOVE_0, BELOW_1, MOST_BLOCKS, at_least, between, each
 from tfdetect.errors import InputError
 
 VIT = {
     "IMG_SIZE": at_least(1),
     "PATCH_SIZE": at_least(1),
     "EMBED_DIM": at_least(1),
-    "DEPTH": at_least(1),
+    "DEPTH": between(1, MOST_BLOCKS),
     "NUM_HEADS": at_least(1),
     "MLP_RATIO": ABOVE_0,
     "DROP_PATH_RATE": BELOW_1,

@@ -6,7 +6,9 @@ A line is `x1 y1 x2 y2 x3 y3 x4 y4 category difficult`, in pixels; the first lin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,25 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _HEADERS = ("imagesource:", "gsd:")
 
 
+@dataclass(frozen=True)
+class DotaFile:
+    """The N usable objects of one text file.
+
+    Attributes:
+        path: of the file.
+        names: the category of each object.
+        boxes: float64 [N, 5], rotated, in pixels.
+        difficult: bool [N].
+        errors: one for each line that is broken.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    boxes: np.ndarray
+    difficult: np.ndarray
+    errors: tuple[InputError, ...]
+
+
 def is_dota(path: Path) -> bool:
     """Whether `path` is a folder of such text files: the first that has a line tells."""
     if not path.is_dir():
@@ -57,27 +78,48 @@ def images_of_dota(path: Path) -> Path:
     return beside if beside.is_dir() else path
 
 
-def read_dota(
+def read_dota_files(path: Path) -> tuple[DotaFile, ...]:
+    """Read a folder of text files (`labelTxt`), whether there are images or not.
+
+    Raises:
+        InputError: the folder has no text files, or one of them cannot be read.
+    """
+    files = sorted(path.glob("*.txt"))
+    if not files:
+        raise InputError(f"{path}: has no .txt files, give a folder of DOTA annotations")
+    return tuple(_read(file) for file in files)
+
+
+def class_names_of_dota(files: Sequence[DotaFile]) -> list[str]:
+    """Their categories: DOTA's in their usual order, and then others by name."""
+    names = {name for file in files for name in file.names}
+    return [name for name in _NAMES if name in names] + sorted(names - set(_NAMES))
+
+
+def dota_as_coco(
     path: Path,
+    files: Sequence[DotaFile],
     images_dir: Path,
     report: Callable[[InputError], None] | None = None,
     *,
     difficult_as_crowds: bool = False,
 ) -> CocoDataset:
-    """Read a folder of annotations, in the form of a COCO data set of rotated boxes.
-
-    Categories are DOTA's in their usual order, those that occur, and then others by name.
+    """The annotations in the form of a COCO data set of rotated boxes.
 
     Args:
-        path: the folder of text files (`labelTxt`).
+        path: the folder.
+        files: of `read_dota_files`.
         images_dir: the folder of the images, whose sizes are read.
         report: gets the error of each broken object and of each file without an image, which is
             then left out; None raises it.
         difficult_as_crowds: whether difficult objects have `iscrowd` 1: found or not, they do not
             count in an evaluation. (Training uses them, as Detectron2 does those of Pascal VOC.)
 
+    Returns:
+        Categories are `class_names_of_dota`, with ids from 1.
+
     Raises:
-        InputError: the folder has no text files, or one of them cannot be read.
+        InputError: see `report`.
     """
 
     def broken(error: InputError) -> None:
@@ -85,88 +127,60 @@ def read_dota(
             raise error
         report(error)
 
+    names = class_names_of_dota(files)
+    category_ids = {name: index for index, name in enumerate(names, 1)}
     images: list[CocoImage] = []
-    objects: list[tuple[int, str, np.ndarray, bool]] = []
-    found: set[str] = set()
-    for file in _files(path):
-        image_path = _image_path(file.stem, images_dir)
+    annotations: list[dict[str, Any]] = []
+    for file in files:
+        image_path = _image_path(file.path.stem, images_dir)
         if image_path is None:
-            broken(
-                InputError(
-                    f"{file}: {images_dir} has no image {file.stem}.png (nor .jpg, .tif, "
-                    ".bmp), add it"
-                )
-            )
+            expected = f"{file.path.stem}.png (nor .jpg, .tif, .bmp)"
+            broken(InputError(f"{file.path}: {images_dir} has no image {expected}, add it"))
             continue
-        of_file = _objects(file, broken)
-        found.update(name for name, _, _ in of_file)
+        for error in file.errors:
+            broken(error)
         try:
             image = _image(len(images) + 1, image_path)
         except InputError as error:
-            broken(InputError(f"{file}: {error}"))
+            broken(InputError(f"{file.path}: {error}"))
             continue
         images.append(image)
-        objects += [(image.id, *entry) for entry in of_file]
-    names = _in_order(found)
-    annotations: list[dict[str, Any]] = [
-        {
-            "id": index,
-            "image_id": image_id,
-            "category_id": names.index(name) + 1,
-            "bbox": box.tolist(),
-            "area": float(box[2] * box[3]),
-            "iscrowd": int(difficult and difficult_as_crowds),
-        }
-        for index, (image_id, name, box, difficult) in enumerate(objects, 1)
-    ]
+        for name, box, difficult in zip(file.names, file.boxes, file.difficult, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image.id,
+                    "category_id": category_ids[name],
+                    "bbox": box.tolist(),
+                    "area": float(box[2] * box[3]),
+                    "iscrowd": int(difficult and difficult_as_crowds),
+                }
+            )
     return CocoDataset(
         path=path,
         images=tuple(images),
-        category_ids=tuple(range(1, len(names) + 1)),
+        category_ids=tuple(category_ids.values()),
         category_names=tuple(names),
         annotations=tuple(annotations),
     )
 
 
-def class_names_of_dota(path: Path, images_dir: Path) -> list[str]:
-    """The names of the categories of `read_dota`, without reading any image.
-
-    Raises:
-        InputError: as `read_dota` with a `report`.
-    """
-    return _in_order(
-        {
-            name
-            for file in _files(path)
-            if _image_path(file.stem, images_dir) is not None
-            for name, _, _ in _objects(file, lambda error: None)
-        }
-    )
-
-
-def _in_order(names: set[str]) -> list[str]:
-    """DOTA's in their usual order, and then others by name."""
-    return [name for name in _NAMES if name in names] + sorted(names - set(_NAMES))
-
-
-def _files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.txt"))
-    if not files:
-        raise InputError(f"{path}: has no .txt files, give a folder of DOTA annotations")
-    return files
-
-
-def _objects(
-    file: Path, broken: Callable[[InputError], None]
-) -> list[tuple[str, np.ndarray, bool]]:
-    """Name, box and difficulty of each object; those that are broken are reported."""
+def _read(path: Path) -> DotaFile:
     objects = []
-    for number, words in _lines(file):
+    errors = []
+    for number, words in _lines(path):
         try:
             objects.append(_object(words))
         except InputError as error:
-            broken(InputError(f"{file}: line {number}: {error}"))
-    return objects
+            errors.append(InputError(f"{path}: line {number}: {error}"))
+    return DotaFile(
+        path=path,
+        # Interned: a data set has a million objects of a few names.
+        names=tuple(sys.intern(name) for name, _, _ in objects),
+        boxes=np.array([box for _, box, _ in objects], np.float64).reshape(-1, 5),
+        difficult=np.array([difficult for _, _, difficult in objects], bool),
+        errors=tuple(errors),
+    )
 
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:

@@ -4,119 +4,29 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
+from tfdetect.data.builtin import builtin_files
 from tfdetect.data.catalog import (
     DatasetMetadata,
     metadata,
     metadata_from_coco,
     sem_seg_metadata,
 )
-from tfdetect.data.dota import class_names_of_dota, is_dota
+from tfdetect.data.dataset_files import DatasetFiles
+from tfdetect.data.dota import DotaFile, class_names_of_dota, is_dota, read_dota_files
 from tfdetect.data.panoptic import read_panoptic
 from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
 from tfdetect.registry import Registry
 
-Form = Literal[
-    "COCO",
-    "LVIS",
-    "DOTA",
-    "SEM_SEG",
-    "PANOPTIC",
-    "SEPARATED",
-    "CITYSCAPES_INSTANCE",
-    "CITYSCAPES_SEM_SEG",
-    "CITYSCAPES_PANOPTIC",
-]
-"""The format of a data set's annotations.
-
-DOTA: a folder of text files, one for each image, with rotated boxes. SEM_SEG: a folder of masks, a
-PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic, a JSON file and a PNG of
-segments per image. SEPARATED: COCO, with masks for the stuff (`register_coco_panoptic_separated`).
-CITYSCAPES_*: gtFine's objects, classes of pixels, or its panoptic JSON.
-"""
-
-
-@dataclass(frozen=True)
-class DatasetFiles:
-    """The files of one data set.
-
-    Attributes:
-        name: as in DATASETS.TRAIN and DATASETS.TEST.
-        form: the format of the annotations.
-        annotations: the JSON file; the folder of masks; gtFine/train and so on.
-        images_dir: the folder that the annotations' file names are relative to.
-        panoptic: the COCO panoptic JSON that goes with a SEPARATED one; None where there are masks
-            only.
-        masks: the folder of masks that goes with a SEPARATED one; None where `panoptic` says the
-            classes of the pixels.
-        stuff_classes: the names of the classes of SEM_SEG; None where they are not known.
-        some_masks: whether a folder of masks is of some of the images only.
-    """
-
-    name: str
-    form: Form
-    annotations: Path
-    images_dir: Path
-    panoptic: Path | None = None
-    masks: Path | None = None
-    stuff_classes: tuple[str, ...] | None = None
-    some_masks: bool = False
-
-    @property
-    def has_objects(self) -> bool:
-        """Whether there are annotations of objects."""
-        return self.form not in ("SEM_SEG", "CITYSCAPES_SEM_SEG")
-
-    @property
-    def has_sem_seg(self) -> bool:
-        """Whether pixels have a class."""
-        return self.form not in ("COCO", "LVIS", "DOTA", "CITYSCAPES_INSTANCE")
-
-    def version(self) -> tuple[int, ...]:
-        """A version of the annotations: modification times and sizes.
-
-        Raises:
-            InputError: a file is gone.
-        """
-        found: list[int] = []
-        for path in (self.annotations, self.panoptic, self.masks):
-            if path is None:
-                continue
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise InputError(
-                    f"{path}: cannot be read ({error.strerror}), check the name"
-                ) from error
-            found += [status.st_mtime_ns, status.st_size]
-        return tuple(found)
-
-
 DATASETS: Registry[Callable[[], DatasetFiles]] = Registry("data set")
 """Data sets beside the zoo's, for DATASETS.TRAIN and DATASETS.TEST. Called without arguments when
 the data set is used: a function may make the files first.
 """
-
-_COCO_2014 = "train|val|minival|valminusminival"
-_LVIS = {
-    "lvis_v1_train": "lvis_v1_train",
-    "lvis_v1_val": "lvis_v1_val",
-    "lvis_v1_test_dev": "lvis_v1_image_info_test_dev",
-    "lvis_v1_test_challenge": "lvis_v1_image_info_test_challenge",
-    "lvis_v0.5_train": "lvis_v0.5_train",
-    "lvis_v0.5_val": "lvis_v0.5_val",
-    "lvis_v0.5_val_rand_100": "lvis_v0.5_val_rand_100",
-    "lvis_v0.5_test": "lvis_v0.5_image_info_test",
-    "lvis_v0.5_train_cocofied": "lvis_v0.5_train_cocofied",
-    "lvis_v0.5_val_cocofied": "lvis_v0.5_val_cocofied",
-}
 
 
 def register_coco_dataset(
@@ -243,12 +153,12 @@ def _has_segments(path: Path) -> bool:
 
 def _register(files: DatasetFiles) -> None:
     name, needs_folder = files.name, files.form in ("SEM_SEG", "DOTA")
-    if _of_the_zoo(name) is not None or metadata(name) is not None:
+    if builtin_files(name) is not None or metadata(name) is not None:
         raise InputError(
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
         )
     registered = name in DATASETS
-    if registered and DATASETS.build(f"--register {name}", name) != files:
+    if registered and DATASETS.make(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
     for path in (None if needs_folder else files.annotations, files.panoptic):
         if path is not None and not path.is_file():
@@ -274,8 +184,8 @@ def dataset_files(name: str, key: str = "DATASETS.TRAIN") -> DatasetFiles:
         InputError: the name is unknown, or the annotations are missing.
     """
     if name in DATASETS:
-        return DATASETS.build(key, name)
-    files = _of_the_zoo(name)
+        return DATASETS.make(key, name)
+    files = builtin_files(name)
     if files is None:
         known = f"; registered are {', '.join(sorted(DATASETS))}" if len(DATASETS) else ""
         raise InputError(
@@ -317,6 +227,15 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     )
 
 
+def dota_files(files: DatasetFiles) -> tuple[DotaFile, ...]:
+    """The text files of a data set of DOTA, parsed once for its classes and its objects.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    return _dota_files(files.annotations, files.version())
+
+
 @lru_cache(maxsize=8)
 def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata:
     # Parsing a large file takes seconds, and several ask for it.
@@ -324,9 +243,14 @@ def _metadata_from_file(path: Path, version: tuple[int, ...]) -> DatasetMetadata
 
 
 @lru_cache(maxsize=8)
+def _dota_files(path: Path, version: tuple[int, ...]) -> tuple[DotaFile, ...]:
+    return read_dota_files(path)
+
+
+@lru_cache(maxsize=8)
 def _metadata_from_dota(files: DatasetFiles, version: tuple[int, ...]) -> DatasetMetadata:
-    # What is broken is reported where it is read for its objects.
-    names = class_names_of_dota(files.annotations, files.images_dir)
+    # What is broken is reported where its objects are used.
+    names = class_names_of_dota(dota_files(files))
     return DatasetMetadata(
         thing_classes=names,
         keypoint_names=None,
@@ -348,64 +272,3 @@ def _metadata_from_panoptic(path: Path, version: tuple[int, ...]) -> DatasetMeta
         stuff_classes=dataset.stuff_names,
         stuff_category_ids=list(dataset.stuff_ids),
     )
-
-
-def _of_the_zoo(name: str) -> DatasetFiles | None:
-    """Where Detectron2's `data.datasets.builtin` has a data set."""
-    root = Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
-    if name in _LVIS:
-        return DatasetFiles(name, "LVIS", root / "lvis" / f"{_LVIS[name]}.json", root / "coco")
-    segmentation = _segmentation_of_the_zoo(name, root)
-    if segmentation is not None:
-        return segmentation
-    keypoints = "person_keypoints" if name.startswith("keypoints_") else "instances"
-    plain = name.removeprefix("keypoints_")
-    if match := re.fullmatch(rf"coco_2014_({_COCO_2014})", plain):
-        split, images = f"{match[1]}2014", "train2014" if match[1] == "train" else "val2014"
-    elif match := re.fullmatch(r"coco_2017_(train|val)(_100)?", plain):
-        split, images = f"{match[1]}2017{match[2] or ''}", f"{match[1]}2017"
-        if split == "train2017_100":
-            return None
-    elif match := re.fullmatch(r"coco_2017_(test|test-dev)", name):
-        split, images, keypoints = f"{match[1]}2017", "test2017", "image_info"
-    else:
-        return None
-    coco = root / "coco"
-    return DatasetFiles(
-        name, "COCO", coco / "annotations" / f"{keypoints}_{split}.json", coco / images
-    )
-
-
-def _segmentation_of_the_zoo(name: str, root: Path) -> DatasetFiles | None:
-    """The sets of semantic and panoptic segmentation, and Cityscapes."""
-    if match := re.fullmatch(r"coco_2017_(train|val|val_100)_panoptic(_\w+)?", name):
-        split = match[1].replace("_100", "") + "2017" + ("_100" if "_100" in match[1] else "")
-        coco = root / "coco"
-        images = coco / split.removesuffix("_100")
-        instances = coco / "annotations" / f"instances_{split}.json"
-        panoptic = coco / "annotations" / f"panoptic_{split}.json"
-        folder = coco / f"panoptic_stuff_{split}"
-        # What prepare_panoptic_fpn.py of Detectron2 makes of the panoptic PNGs, if it has run.
-        masks = folder if folder.is_dir() else None
-        if match[2] == "_separated":
-            return DatasetFiles(name, "SEPARATED", instances, images, panoptic, masks)
-        if match[2] == "_stuffonly" and masks is not None:
-            return DatasetFiles(name, "SEM_SEG", masks, images, some_masks=True)
-        if match[2] in (None, "_stuffonly"):
-            return DatasetFiles(name, "PANOPTIC", panoptic, images)
-    if match := re.fullmatch(r"cityscapes_fine_(instance_seg|sem_seg)_(train|val|test)", name):
-        cityscapes = root / "cityscapes"
-        form: Form = "CITYSCAPES_SEM_SEG" if match[1] == "sem_seg" else "CITYSCAPES_INSTANCE"
-        truth, images = cityscapes / "gtFine" / match[2], cityscapes / "leftImg8bit" / match[2]
-        return DatasetFiles(name, form, truth, images)
-    if match := re.fullmatch(r"cityscapes_fine_panoptic_(train|val)", name):
-        cityscapes = root / "cityscapes"
-        truth = cityscapes / "gtFine" / f"cityscapes_panoptic_{match[1]}.json"
-        images = cityscapes / "leftImg8bit" / match[1]
-        return DatasetFiles(name, "CITYSCAPES_PANOPTIC", truth, images)
-    if match := re.fullmatch(r"ade20k_sem_seg_(train|val)", name):
-        ade20k = root / "ADEChallengeData2016"
-        split = {"train": "training", "val": "validation"}[match[1]]
-        masks = ade20k / "annotations_detectron2" / split
-        return DatasetFiles(name, "SEM_SEG", masks, ade20k / "images" / split)
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -121,6 +122,19 @@ class EvaluationDataset(ABC):
         Raises:
             InputError: the folder cannot be written.
         """
+
+
+def used_and_left(counts: Sequence[int], measured: Sequence[int]) -> tuple[int, int]:
+    """Annotations of the images that are measured, and of the others; `counts` has each image's."""
+    used = sum(counts[index] for index in measured)
+    return used, sum(counts) - used
+
+
+def part_of(dataset: Any, measured: Sequence[int] | None) -> Any:
+    """A data set with only some of its images."""
+    if measured is None:
+        return dataset
+    return dataclasses.replace(dataset, images=tuple(dataset.images[index] for index in measured))
 
 
 def model_tasks(cfg: CfgNode) -> list[str]:

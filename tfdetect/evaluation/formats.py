@@ -1,4 +1,4 @@
-"""The data sets of each format, behind the interface of `EvaluationDataset`."""
+"""Data sets of instances, COCO, LVIS, DOTA and Pascal VOC, as `EvaluationDataset`s."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Any, ClassVar
 
 from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.dota import images_of_dota, is_dota, read_dota
+from tfdetect.data.dota import dota_as_coco, images_of_dota, is_dota, read_dota_files
 from tfdetect.data.lvis import LvisDataset, read_lvis
-from tfdetect.data.panoptic import PanopticDataset, read_panoptic
-from tfdetect.data.sem_seg import SemSegFile
 from tfdetect.data.voc import read_voc
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
-from tfdetect.evaluation import coco, lvis, panoptic, proposals, semantic, voc
-from tfdetect.evaluation.dataset import EvaluationDataset, Metrics
-from tfdetect.evaluation.registry import EVALUATORS, ModelInfo, Report
+from tfdetect.evaluation import coco, lvis, proposals, voc
+from tfdetect.evaluation.dataset import EvaluationDataset, Metrics, part_of, used_and_left
+from tfdetect.evaluation.registry import EVALUATORS, ModelInfo, Report, has_field
 from tfdetect.files import write_json, write_text_atomically
 
 
@@ -50,23 +48,13 @@ def _open_coco(
 def _open_lvis(
     path: Path, content: bytes, model: ModelInfo, report: Report | None
 ) -> EvaluationDataset | None:
-    if b'"neg_category_ids"' not in _ascii(content):
+    if not has_field(content, "neg_category_ids"):
         return None
 
     def make(count: Report) -> EvaluationDataset:
         return _Lvis(read_lvis(path, count), model.tasks, model.class_names)
 
     return _counting_broken(path, report, make)
-
-
-@EVALUATORS.register("coco_panoptic")
-def _open_panoptic(
-    path: Path, content: bytes, model: ModelInfo, report: Report | None
-) -> EvaluationDataset | None:
-    del report  # a broken annotation is an error
-    if b'"segments_info"' not in _ascii(content):
-        return None
-    return CocoPanoptic(read_panoptic(path), model)
 
 
 @EVALUATORS.register("dota")
@@ -83,7 +71,8 @@ def _open_dota(
 
     def make(count: Report) -> EvaluationDataset:
         images = model.images or images_of_dota(path)
-        dataset = read_dota(path, images, count, difficult_as_crowds=True)
+        files = read_dota_files(path)
+        dataset = dota_as_coco(path, files, images, count, difficult_as_crowds=True)
         return _Dota(dataset, model.tasks, model.class_names, images, count)
 
     return _counting_broken(path, report, make)
@@ -99,11 +88,6 @@ def _open_voc(
     if (is_folder and (path / "ImageSets").is_dir()) or (is_list and not is_folder):
         return _Voc(path, model.tasks, model.class_names)
     return None
-
-
-def _ascii(content: bytes) -> bytes:
-    """Of a file in UTF-16, only the ASCII."""
-    return content.replace(b"\0", b"") if b"\0" in content[:4] else content
 
 
 def _counting_broken(
@@ -230,7 +214,7 @@ class _Coco(_Instances):
     ) -> Metrics:
         if self.tasks == ["box_proposals"]:
             return self._evaluate_proposals(results, measured)
-        dataset = _part(self._dataset, measured)
+        dataset = part_of(self._dataset, measured)
         images = {image.id for image in dataset.images}
         known = tuple(entry for entry in self._annotations if entry["image_id"] in images)
         dataset = dataclasses.replace(dataset, annotations=known)
@@ -274,7 +258,7 @@ class _Lvis(_Instances):
     ) -> Metrics:
         if self.tasks == ["box_proposals"]:
             return self._evaluate_proposals(results, measured)
-        return lvis.evaluate(_part(self._dataset, measured), results, self.tasks)
+        return lvis.evaluate(part_of(self._dataset, measured), results, self.tasks)
 
     def format_table(self, metrics: Metrics) -> str:
         return (proposals if "box_proposals" in metrics else lvis).format_table(metrics)
@@ -292,12 +276,12 @@ class _Voc(EvaluationDataset):
         return voc.to_results(detections, self._dataset.images[index].id)
 
     def count_annotations(self, measured: Sequence[int]) -> tuple[int, int]:
-        return _used_and_left([len(image.objects) for image in self._dataset.images], measured)
+        return used_and_left([len(image.objects) for image in self._dataset.images], measured)
 
     def evaluate(
         self, results: Sequence[Mapping[str, Any]], measured: Sequence[int] | None = None
     ) -> Metrics:
-        return voc.evaluate(_part(self._dataset, measured), results)
+        return voc.evaluate(part_of(self._dataset, measured), results)
 
     def format_table(self, metrics: Metrics) -> str:
         return voc.format_table(metrics)
@@ -313,112 +297,3 @@ class _Voc(EvaluationDataset):
             paths.append(folder / f"comp4_det_{self._dataset.path.stem}_{name}.txt")
             write_text_atomically(paths[-1], "".join(lines[index]))
         return paths
-
-
-class CocoPanoptic(EvaluationDataset):
-    """COCO panoptic annotations (Detectron2: `COCOPanopticEvaluator`, and `SemSegEvaluator`).
-
-    Args:
-        dataset: the annotations.
-        model: whose classes are matched with theirs.
-    """
-
-    form = "COCO panoptic"
-    measures = ("panoptic_seg", "sem_seg")
-
-    def __init__(self, dataset: PanopticDataset, model: ModelInfo):
-        self._dataset = dataset
-        super().__init__(dataset.path, model.tasks, dataset.images)
-        class_names, stuff_names = model.class_names, model.stuff_names
-        names = self._dataset.category_names
-        things = self._dataset.thing_ids
-        if "panoptic_seg" not in self.tasks:
-            class_names = ()  # the model has nothing but stuff
-        # Of the data set's ids, those of the model's classes in its order.
-        self._in_models_order = dataclasses.replace(
-            self._dataset,
-            thing_ids=self._match(class_names, [names[index] for index in things], things),
-            stuff_ids=self._match(stuff_names, self._dataset.stuff_names, self._dataset.stuff_ids),
-        )
-
-    def _match(
-        self, model: Sequence[str], names: Sequence[str], ids: Sequence[int]
-    ) -> tuple[int, ...]:
-        match = match_classes(str(self.path), model, names, range(len(names)))
-        found = [ids[index] for index in match.indices if index is not None]
-        if len(found) < len(match.indices):
-            # Every pixel has a class, so there is nothing that could be left out.
-            unknown = [
-                name for name, index in zip(model, match.indices, strict=True) if index is None
-            ]
-            raise InputError(
-                f"{self.path}: has no category {unknown[0]!r}, which the model has: give"
-                " annotations with the classes that the model was trained on"
-            )
-        self.notes += [] if match.note is None else [match.note]
-        return tuple(found)
-
-    def to_results(self, index: int, detections: Detections) -> list[dict[str, Any]]:
-        image = self._dataset.images[index]
-        records = []
-        if detections.panoptic is not None:
-            records.append(panoptic.to_result(detections.panoptic, self._in_models_order, image))
-        if detections.sem_seg is not None:
-            stuff_ids = self._in_models_order.stuff_ids
-            records += semantic.to_results(detections.sem_seg, image.id, stuff_ids, self.path)
-        return records
-
-    def count_annotations(self, measured: Sequence[int]) -> tuple[int, int]:
-        return _used_and_left([len(image.segments) for image in self._dataset.images], measured)
-
-    def evaluate(
-        self, results: Sequence[Mapping[str, Any]], measured: Sequence[int] | None = None
-    ) -> Metrics:
-        dataset = _part(self._dataset, measured)
-        of_segments, of_classes = _split(results)
-        metrics: Metrics = {}
-        if "panoptic_seg" in self.tasks:
-            metrics |= panoptic.evaluate(dataset, of_segments)
-        if "sem_seg" in self.tasks:
-            ids = dataset.stuff_ids
-            truth = {
-                image.id: SemSegFile(image.label_file, segments=image, stuff_ids=ids).read
-                for image in dataset.images
-            }
-            metrics |= semantic.evaluate(truth, of_classes, ids, dataset.stuff_names)
-        return metrics
-
-    def format_table(self, metrics: Metrics) -> str:
-        formats = {"panoptic_seg": panoptic.format_table, "sem_seg": semantic.format_table}
-        return "\n\n".join(formats[task]({task: values}) for task, values in metrics.items())
-
-    def write_results(self, folder: Path, results: Sequence[Mapping[str, Any]]) -> list[Path]:
-        of_segments, of_classes = _split(results)
-        paths = []
-        if "panoptic_seg" in self.tasks:
-            paths.append(panoptic.write_results(folder, of_segments))
-        if "sem_seg" in self.tasks:
-            write_json(folder / "sem_seg_predictions.json", of_classes)
-            paths.append(folder / "sem_seg_predictions.json")
-        return paths
-
-
-def _used_and_left(counts: Sequence[int], measured: Sequence[int]) -> tuple[int, int]:
-    """Annotations of the images that are measured, and of the others; `counts` has each image's."""
-    used = sum(counts[index] for index in measured)
-    return used, sum(counts) - used
-
-
-def _part(dataset: Any, measured: Sequence[int] | None) -> Any:
-    """A data set with only some of its images."""
-    if measured is None:
-        return dataset
-    return dataclasses.replace(dataset, images=tuple(dataset.images[index] for index in measured))
-
-
-def _split(
-    results: Sequence[Mapping[str, Any]],
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Records of panoptic and of semantic segmentation."""
-    of_segments = [result for result in results if "segments_info" in result]
-    return of_segments, [result for result in results if "segments_info" not in result]

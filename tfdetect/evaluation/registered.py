@@ -9,11 +9,12 @@ from typing import Any
 from yacs.config import CfgNode
 
 from tfdetect.data.cityscapes_maps import read_cityscapes_sem_seg, with_cities
+from tfdetect.data.dataset_files import DatasetFiles
 from tfdetect.data.panoptic import read_panoptic
-from tfdetect.data.registry import DatasetFiles, dataset_metadata
+from tfdetect.data.registry import dataset_metadata
 from tfdetect.data.sem_seg import read_sem_seg_folder
 from tfdetect.evaluation.dataset import EvaluationDataset
-from tfdetect.evaluation.formats import CocoPanoptic
+from tfdetect.evaluation.panoptic_format import CocoPanoptic
 from tfdetect.evaluation.registry import Report, model_info, open_for_model
 from tfdetect.evaluation.segmentation_formats import CityscapesInstances, SemSegMasks, Together
 

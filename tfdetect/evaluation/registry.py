@@ -46,13 +46,24 @@ class ModelInfo:
 Opener = Callable[[Path, bytes, ModelInfo, Report | None], EvaluationDataset | None]
 
 EVALUATORS: Registry[Opener] = Registry(
-    "evaluator", ["tfdetect.evaluation.formats", "tfdetect.evaluation.segmentation_formats"]
+    "evaluator",
+    [
+        "tfdetect.evaluation.formats",
+        "tfdetect.evaluation.panoptic_format",
+        "tfdetect.evaluation.segmentation_formats",
+    ],
 )
 """By format. Called with (path, content, model, report): the content of the file, empty for a
 folder, and as for `open_dataset` what the model predicts and who hears of broken annotations. An
 evaluator returns None if the annotations are not of its format; the one that was registered last is
-asked first.
+asked first, and COCO's, which takes every file, after all others.
 """
+
+
+def has_field(content: bytes, name: str) -> bool:
+    """Whether a file of JSON has a field of this name, of ASCII; it may be in UTF-16."""
+    text = content.replace(b"\0", b"") if b"\0" in content[:4] else content
+    return f'"{name}"'.encode() in text
 
 
 def model_info(cfg: CfgNode, metadata: Mapping[str, Any], images: Path | None = None) -> ModelInfo:
@@ -134,7 +145,8 @@ def _open(path: str | Path, model: ModelInfo, report: Report | None) -> Evaluati
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path}: cannot be read ({reason}), check the name") from error
-    for name in reversed(list(EVALUATORS)):
+    others = [name for name in EVALUATORS if name != "coco"]
+    for name in (*reversed(others), "coco"):
         dataset = EVALUATORS.get("format", name)(path, content, model, report)
         if dataset is None:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +13,9 @@ from tfdetect.config.capabilities import capabilities
 from tfdetect.config.tta import check_tta
 from tfdetect.errors import InputError
 from tfdetect.inference.augmentations import AugmentedImages, augmented_sizes
-from tfdetect.inference.merge import Found, merge_detections
+from tfdetect.inference.augmented_passes import AugmentedPasses, Kept, array_of
+from tfdetect.inference.merge import merge_detections
 from tfdetect.inference.pipeline import PADDINGS
-from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.postprocess import rescale_detections
 from tfdetect.modeling.preprocess import (
     MOST_PIXELS,
@@ -33,25 +33,10 @@ from tfdetect.ops.resize import shortest_edge_size
 _DETECTRON2_BATCH = 3
 """Augmented images that Detectron2 puts through the network together."""
 _N = "num_detections"
-_KEPT_PIXELS = 2**24
-"""Of the augmented images whose features stay in memory from the first pass to the second: about
-1.4 GB of a ResNet-FPN's. Those of the rest are computed twice."""
 
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
 _PIXELS = tf.TensorSpec([None, 3], tf.uint8)
 _SIZES = tf.TensorSpec([None, 2], tf.int32)
-
-
-class _Kept(NamedTuple):
-    """Features that the second pass need not compute.
-
-    Attributes:
-        batches: bool, of each batch of augmented images, whether its features are here.
-        features: those of each batch, by name.
-    """
-
-    batches: tf.Tensor
-    features: dict[str, tf.TensorArray]
 
 
 class TTAPipeline(tf.Module):
@@ -117,15 +102,13 @@ class TTAPipeline(tf.Module):
                 "them, or set it to False"
             )
         self.model = model
-        self._keypoint_flip = keypoint_flip
-        self._batch_size = 1 if padding == "own" else _DETECTRON2_BATCH
         self._input_edges = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
         self._min_sizes, self._max_size = list(aug.MIN_SIZES), aug.MAX_SIZE
         self._flip = aug.FLIP
         section = able.classes_key.split(".")[1]
         self._nms_threshold = cfg.MODEL[section].NMS_THRESH_TEST
         self._max_detections = cfg.TEST.DETECTIONS_PER_IMAGE
-        self._preprocess = Preprocessor(
+        preprocess = Preprocessor(
             min(self._min_sizes),
             self._max_size,
             pixel_mean=cfg.MODEL.PIXEL_MEAN,
@@ -133,7 +116,6 @@ class TTAPipeline(tf.Module):
             size_divisibility=model.size_divisibility,
             image_format=cfg.INPUT.FORMAT,
         )
-        self._dtype = tf.dtypes.as_dtype(backend.dtype)
         self._outputs = {
             "pred_boxes": tf.TensorSpec([None, 4]),
             "scores": tf.TensorSpec([None]),
@@ -147,9 +129,15 @@ class TTAPipeline(tf.Module):
         def function(method: Callable, *specs: tf.TensorSpec) -> Any:
             return tf.function(backend.active()(method), input_signature=specs, autograph=False)
 
-        if self._two_passes:
-            network_input = tf.TensorSpec([None, None, None, 3], self._dtype)
-            self._features = function(lambda images: model.backbone(images), network_input)
+        self._passes = AugmentedPasses(
+            model,
+            backend,
+            preprocess,
+            batch_size=1 if padding == "own" else _DETECTRON2_BATCH,
+            of_boxes=[name for name in ("pred_masks", "pred_keypoints") if name in self._outputs],
+            flip=aug.FLIP,
+            keypoint_flip=keypoint_flip,
+        )
         self.detect = function(self._detect, _IMAGES, _SIZES)
         self.detect_pixels = function(self._detect_pixels, _PIXELS, _SIZES)
 
@@ -190,7 +178,7 @@ class TTAPipeline(tf.Module):
         _, arrays = tf.while_loop(
             lambda index, _: index < count,
             detect,
-            [tf.constant(0), {name: _array(spec, count) for name, spec in specs.items()}],
+            [tf.constant(0), {name: array_of(spec, count) for name, spec in specs.items()}],
             parallel_iterations=1,
         )
         num_detections = arrays[_N].concat()
@@ -218,7 +206,7 @@ class TTAPipeline(tf.Module):
             max_size=self._max_size,
             flip=self._flip,
         )
-        found, kept = self._detect_boxes(augmented)
+        found, kept = self._passes.detect_boxes(augmented)
         detections = merge_detections(
             augmented,
             found,
@@ -240,158 +228,18 @@ class TTAPipeline(tf.Module):
         with tf.control_dependencies([tf.debugging.Assert(fits, [complaint, size])]):
             return tf.identity(image)
 
-    def _batches(self, augmented: AugmentedImages) -> int:
-        return -(-augmented.count // self._batch_size)
-
-    def _batch(self, augmented: AugmentedImages, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Which augmented images are in a batch: from this index to before that one."""
-        first = number * self._batch_size
-        return first, tf.minimum(first + self._batch_size, augmented.count)
-
-    @profile_scope("preprocess")
-    def _network_input(
-        self, augmented: AugmentedImages, number: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The batch of this number, [b, H, W, 3], and the sizes of its images, int32 [b, 2]."""
-        first, last = self._batch(augmented, number)
-        sizes = augmented.sizes[first:last]
-        images = self._preprocess.of_resized(lambda index, _: augmented[first + index], sizes)
-        return tf.cast(images, self._dtype), sizes
-
-    def _detect_boxes(self, augmented: AugmentedImages) -> tuple[Found, _Kept]:
-        """The first pass: boxes in every augmented image."""
-        batches = self._batches(augmented)
-        keep = self._keep(augmented)
-        specs = (
-            tf.TensorSpec([None, 4]),
-            tf.TensorSpec([None]),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.int32),
-        )
-
-        def detect(
-            number: tf.Tensor, found: Found, features: dict[str, tf.TensorArray]
-        ) -> tuple[tf.Tensor, Found, dict[str, tf.TensorArray]]:
-            images, sizes = self._network_input(augmented, number)
-            if self._two_passes:
-                maps = self._features(images)
-                detections = self.model.detect_boxes(maps, sizes)
-                kept = tf.cond(keep[number], lambda: maps, lambda: _nothing(maps))
-                features = {
-                    name: array.write(number, kept[name]) for name, array in features.items()
-                }
-            else:
-                detections = self.model(images, sizes).instances
-            used = tf.where(
-                tf.range(tf.shape(detections.scores)[1]) < detections.num_detections[:, None]
-            )
-            first, _ = self._batch(augmented, number)
-            values = (
-                tf.gather_nd(detections.pred_boxes, used),
-                tf.gather_nd(detections.scores, used),
-                tf.gather_nd(detections.pred_classes, used),
-                tf.cast(used[:, 0], tf.int32) + first,
-            )
-            found = Found(*(array.write(number, v) for array, v in zip(found, values, strict=True)))
-            return number + 1, found, features
-
-        _, found, features = tf.while_loop(
-            lambda number, *_: number < batches,
-            detect,
-            [
-                tf.constant(0),
-                Found(*(_array(spec, batches) for spec in specs)),
-                {name: _array(spec, batches) for name, spec in self._feature_specs().items()},
-            ],
-            parallel_iterations=1,
-        )
-        return Found(*(array.concat() for array in found)), _Kept(keep, features)
-
-    def _feature_specs(self) -> dict[str, tf.TensorSpec]:
-        """Of the features that the second pass needs too."""
-        if not self._two_passes:
-            return {}
-        maps = self._features.get_concrete_function().structured_outputs
-        return {name: tf.TensorSpec(value.shape, value.dtype) for name, value in maps.items()}
-
-    def _keep(self, augmented: AugmentedImages) -> tf.Tensor:
-        """bool, of each batch: the first ones, of _KEPT_PIXELS together."""
-        padded = padded_sizes(augmented.sizes, self.model.size_divisibility)
-        pixels = tf.cumsum(tf.reduce_prod(tf.cast(padded, tf.int64), 1))
-        last = [self._batch(augmented, number)[1] - 1 for number in range(self._batches(augmented))]
-        return tf.gather(pixels, tf.stack(last)) <= _KEPT_PIXELS
-
     def _predict_on_boxes(
-        self, augmented: AugmentedImages, detections: Instances, kept: _Kept
+        self, augmented: AugmentedImages, detections: Instances, kept: Kept
     ) -> Instances:
-        """The second pass: masks and keypoints, averaged over the augmented images."""
-        boxes, classes = detections.pred_boxes[0], detections.pred_classes
-        count = tf.shape(boxes)[0]
-        in_augmented = augmented.to_augmented(boxes)
-        specs = self._feature_specs()
-
-        def read(number: tf.Tensor) -> dict[str, tf.Tensor]:
-            arrays = kept.features.items()
-            return {name: tf.ensure_shape(a.read(number), specs[name].shape) for name, a in arrays}
-
-        def add(number: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple:
-            features = tf.cond(
-                kept.batches[number],
-                lambda: read(number),
-                lambda: self._features(self._network_input(augmented, number)[0]),
-            )
-            first, last = self._batch(augmented, number)
-            images = last - first
-            given = Instances(
-                pred_boxes=in_augmented[first:last],
-                scores=tf.repeat(detections.scores, images, axis=0),
-                pred_classes=tf.repeat(classes, images, axis=0),
-                num_detections=tf.repeat(detections.num_detections, images),
-            )
-            heads = self.model.roi_heads
-            found = heads.forward_with_given_boxes(features, given, decode=False)
-            upright = self._flip_back(found, augmented.flipped[first:last])
-            return number + 1, {
-                name: total + tf.reduce_sum(upright[name], 0) for name, total in sums.items()
-            }
-
-        batches = self._batches(augmented)
-        # Sides that are not known are 1 until something is added.
-        sums = {}
-        for name in ("pred_masks", "pred_keypoints"):
-            if name in self._outputs:
-                rank = 3 if name == "pred_masks" else 4
-                sums[name] = tf.zeros([count] + [1] * (rank - 1))
-        shapes = {name: tf.TensorShape([None] * len(total.shape)) for name, total in sums.items()}
-        _, sums = tf.while_loop(
-            lambda number, _: number < batches,
-            add,
-            [tf.constant(0), sums],
-            shape_invariants=[tf.TensorShape([]), shapes],
-            parallel_iterations=1,
-        )
-        mean = {name: total / augmented.count for name, total in sums.items()}
+        """The detections with masks and keypoints."""
+        mean = self._passes.predict_on_boxes(augmented, detections, kept)
         if "pred_keypoints" in mean:
-            keypoints = decode_keypoints(mean["pred_keypoints"], augmented.to_input(boxes))
+            in_input = augmented.to_input(detections.pred_boxes[0])
+            keypoints = decode_keypoints(mean["pred_keypoints"], in_input)
             keypoints = tf.gather(keypoints, [0, 1, 3], axis=2)
             mean["pred_keypoints"] = augmented.keypoints_to_original(keypoints)
         detections = detections._replace(**{name: values[None] for name, values in mean.items()})
         return rescale_detections(detections, augmented.size[None], augmented.size[None])
-
-    def _flip_back(self, found: Instances, flipped: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Masks [b, N, M, M] and heatmaps [b, N, S, S, K] as of images that are not mirrored."""
-        upright = {"pred_masks": found.pred_masks, "pred_keypoints": found.pred_keypoints}
-        result = {name: values for name, values in upright.items() if values is not None}
-        if not self._flip:
-            return result
-        mirrored = {name: tf.reverse(values, [3]) for name, values in result.items()}
-        if "pred_keypoints" in mirrored:
-            heatmaps = mirrored["pred_keypoints"]
-            mirrored["pred_keypoints"] = tf.gather(heatmaps, self._keypoint_flip, axis=4)
-        for name, values in result.items():
-            which = tf.reshape(flipped, [-1] + [1] * (len(values.shape) - 1))
-            result[name] = tf.where(which, mirrored[name], values)
-        return result
 
 
 def _has_two_parts(model: tf.Module) -> bool:
@@ -404,12 +252,3 @@ def _has_two_parts(model: tf.Module) -> bool:
             (heads, "forward_with_given_boxes"),
         )
     )
-
-
-def _array(spec: tf.TensorSpec, size: tf.Tensor | int) -> tf.TensorArray:
-    return tf.TensorArray(spec.dtype, size, infer_shape=False, element_shape=spec.shape)
-
-
-def _nothing(maps: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Not a part of the feature maps, which would keep all of them in memory."""
-    return {name: tf.zeros([0, 0, 0, x.shape[3]], x.dtype) for name, x in maps.items()}

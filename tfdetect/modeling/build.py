@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import tensorflow as tf
 from yacs.config import CfgNode
 
@@ -22,7 +24,8 @@ def build_model(cfg: CfgNode) -> tf.Module:
     """The model of MODEL.META_ARCHITECTURE; what it can do is its attribute `capabilities`.
 
     Raises:
-        InputError: for a part that is not supported, naming the configuration key.
+        InputError: for a part that is not supported, naming the configuration key; or for a
+            variable that there is no memory for.
     """
     check_model(cfg)
     for section in model_sections(cfg):
@@ -32,15 +35,23 @@ def build_model(cfg: CfgNode) -> tf.Module:
             raise InputError(
                 f"MODEL.{section}.NORM: {norm!r} is not supported; use {', '.join(NORMS[1:])} or ''"
             )
-    name = cfg.MODEL.META_ARCHITECTURE
-    model = META_ARCHITECTURES.build("MODEL.META_ARCHITECTURE", name, cfg)
+    try:
+        model = META_ARCHITECTURES.build(cfg, "MODEL.META_ARCHITECTURE")
+    except tf.errors.OpError as error:
+        # "... with shape[1,197,768] ...", or "Shape [...] would have more than 2**63 - 1 elements".
+        shape = re.search(r"shape ?(\[[\d,]+\])", error.message, re.IGNORECASE)
+        if shape is None:
+            raise
+        raise InputError(
+            f"MODEL: memory is too small for a variable of shape {shape[1]}; correct the sizes"
+        ) from None
     model.capabilities = capabilities(cfg)
     return model
 
 
 def build_backbone(cfg: CfgNode) -> tf.Module:
     """The backbone of MODEL.BACKBONE.NAME, with MODEL.BACKBONE.SQUARE_PAD."""
-    backbone = BACKBONES.build("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, cfg)
+    backbone = BACKBONES.build(cfg, "MODEL.BACKBONE.NAME")
     if cfg.MODEL.BACKBONE.SQUARE_PAD:
         # An image that is not longer than a square has the square as its next multiple. The square
         # itself is rounded up too, as in Detectron2's `ImageList.from_tensors`.
@@ -51,10 +62,9 @@ def build_backbone(cfg: CfgNode) -> tf.Module:
 
 def build_proposal_generator(cfg: CfgNode, shapes: Shapes) -> tf.Module:
     """The proposal generator of MODEL.PROPOSAL_GENERATOR.NAME, for features of these shapes."""
-    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    return PROPOSAL_GENERATORS.build("MODEL.PROPOSAL_GENERATOR.NAME", name, cfg, shapes)
+    return PROPOSAL_GENERATORS.build(cfg, "MODEL.PROPOSAL_GENERATOR.NAME", shapes)
 
 
 def build_roi_heads(cfg: CfgNode, shapes: Shapes) -> tf.Module:
     """The heads of MODEL.ROI_HEADS.NAME, for features of these shapes."""
-    return ROI_HEADS.build("MODEL.ROI_HEADS.NAME", cfg.MODEL.ROI_HEADS.NAME, cfg, shapes)
+    return ROI_HEADS.build(cfg, "MODEL.ROI_HEADS.NAME", shapes)

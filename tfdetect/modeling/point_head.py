@@ -209,7 +209,7 @@ def build_point_head(cfg: CfgNode, shapes: Shapes, num_classes: int, classes_key
             f"{num_classes}; give both the same number"
         )
     in_channels = sum(shapes[name][0] for name in point_features(cfg, shapes))
-    return POINT_HEADS.build("MODEL.POINT_HEAD.NAME", head.NAME, cfg, in_channels)
+    return POINT_HEADS.build(cfg, "MODEL.POINT_HEAD.NAME", in_channels)
 
 
 def point_features(cfg: CfgNode, shapes: Shapes) -> dict[str, int]:

@@ -100,12 +100,7 @@ class PointRendSemSegHead(tf.Module):
                 f"lead from MODEL.SEM_SEG_HEAD.COMMON_STRIDE {head.COMMON_STRIDE} to whole pixels; "
                 "give less"
             )
-        coarse = SEM_SEG_HEADS.build(
-            "MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME",
-            points.COARSE_SEM_SEG_HEAD_NAME,
-            cfg,
-            shapes,
-        )
+        coarse = SEM_SEG_HEADS.build(cfg, "MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME", shapes)
         return cls(
             coarse,
             coarse_stride=head.COMMON_STRIDE,

@@ -181,8 +181,7 @@ class SemSegFPNHead(tf.Module):
 
 def build_sem_seg_head(cfg: CfgNode, shapes: Shapes) -> tf.Module:
     """The head of MODEL.SEM_SEG_HEAD.NAME, for features of these (channels, stride) by name."""
-    name = cfg.MODEL.SEM_SEG_HEAD.NAME
-    return SEM_SEG_HEADS.build("MODEL.SEM_SEG_HEAD.NAME", name, cfg, shapes)
+    return SEM_SEG_HEADS.build(cfg, "MODEL.SEM_SEG_HEAD.NAME", shapes)
 
 
 @META_ARCHITECTURES.register()

@@ -23,7 +23,8 @@ def bicubic_weights(old: tf.Tensor, new: tf.Tensor, rows: tf.Tensor) -> tf.Tenso
         float32 [..., R, old].
     """
     scale = tf.cast(old, tf.float32) / tf.cast(new, tf.float32)
-    position = (tf.cast(rows, tf.float32) + 0.5) * scale[..., None] - 0.5
+    # tf2onnx 1.17 cannot convert the slice [..., None] of a scalar.
+    position = (tf.cast(rows, tf.float32) + 0.5) * tf.expand_dims(scale, -1) - 0.5
     low = tf.math.floor(position)
     t = position - low
     near = tf.stack([t, 1.0 - t], -1)

@@ -39,7 +39,5 @@ def build_tracker_head(cfg: CfgNode) -> Tracker:
 
     Detectron2: `build_tracker_head`.
     """
-    tracker: Tracker = TRACKER_HEADS.build(
-        "TRACKER_HEADS.TRACKER_NAME", cfg.TRACKER_HEADS.TRACKER_NAME, cfg
-    )
+    tracker: Tracker = TRACKER_HEADS.build(cfg, "TRACKER_HEADS.TRACKER_NAME")
     return tracker

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from tfdetect.config.tta import with_tta
-from tfdetect.data.training.records import BrokenData
+from tfdetect.data.training.record import BrokenData
 from tfdetect.errors import InputError
 from tfdetect.evaluation.predict import predict_dataset
 from tfdetect.evaluation.report import write_and_measure

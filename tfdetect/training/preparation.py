@@ -112,7 +112,7 @@ def _make_hook(name: str, cfg: CfgNode) -> Hook:
             " registers it"
         )
     try:
-        hook = HOOKS.build("TRAIN.HOOKS", name, cfg)
+        hook = HOOKS.make("TRAIN.HOOKS", name, cfg)
     except InputError:
         raise
     except Exception as error:

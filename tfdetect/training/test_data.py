@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from tfdetect.config.capabilities import capabilities
 from tfdetect.data.proposal_files import read_proposals
 from tfdetect.data.registry import dataset_files
-from tfdetect.data.training.records import BrokenData
+from tfdetect.data.training.record import BrokenData
 from tfdetect.errors import InputError
 from tfdetect.evaluation.dataset import EvaluationDataset
 from tfdetect.evaluation.predict import missing_images

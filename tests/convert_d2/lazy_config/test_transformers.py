@@ -7,8 +7,10 @@ import gzip
 import json
 import re
 
+import numpy as np
 import pytest
 
+from convert_d2.command import main as convert_command
 from convert_d2.inspection import describe
 from convert_d2.lazy_config.architectures import ARCHITECTURE
 from convert_d2.lazy_config.arguments import Settings, convert
@@ -18,10 +20,14 @@ from tests.convert_d2.lazy_config.test_commands import outcome
 from tests.convert_d2.lazy_config.test_models import differences
 from tests.support.lazy_configs import FOLDER, mutate
 from tests.support.paths import DATA
+from tests.support.transformer_models import narrow_state_dict
+from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
 from tfdetect.config import build_config, load_config
 from tfdetect.config.checks import check_model
 from tfdetect.config.training_checks import check_training
+from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
+from tfdetect.inference.predictor import Predictor
 
 with gzip.open(FOLDER / "transformers.json.gz", "rt") as _file:
     TEXTS = json.load(_file)
@@ -32,6 +38,7 @@ with gzip.open(DATA / "vitdet" / "state_dicts.json.gz", "rt") as _file:
 
 VIT = "ViTDet/COCO/mask_rcnn_vitdet_b_100ep"
 SWIN = "ViTDet/COCO/cascade_mask_rcnn_swin_b_in21k_50ep"
+PREDICTED = ("config", "boxes", "scores", "classes", "mask_pixels")
 MVIT = "MViTv2/cascade_mask_rcnn_mvitv2_t_3x"
 # What Base-RCNN-FPN.yaml has, and LazyConfig nothing of: sizes beside INPUT.AUGMENTATIONS, and
 # parts of other backbones. And what LazyConfig's trainer keeps, and evaluates on the way.
@@ -165,6 +172,8 @@ REFUSED = [
     (MVIT, ("[scale2, scale3, scale4, scale5]", "[scale2, scale6]"), "bottom_up.out_features: 'scale6' is not one of scale2, scale3, scale4, scale5"),
     (MVIT, ("depth: 10", "depth: 10\n      patch_stride: [0, 0]"), "bottom_up.patch_stride: is [0, 0]; give two equal powers of 2"),
     (MVIT, ("depth: 10", "depth: 10\n      act_layer: !!python/name:torch.nn.modules.activation.ReLU ''"), "bottom_up.act_layer: is torch.nn.modules.activation.ReLU; only torch.nn.GELU"),
+    (MVIT, ("python/name:torch.nn.modules.normalization.LayerNorm", "python/name:os.system"), "bottom_up.norm_layer: is functools.partial of os.system; only LayerNorm with eps 1e-06 is supported"),
+    (MVIT, ("_target_: detectron2.modeling.MViT", "_target_: os.system"), "bottom_up: os.system is not one of the classes of Detectron2 that are known here"),
     (MVIT, ("depth: 10", "depth: 10\n      in_chans: 4"), "bottom_up.in_chans: is 4, but images have three channels here; give 3"),
 ]  # fmt: skip
 
@@ -179,6 +188,9 @@ def test_refused(name, change, expected, tmp_path):
 
 
 IMPOSSIBLE = [
+    (VIT, ("depth: 12", "depth: 100000000000"), "MODEL.VIT.DEPTH: is 100000000000; give a number from 1 to 1000"),
+    (SWIN, ("depths: [2, 2, 18, 2]", "depths: [2, 2, 1000000000, 2]"), "MODEL.SWIN.DEPTHS: is"),
+    (MVIT, ("depth: 10", "depth: 1000000000000"), "MODEL.MVIT.DEPTH: is 1000000000000; give a number from 4 to 1000"),
     (VIT, ("num_heads: 12", "num_heads: 5"), "MODEL.VIT.NUM_HEADS: 5 does not divide"),
     (SWIN, ("num_heads: [4, 8, 16, 32]", "num_heads: [4, 8]"), "MODEL.SWIN.NUM_HEADS: has 2 stages"),
     (SWIN, ("      embed_dim: 128", "      embed_dim: 128\n      window_size: 0"), "MODEL.SWIN.WINDOW_SIZE: is 0"),
@@ -230,3 +242,32 @@ def test_mutations(tmp_path, monkeypatch):
     assert not [message for message in errors if "\n" in message or len(message) > 1000]
     assert len(errors) > 20
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["vit", "swin", "mvit"])
+def test_detections(kind, tmp_path, capsys):
+    """A training's two files become a model that predicts as Detectron2's: all detections, boxes
+    within 0.01 pixels, scores within 2e-4, masks within 20 pixels (its noise with weights disturbed
+    by 1e-6: 3.5e-3, 6e-5, 13)."""
+    with np.load(FOLDER / "predictions.npz") as arrays:
+        recorded = {name: arrays[f"{kind}/{name}"] for name in PREDICTED}
+    config, weights = tmp_path / "config.yaml", tmp_path / "model_final.pkl"
+    config.write_text(str(recorded["config"]))
+    lazy = read_lazy_config(config)
+    norms = ["MODEL.ROI_BOX_HEAD.NORM", "BN", "MODEL.ROI_MASK_HEAD.NORM", "BN"]
+    arrays = narrow_state_dict(lazy.configuration(norms if kind == "mvit" else ())[0])
+    weights.write_bytes(pickle_arrays(arrays, "test"))
+    files = ["--config-file", str(config), "--weights", str(weights)]
+    assert convert_command([*files, "--output", str(tmp_path / "model")]) == 0
+    found = Predictor(tmp_path / "model")(read_image(DATA / "full" / "coffee.png"))
+    assert len(found.boxes) == len(recorded["boxes"]) == 100
+    left = set(range(100))
+    for index, box in enumerate(recorded["boxes"]):
+        same = [other for other in left if found.classes[other] == recorded["classes"][index]]
+        nearest = min(same, key=lambda other: np.abs(found.boxes[other] - box).max())
+        left.remove(nearest)
+        assert np.abs(found.boxes[nearest] - box).max() < 0.01
+        assert abs(found.scores[nearest] - recorded["scores"][index]) < 2e-4
+        pixels = int(np.sum(found.masks[nearest]))
+        assert abs(pixels - int(recorded["mask_pixels"][index])) <= 20

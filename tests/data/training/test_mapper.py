@@ -11,7 +11,7 @@ import pytest
 
 from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
 from tfdetect.data.training.mapper import TrainingMapper
-from tfdetect.data.training.records import Annotation, Record
+from tfdetect.data.training.record import Annotation, Record
 from tfdetect.data.training.transforms import (
     CropTransform,
     HFlipTransform,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.training_data import cfg_of
 from tfdetect.config.training_checks import SAMPLERS
-from tfdetect.data.training.records import Annotation, Record
+from tfdetect.data.training.record import Annotation, Record
 from tfdetect.data.training.repeat_factors import (
     build_sampler,
     dataset_factors,

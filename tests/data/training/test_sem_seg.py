@@ -204,6 +204,35 @@ def test_cityscapes_objects(tmp_path, monkeypatch):
         np.testing.assert_array_equal(boxes[np.argsort(boxes[:, 0])][0], [5, 10, 30, 30])
 
 
+def test_cityscapes_panoptic(tmp_path, monkeypatch):
+    """Things and stuff of the JSON; the images' names, which it has not, are found."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(write_cityscapes(tmp_path)))
+    known = dataset_metadata(dataset_files("cityscapes_fine_panoptic_train"))
+    assert known.thing_classes[::2] == ["person", "car", "bus", "motorcycle"]
+    assert known.category_ids == [24, 25, 26, 27, 28, 31, 32, 33]
+    assert known.stuff_classes[:2] == ["things", "road"]
+    assert len(known.stuff_classes) == 12
+    options = PANOPTIC | {
+        "MODEL__ROI_HEADS__NUM_CLASSES": 8,
+        "MODEL__SEM_SEG_HEAD__NUM_CLASSES": 12,
+        "INPUT__MASK_FORMAT": "bitmask",
+        "SOLVER__IMS_PER_BATCH": 2,
+    }
+    found = batch_of(cfg_of("cityscapes_fine_panoptic_train", **options))
+    for stem, (height, width) in (("000000", (40, 60)), ("000001", (48, 64))):
+        example = found[f"aachen_{stem}_000019_leftImg8bit"]
+        order = np.argsort(example["gt_classes"])
+        assert example["gt_classes"][order].tolist() == [0, 2]
+        boxes = [[35, 8, 50, 34], [5, 10, 30, 30]]
+        np.testing.assert_array_equal(example["gt_boxes"][order], boxes)
+        expected = np.full((height, width), 255)
+        expected[: height // 2] = known.stuff_classes.index("sky")
+        expected[height // 2 : height - 4] = known.stuff_classes.index("road")
+        for x1, y1, x2, y2 in boxes:
+            expected[y1:y2, x1:x2] = 0
+        np.testing.assert_array_equal(example["gt_sem_seg"][:height, :width], expected)
+
+
 def remove_a_mask(toy):
     (toy.masks / "002.png").unlink()
 

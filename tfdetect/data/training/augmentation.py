@@ -143,6 +143,20 @@ def of_keys(cls: type[Made], cfg: CfgNode, **keys: str) -> Made:
         raise InputError(f"{key}: {error.value!r} cannot be used, give {error.expected}") from error
 
 
+def jitter_size(cfg: CfgNode) -> tuple[int, int]:
+    """Height and width of INPUT.LARGE_SCALE_JITTER.
+
+    Raises:
+        InputError: its SIZE is not positive.
+    """
+    size = cfg.INPUT.LARGE_SCALE_JITTER.SIZE
+    if size <= 0:
+        raise InputError(
+            f"INPUT.LARGE_SCALE_JITTER.SIZE: {size!r} cannot be used, give a positive size"
+        )
+    return size, size
+
+
 def build_augmentation(cfg: CfgNode) -> list[ImageAugmentor]:
     """The augmentation for training: what INPUT.AUGMENTATIONS names, each of `AUGMENTATIONS`.
 
@@ -179,7 +193,7 @@ def _build(cfg: CfgNode, entry: Any, key: str) -> ImageAugmentor:
     if isinstance(entry, str):
         factory: Any = AUGMENTATIONS.get(key, entry)
         if hasattr(factory, "from_config") or not _is_augmentation(factory):
-            return _seeing(cfg, AUGMENTATIONS.build(key, entry, cfg), f"{key}: {entry}")
+            return _seeing(cfg, AUGMENTATIONS.make(key, entry, cfg), f"{key}: {entry}")
         name, arguments = entry, {}
     elif is_pair and isinstance(entry[0], str) and isinstance(entry[1], Mapping):
         name, arguments = entry[0], dict(entry[1])

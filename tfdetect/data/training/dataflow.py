@@ -25,7 +25,7 @@ from tfdetect.data.rotated import around_rotated
 from tfdetect.data.training.augmentation import draw_transforms
 from tfdetect.data.training.batching import Sample, collate, plan_batches
 from tfdetect.data.training.mapper import Example, TrainingMapper
-from tfdetect.data.training.records import Record, stopping
+from tfdetect.data.training.record import Record, stopping
 from tfdetect.data.training.sampler import Sampler, random_state
 from tfdetect.data.training.tensorpack_dataflow import DataFlow, ImageAugmentor, MultiProcessRunner
 from tfdetect.data.training.transforms import ImageTransform

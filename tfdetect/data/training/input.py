@@ -15,8 +15,8 @@ from tfdetect.data.training.augmentation import build_augmentation, crops
 from tfdetect.data.training.batching import aspect_ratio_groups
 from tfdetect.data.training.dataflow import BatchSource, run_batches
 from tfdetect.data.training.mapper import TrainingMapper
+from tfdetect.data.training.record import BrokenData
 from tfdetect.data.training.records import (
-    BrokenData,
     flip_indices,
     label_range,
     training_metadata,

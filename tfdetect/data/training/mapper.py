@@ -13,7 +13,7 @@ from tfdetect.data.images import read_image
 from tfdetect.data.panoptic import read_segment_ids
 from tfdetect.data.rotated import transform_rotated_boxes
 from tfdetect.data.sem_seg import LabelRange
-from tfdetect.data.training.records import Annotation, Record
+from tfdetect.data.training.record import Annotation, Record
 from tfdetect.data.training.transforms import ImageTransform
 from tfdetect.errors import InputError
 from tfdetect.masks.polygons import polygon_boxes, rasterize_polygons

@@ -1,112 +1,30 @@
-"""The annotated images that training goes through; from files of COCO and LVIS, and of others."""
+"""The annotated images of DATASETS.TRAIN, which training goes through."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import Capabilities, capabilities
-from tfdetect.data import annotation_fields as fields
 from tfdetect.data.catalog import DatasetMetadata
-from tfdetect.data.coco import CocoDataset, read_coco
-from tfdetect.data.dota import read_dota
-from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
-from tfdetect.data.image_files import count_missing, image_path, missing_files
-from tfdetect.data.json_format import given
-from tfdetect.data.lvis import LvisDataset, read_lvis
+from tfdetect.data.dataset_files import DatasetFiles
+from tfdetect.data.image_files import count_missing, missing_files
 from tfdetect.data.proposal_files import proposals_version, read_proposals
-from tfdetect.data.registry import DatasetFiles, dataset_files, dataset_metadata
-from tfdetect.data.sem_seg import LabelRange, SemSegFile, check_sem_seg
+from tfdetect.data.registry import dataset_files, dataset_metadata
+from tfdetect.data.sem_seg import LabelRange, check_sem_seg
+from tfdetect.data.training import sem_seg_records
+from tfdetect.data.training.object_records import read_object_records
+from tfdetect.data.training.record import BrokenData, Record
 from tfdetect.errors import InputError
 from tfdetect.modeling.keypoint_flip import keypoint_flip_indices
 
 _logger = logging.getLogger("tfdetect.data")
-
-
-@dataclass(frozen=True, eq=False)
-class Annotation:
-    """One object, in pixels of the image as it is on disk.
-
-    Attributes:
-        box: float64 [4] XYXY; [5] for a model of rotated boxes.
-        class_index: 0..K-1.
-        iscrowd: whether it is a group of objects that are not annotated individually. Training
-            skips those.
-        polygons: the outlines, each float64 [2 P] of x0, y0, x1, y1, ...; or None.
-        rle: the mask as pycocotools' compressed RLE; or None. An object of a model with masks
-            that is not a crowd has polygons or RLE.
-        keypoints: float64 [N, 3] of x, y in continuous coordinates and visibility (0, 1, 2), for
-            a model with keypoints; else None.
-        segment_id: of the mask in the record's panoptic PNG; None where the mask is not there.
-    """
-
-    box: np.ndarray
-    class_index: int
-    iscrowd: bool
-    polygons: tuple[np.ndarray, ...] | None
-    rle: Mapping[str, Any] | None
-    keypoints: np.ndarray | None
-    segment_id: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """One image, and what is in it.
-
-    Attributes:
-        file_name: its path.
-        height, width: in pixels.
-        image_id: in the data set.
-        annotations: its objects.
-        dataset: the name of the data set, as in DATASETS.TRAIN.
-        proposals: float32 [P, 4] XYXY in pixels of the image as it is on disk, the best first;
-            None for a model that generates its own.
-        sem_seg: where the classes of its pixels are; None where nothing says them.
-    """
-
-    file_name: str
-    height: int
-    width: int
-    image_id: int | str
-    annotations: tuple[Annotation, ...]
-    dataset: str = ""
-    proposals: np.ndarray | None = None
-    sem_seg: SemSegFile | None = None
-
-
-class BrokenData:
-    """Handling of unusable data: DATALOADER.ON_ERROR.
-
-    Called with an error, it raises it for "stop"; for "skip" it logs and counts it.
-
-    Attributes:
-        count: the errors so far.
-    """
-
-    def __init__(self, on_error: str):
-        if on_error not in ("stop", "skip"):
-            raise InputError(f"DATALOADER.ON_ERROR: {on_error!r} is neither stop nor skip")
-        self.skips = on_error == "skip"
-        self.count = 0
-
-    def __call__(self, error: InputError) -> None:
-        if not self.skips:
-            raise stopping(error) from error
-        self.count += 1
-        _logger.warning("skipped (%d so far): %s", self.count, error)
-
-
-def stopping(error: InputError) -> InputError:
-    """The error that stops training, with advice on how to skip the broken data."""
-    return InputError(f"{error} (or set DATALOADER.ON_ERROR skip)")
 
 
 def training_records(cfg: CfgNode) -> tuple[Record, ...]:
@@ -339,9 +257,6 @@ def _read(
     broken: BrokenData,
 ) -> list[Record]:
     """The records of one data set."""
-    # That module builds upon this one.
-    from tfdetect.data.training import sem_seg_records
-
     if files.form == "SEM_SEG":
         return sem_seg_records.read_sem_seg_records(files, broken)
     if files.form in ("PANOPTIC", "CITYSCAPES_PANOPTIC"):
@@ -350,63 +265,10 @@ def _read(
         return sem_seg_records.read_cityscapes_records(files)
     if files.form == "CITYSCAPES_SEM_SEG":
         return sem_seg_records.read_cityscapes_sem_seg_records(files)
-    records = _read_objects(files, mask_format, num_keypoints, rotated, broken)
+    records = read_object_records(files, mask_format, num_keypoints, rotated, broken)
     if files.form == "SEPARATED":
         records = sem_seg_records.with_stuff(records, files, broken)
     return records
-
-
-def _read_objects(
-    files: DatasetFiles,
-    mask_format: str | None,
-    num_keypoints: int | None,
-    rotated: bool,
-    broken: BrokenData,
-) -> list[Record]:
-    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`), and
-    of DOTA's."""
-    dataset: CocoDataset | LvisDataset
-    if files.form == "LVIS":
-        dataset = read_lvis(files.annotations, broken)
-    elif files.form == "DOTA":
-        dataset = read_dota(files.annotations, files.images_dir, broken)
-    else:
-        dataset = read_coco(files.annotations, broken)
-    if dataset.annotations is None:
-        raise InputError(
-            f"DATASETS.TRAIN: {files.name}: {files.annotations} has no annotations to train on"
-        )
-    classes = {category: index for index, category in enumerate(dataset.category_ids)}
-    sizes = {image.id: (image.height, image.width) for image in dataset.images}
-    by_image: dict[int, list[Annotation]] = defaultdict(list)
-    passed_over: Counter[str] = Counter()
-    for entry in dataset.annotations:
-        if entry["image_id"] not in sizes:
-            passed_over["belong to images that the file does not list"] += 1
-            continue
-        try:
-            annotation = _annotation(
-                entry, classes, sizes[entry["image_id"]], mask_format, num_keypoints, rotated
-            )
-        except InputError as error:
-            broken(InputError(f"{files.annotations}: annotation {entry['id']}: {error}"))
-            continue
-        if annotation is None:
-            passed_over["have no polygon with three or more points"] += 1
-            continue
-        by_image[entry["image_id"]].append(annotation)
-    for reason, count in passed_over.items():
-        _logger.warning("%s: %d annotations %s; left out", files.annotations, count, reason)
-    return [
-        Record(
-            file_name=str(image_path(files.images_dir, image.file_name)),
-            height=image.height,
-            width=image.width,
-            image_id=image.id,
-            annotations=tuple(by_image[image.id]),
-        )
-        for image in dataset.images
-    ]
 
 
 def _with_proposals(records: Sequence[Record], path: str, broken: BrokenData) -> list[Record]:
@@ -421,47 +283,3 @@ def _with_proposals(records: Sequence[Record], path: str, broken: BrokenData) ->
             continue
         found.append(replace(record, proposals=boxes))
     return found
-
-
-def _annotation(
-    entry: Mapping[str, Any],
-    classes: Mapping[int, int],
-    image_size: tuple[int, int],
-    mask_format: str | None,
-    num_keypoints: int | None,
-    rotated: bool,
-) -> Annotation | None:
-    """One entry of `annotations`; None for one that Detectron2 drops silently."""
-    if entry.get("ignore"):
-        raise InputError("'ignore' is not supported; remove it, or the annotation")
-    box = np.array(fields.box(entry, rotated), np.float64)
-    iscrowd = entry["iscrowd"] == 1
-    needs_mask = mask_format is not None and not iscrowd
-    is_rle = isinstance(entry.get("segmentation"), dict)
-    if needs_mask and is_rle and mask_format == "polygon":
-        raise InputError("its mask is RLE; set INPUT.MASK_FORMAT bitmask")
-    found = None if is_rle and not needs_mask else fields.segmentation(entry, image_size)
-    if found is None and needs_mask:
-        raise InputError(
-            f"has no 'segmentation' (it {given(entry, 'segmentation')}); add it, or set"
-            " MODEL.MASK_ON False"
-        )
-    polygons = None
-    if isinstance(found, list):
-        polygons = tuple(np.array(p, np.float64) for p in fields.valid_polygons(found))
-        if not polygons:
-            return None
-    return Annotation(
-        box=box if rotated else xywh_to_xyxy(box),
-        class_index=classes[entry["category_id"]],
-        iscrowd=iscrowd,
-        polygons=polygons if needs_mask else None,
-        rle=found if isinstance(found, dict) else None,
-        keypoints=None if num_keypoints is None else _keypoints(entry, num_keypoints),
-    )
-
-
-def _keypoints(entry: Mapping[str, Any], num_keypoints: int) -> np.ndarray:
-    """float64 [N, 3]; all unlabelled for an object that has none, such as of another class."""
-    found = fields.keypoints(entry, num_keypoints)
-    return np.zeros((num_keypoints, 3)) if found is None else coco_keypoints(found)

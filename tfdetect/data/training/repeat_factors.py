@@ -9,7 +9,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from tfdetect.config.training_checks import SAMPLERS
-from tfdetect.data.training.records import Record
+from tfdetect.data.training.record import Record
 from tfdetect.data.training.sampler import (
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,

@@ -11,11 +11,11 @@ import numpy as np
 
 from tfdetect.data.cityscapes import read_cityscapes
 from tfdetect.data.cityscapes_maps import read_cityscapes_sem_seg, with_cities
+from tfdetect.data.dataset_files import DatasetFiles
 from tfdetect.data.image_files import image_path
 from tfdetect.data.panoptic import PanopticDataset, PanopticImage, read_panoptic
-from tfdetect.data.registry import DatasetFiles
 from tfdetect.data.sem_seg import SemSegFile, SemSegImage, read_sem_seg_folder
-from tfdetect.data.training.records import Annotation, BrokenData, Record
+from tfdetect.data.training.record import Annotation, BrokenData, Record
 from tfdetect.errors import InputError
 
 

@@ -15,7 +15,7 @@ from tfdetect.modeling.dense.detector import DenseDetector
 from tfdetect.modeling.dense.fcos_targets import centerness, label_locations
 from tfdetect.modeling.dense.heads import FCOSHead
 from tfdetect.modeling.dense.losses import classification_loss
-from tfdetect.modeling.features import input_features
+from tfdetect.modeling.dense.options import DenseOptions
 from tfdetect.modeling.losses import giou_loss
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.structures import Targets
@@ -79,32 +79,19 @@ class FCOS(DenseDetector):
     def from_config(cls, cfg: CfgNode) -> FCOS:
         """From MODEL.BACKBONE and MODEL.FCOS."""
         backbone = build_backbone(cfg)
-        fcos, shapes = cfg.MODEL.FCOS, backbone.output_shapes
-        names = input_features("MODEL.FCOS.IN_FEATURES", fcos.IN_FEATURES, shapes)
-        head = FCOSHead(
-            shapes[names[0]][0],
-            len(names),
-            num_classes=fcos.NUM_CLASSES,
-            num_convs=fcos.NUM_CONVS,
-            norm=fcos.NORM or "",
-            prior_probability=fcos.PRIOR_PROB,
-        )
+        options = DenseOptions.from_config(cfg, "FCOS", backbone.output_shapes)
+        strides, fcos = options.strides, cfg.MODEL.FCOS
         return cls(
             backbone,
-            head,
-            [shapes[name][1] for name in names],
+            FCOSHead(options.in_channels, len(strides), **options.head),
+            strides,
             offset=fcos.OFFSET,
-            in_features=names,
-            num_classes=fcos.NUM_CLASSES,
-            selection={
-                "score_threshold": fcos.SCORE_THRESH_TEST,
-                "topk_candidates": fcos.TOPK_CANDIDATES_TEST,
-                "nms_threshold": fcos.NMS_THRESH_TEST,
-                "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
-            },
+            in_features=options.in_features,
+            num_classes=options.num_classes,
+            selection=options.selection,
             normalize_by_size=fcos.NORMALIZE_BY_SIZE,
             radius=fcos.CENTER_SAMPLING_RADIUS,
-            focal={"alpha": fcos.FOCAL_LOSS_ALPHA, "gamma": fcos.FOCAL_LOSS_GAMMA},
+            focal=options.focal,
         )
 
     def ranks(self, *maps: Sequence[tf.Tensor]) -> list[tf.Tensor]:

@@ -14,7 +14,7 @@ from tfdetect.modeling.build import build_backbone
 from tfdetect.modeling.dense.detector import DenseDetector
 from tfdetect.modeling.dense.heads import RetinaNetHead
 from tfdetect.modeling.dense.losses import classification_loss
-from tfdetect.modeling.features import input_features
+from tfdetect.modeling.dense.options import DenseOptions
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.matcher import match, pairwise_iou
 from tfdetect.modeling.registries import META_ARCHITECTURES
@@ -67,39 +67,32 @@ class RetinaNet(DenseDetector):
     def from_config(cls, cfg: CfgNode) -> RetinaNet:
         """From MODEL.BACKBONE, MODEL.ANCHOR_GENERATOR and MODEL.RETINANET."""
         backbone = build_backbone(cfg)
-        retinanet, shapes = cfg.MODEL.RETINANET, backbone.output_shapes
-        names = input_features("MODEL.RETINANET.IN_FEATURES", retinanet.IN_FEATURES, shapes)
-        anchors = AnchorGenerator.from_config(cfg, [shapes[name][1] for name in names])
+        options = DenseOptions.from_config(cfg, "RETINANET", backbone.output_shapes)
+        retinanet = cfg.MODEL.RETINANET
+        anchors = AnchorGenerator.from_config(cfg, options.strides)
         weights = list(retinanet.BBOX_REG_WEIGHTS)
-        head = RetinaNetHead(
-            shapes[names[0]][0],
-            anchors.anchors_per_location,
-            len(names),
-            num_classes=retinanet.NUM_CLASSES,
-            num_convs=retinanet.NUM_CONVS,
-            norm=retinanet.NORM or "",
-            prior_probability=retinanet.PRIOR_PROB,
-        )
         return cls(
             backbone,
-            head,
+            RetinaNetHead(
+                options.in_channels,
+                anchors.anchors_per_location,
+                len(options.strides),
+                **options.head,
+            ),
             anchors,
-            in_features=names,
-            num_classes=retinanet.NUM_CLASSES,
+            in_features=options.in_features,
+            num_classes=options.num_classes,
             selection={
+                **options.selection,
                 # The logits' order is that of the scores, and also of those that saturate at 1.
                 "to_scores": tf.sigmoid,
                 "decode": partial(apply_deltas, weights=weights),
-                "score_threshold": retinanet.SCORE_THRESH_TEST,
-                "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
-                "nms_threshold": retinanet.NMS_THRESH_TEST,
-                "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
             },
             matching={
                 "thresholds": list(retinanet.IOU_THRESHOLDS),
                 "labels": list(retinanet.IOU_LABELS),
             },
-            focal={"alpha": retinanet.FOCAL_LOSS_ALPHA, "gamma": retinanet.FOCAL_LOSS_GAMMA},
+            focal=options.focal,
             box_loss=BoxRegressionLoss(
                 "MODEL.RETINANET",
                 retinanet.BBOX_REG_LOSS_TYPE,

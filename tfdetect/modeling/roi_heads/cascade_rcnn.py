@@ -56,9 +56,7 @@ class CascadeROIHeads(StandardROIHeads):
                 "MODEL.ROI_BOX_CASCADE_HEAD.IOUS: its first entry must be the one of "
                 "MODEL.ROI_HEADS.IOU_THRESHOLDS"
             )
-        heads = [
-            BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", box.NAME, cfg, channels) for _ in weights
-        ]
+        heads = [BOX_HEADS.build(cfg, "MODEL.ROI_BOX_HEAD.NAME", channels) for _ in weights]
         return {
             "box_head": heads,
             "box_predictor": [

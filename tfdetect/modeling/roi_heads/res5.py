@@ -114,10 +114,7 @@ class Res5ROIHeads(tf.Module):
         weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
         mask_head = None
         if cfg.MODEL.MASK_ON:
-            name = cfg.MODEL.ROI_MASK_HEAD.NAME
-            mask_head = MASK_HEADS.build(
-                "MODEL.ROI_MASK_HEAD.NAME", name, cfg, stage_5["out_channels"]
-            )
+            mask_head = MASK_HEADS.build(cfg, "MODEL.ROI_MASK_HEAD.NAME", stage_5["out_channels"])
         return cls(
             names[0],
             num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,

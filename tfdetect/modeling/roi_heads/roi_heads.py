@@ -117,9 +117,8 @@ class StandardROIHeads(tf.Module):
         if cfg.MODEL.MASK_ON:
             options |= cls._mask_options(cfg, names, shapes)
         if cfg.MODEL.KEYPOINT_ON:
-            name = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
             pooler = make_pooler(cfg, "ROI_KEYPOINT_HEAD", strides)
-            head = KEYPOINT_HEADS.build("MODEL.ROI_KEYPOINT_HEAD.NAME", name, cfg, channels)
+            head = KEYPOINT_HEADS.build(cfg, "MODEL.ROI_KEYPOINT_HEAD.NAME", channels)
             heatmap_size = head.output_size(pooler.resolution)
             options |= {"keypoint_pooler": pooler, "keypoint_head": head}
             options["keypoint_loss"] = KeypointRCNNLoss.from_config(cfg, heatmap_size)
@@ -135,8 +134,7 @@ class StandardROIHeads(tf.Module):
     @classmethod
     def _box_options(cls, cfg: CfgNode, channels: int) -> dict[str, Any]:
         """The constructor's arguments that predict boxes."""
-        name = cfg.MODEL.ROI_BOX_HEAD.NAME
-        head = BOX_HEADS.build("MODEL.ROI_BOX_HEAD.NAME", name, cfg, channels)
+        head = BOX_HEADS.build(cfg, "MODEL.ROI_BOX_HEAD.NAME", channels)
         weights = list(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
         return {
             "box_head": head,
@@ -151,13 +149,13 @@ class StandardROIHeads(tf.Module):
     @classmethod
     def _mask_options(cls, cfg: CfgNode, names: Sequence[str], shapes: Shapes) -> dict[str, Any]:
         """The constructor's arguments that predict masks."""
-        key, name = "MODEL.ROI_MASK_HEAD.NAME", cfg.MODEL.ROI_MASK_HEAD.NAME
+        key = "MODEL.ROI_MASK_HEAD.NAME"
         if cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE == "":  # the head looks at the features itself
             given = {feature: shapes[feature] for feature in names}
-            return {"mask_head": MASK_HEADS.build(key, name, cfg, given)}
+            return {"mask_head": MASK_HEADS.build(cfg, key, given)}
         return {
             "mask_pooler": make_pooler(cfg, "ROI_MASK_HEAD", [shapes[f][1] for f in names]),
-            "mask_head": MASK_HEADS.build(key, name, cfg, shapes[names[0]][0]),
+            "mask_head": MASK_HEADS.build(cfg, key, shapes[names[0]][0]),
         }
 
     def __call__(

@@ -15,10 +15,10 @@ from tfdetect.data.training.augmentation import (
     is_number,
     is_range,
     is_size,
+    jitter_size,
     of_keys,
     require,
 )
-from tfdetect.data.training.augmentations.resize import jitter_size
 from tfdetect.data.training.transforms import (
     CropTransform,
     ImageTransform,

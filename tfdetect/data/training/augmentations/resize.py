@@ -16,6 +16,7 @@ from tfdetect.data.training.augmentation import (
     is_number,
     is_range,
     is_size,
+    jitter_size,
     of_keys,
     require,
 )
@@ -202,13 +203,3 @@ class ResizeScale(Augmentation):
         # Detectron2 fails.
         new_height, new_width = (max(round(edge * factor), 1) for edge in (height, width))
         return ResizeTransform(height, width, new_height, new_width, self._resample)
-
-
-def jitter_size(cfg: CfgNode) -> tuple[int, int]:
-    """Height and width of INPUT.LARGE_SCALE_JITTER."""
-    size = cfg.INPUT.LARGE_SCALE_JITTER.SIZE
-    if size <= 0:
-        raise InputError(
-            f"INPUT.LARGE_SCALE_JITTER.SIZE: {size!r} cannot be used, give a positive size"
-        )
-    return size, size

@@ -11,9 +11,12 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops/kernels/test_native.py \
     $(addprefix tests/ops/test_,conv_gradients.py deform_conv.py fixed_shapes.py packed_conv.py roi_align.py) \
     $(addprefix tests/modeling/test_,batch_statistics.py no_proposals.py federated_weights.py replicas.py) \
-    $(addprefix tests/modeling/test_,rpn_locations.py semantic_loss.py training_losses.py) \
-    $(addprefix tests/training/test_,trainer.py precise_bn.py) \
-    $(addprefix tests/parity/test_,tiny.py training_steps.py) \
+    $(addprefix tests/modeling/test_,rpn_locations.py semantic_loss.py) \
+    $(addprefix tests/modeling/test_training_losses.py::test_,mixed_precision no_objects_at_all) \
+    tests/modeling/test_training_losses.py::test_everything_that_trains_has_a_gradient \
+    $(addprefix tests/training/test_,trainer.py precise_bn.py) tests/parity/test_training_steps.py \
+    tests/parity/test_tiny.py::test_batches_of_eight_sizes_as_alone \
+    tests/parity/test_tiny.py::test_detections_and_average_precision \
     tests/inference/test_graph.py tests/parity/test_zoo_narrow.py::test_nothing_found
 
 .PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean

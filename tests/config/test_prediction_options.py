@@ -14,6 +14,7 @@ from tfdetect.config import load_config
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.data.images import read_image
 from tfdetect.errors import InputError
+from tfdetect.ops.backend import Backend
 
 CONFIG = DEMO / "joint_rcnn" / "config.yaml"
 IMAGE = sorted((DEMO / "images").iterdir())[0]
@@ -109,7 +110,12 @@ def test_predictor(model_dir):
     assert 0 < len(expected) < len(plain.scores)
     np.testing.assert_array_equal(found.scores, expected)
     np.testing.assert_array_equal(found.boxes, plain.boxes[: len(expected)])
-    np.testing.assert_array_equal(found.keypoints, plain.keypoints[: len(expected)])
+    # TensorFlow's convolutions, unlike the native ones, add up in an order that depends on the
+    # number of boxes: two have logits within 2e-6 of theirs among thirteen. Scores are a softmax.
+    rtol = 0 if Backend.for_device().native_convolutions else 1e-5
+    keypoints = plain.keypoints[: len(expected)]
+    np.testing.assert_array_equal(found.keypoints[..., :2], keypoints[..., :2])
+    np.testing.assert_allclose(found.keypoints[..., 2], keypoints[..., 2], rtol=rtol)
     assert found.masks is None
     assert plain.masks is not None
     assert predictor.__reduce__()[1][-1] == tuple(opts)

@@ -128,11 +128,8 @@ def test_bfloat16(model, images, expected):
     for name, exact in tensors[0].items():
         difference = np.float32(tensors[1][name]) - exact
         assert 0 < np.std(difference) < 0.03 * np.std(exact), name
-    # Softmax changes by half of what its logits change by, at most.
-    logits = [np.float32(of["given_box_logits"]) for of in tensors]
-    score = 0.5 * np.abs(logits[1] - logits[0]).max()
-    assert score < 0.1
-    same = compare(records[1:], records[:1], iou=0.9, score=score, least_score=0.0)
+    # Logits that are 5 % of their standard deviation apart at most make scores 0.036 apart (MViT).
+    same = compare(records[1:], records[:1], iou=0.9, score=0.05, least_score=0.0)
     assert same.matched >= 0.97 * same.expected > 20
     assert same.extra <= 0.03 * same.expected
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.support.paths import DEMO
+from tests.support.predictors import shared_predictor
 from tfdetect import Predictor
 from tfdetect.data.images import read_image
 from tfdetect.detections import Detections, PanopticSegmentation, Segment
@@ -24,7 +25,7 @@ IMAGE = read_image(FILE)
 
 @pytest.fixture(scope="module")
 def predictor(model_dir):
-    return Predictor(model_dir)
+    return shared_predictor(model_dir)
 
 
 class Tensor:

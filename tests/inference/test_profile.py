@@ -28,6 +28,7 @@ def table(text: str) -> dict[str, tuple[float, float]]:
     return rows
 
 
+@pytest.mark.usefixtures("shared_predictors")
 def test_command(tmp_path, capsys):
     command = [
         "--model",
@@ -59,6 +60,7 @@ def test_command(tmp_path, capsys):
     assert {i.scope.split("/")[0] for i in operations} <= set(PROFILE_SCOPES)
 
 
+@pytest.mark.usefixtures("shared_predictors")
 def test_batches_without_pictures(tmp_path, capsys):
     images = [str(DEMO / "images" / f"00000{i}.jpg") for i in range(3)]
     command = ["--model", str(model_dir()), "--batch-size", "2", "--input", *images]

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.dense_models import make
+from tests.support.native import using_ops
 from tests.support.paths import DEMO
 from tfdetect import Predictor
 from tfdetect.checkpoint.model_dir import load_model
@@ -23,10 +24,15 @@ TWO_SIZES = [*ON, "TEST.AUG.MIN_SIZES", (160, 224)]
 IMAGE = DEMO / "images" / "000000.jpg"
 
 
-@pytest.fixture(scope="module")
-def predictor(model_dir):
+@pytest.fixture(
+    scope="module", params=["default", pytest.param("portable", marks=pytest.mark.full)]
+)
+def predictor(request, model_dir):
     """The demo's model of boxes, masks and keypoints; traced once."""
-    return Predictor(model_dir, opts=TWO_SIZES)
+    if request.param == "default":
+        return Predictor(model_dir, opts=TWO_SIZES)
+    with using_ops("portable"):
+        return Predictor(model_dir, opts=TWO_SIZES)
 
 
 def assert_equal(found, expected):

@@ -234,8 +234,11 @@ class TTAPipeline(tf.Module):
         """The detections with masks and keypoints."""
         mean = self._passes.predict_on_boxes(augmented, detections, kept)
         if "pred_keypoints" in mean:
+            # How many keypoints there are has to be known where there are no boxes.
+            count = self._outputs["pred_keypoints"].shape[1]
+            heatmaps = tf.ensure_shape(mean["pred_keypoints"], [None, None, None, count])
             in_input = augmented.to_input(detections.pred_boxes[0])
-            keypoints = decode_keypoints(mean["pred_keypoints"], in_input)
+            keypoints = decode_keypoints(heatmaps, in_input)
             keypoints = tf.gather(keypoints, [0, 1, 3], axis=2)
             mean["pred_keypoints"] = augmented.keypoints_to_original(keypoints)
         detections = detections._replace(**{name: values[None] for name, values in mean.items()})

@@ -19,10 +19,11 @@ from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.ops.kernels import build
 
 BUILD = [sys.executable, "-m", "tfdetect", "build-operators"]
+# Of a device that is named, so that TensorFlow is not imported to look for one.
 ASK = [
     sys.executable,
     "-c",
-    "from tfdetect.ops.backend import current_backend; print(current_backend().native)",
+    "from tfdetect.ops.backend import Backend; print(Backend.for_device('cpu').native)",
 ]
 
 QUICK = "quick-c++"

@@ -34,7 +34,9 @@ CONFIG = ROOT / "configs" / "COCO-InstanceSegmentation" / "mask_rcnn_R_50_FPN_1x
 
 
 @pytest.fixture(
-    scope="module", params=[NARROW_VIT, NARROW_MVIT, NARROW_SWIN], ids=["vit", "mvit", "swin"]
+    scope="module",
+    params=[NARROW_VIT, NARROW_MVIT, pytest.param(NARROW_SWIN, marks=pytest.mark.full)],
+    ids=["vit", "mvit", "swin"],
 )
 def model(request):
     cfg = load_config(CONFIG, request.param)

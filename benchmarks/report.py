@@ -25,6 +25,7 @@ SCRIPTS = (
     "compilers",
     "start",
     "train",
+    "train_transformers",
     "attention",
     "roi_align",
     "roi_pool",

@@ -10,39 +10,22 @@ projects/, which its package does not have: TFDETECT_DETECTRON2 names a checkout
 from __future__ import annotations
 
 import functools
-import os
-from pathlib import Path
 
+import lazy_models
 import seeded_models
-from harness import Row, Side, Skip, main
+from harness import Row, Side, main
 from seeded_models import IMAGE
-
-CHECKOUT = "TFDETECT_DETECTRON2"
 
 
 def _detectron2(config: str) -> Side:
     import cv2
     import torch
-    from detectron2.config import LazyConfig, instantiate
-    from detectron2.data import transforms
-    from seeded_weights import state_dict
 
-    project, _, path = config.partition("/")
-    file = Path(os.environ.get(CHECKOUT, "")) / "projects" / project / "configs" / f"{path}.py"
-    if not file.is_file():
-        raise Skip(f"{CHECKOUT} names no checkout of Detectron2")
-    cfg = LazyConfig.load(str(file))
-    model = instantiate(cfg.model).eval()
-    current = model.state_dict()
-    # Swin computes its indices itself.
-    weights = state_dict({name: value.shape for name, value in current.items()})
-    computed = {name for name in current if name.endswith("relative_position_index")}
-    model.load_state_dict(
-        {
-            name: value if name in computed else torch.from_numpy(weights[name])
-            for name, value in current.items()
-        }
-    )
+    cfg, model = lazy_models.build(config)
+    model.eval()
+    from detectron2.config import instantiate
+    from detectron2.data import transforms
+
     resize = transforms.AugmentationList(
         [instantiate(each) for each in cfg.dataloader.test.mapper.augmentations]
     )

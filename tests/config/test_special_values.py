@@ -16,9 +16,10 @@ from tfdetect.config import load_config
 from tfdetect.config.checks import check_model, model_sections
 from tfdetect.config.defaults import DEFAULTS
 from tfdetect.config.ignored import ignored_in_prediction, ignored_in_training
-from tfdetect.config.training_checks import check_output, check_training
+from tfdetect.config.training_checks import WITHOUT_LAYERS, check_output, check_training
 from tfdetect.data.training.augmentation import build_augmentation
 from tfdetect.errors import InputError
+from tfdetect.modeling.registries import BACKBONES
 from tfdetect.training.schedule import learning_rate
 
 JOINT = DEMO / "joint_rcnn" / "config.yaml"
@@ -31,6 +32,12 @@ FAST = ROOT / "configs" / "COCO-Detection" / "fast_rcnn_R_50_FPN_1x.yaml"
 
 EVALUATED = {"DATASETS.TEST": "('val',)", "TEST.EVAL_PERIOD": 5}
 STOPS = {"TRAIN.EARLY_STOP.METRIC": "bbox/AP"}
+CLIP = "SOLVER.CLIP_GRADIENTS"
+CLIPS = {f"{CLIP}.ENABLED": True}
+NO_CLIPPING = [
+    *(("CLIP_TYPE", "median"), ("NORM_TYPE", 0.0)),
+    *(("CLIP_VALUE", value) for value in (0.0, -1.0, math.nan, None)),
+]
 
 
 def check_all(cfg):
@@ -286,6 +293,9 @@ def test_refused_for_training(key, value):
             {"SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR", "SOLVER.BASE_LR_END": 1.0},
             "SOLVER.BASE_LR_END",
         ),
+        *(({**CLIPS, f"{CLIP}.{key}": value}, f"{CLIP}.{key}") for key, value in NO_CLIPPING),
+        ({"SOLVER.AMP.ENABLED": True, "SOLVER.AMP.DTYPE": "float8"}, "SOLVER.AMP.DTYPE"),
+        ({"SOLVER.LAYER_DECAY": 0.7}, "SOLVER.LAYER_DECAY"),
         ({"MODEL.ROI_BOX_HEAD.USE_FED_LOSS": True}, "MODEL.ROI_BOX_HEAD.USE_FED_LOSS"),
         (
             {"TEST.EXPECTED_RESULTS": [["bbox", "AP", 1, 1]], "DATASETS.TEST": ()},
@@ -311,14 +321,19 @@ def test_refused_for_training(key, value):
             {"INPUT.MIN_SIZE_TRAIN_SAMPLING": "range", "INPUT.MIN_SIZE_TRAIN": (1, 2, 3)},
             "INPUT.MIN_SIZE_TRAIN",
         ),
-        (
-            {"SOLVER.CLIP_GRADIENTS.ENABLED": True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": None},
-            "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
-        ),
     ],
 )
 def test_refused_together(opts, key):
     assert refusal(check_all, JOINT, *flat(opts)).startswith(f"{key}: ")
+
+
+def test_layer_decay_is_refused_before_the_model_is_built():
+    """Of the built-in backbones that know no layers: all but the ViTs. A user's is asked later."""
+    able = {name for name in BACKBONES if "_vit_" in name}
+    own = {name for name in BACKBONES if BACKBONES.get("", name).__module__.startswith("tfdetect.")}
+    assert own - able == set(WITHOUT_LAYERS)
+    for name in ("build_vit_simple_feature_pyramid_backbone", "build_my_backbone"):
+        check_training(load_config(JOINT, ["SOLVER.LAYER_DECAY", 0.7, "MODEL.BACKBONE.NAME", name]))
 
 
 @pytest.mark.parametrize(("key", "value"), ACCEPTED)

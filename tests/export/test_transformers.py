@@ -1,7 +1,7 @@
 """Narrow transformer detectors in every form they run in.
 
 A ViT with windows, a global block and convolutions; an MViT with windows, global blocks and
-absolute positions.
+absolute positions; a Swin with shifted windows and absolute positions, of images in squares.
 """
 
 from __future__ import annotations
@@ -15,23 +15,29 @@ from tests.support.comparison import compare
 from tests.support.mvit import NARROW as NARROW_MVIT
 from tests.support.native import require_native
 from tests.support.paths import DATA, ROOT
+from tests.support.swin import NARROW as NARROW_SWIN
 from tests.support.vit import NARROW as NARROW_VIT
 from tests.support.whole_models import found_record, on_given_boxes
 from tfdetect.checkpoint.model_dir import save_model
 from tfdetect.config import load_config
 from tfdetect.data.images import read_image
 from tfdetect.export.fixed_export import to_litert, to_onnx
-from tfdetect.export.saved_model import export_savedmodel
+from tfdetect.export.saved_model import export_model, export_savedmodel, servable_backend
 from tfdetect.inference.fixed import BACKEND, FixedSizePipeline
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline
+from tfdetect.inference.predictor import Predictor
 from tfdetect.modeling.preprocess import Preprocessor
 from tfdetect.ops.backend import Backend
 
 CONFIG = ROOT / "configs" / "COCO-InstanceSegmentation" / "mask_rcnn_R_50_FPN_1x.yaml"
 
 
-@pytest.fixture(scope="module", params=[NARROW_VIT, NARROW_MVIT], ids=["vit", "mvit"])
+@pytest.fixture(
+    scope="module",
+    params=[NARROW_VIT, NARROW_MVIT, pytest.param(NARROW_SWIN, marks=pytest.mark.full)],
+    ids=["vit", "mvit", "swin"],
+)
 def model(request):
     cfg = load_config(CONFIG, request.param)
     return cfg, seeded_model(cfg)
@@ -146,3 +152,35 @@ def test_saved_model(model, images, expected, ops, tmp_path):
     found = loaded.signatures["image_tensor"](images=tf.constant(both), image_sizes=sizes)
     check(found, expected)
     assert found["num_detections"][1] > 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model", [NARROW_SWIN], ids=["swin"], indirect=True)
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_squares_of_any_image(model, ops, tmp_path):
+    """What a SavedModel finds is what a Predictor of the same operators finds, bit for bit: alone
+    and in a batch, of images that are wide, high, small, and larger than the square."""
+    if ops == "native":
+        require_native()
+    cfg, trained = model
+    metadata, backend = {"class_names": list("abcde")}, servable_backend(ops)
+    export_model(cfg, trained, metadata, tmp_path, backend)
+    saved = tf.saved_model.load(str(tmp_path / "1")).signatures["image_tensor"]
+    predict = Predictor.of_model(cfg, optimize(trained, backend), metadata, backend)
+    image = read_image(DATA / "full" / "coffee.png")
+    parts = [image[:200, :300], image[:, :90], image[200:209, 100:140], image]
+    sizes = np.array([part.shape[:2] for part in parts], np.int32)
+    batch = np.zeros([len(parts), *sizes.max(0), 3], np.uint8)
+    for slot, part in zip(batch, parts, strict=True):
+        slot[: part.shape[0], : part.shape[1]] = part[..., ::-1]
+    together = saved(images=tf.constant(batch), image_sizes=tf.constant(sizes))
+    for index, expected in enumerate(predict.predict_batch(parts)):
+        count = len(expected.scores)
+        assert together["num_detections"][index] == count > 20
+        names = {"pred_boxes": expected.boxes, "scores": expected.scores}
+        for name, values in names.items():
+            np.testing.assert_array_equal(together[name][index, :count], values)
+    for part, (height, width) in zip(parts, sizes, strict=True):
+        alone = saved(images=tf.constant(part[None, ..., ::-1]), image_sizes=[[height, width]])
+        expected = predict(part)
+        np.testing.assert_array_equal(alone["scores"][0, : len(expected.scores)], expected.scores)

@@ -6,8 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdetect.config import get_cfg
+from tfdetect.layers.activation_checkpoint import activation_checkpoint
+from tfdetect.layers.drop_path import drop_path, drop_paths
 from tfdetect.layers.norm import BatchNorm, GroupNorm, batch_statistics
 from tfdetect.modeling.dense.losses import LossNormalizer
+from tfdetect.modeling.replicas import image_seeds
 from tfdetect.training.trainer import Trainer
 
 
@@ -25,8 +28,7 @@ class Toy(tf.Module):
         self.unused = tf.Variable(tf.ones([2]))
 
     def losses(self, images, image_sizes, targets, seed):
-        numbers = tf.range(tf.shape(images)[0], dtype=seed.dtype)
-        seeds = seed + tf.stack([tf.zeros_like(numbers), numbers], 1)
+        seeds = image_seeds(seed, tf.shape(images)[0])
         noise = tf.map_fn(
             lambda s: tf.random.stateless_normal([32], s), seeds, fn_output_signature=tf.float32
         )
@@ -69,6 +71,22 @@ class WithBatchNorms(Toy):
     def losses(self, images, image_sizes, targets, seed):
         with batch_statistics():
             images = self.frozen(self.seen(images)) + tf.reduce_sum(self.no_region(images[:0]))
+        return super().losses(images, image_sizes, targets, seed)
+
+
+class WithDropPath(Toy):
+    """The toy behind a residual branch that is dropped for some images, and computed twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch = tf.Variable(tf.eye(3))
+
+    def losses(self, images, image_sizes, targets, seed):
+        def block(x):
+            return x + drop_path(x @ self.branch, 0.5)
+
+        with drop_paths(image_seeds(seed, tf.shape(images)[0])):
+            images = activation_checkpoint(block, images)
         return super().losses(images, image_sizes, targets, seed)
 
 

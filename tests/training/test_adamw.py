@@ -199,5 +199,5 @@ def test_which_norms_decay(layer, decay):
 
 
 def test_layer_decay_of_a_backbone_without_layers():
-    with pytest.raises(InputError, match=r"SOLVER\.LAYER_DECAY: is 0\.5.*MODEL\.BACKBONE\.NAME"):
+    with pytest.raises(InputError, match=r"SOLVER\.LAYER_DECAY: is 0\.5, .*layer_of"):
         toy.trainer(toy.config(LAYER_DECAY=0.5))

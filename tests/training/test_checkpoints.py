@@ -22,14 +22,18 @@ def start(folder, cfg=None, model=None):
     return step, model, Checkpoints(folder, cfg, model, METADATA, step.state)
 
 
-@pytest.mark.parametrize("kind", [toy.Toy, toy.WithState])
-def test_goes_on_bit_for_bit(tmp_path, kind):
-    step, model, places = start(tmp_path, model=kind())
+@pytest.mark.parametrize(
+    ("kind", "solver"),
+    [(toy.Toy, {}), (toy.WithState, {}), (toy.WithDropPath, {"OPTIMIZER": "AdamW"})],
+)
+def test_goes_on_bit_for_bit(tmp_path, kind, solver):
+    cfg = toy.config(**solver)
+    step, model, places = start(tmp_path, cfg, kind())
     for number in range(6):
         step(toy.batch(number), number)
         if number == 2:
             places.save(Progress(3, 7))
-    again, resumed, places = start(tmp_path, model=kind())
+    again, resumed, places = start(tmp_path, cfg, kind())
     assert places.restore() == Progress(3, 7)
     for number in range(3, 6):
         again(toy.batch(number), number)

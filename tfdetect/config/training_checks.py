@@ -29,11 +29,26 @@ SAMPLERS = (
     "WeightedTrainingSampler",
     "WeightedCategoryTrainingSampler",
 )
+# The built-in backbones that SOLVER.LAYER_DECAY has no layers of. Those of users tell by having
+# `layer_of`, once they are built.
+WITHOUT_LAYERS = (
+    "build_resnet_backbone",
+    "build_resnet_fpn_backbone",
+    "build_retinanet_resnet_fpn_backbone",
+    "build_fcos_resnet_fpn_backbone",
+    "build_regnet_fpn_backbone",
+    "build_swin_backbone",
+    "build_swin_fpn_backbone",
+    "build_mvit_backbone",
+    "build_mvit_fpn_backbone",
+)
 _LABELS = Rule(lambda value: all(label in (-1, 0, 1) for label in value), "only -1, 0 and 1")
 _THRESHOLDS = Rule(
     lambda value: len(value) > 0 and value[0] > 0 and list(value) == sorted(value),
     "increasing numbers above 0",
 )
+# Or infinite.
+_POSITIVE = Rule(lambda value: value > 0, "a number above 0")
 _MATCHED = {"IOU_THRESHOLDS": _THRESHOLDS, "IOU_LABELS": _LABELS}
 _SAMPLED = _MATCHED | {
     "BATCH_SIZE_PER_IMAGE": at_least(1),
@@ -68,7 +83,7 @@ _TRAINING_SECTIONS: dict[str, dict[str, Rule]] = {
     "IMPLICIT_POINTREND": {"PARAMS_L2_REGULARIZER": FINITE},
     "RETINANET": _MATCHED | _FOCAL,
     # CENTER_SAMPLING_RADIUS, infinite: everywhere in a box.
-    "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": Rule(lambda value: value > 0, "a number above 0")},
+    "FCOS": _FOCAL | {"CENTER_SAMPLING_RADIUS": _POSITIVE},
     # MIN_KEYPOINTS_PER_IMAGE, 0 or less: every image is trained on.
     "ROI_KEYPOINT_HEAD": {"LOSS_WEIGHT": FINITE},
     # IGNORE_VALUE: any integer, one that no pixel has too.
@@ -151,6 +166,17 @@ _TRAINING: dict[str, Rule] = {
     ),
     # EVAL_PERIOD and VIS_PERIOD, 0 or less: never. SEED, negative: another in every run.
 }
+# Of what is enabled. NORM_TYPE, infinite: of the largest element.
+_PRECISION = {
+    "SOLVER.AMP.DTYPE": Rule(lambda value: value in ("float16", "bfloat16"), "float16 or bfloat16")
+}
+_CLIPPING = {
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": Rule(
+        lambda value: value in ("value", "norm", "full_model"), "value, norm or full_model"
+    ),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _POSITIVE,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": _POSITIVE,
+}
 # Of hooks, where they are asked for. METRIC may be null: no such hook.
 _EVALUATED_HOOKS: dict[str, dict[str, Rule]] = {
     "TRAIN.BEST": {"MODE": _MODE},
@@ -196,6 +222,15 @@ def check_output(cfg: CfgNode) -> None:
 def _check_combinations(cfg: CfgNode) -> None:
     """Check combinations of values."""
     solver, head = cfg.SOLVER, cfg.MODEL.ROI_BOX_HEAD
+    if solver.LAYER_DECAY != 1 and cfg.MODEL.BACKBONE.NAME in WITHOUT_LAYERS:
+        raise InputError(
+            f"SOLVER.LAYER_DECAY: is {solver.LAYER_DECAY}, but MODEL.BACKBONE.NAME "
+            f"{cfg.MODEL.BACKBONE.NAME} has no layers that it is for, unlike a ViT's; set it to 1.0"
+        )
+    if solver.AMP.ENABLED:
+        check_rules(cfg, _PRECISION)
+    if solver.CLIP_GRADIENTS.ENABLED:
+        check_rules(cfg, _CLIPPING)
     if solver.OPTIMIZER == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:
         raise InputError("SOLVER.NESTEROV: needs a SOLVER.MOMENTUM of more than 0; set one")
     of_biases = solver.BIAS_LR_FACTOR not in (None, 1.0) or solver.WEIGHT_DECAY_BIAS is not None

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdetect.training.optimizer_base import Optimizer, keep_unless
+from tfdetect.training.optimizer_base import Optimizer, assign_in_place, keep_unless
 
 _EPSILON = 1e-8
 
@@ -85,7 +85,7 @@ class AdamW(Optimizer):
         learning_rate: tf.Tensor | float,
         decay: float,
         usable: tf.Tensor | None,
-    ) -> None:
+    ) -> tf.Operation | None:
         exp_avg, exp_avg_sq, step_count = state
         beta1, beta2 = self.betas
         # In double precision, as Python's numbers are in PyTorch: 1 - 0.999 is not, in float32.
@@ -99,9 +99,11 @@ class AdamW(Optimizer):
         average = exp_avg + (1 - beta1) * (gradient - exp_avg)
         squares = beta2 * exp_avg_sq + (1 - beta2) * gradient * gradient
         new = parameter * kept - step_size * average / (tf.sqrt(squares) / root + _EPSILON)
-        exp_avg.assign(keep_unless(usable, average, exp_avg))
-        exp_avg_sq.assign(keep_unless(usable, squares, exp_avg_sq))
-        parameter.assign(keep_unless(usable, new, parameter))
+        assigned = [
+            assign_in_place(variable, keep_unless(usable, value, variable))
+            for variable, value in ((exp_avg, average), (exp_avg_sq, squares), (parameter, new))
+        ]
+        return tf.group(assigned)
 
 
 def _count(step_count: tf.Variable, usable: tf.Tensor | None) -> None:

@@ -81,14 +81,20 @@ class Optimizer(tf.Module):
         learning_rate: tf.Tensor | float,
         usable: tf.Tensor | None,
     ) -> None:
-        for index, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-            if gradient is not None:
-                arguments = (
-                    *(gradient, tuple(self._state_of(index))),
-                    *(learning_rate * self.learning_rate_factors[index], self.weight_decays[index]),
-                    usable,
-                )
-                strategy.extended.update(parameter, self._step, args=arguments)
+        # In turn, so that a graph holds what is computed of one parameter, not of all. The last
+        # ones first: they are of the last layers, whose gradients are known first and then freed.
+        before: list[tf.Operation] = []
+        for index in reversed(range(len(self.parameters))):
+            if gradients[index] is None:
+                continue
+            arguments = (
+                *(gradients[index], tuple(self._state_of(index))),
+                *(learning_rate * self.learning_rate_factors[index], self.weight_decays[index]),
+                usable,
+            )
+            with tf.control_dependencies(before):
+                step = strategy.extended.update(self.parameters[index], self._step, args=arguments)
+            before = [step]
 
     def _state_of(self, index: int) -> Sequence[tf.Variable]:
         """The variables beside a parameter that its step reads or writes."""
@@ -102,9 +108,22 @@ class Optimizer(tf.Module):
         learning_rate: tf.Tensor | float,
         decay: float,
         usable: tf.Tensor | None,
-    ) -> None:
-        """Change one copy of a parameter and what `_state_of` it gave."""
+    ) -> tf.Operation | None:
+        """Change one copy of a parameter and of what `_state_of` gave; the last operation of that,
+        or None eagerly."""
         raise NotImplementedError
+
+
+def assign_in_place(variable: tf.Variable, value: tf.Tensor) -> tf.Operation | None:
+    """Write into the memory that a variable has.
+
+    `assign` gives it that of the value, and so in each step what lasts as long as the training
+    would come to lie elsewhere, among tensors that last for an operation: memory falls to pieces,
+    and a process grows by half over some steps.
+    """
+    return tf.raw_ops.ResourceStridedSliceAssign(
+        ref=variable.handle, begin=[0], end=[0], strides=[1], value=value, ellipsis_mask=1
+    )
 
 
 def keep_unless(usable: tf.Tensor | None, value: tf.Tensor, old: tf.Tensor) -> tf.Tensor:

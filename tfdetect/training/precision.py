@@ -7,25 +7,14 @@ from collections.abc import Sequence
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.errors import InputError
-
 # torch.cuda.amp.GradScaler's.
 _FIRST_SCALE = 65536.0
 _GROWTH_INTERVAL = 2000
 
 
 def compute_dtype(cfg: CfgNode) -> tf.DType:
-    """The dtype of features according to SOLVER.AMP; variables are float32.
-
-    Raises:
-        InputError: SOLVER.AMP.DTYPE is neither float16 nor bfloat16.
-    """
-    if not cfg.SOLVER.AMP.ENABLED:
-        return tf.float32
-    known = {"float16": tf.float16, "bfloat16": tf.bfloat16}
-    if cfg.SOLVER.AMP.DTYPE not in known:
-        raise InputError(f"SOLVER.AMP.DTYPE: {cfg.SOLVER.AMP.DTYPE!r} is not float16 or bfloat16")
-    return known[cfg.SOLVER.AMP.DTYPE]
+    """The dtype of features according to SOLVER.AMP; variables are float32."""
+    return tf.as_dtype(cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else tf.float32
 
 
 class LossScale(tf.Module):

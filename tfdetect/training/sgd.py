@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdetect.training.optimizer_base import Optimizer, keep_unless
+from tfdetect.training.optimizer_base import Optimizer, assign_in_place, keep_unless
 
 
 class SGD(Optimizer):
@@ -68,10 +68,12 @@ class SGD(Optimizer):
         learning_rate: tf.Tensor | float,
         decay: float,
         usable: tf.Tensor | None,
-    ) -> None:
+    ) -> tf.Operation | None:
         (buffer,) = state
         gradient = gradient + decay * parameter
-        buffer.assign(keep_unless(usable, self.momentum * buffer + gradient, buffer))
+        momentum = keep_unless(usable, self.momentum * buffer + gradient, buffer)
+        assign_in_place(buffer, momentum)
         direction = gradient + self.momentum * buffer if self.nesterov else buffer
         step = tf.cast(learning_rate, parameter.dtype) * direction
-        parameter.assign_sub(keep_unless(usable, step, tf.zeros_like(step)))
+        step = keep_unless(usable, step, tf.zeros_like(step))
+        return parameter.assign_sub(step, read_value=False)

@@ -100,14 +100,7 @@ class AttentionOp : public tensorflow::OpKernel {
   float scale_;
 };
 
-#define TFDETECT_REGISTER(T)                                                             \
-  REGISTER_KERNEL_BUILDER(                                                               \
-      Name("TfdetectAttention").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),   \
-      AttentionOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectAttention").Device(tensorflow::DEVICE_CPU), AttentionOp);
 
 }  // namespace
 }  // namespace tfdetect

@@ -98,6 +98,13 @@ typename Element<T>::Type* MutableData(tensorflow::Tensor* tensor) {
   return reinterpret_cast<typename Element<T>::Type*>(tensor->flat<T>().data());
 }
 
+// Registers kernels of an operator, KERNEL<T>, for each type of its attribute T. BUILDER begins with
+// Name("...") to the letter: TensorFlow's macro reads it.
+#define TFDETECT_REGISTER_FLOATS(BUILDER, KERNEL)                                         \
+  REGISTER_KERNEL_BUILDER(BUILDER.TypeConstraint<float>("T"), KERNEL<float>);             \
+  REGISTER_KERNEL_BUILDER(BUILDER.TypeConstraint<Eigen::half>("T"), KERNEL<Eigen::half>); \
+  REGISTER_KERNEL_BUILDER(BUILDER.TypeConstraint<Eigen::bfloat16>("T"), KERNEL<Eigen::bfloat16>)
+
 }  // namespace tfdetect
 
 #endif  // TFDETECT_OP_HELPERS_H_

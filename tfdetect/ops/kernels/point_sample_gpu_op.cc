@@ -54,19 +54,11 @@ class PointSampleGradGpuOp : public tensorflow::OpKernel {
   }
 };
 
-#define TFDETECT_REGISTER(T)                                                             \
-  REGISTER_KERNEL_BUILDER(                                                               \
-      Name("TfdetectPointSample").Device(tensorflow::DEVICE_GPU).TypeConstraint<T>("T"), \
-      PointSampleGpuOp<T>);                                                              \
-  REGISTER_KERNEL_BUILDER(Name("TfdetectPointSampleGrad")                                \
-                              .Device(tensorflow::DEVICE_GPU)                            \
-                              .HostMemory("feature_shape")                               \
-                              .TypeConstraint<T>("T"),                                   \
-                          PointSampleGradGpuOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectPointSample").Device(tensorflow::DEVICE_GPU),
+                         PointSampleGpuOp);
+TFDETECT_REGISTER_FLOATS(
+    Name("TfdetectPointSampleGrad").Device(tensorflow::DEVICE_GPU).HostMemory("feature_shape"),
+    PointSampleGradGpuOp);
 
 }  // namespace
 }  // namespace tfdetect

@@ -102,17 +102,9 @@ class PointSampleGradOp : public tensorflow::OpKernel {
   }
 };
 
-#define TFDETECT_REGISTER(T)                                                                \
-  REGISTER_KERNEL_BUILDER(                                                                  \
-      Name("TfdetectPointSample").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),    \
-      PointSampleOp<T>);                                                                    \
-  REGISTER_KERNEL_BUILDER(                                                                  \
-      Name("TfdetectPointSampleGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
-      PointSampleGradOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectPointSample").Device(tensorflow::DEVICE_CPU), PointSampleOp);
+TFDETECT_REGISTER_FLOATS(Name("TfdetectPointSampleGrad").Device(tensorflow::DEVICE_CPU),
+                         PointSampleGradOp);
 
 }  // namespace
 }  // namespace tfdetect

@@ -77,16 +77,8 @@ class GeluOp : public OpKernel {
   }
 };
 
-#define TFDETECT_REGISTER(T)                                                             \
-  REGISTER_KERNEL_BUILDER(                                                               \
-      Name("TfdetectLayerNorm").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),   \
-      LayerNormOp<T>);                                                                   \
-  REGISTER_KERNEL_BUILDER(                                                               \
-      Name("TfdetectGelu").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), GeluOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectLayerNorm").Device(tensorflow::DEVICE_CPU), LayerNormOp);
+TFDETECT_REGISTER_FLOATS(Name("TfdetectGelu").Device(tensorflow::DEVICE_CPU), GeluOp);
 
 }  // namespace
 }  // namespace tfdetect

@@ -62,19 +62,10 @@ class RoiAlignGradGpuOp : public tensorflow::OpKernel {
   RoiAlignShape attributes_;
 };
 
-#define TFDETECT_REGISTER(T)                                                              \
-  REGISTER_KERNEL_BUILDER(                                                                \
-      Name("TfdetectRoiAlign").Device(tensorflow::DEVICE_GPU).TypeConstraint<T>("T"),     \
-      RoiAlignGpuOp<T>);                                                                  \
-  REGISTER_KERNEL_BUILDER(Name("TfdetectRoiAlignGrad")                                    \
-                              .Device(tensorflow::DEVICE_GPU)                             \
-                              .HostMemory("feature_shape")                                \
-                              .TypeConstraint<T>("T"),                                    \
-                          RoiAlignGradGpuOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlign").Device(tensorflow::DEVICE_GPU), RoiAlignGpuOp);
+TFDETECT_REGISTER_FLOATS(
+    Name("TfdetectRoiAlignGrad").Device(tensorflow::DEVICE_GPU).HostMemory("feature_shape"),
+    RoiAlignGradGpuOp);
 
 }  // namespace
 }  // namespace tfdetect

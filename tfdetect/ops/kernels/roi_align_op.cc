@@ -220,20 +220,11 @@ class RoiAlignGradOp : public tensorflow::OpKernel {
   RoiAlignShape attributes_;
 };
 
-#define TFDETECT_REGISTER(T)                                                                  \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name("TfdetectRoiAlign").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),         \
-      RoiAlignOp<T>);                                                                         \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name("TfdetectRoiAlignLevels").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),   \
-      RoiAlignLevelsOp<T>);                                                                   \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name("TfdetectRoiAlignGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),     \
-      RoiAlignGradOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlign").Device(tensorflow::DEVICE_CPU), RoiAlignOp);
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlignLevels").Device(tensorflow::DEVICE_CPU),
+                         RoiAlignLevelsOp);
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlignGrad").Device(tensorflow::DEVICE_CPU),
+                         RoiAlignGradOp);
 
 }  // namespace
 }  // namespace tfdetect

@@ -63,19 +63,11 @@ class RoiAlignRotatedGradGpuOp : public tensorflow::OpKernel {
   RoiAlignShape attributes_;
 };
 
-#define TFDETECT_REGISTER(T)                                                                   \
-  REGISTER_KERNEL_BUILDER(                                                                     \
-      Name("TfdetectRoiAlignRotated").Device(tensorflow::DEVICE_GPU).TypeConstraint<T>("T"),   \
-      RoiAlignRotatedGpuOp<T>);                                                                \
-  REGISTER_KERNEL_BUILDER(Name("TfdetectRoiAlignRotatedGrad")                                  \
-                              .Device(tensorflow::DEVICE_GPU)                                  \
-                              .HostMemory("feature_shape")                                     \
-                              .TypeConstraint<T>("T"),                                         \
-                          RoiAlignRotatedGradGpuOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlignRotated").Device(tensorflow::DEVICE_GPU),
+                         RoiAlignRotatedGpuOp);
+TFDETECT_REGISTER_FLOATS(
+    Name("TfdetectRoiAlignRotatedGrad").Device(tensorflow::DEVICE_GPU).HostMemory("feature_shape"),
+    RoiAlignRotatedGradGpuOp);
 
 }  // namespace
 }  // namespace tfdetect

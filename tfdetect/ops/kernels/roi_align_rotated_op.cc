@@ -134,17 +134,10 @@ class RoiAlignRotatedGradOp : public tensorflow::OpKernel {
   RoiAlignShape attributes_;
 };
 
-#define TFDETECT_REGISTER(T)                                                                     \
-  REGISTER_KERNEL_BUILDER(                                                                       \
-      Name("TfdetectRoiAlignRotated").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),     \
-      RoiAlignRotatedOp<T>);                                                                     \
-  REGISTER_KERNEL_BUILDER(                                                                       \
-      Name("TfdetectRoiAlignRotatedGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
-      RoiAlignRotatedGradOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlignRotated").Device(tensorflow::DEVICE_CPU),
+                         RoiAlignRotatedOp);
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiAlignRotatedGrad").Device(tensorflow::DEVICE_CPU),
+                         RoiAlignRotatedGradOp);
 
 }  // namespace
 }  // namespace tfdetect

@@ -61,19 +61,10 @@ class RoiPoolGradGpuOp : public tensorflow::OpKernel {
   }
 };
 
-#define TFDETECT_REGISTER(T)                                                           \
-  REGISTER_KERNEL_BUILDER(                                                             \
-      Name("TfdetectRoiPool").Device(tensorflow::DEVICE_GPU).TypeConstraint<T>("T"),   \
-      RoiPoolGpuOp<T>);                                                                \
-  REGISTER_KERNEL_BUILDER(Name("TfdetectRoiPoolGrad")                                  \
-                              .Device(tensorflow::DEVICE_GPU)                          \
-                              .HostMemory("feature_shape")                             \
-                              .TypeConstraint<T>("T"),                                 \
-                          RoiPoolGradGpuOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiPool").Device(tensorflow::DEVICE_GPU), RoiPoolGpuOp);
+TFDETECT_REGISTER_FLOATS(
+    Name("TfdetectRoiPoolGrad").Device(tensorflow::DEVICE_GPU).HostMemory("feature_shape"),
+    RoiPoolGradGpuOp);
 
 }  // namespace
 }  // namespace tfdetect

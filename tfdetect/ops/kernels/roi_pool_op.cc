@@ -125,17 +125,8 @@ class RoiPoolGradOp : public tensorflow::OpKernel {
   }
 };
 
-#define TFDETECT_REGISTER(T)                                                                  \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name("TfdetectRoiPool").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),          \
-      RoiPoolOp<T>);                                                                          \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name("TfdetectRoiPoolGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),      \
-      RoiPoolGradOp<T>);
-TFDETECT_REGISTER(float)
-TFDETECT_REGISTER(Eigen::half)
-TFDETECT_REGISTER(Eigen::bfloat16)
-#undef TFDETECT_REGISTER
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiPool").Device(tensorflow::DEVICE_CPU), RoiPoolOp);
+TFDETECT_REGISTER_FLOATS(Name("TfdetectRoiPoolGrad").Device(tensorflow::DEVICE_CPU), RoiPoolGradOp);
 
 }  // namespace
 }  // namespace tfdetect

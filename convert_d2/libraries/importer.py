@@ -10,6 +10,7 @@ from convert_d2.libraries.caffe2_names import is_caffe2, rename_caffe2
 from convert_d2.libraries.recognition import MVIT, describe_place, not_converted, recognize
 from convert_d2.libraries.sources import library_named, to_detectron2
 from convert_d2.libraries.torchvision import is_torchvision_backbone, rename_torchvision_backbone
+from convert_d2.libraries.transformers import is_over_one_frame
 from tfdetect.checkpoint.formats.reader import Checkpoint
 from tfdetect.checkpoint.libraries import StateDict
 from tfdetect.errors import InputError
@@ -58,9 +59,8 @@ def to_state_dict(checkpoint: Checkpoint, source: str) -> StateDict | None:
 
 
 def _without_time(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convolutions over one frame [out, in, 1, h, w], as PySlowFast may save them of an MViT for
-    images, as those of an image."""
+    """Convolutions over one frame as those of an image."""
     return {
-        name: array[:, :, 0] if array.ndim == 5 and array.shape[2] == 1 else array
+        name: array[:, :, 0] if is_over_one_frame(array.shape) else array
         for name, array in arrays.items()
     }

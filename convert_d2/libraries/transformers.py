@@ -39,7 +39,7 @@ def transformer(shapes: Mapping[str, Shape], body: str = "") -> dict[str, Any]:
             backbone's shapes.
     """
     found = {
-        name.removeprefix(body): _without_time(shape)
+        name.removeprefix(body): (*shape[:2], *shape[3:]) if is_over_one_frame(shape) else shape
         for name, shape in shapes.items()
         if name.startswith(body)
     }
@@ -54,9 +54,10 @@ def transformer(shapes: Mapping[str, Shape], body: str = "") -> dict[str, Any]:
     return {}
 
 
-def _without_time(shape: Shape) -> Shape:
-    """Of a convolution over one frame, as PySlowFast may save it, that of an image's."""
-    return (*shape[:2], *shape[3:]) if len(shape) == 5 and shape[2] == 1 else shape
+def is_over_one_frame(shape: Shape) -> bool:
+    """Whether it is of a convolution [out, in, 1, h, w], as PySlowFast may save those of an MViT
+    for images."""
+    return len(shape) == 5 and shape[2] == 1
 
 
 def _vit(shapes: Mapping[str, Shape]) -> dict[str, Any]:

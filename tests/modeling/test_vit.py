@@ -92,19 +92,16 @@ def test_simple_feature_pyramid():
             assert tuple(sizes.strided(stride).sizes[0]) == shape
 
 
+# Windows, a whole image, and convolutions.
+NARROW = {
+    **{"img_size": 64, "embed_dim": 12, "depth": 3, "num_heads": 3, "pretrain_img_size": 32},
+    **{"use_rel_pos": True, "window_block_indexes": [0], "residual_block_indexes": [1]},
+}
+
+
 @pytest.fixture(scope="module")
 def pyramid():
-    vit = ViT(
-        img_size=64,
-        embed_dim=12,
-        depth=3,
-        num_heads=3,
-        pretrain_img_size=32,
-        use_rel_pos=True,
-        window_size=3,
-        window_block_indexes=[0],
-        residual_block_indexes=[1],
-    )
+    vit = ViT(**NARROW, window_size=3)
     return randomized(SimpleFeaturePyramid(vit, 8, [4.0, 2.0, 1.0, 0.5], "LN"))
 
 
@@ -152,15 +149,8 @@ def test_activation_checkpointing():
     x = tf.random.stateless_normal([3, 48, 64, 3], [1, 2])
     for use_act_checkpoint in (False, True):
         vit = ViT(
-            img_size=64,
-            embed_dim=12,
-            depth=3,
-            num_heads=3,
-            pretrain_img_size=32,
-            use_rel_pos=True,
+            **NARROW,
             window_size=2,
-            window_block_indexes=[0],
-            residual_block_indexes=[1],
             drop_path_rate=0.5,
             use_act_checkpoint=use_act_checkpoint,
         )

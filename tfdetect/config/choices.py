@@ -21,8 +21,9 @@ RESNET_DEPTHS = (18, 34, 50, 101, 152)
 RESNET_FEATURES = ("stem", "res2", "res3", "res4", "res5")
 POOLER_TYPES = ("ROIAlignV2", "ROIAlign", "ROIPool")
 
-# With parts of a user's, keys may have values of the user's.
-_RESNETS = (
+# The built-in backbones that MODEL.RESNETS is of. With parts of a user's, keys may have values of
+# the user's.
+RESNETS = (
     "build_resnet_backbone",
     "build_resnet_fpn_backbone",
     "build_retinanet_resnet_fpn_backbone",
@@ -82,7 +83,7 @@ def _choices(cfg: CfgNode, sections: Collection[str]) -> Iterator[Choice]:
             yield Choice(f"MODEL.{section}.NORM", NORMS)
     if "FPN" in sections:
         yield Choice("MODEL.FPN.FUSE_TYPE", ("sum", "avg"))
-    if model.BACKBONE.NAME in _RESNETS:
+    if model.BACKBONE.NAME in RESNETS:
         yield Choice("MODEL.RESNETS.DEPTH", RESNET_DEPTHS)
         yield Choice("MODEL.RESNETS.RES5_DILATION", (1, 2))
         yield Choice("MODEL.RESNETS.OUT_FEATURES", RESNET_FEATURES)

@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import Parts, capabilities, trainable_architectures
 from tfdetect.config.checks import model_sections
-from tfdetect.config.choices import check_training_choices
+from tfdetect.config.choices import RESNETS, check_training_choices
 from tfdetect.config.rotated import check_rotated_training
 from tfdetect.config.rules import (
     FINITE,
@@ -32,10 +32,7 @@ SAMPLERS = (
 # The built-in backbones that SOLVER.LAYER_DECAY has no layers of. Those of users tell by having
 # `layer_of`, once they are built.
 WITHOUT_LAYERS = (
-    "build_resnet_backbone",
-    "build_resnet_fpn_backbone",
-    "build_retinanet_resnet_fpn_backbone",
-    "build_fcos_resnet_fpn_backbone",
+    *RESNETS,
     "build_regnet_fpn_backbone",
     "build_swin_backbone",
     "build_swin_fpn_backbone",
@@ -166,14 +163,8 @@ _TRAINING: dict[str, Rule] = {
     ),
     # EVAL_PERIOD and VIS_PERIOD, 0 or less: never. SEED, negative: another in every run.
 }
-# Of what is enabled. NORM_TYPE, infinite: of the largest element.
-_PRECISION = {
-    "SOLVER.AMP.DTYPE": Rule(lambda value: value in ("float16", "bfloat16"), "float16 or bfloat16")
-}
+# Where it is enabled. NORM_TYPE, infinite: of the largest element.
 _CLIPPING = {
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": Rule(
-        lambda value: value in ("value", "norm", "full_model"), "value, norm or full_model"
-    ),
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _POSITIVE,
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": _POSITIVE,
 }
@@ -227,8 +218,6 @@ def _check_combinations(cfg: CfgNode) -> None:
             f"SOLVER.LAYER_DECAY: is {solver.LAYER_DECAY}, but MODEL.BACKBONE.NAME "
             f"{cfg.MODEL.BACKBONE.NAME} has no layers that it is for, unlike a ViT's; set it to 1.0"
         )
-    if solver.AMP.ENABLED:
-        check_rules(cfg, _PRECISION)
     if solver.CLIP_GRADIENTS.ENABLED:
         check_rules(cfg, _CLIPPING)
     if solver.OPTIMIZER == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:

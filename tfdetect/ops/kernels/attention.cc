@@ -15,8 +15,8 @@ namespace {
 
 // Keys whose logits are computed together: a panel of them stays in the nearest cache.
 constexpr int64_t kBlock = 128;
-// Queries of a task at most. For fewer, what it takes to fetch a block of keys and values shows: their
-// rows are heads * depth numbers apart, each in a page of its own.
+// Queries of a task at most. For fewer, what it takes to fetch a block of keys and values shows:
+// their rows are heads * depth numbers apart, each in a page of its own.
 constexpr int64_t kQueries = 448;
 // The widest panel, for which scratch is counted.
 constexpr int64_t kWidest = 32;

@@ -160,14 +160,20 @@ def count_operations(predict: Predictor, image: Any) -> float:
     """
     import tensorflow as tf
 
-    from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
+    from tfdetect.inference.packed import (
+        PackedConv2d,
+        PackedConvTranspose2d,
+        PackedLinear,
+        WinogradConv2d,
+    )
     from tfdetect.layers.conv import Conv2d, ConvTranspose2d
     from tfdetect.layers.linear import Linear
+    from tfdetect.ops import attention
 
     total = 0.0
 
-    def counting(layer: type, name: str, operations: Callable[[Any, Any, Any], float]) -> Any:
-        call = getattr(layer, name)
+    def counting(owner: Any, name: str, operations: Callable[[Any, Any, Any], float]) -> Any:
+        call = getattr(owner, name)
 
         def counted(self: Any, x: tf.Tensor, *others: Any, **options: Any) -> tf.Tensor:
             nonlocal total
@@ -175,7 +181,7 @@ def count_operations(predict: Predictor, image: Any) -> float:
             total += 2 * operations(self, x, y)
             return y
 
-        return mock.patch.object(layer, name, counted)
+        return mock.patch.object(owner, name, counted)
 
     def of_convolution(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
         return y.shape.num_elements() * layer.kernel_size**2 * x.shape[-1] // layer.groups
@@ -185,6 +191,9 @@ def count_operations(predict: Predictor, image: Any) -> float:
 
     def of_product(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
         return y.shape.num_elements() * x.shape[-1]
+
+    def of_attention(query: tf.Tensor, key: tf.Tensor, y: tf.Tensor) -> float:
+        return 2 * y.shape.num_elements() * key.shape[1]
 
     def of_transposed(layer: ConvTranspose2d, x: tf.Tensor, y: tf.Tensor) -> float:
         return x.shape.num_elements() * math.prod(layer.weight.shape[:3])
@@ -199,6 +208,8 @@ def count_operations(predict: Predictor, image: Any) -> float:
             counting(PackedConvTranspose2d, "blocks", of_product),
             counting(ConvTranspose2d, "__call__", of_transposed),
             counting(Linear, "__call__", of_product),
+            counting(PackedLinear, "__call__", of_product),
+            counting(attention, "_native", of_attention),
         ):
             predict(image)
     finally:

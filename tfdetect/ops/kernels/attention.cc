@@ -15,9 +15,9 @@ namespace {
 
 // Keys whose logits are computed together: a panel of them stays in the nearest cache.
 constexpr int64_t kBlock = 128;
-// Queries of a task, which read a block of keys and values from the second cache; a window of 14 x
-// 14 fits in one.
-constexpr int64_t kQueries = 224;
+// Queries of a task at most. For fewer, what it takes to fetch a block of keys and values shows:
+// their rows are heads * depth numbers apart, each in a page of its own.
+constexpr int64_t kQueries = 448;
 // The widest panel, for which scratch is counted.
 constexpr int64_t kWidest = 32;
 
@@ -188,39 +188,48 @@ template <typename V>
 TFDETECT_INLINE void SoftmaxBlockLoop(int64_t count, int64_t depth, float* logits, float* largest,
                                       float* total, float* sums) {
   constexpr int64_t kPanel = kPanelOf<V>;
+  typedef typename IntegersOf<V>::Type I;
+  V before[2], now[2], origin[2], factor[2], sum[2] = {};
   for (int v = 0; v < 2; ++v) {
-    typedef typename IntegersOf<V>::Type I;
-    const int64_t lane = v * kLanes<V>;
-    V before, most[2], sum[2] = {};
-    Load(largest + lane, before);
-    most[0] = most[1] = before;
-    for (int64_t i = 0; i < count; ++i) {
+    Load(largest + v * kLanes<V>, before[v]);
+    now[v] = before[v];
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    for (int v = 0; v < 2; ++v) {
       V logit;
-      Load(logits + i * kPanel + lane, logit);
-      most[i & 1] = logit > most[i & 1] ? logit : most[i & 1];
+      Load(logits + i * kPanel + v * kLanes<V>, logit);
+      now[v] = logit > now[v] ? logit : now[v];
     }
-    const V now = most[0] > most[1] ? most[0] : most[1];
-    Store(now, largest + lane);
+  }
+  for (int v = 0; v < 2; ++v) {
+    Store(now[v], largest + v * kLanes<V>);
     // Where all logits are -inf so far, their weights are 0 and not NaN: others may follow.
     const V none = V{} - INFINITY;
-    const I nothing = now == none;
-    V origin, factor;
-    Select(nothing, V{}, now, origin);
-    ExpOfNegative<V>(before - origin, factor);
-    for (int64_t i = 0; i < count; ++i) {
+    const I nothing = now[v] == none;
+    Select(nothing, V{}, now[v], origin[v]);
+    ExpOfNegative<V>(before[v] - origin[v], factor[v]);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    for (int v = 0; v < 2; ++v) {
+      float* const at = logits + i * kPanel + v * kLanes<V>;
       V logit, weight;
-      Load(logits + i * kPanel + lane, logit);
-      ExpOfNegative<V>(logit - origin, weight);
-      sum[i & 1] += weight;
-      Store(weight, logits + i * kPanel + lane);
+      Load(at, logit);
+      ExpOfNegative<V>(logit - origin[v], weight);
+      sum[v] += weight;
+      Store(weight, at);
     }
+  }
+  for (int v = 0; v < 2; ++v) {
     V old;
-    Load(total + lane, old);
-    Store(old * factor + (sum[0] + sum[1]), total + lane);
-    for (int64_t i = 0; i < depth; ++i) {
+    Load(total + v * kLanes<V>, old);
+    Store(old * factor[v] + sum[v], total + v * kLanes<V>);
+  }
+  for (int64_t i = 0; i < depth; ++i) {
+    for (int v = 0; v < 2; ++v) {
+      float* const at = sums + i * kPanel + v * kLanes<V>;
       V value;
-      Load(sums + i * kPanel + lane, value);
-      Store(value * factor, sums + i * kPanel + lane);
+      Load(at, value);
+      Store(value * factor[v], at);
     }
   }
 }

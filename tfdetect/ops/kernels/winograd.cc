@@ -69,14 +69,46 @@ TFDETECT_INLINE void TransformOutputLoop(const float* products, int64_t stride, 
 }
 const auto TransformOutput = BestVersion<TransformOutputLoop>();
 
-// Where a tile's output begins.
+// Where a tile's output begins, and whether the map goes on after its first row and column.
 struct Corner {
   int64_t image, y, x;
+  bool below, right;
   Corner(const WinogradShape& shape, int64_t tile) {
     const int64_t row = tile / shape.tile_columns();
     image = row / shape.tile_rows();
     y = row % shape.tile_rows() * 2;
     x = tile % shape.tile_columns() * 2;
+    below = y + 1 < shape.height;
+    right = x + 1 < shape.width;
+  }
+};
+
+// Tiles in the order right only, right and below, below only, neither: a product of the last row of
+// a tile is for `below` alone and one of the last column for `right`, so that the tiles that need a
+// product follow each other. (At the end of a map of odd sides, as of 7 x 7, tiles are 1 wide.)
+struct TileOrder {
+  std::vector<Corner> corners;
+  int64_t first_below = 0, end_right = 0, end_below = 0;
+
+  TileOrder(const WinogradShape& shape, int64_t begin, int64_t end) {
+    corners.reserve(end - begin);
+    for (int kind = 0; kind < 4; ++kind) {
+      const bool right = kind < 2, below = kind == 1 || kind == 2;
+      for (int64_t tile = begin; tile < end; ++tile) {
+        const Corner corner(shape, tile);
+        if (corner.right == right && corner.below == below) corners.push_back(corner);
+      }
+      const int64_t count = corners.size();
+      if (kind == 0) first_below = count;
+      if (kind == 1) end_right = count;
+      if (kind == 2) end_below = count;
+    }
+  }
+
+  int64_t Begin(int64_t product) const { return product / kSide == kSide - 1 ? first_below : 0; }
+  int64_t End(int64_t product) const {
+    const int64_t end = product / kSide == kSide - 1 ? end_below : corners.size();
+    return product % kSide == kSide - 1 ? end_right : end;
   }
 };
 
@@ -105,10 +137,11 @@ void WinogradTiles(const WinogradShape& shape, const float* x, const float* pack
                    float* scratch, float* y) {
   const int64_t count = end - begin, in = shape.channels, out = shape.out_channels;
   const std::vector<float> nothing(in, 0.0f);
+  const TileOrder order(shape, begin, end);
   float* transformed = scratch;
   float* products = scratch + kWinogradProducts * count * in;
-  for (int64_t tile = begin; tile < end; ++tile) {
-    const Corner corner(shape, tile);
+  for (int64_t tile = 0; tile < count; ++tile) {
+    const Corner& corner = order.corners[tile];
     const int64_t height =
         sizes ? std::min<int64_t>(sizes[corner.image * 2], shape.height) : shape.height;
     const int64_t width =
@@ -120,20 +153,23 @@ void WinogradTiles(const WinogradShape& shape, const float* x, const float* pack
       const bool inside = py >= 0 && py < height && px >= 0 && px < width;
       pixels[i] = inside ? image + (py * shape.width + px) * in : nothing.data();
     }
-    TransformInput(pixels, in, count * in, transformed + (tile - begin) * in);
+    TransformInput(pixels, in, count * in, transformed + tile * in);
   }
-  for (int64_t k = 0; k < kWinogradProducts; ++k)
-    MatMul(transformed + k * count * in, in, 1, packed + k * PackedSize(in, out), count, in, out,
-           {}, products + k * count * out, out);
-  for (int64_t tile = begin; tile < end; ++tile) {
-    const Corner corner(shape, tile);
+  for (int64_t k = 0; k < kWinogradProducts; ++k) {
+    const int64_t first = order.Begin(k), row = k * count + first;
+    MatMul(transformed + row * in, in, 1, packed + k * PackedSize(in, out), order.End(k) - first,
+           in, out, {}, products + row * out, out);
+  }
+  for (int64_t tile = 0; tile < count; ++tile) {
+    const Corner& corner = order.corners[tile];
     float* first =
         y + ((corner.image * shape.height + corner.y) * shape.width + corner.x) * out;
-    const bool right = corner.x + 1 < shape.width, below = corner.y + 1 < shape.height;
-    float* const outputs[4] = {first, right ? first + out : nullptr,
-                               below ? first + shape.width * out : nullptr,
-                               right && below ? first + (shape.width + 1) * out : nullptr};
-    TransformOutput(products + (tile - begin) * out, count * out, out, bias, relu, outputs);
+    float* const outputs[4] = {first, corner.right ? first + out : nullptr,
+                               corner.below ? first + shape.width * out : nullptr,
+                               corner.right && corner.below ? first + (shape.width + 1) * out
+                                                            : nullptr};
+    // What was not computed, it reads for outputs that are null.
+    TransformOutput(products + tile * out, count * out, out, bias, relu, outputs);
   }
 }
 

@@ -88,7 +88,9 @@ def test_normalize_is_zero_beyond_the_images():
     cfg = get_cfg()
     cfg.MODEL.PIXEL_STD = [2.0, 1.0, 1.0]
     images = np.full([2, 5, 6, 3], 200, np.uint8)
-    result = normalize_batch(images, np.array([[5, 4], [3, 6]], np.int32), cfg, 4).numpy()
+    result = normalize_batch(
+        images, np.array([[5, 4], [3, 6]], np.int32), cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, 4
+    ).numpy()
     assert result.shape == (2, 8, 8, 3)
     assert not result[0, :, 4:].any()
     assert not result[1, 3:].any()

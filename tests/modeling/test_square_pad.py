@@ -94,7 +94,9 @@ def test_training(square):
     cfg, model = square
     _, sizes, targets = batch()
     images = tf.zeros([2, 64, 96, 3], tf.uint8)
-    inputs = normalize_batch(images, sizes, cfg, model.size_divisibility)
+    inputs = normalize_batch(
+        images, sizes, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, model.size_divisibility
+    )
     assert inputs.shape == (2, 128, 128, 3)
     losses = model.losses(inputs, sizes, targets, tf.constant([0, 1]))
     assert all(np.isfinite(loss) for loss in losses.values())

@@ -70,7 +70,13 @@ def labelled_batch(cfg, model, ground_truth):
         for label, counts in entry["sem_seg_rle"].items():
             mask = coco_mask.decode({"size": [height, width], "counts": counts})
             labels[index, :height, :width][mask.astype(bool)] = int(label)
-    pixels = normalize_batch(tf.constant(images), sizes, cfg, model.size_divisibility)
+    pixels = normalize_batch(
+        tf.constant(images),
+        sizes,
+        cfg.MODEL.PIXEL_MEAN,
+        cfg.MODEL.PIXEL_STD,
+        model.size_divisibility,
+    )
     none = tf.zeros([len(sizes), 1])
     return pixels, tf.constant(sizes), Targets(none, none, none, gt_sem_seg=tf.constant(labels))
 

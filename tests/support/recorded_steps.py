@@ -48,7 +48,13 @@ def batch_of(cfg, model, names):
         examples.append(mapper(records[name], transforms))
     sizes = np.array([example.image.shape[:2] for example in examples], np.int32)
     batch = collate(examples, [0, 1], sizes.max(0), 0)
-    images = normalize_batch(tf.constant(batch["image"]), sizes, cfg, model.size_divisibility)
+    images = normalize_batch(
+        tf.constant(batch["image"]),
+        sizes,
+        cfg.MODEL.PIXEL_MEAN,
+        cfg.MODEL.PIXEL_STD,
+        model.size_divisibility,
+    )
     targets = Targets(
         **{name: tf.constant(a) for name, a in batch.items() if name in Targets._fields}
     )

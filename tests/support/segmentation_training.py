@@ -122,7 +122,13 @@ def first_gradients(name: str, folder: Path) -> dict[str, float]:
     assign_state_dict(model, initial_weights(name), source="seeded")
     named = trainable_variables(model, cfg)
     batch = next(iter(training_dataset(cfg, seed=1)))
-    pixels = normalize_batch(batch["image"], batch["image_size"], cfg, model.size_divisibility)
+    pixels = normalize_batch(
+        batch["image"],
+        batch["image_size"],
+        cfg.MODEL.PIXEL_MEAN,
+        cfg.MODEL.PIXEL_STD,
+        model.size_divisibility,
+    )
     targets = Targets(**{key: batch[key] for key in batch if key in Targets._fields})
     with tf.GradientTape() as tape:
         losses = model.losses(pixels, batch["image_size"], targets, tf.constant([0, 0]))

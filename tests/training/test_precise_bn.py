@@ -41,7 +41,11 @@ def test_population_of_what_training_would_see(parts):
     for number in (4, 5, 6):
         batch = toy.batch(number)
         images = (
-            normalize_batch(batch["image"], batch["image_size"], cfg, 4).numpy().astype(np.float64)
+            normalize_batch(
+                batch["image"], batch["image_size"], cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, 4
+            )
+            .numpy()
+            .astype(np.float64)
         )
         columns = [part.reshape(-1, 3) for part in np.split(images, parts)]
         pixels += columns
@@ -80,7 +84,11 @@ def test_batches_of_one_image_that_are_apart():
     total, pop_mean, pop_square = 0, np.zeros(3), np.zeros(3)
     for batch in uniform_images(0):
         images = (
-            normalize_batch(batch["image"], batch["image_size"], cfg, 4).numpy().astype(np.float64)
+            normalize_batch(
+                batch["image"], batch["image_size"], cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, 4
+            )
+            .numpy()
+            .astype(np.float64)
         )
         for image in images.reshape(4, -1, 3):
             size = len(image)

@@ -251,21 +251,25 @@ def normalize_pixels(pixels: tf.Tensor, mean: Sequence[float], std: Sequence[flo
 
 
 def normalize_batch(
-    images: tf.Tensor, sizes: tf.Tensor, cfg: CfgNode, size_divisibility: int
+    images: tf.Tensor,
+    sizes: tf.Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size_divisibility: int,
 ) -> tf.Tensor:
     """The network's input in training: Detectron2's `GeneralizedRCNN.preprocess_image`.
 
     Args:
         images: uint8 [B, H, W, 3] in INPUT.FORMAT's order, each in the top left corner.
         sizes: int32 [B, 2], (height, width) of each.
-        cfg: MODEL.PIXEL_MEAN and PIXEL_STD.
+        mean, std: of each channel.
         size_divisibility: the model's.
 
     Returns:
         float32 [B, H', W', 3], (x - mean) / std and zero beyond each image; H' and W' are H and W
         rounded up to multiples.
     """
-    values = normalize_pixels(images, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+    values = normalize_pixels(images, mean, std)
     return pad_to_multiple(ValidSizes(sizes).fill(values, 0.0), size_divisibility)
 
 

@@ -183,7 +183,11 @@ class Trainer:
 
     def _losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         images = normalize_batch(
-            batch["image"], batch["image_size"], self._cfg, self._model.size_divisibility
+            batch["image"],
+            batch["image_size"],
+            self._cfg.MODEL.PIXEL_MEAN,
+            self._cfg.MODEL.PIXEL_STD,
+            self._model.size_divisibility,
         )
         targets = Targets(
             **{name: value for name, value in batch.items() if name in Targets._fields}

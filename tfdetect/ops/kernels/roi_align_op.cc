@@ -4,6 +4,7 @@
 #include "op_helpers.h"
 #include "roi_align.h"
 #include "roi_align_op.h"
+#include "roi_shapes.h"
 
 namespace tfdetect {
 namespace {
@@ -13,16 +14,6 @@ using tensorflow::Tensor;
 using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
-
-// [R] of boxes [R, 4] and box_indices [R].
-absl::Status Regions(InferenceContext* c, int boxes, int box_indices, DimensionHandle* regions) {
-  ShapeHandle shape, indices;
-  DimensionHandle four;
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(boxes), 2, &shape));
-  TF_RETURN_IF_ERROR(c->WithValue(c->Dim(shape, 1), 4, &four));
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(box_indices), 1, &indices));
-  return c->Merge(c->Dim(shape, 0), c->Dim(indices, 0), regions);
-}
 
 REGISTER_OP("TfdetectRoiAlign")
     .Input("features: T")
@@ -37,14 +28,9 @@ REGISTER_OP("TfdetectRoiAlign")
     .Attr("aligned: bool")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle features;
-      DimensionHandle regions;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &features));
-      TF_RETURN_IF_ERROR(Regions(c, 1, 2, &regions));
-      int height, width;
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_height", &height));
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_width", &width));
-      c->set_output(0, c->MakeShape({regions, height, width, c->Dim(features, 3)}));
+      ShapeHandle pooled;
+      TF_RETURN_IF_ERROR(PooledShape(c, 1, 4, &pooled));
+      c->set_output(0, pooled);
       return absl::OkStatus();
     })
     .Doc("ROIAlign of torchvision for features [B, H, W, C] and XYXY boxes [R, 4] in pixels of "
@@ -67,17 +53,15 @@ REGISTER_OP("TfdetectRoiAlignLevels")
     .Attr("N: int >= 1")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      int count, height, width;
+      int count;
       TF_RETURN_IF_ERROR(c->GetAttr("N", &count));
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_height", &height));
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_width", &width));
-      ShapeHandle features, levels;
+      ShapeHandle pooled, levels;
       DimensionHandle regions;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &features));
-      TF_RETURN_IF_ERROR(Regions(c, 2 * count, 2 * count + 1, &regions));
+      TF_RETURN_IF_ERROR(PooledShape(c, 2 * count, 4, &pooled));
       TF_RETURN_IF_ERROR(c->WithRank(c->input(2 * count + 2), 1, &levels));
-      TF_RETURN_IF_ERROR(c->Merge(regions, c->Dim(levels, 0), &regions));
-      c->set_output(0, c->MakeShape({regions, height, width, c->Dim(features, 3)}));
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(pooled, 0), c->Dim(levels, 0), &regions));
+      TF_RETURN_IF_ERROR(c->ReplaceDim(pooled, 0, regions, &pooled));
+      c->set_output(0, pooled);
       return absl::OkStatus();
     })
     .Doc("TfdetectRoiAlign of each region from features[levels[r]], with spatial_scales and sizes "
@@ -97,14 +81,11 @@ REGISTER_OP("TfdetectRoiAlignGrad")
     .Attr("aligned: bool")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle grad, features;
+      ShapeHandle grad;
       DimensionHandle regions;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &grad));
-      TF_RETURN_IF_ERROR(Regions(c, 1, 2, &regions));
-      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(4, &features));
-      TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
-      c->set_output(0, features);
-      return absl::OkStatus();
+      TF_RETURN_IF_ERROR(RegionCount(c, 1, 4, &regions));
+      return SetGradientShape(c, 4);
     })
     .Doc("The gradient of TfdetectRoiAlign for the features, given that of its output.");
 

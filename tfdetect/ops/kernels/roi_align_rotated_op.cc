@@ -2,6 +2,7 @@
 #include "op_helpers.h"
 #include "roi_align_op.h"
 #include "roi_align_rotated.h"
+#include "roi_shapes.h"
 
 namespace tfdetect {
 namespace {
@@ -11,16 +12,6 @@ using tensorflow::Tensor;
 using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
-
-// [R] of boxes [R, 5] and box_indices [R], the inputs after the first.
-absl::Status RotatedRegions(InferenceContext* c, DimensionHandle* regions) {
-  ShapeHandle shape, indices;
-  DimensionHandle five;
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &shape));
-  TF_RETURN_IF_ERROR(c->WithValue(c->Dim(shape, 1), 5, &five));
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 1, &indices));
-  return c->Merge(c->Dim(shape, 0), c->Dim(indices, 0), regions);
-}
 
 REGISTER_OP("TfdetectRoiAlignRotated")
     .Input("features: T")
@@ -34,14 +25,9 @@ REGISTER_OP("TfdetectRoiAlignRotated")
     .Attr("sampling_ratio: int")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle features;
-      DimensionHandle regions;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &features));
-      TF_RETURN_IF_ERROR(RotatedRegions(c, &regions));
-      int height, width;
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_height", &height));
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_width", &width));
-      c->set_output(0, c->MakeShape({regions, height, width, c->Dim(features, 3)}));
+      ShapeHandle pooled;
+      TF_RETURN_IF_ERROR(PooledShape(c, 1, 5, &pooled));
+      c->set_output(0, pooled);
       return absl::OkStatus();
     })
     .Doc("ROIAlignRotated of Detectron2 for features [B, H, W, C] and boxes [R, 5] (x centre, y "
@@ -62,14 +48,11 @@ REGISTER_OP("TfdetectRoiAlignRotatedGrad")
     .Attr("sampling_ratio: int")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle grad, features;
+      ShapeHandle grad;
       DimensionHandle regions;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &grad));
-      TF_RETURN_IF_ERROR(RotatedRegions(c, &regions));
-      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(4, &features));
-      TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
-      c->set_output(0, features);
-      return absl::OkStatus();
+      TF_RETURN_IF_ERROR(RegionCount(c, 1, 5, &regions));
+      return SetGradientShape(c, 4);
     })
     .Doc("The gradient of TfdetectRoiAlignRotated for the features, given that of its output.");
 

@@ -2,13 +2,13 @@
 #include "op_helpers.h"
 #include "roi_pool.h"
 #include "roi_pool_op.h"
+#include "roi_shapes.h"
 
 namespace tfdetect {
 namespace {
 
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
-using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
@@ -24,18 +24,8 @@ REGISTER_OP("TfdetectRoiPool")
     .Attr("spatial_scale: float")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle features, boxes, indices;
-      DimensionHandle four, regions;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &features));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &boxes));
-      TF_RETURN_IF_ERROR(c->WithValue(c->Dim(boxes, 1), 4, &four));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 1, &indices));
-      TF_RETURN_IF_ERROR(c->Merge(c->Dim(boxes, 0), c->Dim(indices, 0), &regions));
-      int height, width;
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_height", &height));
-      TF_RETURN_IF_ERROR(c->GetAttr("pooled_width", &width));
-      const ShapeHandle output =
-          c->MakeShape({regions, height, width, c->Dim(features, 3)});
+      ShapeHandle output;
+      TF_RETURN_IF_ERROR(PooledShape(c, 1, 4, &output));
       c->set_output(0, output);
       c->set_output(1, output);
       return absl::OkStatus();
@@ -54,11 +44,7 @@ REGISTER_OP("TfdetectRoiPoolGrad")
     .Output("output: float")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle features;
-      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(3, &features));
-      TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
-      c->set_output(0, features);
-      return absl::OkStatus();
+      return SetGradientShape(c, 3);
     })
     .Doc("The gradient of TfdetectRoiPool for the features, in float32, given that of its output.");
 

@@ -49,11 +49,17 @@ def op_determinism_ends():
     disable_op_determinism()
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """One for all: a process registers a name once."""
+    folder = tmp_path_factory.mktemp("data")
+    write_shapes(folder, 6, 3)
+    return folder
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("name", MODELS)
-def test_training(name, tmp_path, op_determinism_ends):
-    data = tmp_path / "data"
-    write_shapes(data, 6, 3)
+def test_training(name, data, tmp_path, op_determinism_ends):
     names, more = MODELS[name]
     section = f"MODEL.{name.upper()}"
     options = {**SMALL, **more, f"{section}.NUM_CLASSES": 4, f"{section}.NUM_CONVS": 1}

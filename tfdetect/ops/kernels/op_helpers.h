@@ -105,6 +105,16 @@ typename Element<T>::Type* MutableData(tensorflow::Tensor* tensor) {
   REGISTER_KERNEL_BUILDER(BUILDER.TypeConstraint<Eigen::half>("T"), KERNEL<Eigen::half>); \
   REGISTER_KERNEL_BUILDER(BUILDER.TypeConstraint<Eigen::bfloat16>("T"), KERNEL<Eigen::bfloat16>)
 
+// The output [B, H, W, C] of a gradient for features, whose shape is the input feature_shape.
+inline absl::Status SetGradientShape(tensorflow::shape_inference::InferenceContext* c,
+                                     int feature_shape) {
+  tensorflow::shape_inference::ShapeHandle features;
+  TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(feature_shape, &features));
+  TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
+  c->set_output(0, features);
+  return absl::OkStatus();
+}
+
 }  // namespace tfdetect
 
 #endif  // TFDETECT_OP_HELPERS_H_

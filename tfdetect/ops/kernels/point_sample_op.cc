@@ -43,11 +43,7 @@ REGISTER_OP("TfdetectPointSampleGrad")
     .Output("output: T")
     .Attr("T: {float, half, bfloat16}")
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle features;
-      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(4, &features));
-      TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
-      c->set_output(0, features);
-      return absl::OkStatus();
+      return SetGradientShape(c, 4);
     })
     .Doc("The gradient of TfdetectPointSample for the features, given that of its output.");
 

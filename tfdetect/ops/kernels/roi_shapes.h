@@ -31,16 +31,6 @@ inline absl::Status PooledShape(tensorflow::shape_inference::InferenceContext* c
   return absl::OkStatus();
 }
 
-// The output [B, H, W, C] of a gradient for features, whose shape is the input feature_shape.
-inline absl::Status SetGradientShape(tensorflow::shape_inference::InferenceContext* c,
-                                     int feature_shape) {
-  tensorflow::shape_inference::ShapeHandle features;
-  TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(feature_shape, &features));
-  TF_RETURN_IF_ERROR(c->WithRank(features, 4, &features));
-  c->set_output(0, features);
-  return absl::OkStatus();
-}
-
 }  // namespace tfdetect
 
 #endif  // TFDETECT_ROI_SHAPES_H_

@@ -5,9 +5,9 @@ of 2 x 2, which rounds no worse than direct convolution; others are matrix produ
 as native operators, equivalent to `tf.nn.conv2d` followed by the bias, the residual and ReLU.
 
 Of bfloat16, sums and what follows them are float32, rounded once. A processor with AVX512-BF16
-multiplies pairs of bfloat16 numbers, at twice the rate; on others features are widened to float32 as
-they are read, so that it takes as long as float32. Weights are packed by the kernels then, when they
-first see them: the order depends on the processor.
+multiplies pairs of bfloat16 numbers, at twice the rate; on others features are widened to float32
+as they are read, so that it takes as long as float32. Weights are packed by the kernels then, when
+they first see them: the order depends on the processor.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_gradient_of_the_weight_of_nothing():
     np.testing.assert_array_equal(found, np.zeros([3, 3, 8, 16], np.float32))
     x, fits = tf.zeros([1, 5, 7, 8]), tf.zeros([1, 5, 7, 16])
     for one, other in ((x, fits[:, 1:]), (x, fits[0]), (x[0], fits), (x, fits[..., :8])):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="shape|channels"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape|channels"):
             gradient(x=one, gradient=other)
 
 

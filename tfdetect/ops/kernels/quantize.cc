@@ -3,6 +3,10 @@
 #include "instruction_set.h"
 #include "portability.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace tfdetect {
 namespace {
 
@@ -10,18 +14,34 @@ typedef uint8_t UInt8x8 __attribute__((vector_size(8)));
 typedef uint8_t UInt16x8 __attribute__((vector_size(16)));
 typedef int16_t Int16x16 __attribute__((vector_size(32)));
 
-// Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions.
+// Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions; the bits of the sum
+// are then as far from those of 1.5 * 2^23 as the rounded number is from 0, or farther.
 TFDETECT_INLINE void ToBytes(const Float8& x, float inverse_scale, int32_t zero_point,
                              Int8x32& to) {
   constexpr float kRound = 12582912.0f;
   constexpr int32_t kRoundBits = 0x4b400000;
-  const float lowest = static_cast<float>(-zero_point);
-  const float highest = static_cast<float>(255 - zero_point);
+  const Int8x32 lowest = Int8x32{} + (kRoundBits - zero_point);
+  const Int8x32 highest = lowest + 255;
   Float8 scaled = x * inverse_scale;
   scaled = (Float8)((Int8x32)scaled & (scaled == scaled));
-  scaled = scaled < lowest ? Float8{} + lowest : scaled;
-  scaled = scaled > highest ? Float8{} + highest : scaled;
-  to = (Int8x32)(scaled + kRound) - (kRoundBits - zero_point);
+  Int8x32 bits = (Int8x32)(scaled + kRound);
+  bits = bits < lowest ? lowest : bits;
+  bits = bits > highest ? highest : bits;
+  to = bits - lowest;
+}
+
+// Eight numbers in [0, 255]. GCC takes the vector apart where it is converted as one.
+TFDETECT_INLINE void StoreBytes(const Int8x32& from, uint8_t* to) {
+#ifdef __SSE2__
+  alignas(32) int32_t words[8];
+  Store(from, words);
+  const __m128i low = _mm_load_si128(reinterpret_cast<const __m128i*>(words));
+  const __m128i high = _mm_load_si128(reinterpret_cast<const __m128i*>(words + 4));
+  const __m128i shorts = _mm_packs_epi32(low, high);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(shorts, shorts));
+#else
+  Store(__builtin_convertvector(from, UInt8x8), to);
+#endif
 }
 
 TFDETECT_INLINE void QuantizeLoop(const float* x, int64_t count, float inverse_scale,
@@ -32,7 +52,7 @@ TFDETECT_INLINE void QuantizeLoop(const float* x, int64_t count, float inverse_s
   for (; i + 8 <= count; i += 8) {
     Load(x + i, value);
     ToBytes(value, inverse_scale, zero_point, byte);
-    Store(__builtin_convertvector(byte, UInt8x8), to + i);
+    StoreBytes(byte, to + i);
   }
   for (; i < count; ++i) {
     ToBytes(Float8{} + x[i], inverse_scale, zero_point, byte);
@@ -53,6 +73,22 @@ TFDETECT_INLINE void WidenLoop(const uint8_t* x, int64_t count, int32_t zero_poi
 }
 const auto WidenBest = BestVersion<WidenLoop>();
 
+TFDETECT_INLINE void LoadBytes(const uint8_t* from, Int8x32& to) {
+#ifdef __SSE2__
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  const __m128i shorts = _mm_unpacklo_epi8(bytes, zero);
+  alignas(32) int32_t words[8];
+  _mm_store_si128(reinterpret_cast<__m128i*>(words), _mm_unpacklo_epi16(shorts, zero));
+  _mm_store_si128(reinterpret_cast<__m128i*>(words + 4), _mm_unpackhi_epi16(shorts, zero));
+  Load(words, to);
+#else
+  UInt8x8 narrow;
+  Load(from, narrow);
+  to = __builtin_convertvector(narrow, Int8x32);
+#endif
+}
+
 struct NoResidual {};
 
 TFDETECT_INLINE void AddResidual(const SumsOutput&, const NoResidual*, Float8&) {}
@@ -62,10 +98,9 @@ TFDETECT_INLINE void AddResidual(const SumsOutput&, const float* residual, Float
   sum += added;
 }
 TFDETECT_INLINE void AddResidual(const SumsOutput& o, const uint8_t* residual, Float8& sum) {
-  UInt8x8 narrow;
-  Load(residual, narrow);
-  const Int8x32 steps = __builtin_convertvector(narrow, Int8x32) - o.residual_zero_point;
-  sum += __builtin_convertvector(steps, Float8) * o.residual_scale;
+  Int8x32 bytes;
+  LoadBytes(residual, bytes);
+  sum += __builtin_convertvector(bytes - o.residual_zero_point, Float8) * o.residual_scale;
 }
 
 TFDETECT_INLINE void StoreOutput(const SumsOutput&, const Float8& value, float* to) {
@@ -74,7 +109,7 @@ TFDETECT_INLINE void StoreOutput(const SumsOutput&, const Float8& value, float* 
 TFDETECT_INLINE void StoreOutput(const SumsOutput& o, const Float8& value, uint8_t* to) {
   Int8x32 byte;
   ToBytes(value, o.inverse_scale, o.zero_point, byte);
-  Store(__builtin_convertvector(byte, UInt8x8), to);
+  StoreBytes(byte, to);
 }
 
 // Eight columns.
@@ -103,7 +138,9 @@ template <typename Residual, typename Output>
 TFDETECT_INLINE void FinishLoop(const SumsOutput& output, const Residual* residual, Output* to,
                                 const int32_t* sums, int64_t stride, int64_t row, int64_t rows,
                                 int64_t column, int64_t columns, const int64_t* residual_rows) {
-  const SumsOutput o = output;
+  SumsOutput o = output;
+  // Where 0 is the least that a byte can be, ReLU changes nothing.
+  if (sizeof(Output) == 1 && o.zero_point == 0) o.relu = false;
   const int64_t whole = columns / 8 * 8;
   for (int64_t r = 0; r < rows; ++r, sums += stride) {
     const int64_t from = residual_rows ? residual_rows[r] : row + r;

@@ -307,7 +307,8 @@ class QuantizedConvOp : public OpKernel {
                               grid.out_channels};
     const int64_t cost = CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels / 2);
     const int16_t* packed = weight.packed.flat<int16_t>().data();
-    ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
+    // So few that what a task writes between its steps stays in the second cache, or nearly.
+    ParallelRows(context, shape.tiles(), 36, cost, [&](int64_t begin, int64_t end) {
       Scratch scratch(context, QuantizedWinogradScratch(shape, end - begin));
       QuantizedWinogradTiles(shape, x, zero_point_, packed, sizes, output, begin, end,
                              reinterpret_cast<int32_t*>(scratch.data()));

@@ -90,7 +90,7 @@ for size, inputs, padding in [(3, 16, 1), (3, 24, 1), (3, 24, 0), (1, 24, 0)]:
             output_scale=scale,
         )
 np.savez(sys.argv[1] + ".npz", steps=steps, **quantized)
-print(kernels.instruction_sets().used, backend.native_convolutions)
+print(kernels.instruction_sets().used, backend.native_sums)
 """
 NAMES = ["baseline", "avx2", "avx512"]
 

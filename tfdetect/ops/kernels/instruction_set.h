@@ -33,6 +33,9 @@ InstructionSet UsedInstructionSet();
 // Whether that is kAvx512 and the processor has its products of bytes too (VNNI).
 bool UsesVnni();
 
+// Whether the processor multiplies pairs of bfloat16 numbers (AVX512-BF16).
+bool ProcessorHasBfloat16Products();
+
 // One loop, an always_inline function, for each set.
 template <auto kLoop>
 struct Versions;

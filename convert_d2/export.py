@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Path(args.output)
     if output.suffix != ".pkl":
         raise InputError(f"{output}: Detectron2 recognises a pickle by its suffix; use .pkl")
+    require_float32(Path(args.model), "convert_d2.export")
     check_writable(output.parent)
     import_tensorflow()
     from tfdetect.checkpoint.model_dir import load_model

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.deform_conv import DeformConv2d
-from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import BatchNorm, GroupNorm, LayerNorm, batch_statistics
+from tfdetect.ops.empty_batch import with_nonempty_batch
 
 
 def displaced(x):

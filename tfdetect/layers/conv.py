@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.norm import BatchNorm, apply_norm, make_norm
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.conv import conv2d
+from tfdetect.ops.empty_batch import with_nonempty_batch
 
 
 class Conv2d(tf.Module):

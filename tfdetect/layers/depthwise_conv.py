@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.ops.depthwise_conv import depthwise_conv2d
+from tfdetect.ops.empty_batch import with_nonempty_batch
 
 
 class DepthwiseConv2d(tf.Module):

@@ -18,9 +18,9 @@ from tensorflow.python.framework import kernels as registered
 
 from tests.support.native import require_native
 from tfdetect.export.saved_model import servable_backend
-from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import Backend
+from tfdetect.ops.empty_batch import with_nonempty_batch
 
 
 @pytest.fixture(scope="module")

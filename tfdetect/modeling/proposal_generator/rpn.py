@@ -10,7 +10,6 @@ from yacs.config import CfgNode
 
 from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
-from tfdetect.layers.empty_batch import with_nonempty_batch
 from tfdetect.layers.intermediates import add_intermediates
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
@@ -23,6 +22,7 @@ from tfdetect.modeling.proposal_generator.selection import select_proposals
 from tfdetect.modeling.registries import PROPOSAL_GENERATORS
 from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops.boxes import apply_deltas
+from tfdetect.ops.empty_batch import with_nonempty_batch
 from tfdetect.ops.shapes import lengths
 
 

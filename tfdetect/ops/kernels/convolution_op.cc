@@ -3,9 +3,10 @@
 #include <optional>
 #include <vector>
 
-#include "scratch.h"
+#include "convolution_tasks.h"
 #include "matmul.h"
 #include "op_helpers.h"
+#include "scratch.h"
 #include "winograd.h"
 
 namespace tfdetect {
@@ -82,34 +83,6 @@ REGISTER_OP("TfdetectWinogradConv")
     .Doc("A 3 x 3 convolution of stride 1 and padding 1 of x [B, H, W, Cin], plus bias [Cout], and "
          "with `relu` negative values to 0. Beyond sizes [B, 2] (or [0, 2]: nothing is beyond) x "
          "is taken for 0.");
-
-// Rows (or tiles) that a thread takes at a time: enough that weights are not read too often, few
-// enough that every thread has some; a multiple of the rows that are summed together.
-int64_t RowsPerTask(OpKernelContext* context, int64_t rows, int64_t most) {
-  const int64_t threads = context->device()->tensorflow_cpu_worker_threads()->num_threads;
-  const int64_t share = (rows + 4 * threads - 1) / (4 * threads);
-  return std::clamp<int64_t>((share + 11) / 12 * 12, 12, most);
-}
-
-// Calls function(begin, end) for parts of [0, rows) on TensorFlow's threads.
-template <typename Function>
-void ParallelRows(OpKernelContext* context, int64_t rows, int64_t most, int64_t cost,
-                  const Function& function) {
-  const int64_t step = RowsPerTask(context, rows, most);
-  ParallelTasks(context, (rows + step - 1) / step, cost * step, [&](int64_t task) {
-    function(task * step, std::min(rows, (task + 1) * step));
-  });
-}
-
-// About the nanoseconds of so many products of a row.
-int64_t Cost(int64_t products) { return products / 32; }
-
-// Groups that are multiplied as one, with zeros between them, so that their outputs fill a panel.
-int64_t MergedGroups(int64_t groups, int64_t outputs) {
-  int64_t merged = 1;
-  while (outputs / groups * merged < kPanel && groups % (merged * 2) == 0) merged *= 2;
-  return merged;
-}
 
 class PackWeightsOp : public OpKernel {
  public:
@@ -231,7 +204,7 @@ class PackedConvOp : public OpKernel {
         in_place ? 192
                  : std::clamp<int64_t>(49152 / std::max<int64_t>(row_floats, 1) / 12 * 12,
                                        matrices > 1 ? 24 : 48, 192);
-    ParallelRows(context, rows, most, Cost(depth * out), [&](int64_t begin, int64_t end) {
+    ParallelRows(context, rows, most, CostOfProducts(depth * out), [&](int64_t begin, int64_t end) {
       std::optional<Scratch> gathered;
       if (!in_place) gathered.emplace(context, (end - begin) * depth);
       if (halves) CopyUpsampled(grid, halves, begin, end, out, to);
@@ -324,7 +297,7 @@ class WinogradConvOp : public OpKernel {
     const float* packed = context->input(1).flat<float>().data();
     const int32_t* own = sizes.dim_size(0) ? sizes.flat<int32_t>().data() : nullptr;
     float* to = output->flat<float>().data();
-    const int64_t cost = Cost(kWinogradProducts * shape.channels * shape.out_channels);
+    const int64_t cost = CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels);
     ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
       Scratch scratch(context, WinogradScratch(shape, end - begin));
       WinogradTiles(shape, from, packed, bias.flat<float>().data(), own, relu_, begin, end,

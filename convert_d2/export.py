@@ -13,6 +13,7 @@ import yaml
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
+from tfdetect.checkpoint.quantization import require_float32
 from tfdetect.cli.command import run_command
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config

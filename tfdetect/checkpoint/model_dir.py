@@ -1,7 +1,7 @@
 """A model's directory: `config.yaml`, a TensorFlow checkpoint and `metadata.json`.
 
-That of a quantized model has `quantization.json` beside, and its checkpoint, of the float32 weights,
-another name: a version of tfdetect that knows nothing of quantization finds no weights there.
+That of a quantized model has `quantization.json` beside, and its checkpoint, of the float32
+weights, another name: a tfdetect that knows nothing of quantization finds no weights there.
 """
 
 from __future__ import annotations

@@ -69,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = None
     if args.annotations is not None:
         folder = args.annotation_images or (args.images if Path(args.images).is_dir() else None)
-        run = EvaluationRun(
-            args.annotations, cfg, metadata, folder, source="--annotation-images"
-        )
+        run = EvaluationRun(args.annotations, cfg, metadata, folder, source="--annotation-images")
     import_tensorflow(cfg.FLOAT32_PRECISION)
     from tfdetect.checkpoint.model_dir import check_output, load_model, save_model
     from tfdetect.inference.quantization.calibrate import quantize_model
@@ -121,7 +119,9 @@ class _Images:
             except InputError as error:
                 self.unreadable.append(path)
                 if len(self.unreadable) == len(self._files):
-                    raise InputError(f"none of {len(self._files)} images is usable: {error}") from error
+                    raise InputError(
+                        f"none of {len(self._files)} images is usable: {error}"
+                    ) from error
                 print(f"error: {error}", file=sys.stderr)
                 continue
             yield image
@@ -176,7 +176,9 @@ def _measure(
         for name, value in metrics.items():
             if name in _METRICS:
                 now = after[task][name]
-                lines.append(f"{f'{task} {name}':16}  {value:7.2f} {now:7.2f}  {now - value:+10.2f}")
+                lines.append(
+                    f"{f'{task} {name}':16}  {value:7.2f} {now:7.2f}  {now - value:+10.2f}"
+                )
     return "\n".join(lines)
 
 

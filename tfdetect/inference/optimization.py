@@ -153,8 +153,9 @@ class _Optimizer:
         self, layer: Layer, values: Folded, usual: Callable[[Folded], tf.Module]
     ) -> tf.Module:
         """What `make` makes of a layer, or else `usual` of its folded values."""
-        replaced = self._make is not None and self._make.replaces(layer)
-        return self._make(layer, values, usual) if replaced else usual(values)
+        if self._make is not None and self._make.replaces(layer):
+            return self._make(layer, values, usual)
+        return usual(values)
 
     def _float_conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
         weight, bias, norm = folded

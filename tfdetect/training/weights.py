@@ -14,8 +14,8 @@ from yacs.config import CfgNode
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.libraries import import_state_dict
 from tfdetect.checkpoint.model_dir import load_model
-from tfdetect.checkpoint.quantization import require_float32
 from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.checkpoint.quantization import require_float32
 from tfdetect.config.training_checks import weights_file
 from tfdetect.data.class_names import reorder
 from tfdetect.errors import InputError

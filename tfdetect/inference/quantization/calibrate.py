@@ -62,9 +62,7 @@ def quantize_model(
     cfg = _without_augmentation(cfg)
     backend = Backend.for_device()
     observing = _Making(layers, lambda name, *made: _observed(*made))
-    predictor = Predictor.of_model(
-        cfg, optimize(model, backend, make=observing), metadata, backend
-    )
+    predictor = Predictor.of_model(cfg, optimize(model, backend, make=observing), metadata, backend)
     count = 0
     for image in images():
         predictor(image)
@@ -87,9 +85,7 @@ def quantize_model(
     del observing, predictor
     chosen = {name: layer for name, layer in layers.items() if name in steps}
     comparing = _Making(chosen, lambda name, *made: _compared(steps[name], *made))
-    predictor = Predictor.of_model(
-        cfg, optimize(model, backend, make=comparing), metadata, backend
-    )
+    predictor = Predictor.of_model(cfg, optimize(model, backend, make=comparing), metadata, backend)
     for image in images():
         predictor(image)
     quantized = {}
@@ -130,9 +126,7 @@ class _Making:
         return self.made[name]
 
 
-def _observed(
-    layer: Layer, values: Folded, usual: Callable[[Folded], tf.Module]
-) -> ObservedLayer:
+def _observed(layer: Layer, values: Folded, usual: Callable[[Folded], tf.Module]) -> ObservedLayer:
     norm = None if isinstance(values.norm, Shift) else values.norm
     without = values if norm is None else values._replace(norm=None)
     return ObservedLayer(usual(without), norm, getattr(layer, "stride", 1))

@@ -70,9 +70,7 @@ class RoundedConv2d(tf.Module):
         y = conv2d(x, self.weight, self.bias, **self._options)
         if self.norm is not None:
             y = round_to(y, self.steps.output)
-            return finish(
-                y, self.norm, valid_sizes.strided(self.stride), residual, upsampled, relu
-            )
+            return finish(y, self.norm, valid_sizes.strided(self.stride), residual, upsampled, relu)
         if residual is not None and self.steps.product is not None:
             y = round_to(y, self.steps.product)
         y = finish(y, None, WHOLE, residual, upsampled, relu)

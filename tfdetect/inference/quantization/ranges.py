@@ -76,9 +76,7 @@ class Observer(tf.Module):
         return Step(float(np.float32(limit / steps)), zero_point)
 
 
-def _least_square(
-    counts: np.ndarray, magnitudes: np.ndarray, largest: float, steps: int
-) -> float:
+def _least_square(counts: np.ndarray, magnitudes: np.ndarray, largest: float, steps: int) -> float:
     """The range with the least sum of squared differences.
 
     Args:

@@ -40,8 +40,8 @@ def _bfloat16_limit(seconds: float) -> str:
     if "amx_bf16" in flags or "avx512_bf16" in flags:
         return ""
     return (
-        "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX), without which every "
-        "value is converted to float32 and back"
+        "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX): products are of "
+        "float32, and bfloat16 only halves what is read and written"
     )
 
 

@@ -112,7 +112,7 @@ def test_predictor(model_dir):
     np.testing.assert_array_equal(found.boxes, plain.boxes[: len(expected)])
     # TensorFlow's convolutions, unlike the native ones, add up in an order that depends on the
     # number of boxes: two have logits within 2e-6 of theirs among thirteen. Scores are a softmax.
-    rtol = 0 if Backend.for_device().native_convolutions else 1e-5
+    rtol = 0 if Backend.for_device().native_sums else 1e-5
     keypoints = plain.keypoints[: len(expected)]
     np.testing.assert_array_equal(found.keypoints[..., :2], keypoints[..., :2])
     np.testing.assert_allclose(found.keypoints[..., 2], keypoints[..., 2], rtol=rtol)

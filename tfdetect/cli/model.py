@@ -60,7 +60,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = Tr
         choices=("float32", "bfloat16"),
         default="float32",
         help="of weights and features (default float32); boxes and scores are float32. bfloat16 is "
-        "fast where the processor multiplies it, and slow elsewhere",
+        "faster where the processor multiplies it",
     )
     if proposals:
         parser.add_argument(

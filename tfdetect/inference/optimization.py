@@ -39,7 +39,7 @@ def optimize(model: Model, backend: Backend, *, make: LayerMaker | None = None) 
 
     Norms of stored statistics are folded into the convolutions before them (`fold`). Then, on a
     CPU with native convolutions, layers become those of `tfdetect.inference.packed`, which take two
-    thirds of the time of TensorFlow's; or, in bfloat16, what layers would round at every call is
+    thirds of the time of TensorFlow's. In bfloat16, what other layers would round at every call is
     rounded once: the results are the same, in half the memory. (Norms and deformable convolutions
     compute in float32 and keep their variables.)
 
@@ -170,6 +170,7 @@ class _Optimizer:
             bias = tf.zeros(weight.shape[3:])
             if isinstance(norm, Shift):
                 bias, norm = -norm.negative, None
+        weight = tf.cast(weight, self._dtype)
         if can_use_winograd(weight.shape, conv.stride, conv.padding, conv.groups):
             return WinogradConv2d(weight, bias, norm)
         options = {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
@@ -179,7 +180,7 @@ class _Optimizer:
         self, shape: tf.TensorShape, stride: int = 1, dilation: int = 1, groups: int = 1
     ) -> bool:
         return (
-            self._backend.native_convolutions
+            self._backend.native_sums
             and dilation == 1
             and can_pack(shape, groups)
             and packing_pays(shape, stride, groups, self._backend.instruction_set)
@@ -197,7 +198,8 @@ class _Optimizer:
         if conv.weight.shape[0] == 2:
             weight = conv.as_pointwise()
             if self._packs(weight.shape):
-                return PackedConvTranspose2d(weight, tf.convert_to_tensor(conv.bias))
+                bias = tf.convert_to_tensor(conv.bias)
+                return PackedConvTranspose2d(tf.cast(weight, self._dtype), bias)
         return self._rounded(conv)
 
     def _linear(self, linear: Linear) -> tf.Module:
@@ -210,7 +212,7 @@ class _Optimizer:
         if not self._packs(tf.TensorShape([1, 1, *weight.shape])):
             return self._rounded(linear)
         bias = tf.zeros(weight.shape[1:]) if linear.bias is None else linear.bias
-        return PackedLinear(weight, tf.convert_to_tensor(bias))
+        return PackedLinear(tf.cast(weight, self._dtype), tf.convert_to_tensor(bias))
 
     def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
         weight, bias = (
@@ -238,4 +240,5 @@ class _Optimizer:
         if not self._packs(tf.TensorShape(filled)):
             return None
         anchors = head.objectness_logits.weight.shape[3]
-        return PackedRPNHead([self(conv) for conv in head.convs()], weight, bias, anchors)
+        convs = [self(conv) for conv in head.convs()]
+        return PackedRPNHead(convs, tf.cast(weight, self._dtype), bias, anchors)

@@ -1,7 +1,8 @@
 """Layers whose weights are in the order in which the CPU's own kernels read them.
 
 Each takes the place of a layer of `tfdetect.layers` or `tfdetect.modeling` in what `optimize` makes
-for a CPU, and is called as that is. Features are float32, and nothing is trained.
+for a CPU, and is called as that is. Features are of the weight's type, float32 or bfloat16; biases
+are float32 in every case. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class PackedConv2d(tf.Module):
     """A `Conv2d` as matrix products.
 
     Args:
-        weight: float32 [k, k, Cin / groups, Cout], as `can_pack` has it.
+        weight: float32 or bfloat16 [k, k, Cin / groups, Cout], as `can_pack` has it.
         bias: float32 [Cout].
         norm: what depends on the input (GN) or was left by folding, or None.
     """
@@ -62,6 +63,7 @@ class PackedConv2d(tf.Module):
             kernel_size=self.kernel_size,
             stride=self.stride,
             padding=self.padding,
+            groups=self.groups,
             relu=relu and fused,
             residual=residual if fused else None,
         )
@@ -75,7 +77,7 @@ class WinogradConv2d(tf.Module):
     """A `Conv2d` of 3 x 3 and stride 1 by Winograd's minimal filtering.
 
     Args:
-        weight: float32 [3, 3, Cin, Cout], as `can_use_winograd` has it.
+        weight: float32 or bfloat16 [3, 3, Cin, Cout], as `can_use_winograd` has it.
         bias, norm: as `PackedConv2d`'s.
     """
 
@@ -106,7 +108,7 @@ class PackedConvTranspose2d(tf.Module):
     """A `ConvTranspose2d` of kernel 2, whose outputs do not overlap: a matrix product.
 
     Args:
-        pointwise: float32 [1, 1, Cin, 2 * 2 * Cout], as `can_pack` has it.
+        pointwise: float32 or bfloat16 [1, 1, Cin, 2 * 2 * Cout], as `can_pack` has it.
         bias: float32 [Cout].
     """
 
@@ -129,7 +131,7 @@ class PackedLinear(tf.Module):
     """A `Linear`, with what follows it in the same pass.
 
     Args:
-        weight: float32 [in_features, out_features]; out_features is a multiple of 16.
+        weight: float32 or bfloat16 [in_features, out_features]; out_features is a multiple of 16.
         bias: float32 [out_features].
     """
 
@@ -191,6 +193,6 @@ class PackedRPNHead(tf.Module):
         """As `RPNHead`."""
         for conv in self.convs:
             feature = conv(feature, valid_sizes, relu=True)
-        both = self.both(feature)
+        both = tf.cast(self.both(feature), tf.float32)
         anchors, deltas = self._sizes
         return both[..., :anchors], both[..., anchors : anchors + deltas]

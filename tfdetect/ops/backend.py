@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tfdetect.errors import InputError
 from tfdetect.ops import kernels
-from tfdetect.ops.kernels.instruction_set import BASELINE, TITLES
+from tfdetect.ops.kernels.instruction_set import BASELINE, TITLES, has_bfloat16_tiles
 
 __all__ = ["DTYPES", "Backend", "current_backend"]
 
@@ -88,6 +88,8 @@ class Backend:
         if instruction_set is None:
             on_cpu = kind == "cpu" and ops == "native"
             instruction_set = kernels.convolution_instruction_set() if on_cpu else BASELINE
+            if dtype == "bfloat16" and has_bfloat16_tiles():
+                instruction_set = BASELINE  # oneDNN's use AMX, at eight times our rate
         return cls(kind, ops, dtype, instruction_set=instruction_set)
 
     @property
@@ -102,14 +104,9 @@ class Backend:
 
     @property
     def native_sums(self) -> bool:
-        """Whether long sums on a CPU are the native library's: with vector instructions it is
-        faster than TensorFlow."""
+        """Whether long sums on a CPU are the native library's (convolutions: see `packing_pays`):
+        with vector instructions it is faster than TensorFlow."""
         return self.native_on_cpu and self.instruction_set != BASELINE
-
-    @property
-    def native_convolutions(self) -> bool:
-        """Whether float32 convolutions may be the native library's; see `packing_pays`."""
-        return self.native_sums and self.dtype == "float32"
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:

@@ -53,7 +53,7 @@ def _convolve(
         x.dtype == tf.float32
         and dilation == 1
         and can_use_winograd(weight.shape, stride, padding, groups)
-        and (backend := current_backend()).native_convolutions
+        and (backend := current_backend()).native_sums
         and packing_pays(weight.shape, stride, groups, backend.instruction_set)
     ):
         shift = tf.zeros(weight.shape[3:]) if bias is None else bias

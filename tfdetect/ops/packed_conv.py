@@ -1,8 +1,13 @@
-"""CPU convolutions with pre-packed weights.
+"""CPU convolutions with pre-packed weights, in float32 or bfloat16.
 
 3 x 3 convolutions with stride 1 use Winograd's minimal filtering (Lavin and Gray, 2016) with tiles
 of 2 x 2, which rounds no worse than direct convolution; others are matrix products. They exist only
 as native operators, equivalent to `tf.nn.conv2d` followed by the bias, the residual and ReLU.
+
+Of bfloat16, sums and what follows them are float32, rounded once. A processor with AVX512-BF16
+multiplies pairs of bfloat16 numbers, at twice the rate; on others features are widened to float32
+as they are read, so that it takes as long as float32. Weights are packed by the kernels then, when
+they first see them: the order depends on the processor.
 """
 
 from __future__ import annotations
@@ -60,13 +65,15 @@ def pack_weight(weight: tf.Tensor, *, winograd: bool = False, groups: int = 1) -
     """The packed weight of a convolution, in the order in which the kernel reads it.
 
     Args:
-        weight: float32 [k, k, Cin / groups, Cout].
+        weight: float32 or bfloat16 [k, k, Cin / groups, Cout].
         winograd: whether for `winograd_conv`, and not for `packed_conv`.
         groups: number of channel groups.
 
     Returns:
-        float32 [matrices, panels, rows, 16].
+        float32 [matrices, panels, rows, 16]; of bfloat16 the weight as it is.
     """
+    if weight.dtype == tf.bfloat16:
+        return weight
     library = kernels.library()
     return library.tfdetect_pack_weights(weight=weight, winograd=winograd, groups=groups)
 
@@ -79,6 +86,7 @@ def packed_conv(
     kernel_size: int,
     stride: int,
     padding: int,
+    groups: int = 1,
     relu: bool,
     gelu: bool = False,
     residual: tf.Tensor | None = None,
@@ -86,29 +94,32 @@ def packed_conv(
     """2-D convolution with zeros around x.
 
     Args:
-        x: float32 [B, H, W, Cin].
-        packed: of `pack_weight`.
+        x: float32 or bfloat16 [B, H, W, Cin].
+        packed: of `pack_weight`, in the type of x.
         bias: float32 [Cout].
         kernel_size: k, of both axes, as are `stride` and `padding`.
+        groups: as `pack_weight` had.
         relu: whether negative results become 0, after all.
         gelu: whether GELU is applied, after all.
-        residual: added to the result: float32 of its shape, or of half its height and width, which
+        residual: added to the result: of its type and shape, or of half its height and width, which
             is upsampled 2x; or None.
 
     Returns:
-        float32 [B, h, w, Cout], h = (H + 2 padding - k) // stride + 1.
+        [B, h, w, Cout] in the type of x, h = (H + 2 padding - k) // stride + 1.
     """
-    return kernels.library().tfdetect_packed_conv(
-        x=x,
-        packed=packed,
-        bias=bias,
-        residual=tf.zeros([0]) if residual is None else residual,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        relu=relu,
-        gelu=gelu,
-    )
+    options = {
+        "x": x,
+        "bias": bias,
+        "residual": tf.zeros([0], x.dtype) if residual is None else residual,
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "relu": relu,
+        "gelu": gelu,
+    }
+    if x.dtype == tf.bfloat16:
+        return kernels.library().tfdetect_bfloat16_conv(weight=packed, groups=groups, **options)
+    return kernels.library().tfdetect_packed_conv(packed=packed, **options)
 
 
 def winograd_conv(
@@ -122,23 +133,22 @@ def winograd_conv(
     """3 x 3 convolution of stride 1, padded by 1.
 
     Args:
-        x: float32 [B, H, W, Cin].
-        packed: of `pack_weight`.
+        x: float32 or bfloat16 [B, H, W, Cin].
+        packed: of `pack_weight`, in the type of x.
         bias: float32 [Cout].
         relu: whether negative results become 0.
         sizes: int32 [B, 2], the valid (height, width) of each image; the rest is read as 0. None:
             everything is valid.
 
     Returns:
-        float32 [B, H, W, Cout].
+        [B, H, W, Cout] in the type of x.
     """
-    return kernels.library().tfdetect_winograd_conv(
-        x=x,
-        packed=packed,
-        bias=bias,
-        sizes=tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
-        relu=relu,
-    )
+    if sizes is None:
+        sizes = tf.zeros([0, 2], tf.int32)
+    options = {"x": x, "bias": bias, "sizes": sizes, "relu": relu}
+    if x.dtype == tf.bfloat16:
+        return kernels.library().tfdetect_bfloat16_winograd_conv(weight=packed, **options)
+    return kernels.library().tfdetect_winograd_conv(packed=packed, **options)
 
 
 def trainable_winograd_conv(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

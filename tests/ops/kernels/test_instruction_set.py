@@ -70,7 +70,7 @@ options = {"kernel_size": 3, "stride": 1, "padding": 1, "relu": False}
 product = packed_conv(x, pack_weight(weight), bias, **options)
 winograd = winograd_conv(x, pack_weight(weight, winograd=True), bias, relu=False)
 np.save(sys.argv[1], [product, winograd])
-print(kernels.instruction_sets().used, backend.native_convolutions)
+print(kernels.instruction_sets().used, backend.native_sums)
 """
 NAMES = ["baseline", "avx2", "avx512"]
 

@@ -53,6 +53,7 @@ MATHS_FLAGS = ("-Wall", "-Wextra", "-ffp-contract=off")
 FUSED_FILES = (
     "attention.cc",
     "matmul.cc",
+    "matmul_bfloat16.cc",
     "pointwise.cc",
     "roi_align.cc",
     "roi_align_rotated.cc",

@@ -99,6 +99,20 @@ TFDETECT_INLINE void FromFloat(float value, Half* to) {
   to->bits = static_cast<uint16_t>(sign | result);
 }
 
+TFDETECT_INLINE void StoreFloats(const Float8& from, float* to) { Store(from, to); }
+
+TFDETECT_INLINE void StoreFloats(const Float8& from, BFloat16* to) {
+  const UInt8x32 bits = (UInt8x32)from;
+  const UInt8x32 is_nan = (UInt8x32)((bits & 0x7fffffffu) > 0x7f800000u);
+  const UInt8x32 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const UInt8x32 result = (is_nan & 0x7fc0u) | (~is_nan & rounded);
+  Store(__builtin_convertvector(result, UInt8x16), to);
+}
+
+TFDETECT_INLINE void StoreFloats(const Float8& from, Half* to) {
+  for (int i = 0; i < 8; ++i) FromFloat(from[i], to + i);
+}
+
 }  // namespace tfdetect
 
 #endif  // TFDETECT_HALF_H_

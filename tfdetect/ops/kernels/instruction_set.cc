@@ -5,6 +5,10 @@
 #include <cstring>
 #include <iterator>
 
+#ifdef TFDETECT_AVX2
+#include <cpuid.h>
+#endif
+
 namespace tfdetect {
 namespace {
 
@@ -41,6 +45,15 @@ InstructionSet ProcessorInstructionSet() {
   return has_avx512 ? InstructionSet::kAvx512 : InstructionSet::kAvx2;
 #else
   return InstructionSet::kBaseline;
+#endif
+}
+
+bool ProcessorHasBfloat16Products() {
+#ifdef TFDETECT_AVX2
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+#else
+  return false;
 #endif
 }
 

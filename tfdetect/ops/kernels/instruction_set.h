@@ -28,6 +28,9 @@ InstructionSet ProcessorInstructionSet();
 // where the environment has it.
 InstructionSet UsedInstructionSet();
 
+// Whether the processor multiplies pairs of bfloat16 numbers (AVX512-BF16).
+bool ProcessorHasBfloat16Products();
+
 // One loop, an always_inline function, for each set.
 template <auto kLoop>
 struct Versions;

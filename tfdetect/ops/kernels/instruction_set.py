@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -64,6 +65,13 @@ def check_variable() -> None:
     wanted = os.environ.get(VARIABLE, "")
     if wanted and wanted not in TITLES:
         raise InputError(f"{VARIABLE} is {wanted!r}: set it to {', '.join(TITLES)}, or unset it")
+
+
+def has_bfloat16_tiles() -> bool:
+    """Whether this processor multiplies tiles of bfloat16 numbers (AMX)."""
+    with contextlib.suppress(OSError):
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
+    return False
 
 
 def of_library(path: Path) -> InstructionSets:

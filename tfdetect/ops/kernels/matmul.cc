@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "instruction_set.h"
+#include "matmul_tile.h"
 #include "portability.h"
 #include "vector_maths.h"
 
@@ -21,12 +22,6 @@ struct Operands {
   float* c;
   int64_t c_stride;
 };
-
-// Of the sums, at a time, about: as much of a panel and of the rows as the nearest cache holds.
-constexpr int64_t kDepth = 256;
-
-template <typename V>
-constexpr int kLanes = sizeof(V) / sizeof(float);
 
 // kRows rows of kPanels panels from (row, column) on: the sums stay in registers.
 template <typename V, int kRows, int kPanels>
@@ -52,32 +47,9 @@ TFDETECT_INLINE void Tile(const Operands& o, int64_t row, int64_t column) {
   TFDETECT_UNROLL for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) Store(sums[r][v], &values[r][v * kLanes<V>]);
   const Epilogue& e = o.epilogue;
-  for (int r = 0; r < kRows; ++r) {
-    const int64_t at = (row + r) * o.c_stride + column;
-    if (column + kPanels * kPanel <= o.n) {
-      for (int v = 0; v < kVectors; ++v) {
-        V sum, other;
-        Load(&values[r][v * kLanes<V>], sum);
-        if (e.bias) {
-          Load(e.bias + column + v * kLanes<V>, other);
-          sum += other;
-        }
-        if (e.residual) {
-          Load(e.residual + at + v * kLanes<V>, other);
-          sum += other;
-        }
-        if (e.relu) sum = sum < V{} ? V{} : sum;  // NaN stays NaN
-        Store(sum, o.c + at + v * kLanes<V>);
-      }
-    } else {
-      for (int64_t j = 0; j < o.n - column; ++j) {
-        float sum = values[r][j];
-        if (e.bias) sum += e.bias[column + j];
-        if (e.residual) sum += e.residual[at + j];
-        o.c[at + j] = e.relu && sum < 0.0f ? 0.0f : sum;
-      }
-    }
-  }
+  const int64_t at = row * o.c_stride + column;
+  FinishTile<V>(values, o.n - column, e.bias ? e.bias + column : nullptr,
+                e.residual ? e.residual + at : nullptr, e.relu, o.c + at, o.c_stride);
 }
 
 // Rows from `row` on, kRows at a time while there are that many; the next row.
@@ -158,33 +130,17 @@ void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, 
 void MatMul(const float* a, int64_t row_stride, int64_t column_stride, const float* packed,
             int64_t m, int64_t k, int64_t n, const Epilogue& epilogue, float* c,
             int64_t c_stride) {
-  const int64_t parts = std::max<int64_t>((k + kDepth / 2) / kDepth, 1);
-  const int64_t step = (k + parts - 1) / parts;
   // Parts of rows that lie far apart fall into few sets of the caches: where they are read more
   // than a few times they are put together, not at a power of two.
-  const bool copied = parts > 1 && column_stride == 1 && n >= 8 * kPanel;
-  const int64_t copy_stride = step + 16;
-  const std::unique_ptr<float[]> rows(copied ? new float[m * copy_stride] : nullptr);
-  for (int64_t begin = 0; begin == 0 || begin < k; begin += step) {
-    const int64_t depth = std::min(step, k - begin);
-    Epilogue part = begin == 0 ? epilogue : Epilogue{nullptr, c};
-    part.relu = epilogue.relu && begin + depth == k;
-    part.gelu = epilogue.gelu && begin + depth == k;
+  const bool copied = k >= kDepth * 3 / 2 && column_stride == 1 && n >= 8 * kPanel;
+  constexpr int64_t kCopyStride = kDepth * 3 / 2 + 16;
+  const std::unique_ptr<float[]> rows(copied ? new float[m * kCopyStride] : nullptr);
+  InParts(k, epilogue, c, [&](int64_t begin, int64_t depth, const Epilogue& part) {
     for (int64_t row = 0; copied && row < m; ++row)
-      std::copy_n(a + row * row_stride + begin, depth, &rows[row * copy_stride]);
-    const Operands operands{copied ? rows.get() : a + begin * column_stride,
-                            copied ? copy_stride : row_stride,
-                            column_stride,
-                            packed + begin * kPanel,
-                            k * kPanel,
-                            m,
-                            depth,
-                            n,
-                            part,
-                            c,
-                            c_stride};
-    Multiply(operands);
-  }
+      std::copy_n(a + row * row_stride + begin, depth, &rows[row * kCopyStride]);
+    Multiply({copied ? rows.get() : a + begin * column_stride, copied ? kCopyStride : row_stride,
+              column_stride, packed + begin * kPanel, k * kPanel, m, depth, n, part, c, c_stride});
+  });
 }
 
 }  // namespace tfdetect

@@ -14,12 +14,6 @@ TFDETECT_INLINE float Sum(const Float8& v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
-TFDETECT_INLINE void StoreFloats(const Float8& from, float* to) { Store(from, to); }
-template <typename T>
-TFDETECT_INLINE void StoreFloats(const Float8& from, T* to) {
-  for (int i = 0; i < 8; ++i) FromFloat(from[i], to + i);
-}
-
 template <typename T>
 TFDETECT_INLINE void LayerNormLoop(const T* x, const float* weight, const float* bias,
                                    float epsilon, int64_t rows, int64_t channels, float* scratch,

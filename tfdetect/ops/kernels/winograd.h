@@ -22,19 +22,24 @@ struct WinogradShape {
 // Products of a tile, each with a matrix of its own.
 constexpr int64_t kWinogradProducts = 16;
 
-// weight [3, 3, Cin, Cout] to 16 matrices [Cin, Cout] in panels. Cin and Cout are multiples of 8.
-void WinogradWeights(const float* weight, int64_t channels, int64_t out_channels, float* packed);
+// weight [3, 3, Cin, Cout] to 16 matrices [Cin, Cout] in panels (of pairs, of bfloat16). Cin and Cout
+// are multiples of 8.
+template <typename Operand>
+void WinogradWeights(const float* weight, int64_t channels, int64_t out_channels, Operand* packed);
 
-// What `WinogradTiles` needs for `count` tiles.
+// Floats that `WinogradTiles` needs for `count` tiles.
 inline int64_t WinogradScratch(const WinogradShape& shape, int64_t count) {
   return kWinogradProducts * count * (shape.channels + shape.out_channels);
 }
 
 // Tiles [begin, end) of x [B, H, W, Cin] to y [B, H, W, Cout], with bias [Cout]. Beyond sizes
 // [B, 2], (height, width) at the top left of each image, x is taken for 0; null: nothing is beyond.
-void WinogradTiles(const WinogradShape& shape, const float* x, const float* packed,
+// Features and what is multiplied are both float, or features are bfloat16 and what is multiplied
+// is float or, where `HasBfloat16Products`, bfloat16.
+template <typename T, typename Operand>
+void WinogradTiles(const WinogradShape& shape, const T* x, const Operand* packed,
                    const float* bias, const int32_t* sizes, bool relu, int64_t begin, int64_t end,
-                   float* scratch, float* y);
+                   float* scratch, T* y);
 
 }  // namespace tfdetect
 

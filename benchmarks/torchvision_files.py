@@ -17,6 +17,7 @@ import subprocess
 import sys
 import warnings
 import zlib
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,18 +111,17 @@ def _seeded(name: str, value: np.ndarray) -> np.ndarray:
 
 def _write() -> dict[str, Any]:
     """In the reference's Python: write what is missing; what `write_files` reads."""
+    packages = {"PyTorch": "torch", "torchvision": "torchvision", "onnx": "onnx"}
     try:
-        import cv2
-        import onnx
-        import torch
-        import torchvision
-    except ImportError as error:
-        return {"skipped": str(error)}
-    modules = {"PyTorch": torch, "torchvision": torchvision, "onnx": onnx}
-    versions = {name: module.__version__ for name, module in modules.items()}
+        versions = {name: metadata.version(package) for name, package in packages.items()}
+    except metadata.PackageNotFoundError as error:
+        return {"skipped": f"{error.name} is not installed"}
     sources = (Path(__file__), Path(__file__).with_name("seeded_weights.py"))
     written = versions | {"source": str([zlib.crc32(source.read_bytes()) for source in sources])}
     if not _STAMP.exists() or json.loads(_STAMP.read_text()) != written:
+        import cv2
+        import torch
+
         _STAMP.unlink(missing_ok=True)
         np.save(PIXELS, cv2.imread(str(_IMAGE))[:, :, ::-1])
         model = build()

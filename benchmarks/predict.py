@@ -19,7 +19,8 @@ from seeded_models import IMAGE, MASK_RCNN
 
 def _ours(config: str, dtype: str = "float32") -> Side:
     side = seeded_models.prediction(config, dtype)
-    return side if dtype == "float32" else Side(side.versions, side.run, _bfloat16_limit)
+    limits = {"bfloat16": _bfloat16_limit, "int8": _int8_limit}
+    return Side(side.versions, side.run, limits.get(dtype, side.limit))
 
 
 def _ours_in_memory() -> Side:
@@ -42,6 +43,12 @@ def _bfloat16_limit(seconds: float) -> str:
         "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX): products are of "
         "float32, and bfloat16 only halves what is read and written"
     )
+
+
+def _int8_limit(seconds: float) -> str:
+    if "VNNI" in instruction_sets():
+        return ""
+    return "this processor has no VNNI, and sums products of bytes in several steps"
 
 
 def _detectron2(config: str) -> Side:
@@ -84,6 +91,13 @@ ROWS = [
         MASK_RCNN,
         "bfloat16",
         runs=2,
+    ),
+    _row(
+        "mask_rcnn_int8",
+        "the same in int8, Detectron2 in float32",
+        0.2,
+        MASK_RCNN,
+        "int8",
     ),
     _row(
         "faster_rcnn",

@@ -31,16 +31,19 @@ def _ours(dtype: str) -> Side:
     from tfdetect.inference.optimization import optimize
     from tfdetect.ops.backend import Backend
 
-    backend = Backend.for_device("cpu", dtype=dtype)
+    backend = Backend.for_device("cpu", dtype="float32" if dtype == "int8" else dtype)
     with tempfile.TemporaryDirectory() as folder:
-        _, model, _ = load_model(convert(folder))
+        directory = convert(folder)
+        if dtype == "int8":
+            directory = seeded_models.quantize(directory)
+        _, model, _ = load_model(directory)
     model = optimize(model, backend)
     keep_freed_memory()
 
     @functools.partial(tf.function, autograph=False)
     def run(x: tf.Tensor) -> list[tf.Tensor]:
         with backend.active():
-            features = model.backbone(tf.cast(x, dtype))
+            features = model.backbone(tf.cast(x, backend.dtype))
             heads = [model.proposal_generator.rpn_head(feature) for feature in features.values()]
         return [*features.values(), *(output for head in heads for output in head)]
 
@@ -48,13 +51,13 @@ def _ours(dtype: str) -> Side:
     return Side(seeded_models.versions(), lambda: rival_sides.check(y.numpy() for y in run(x)))
 
 
-def _row(name: str, title: str, goal: float, dtype: str, precision: str, *needs: str) -> Row:
+def _row(name: str, goal: float, dtype: str, precision: str, *needs: str) -> Row:
     return Row(
         name,
-        f"backbone, FPN and RPN head, 800 x 1216, {title}",
+        f"backbone, FPN and RPN head, 800 x 1216, {dtype}",
         goal,
         functools.partial(_ours, dtype),
-        f"OpenVINO, {title}",
+        f"OpenVINO, {dtype}",
         functools.partial(rival_sides.openvino_heads, precision),
         needs=("openvino", *needs),
         rivals=("theirs",),
@@ -65,8 +68,9 @@ def _row(name: str, title: str, goal: float, dtype: str, precision: str, *needs:
 
 
 ROWS = [
-    _row("heads_openvino", "float32", 1.0, "float32", "f32"),
-    _row("heads_openvino_bfloat16", "bfloat16", 1.0, "bfloat16", "bf16"),
+    _row("heads_openvino", 1.0, "float32", "f32"),
+    _row("heads_openvino_bfloat16", 1.0, "bfloat16", "bf16"),
+    _row("heads_openvino_int8", 0.8, "int8", "int8", "nncf"),
 ]
 
 if __name__ == "__main__":

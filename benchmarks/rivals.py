@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,8 @@ from pathlib import Path
 import rival_sides
 import seeded_models
 import torchvision_files
-from harness import ROOT, Row, Side, Skip, main, python
+from harness import Row, Side, main
+from seeded_models import run_command
 
 # (height, width) of the image.
 SIZE = ("400", "600")
@@ -34,7 +34,9 @@ def convert(folder: str) -> Path:
     """The model directory of torchvision's checkpoint, in a folder."""
     torchvision_files.write_files()
     model = Path(folder) / "model"
-    _run("convert_d2.py", "--weights", str(torchvision_files.CHECKPOINT), "--output", str(model))
+    run_command(
+        "convert_d2.py", "--weights", str(torchvision_files.CHECKPOINT), "--output", str(model)
+    )
     return model
 
 
@@ -42,15 +44,10 @@ def _export(folder: str, name: str, *options: str) -> Path:
     """What `tfdetect export` makes of it."""
     output = Path(folder) / name
     model = convert(folder)
-    _run("-m", "tfdetect", "export", "--model", str(model), "--output", str(output), *options)
+    run_command(
+        "-m", "tfdetect", "export", "--model", str(model), "--output", str(output), *options
+    )
     return output
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run([python("ours"), *command], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise Skip(said[-1])
 
 
 def _native(dtype: str = "float32") -> Side:
@@ -67,7 +64,7 @@ def _saved_model() -> Side:
     import tensorflow as tf
 
     file = tf.constant([seeded_models.IMAGE.read_bytes()])
-    return Side(_portable(), lambda: _detections(signature(image_bytes=file)))
+    return Side(_versions(), lambda: _detections(signature(image_bytes=file)), _limit)
 
 
 def _xla() -> Side:
@@ -79,7 +76,7 @@ def _xla() -> Side:
     import tensorflow as tf
 
     images = tf.constant(np.load(torchvision_files.PIXELS)[None])
-    return Side(_portable(), lambda: _detections(signature(images=images)))
+    return Side(_versions(), lambda: _detections(signature(images=images)), _limit)
 
 
 def _signature(exported: Path, name: str) -> Callable:
@@ -103,14 +100,14 @@ def _litert() -> Side:
     with tempfile.TemporaryDirectory() as folder:
         exported = _export(folder, "model.tflite", "--format", "litert", "--size", *SIZE)
         content = exported.read_bytes()
-    versions = _portable()
+    versions = _versions()
     import tensorflow as tf
 
     threads = len(os.sched_getaffinity(0))
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
     detect = interpreter.get_signature_runner()
     images = np.load(torchvision_files.PIXELS)[None]
-    return Side(versions, lambda: _detections(detect(images=images)))
+    return Side(versions, lambda: _detections(detect(images=images)), _limit)
 
 
 def _onnx() -> Side:
@@ -124,10 +121,20 @@ def _onnx() -> Side:
     return Side(versions, lambda: _detections(run()))
 
 
-def _portable() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     import tensorflow as tf
 
     return {"TensorFlow": tf.__version__}
+
+
+def _limit(seconds: float) -> str:
+    """What bounds the portable model."""
+    os.environ["TFDETECT_OPS"] = "portable"
+    with tempfile.TemporaryDirectory() as folder:
+        predict = seeded_models.load_predictor(convert(folder))
+    from tfdetect.data.images import read_image
+
+    return seeded_models.limit(predict, read_image(seeded_models.IMAGE), seconds)
 
 
 def _detections(outputs: dict) -> dict[str, float]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from harness import ROOT, Side
+from harness import ROOT, Side, Skip, python
 from machine import peak_gflops
 
 if TYPE_CHECKING:
@@ -49,10 +49,34 @@ def _save(config: str, folder: str) -> None:
 
 
 def predictor(config: str, dtype: str = "float32") -> Predictor:
-    """What `tfdetect predict` has of a model that was converted."""
+    """What `tfdetect predict` has of a model that was converted, and of "int8" then quantized."""
     with tempfile.TemporaryDirectory() as folder:
-        save(config, Path(folder) / "model")
-        return load_predictor(Path(folder) / "model", dtype)
+        model = Path(folder) / "model"
+        save(config, model)
+        if dtype == "int8":
+            return load_predictor(quantize(model))
+        return load_predictor(model, dtype)
+
+
+def quantize(model: Path) -> Path:
+    """What `tfdetect quantize` makes of a model directory, beside it, calibrated on IMAGE."""
+    output = model.with_name("int8")
+    files = ("--model", str(model), "--images", str(IMAGE), "--output", str(output))
+    run_command("-m", "tfdetect", "quantize", *files)
+    return output
+
+
+def run_command(*arguments: str) -> None:
+    """Run this project's Python in its root.
+
+    Raises:
+        Skip: it has failed; the last line of its errors.
+    """
+    command = [python("ours"), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise Skip(said[-1])
 
 
 def load_predictor(model: Path, dtype: str = "float32") -> Predictor:

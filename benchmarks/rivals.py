@@ -40,10 +40,12 @@ def convert(folder: str) -> Path:
     return model
 
 
-def _export(folder: str, name: str, *options: str) -> Path:
-    """What `tfdetect export` makes of it."""
+def _export(folder: str, name: str, *options: str, dtype: str = "float32") -> Path:
+    """What `tfdetect export` makes of it, of "int8" once it is quantized."""
     output = Path(folder) / name
     model = convert(folder)
+    if dtype == "int8":
+        model = seeded_models.quantize(model)
     run_command(
         "-m", "tfdetect", "export", "--model", str(model), "--output", str(output), *options
     )
@@ -93,12 +95,13 @@ def _signature(exported: Path, name: str) -> Callable:
     return signature
 
 
-def _litert() -> Side:
+def _litert(dtype: str = "float32") -> Side:
     """The LiteRT file in TensorFlow's interpreter of such files, on all cores."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
-        exported = _export(folder, "model.tflite", "--format", "litert", "--size", *SIZE)
+        options = ("--format", "litert", "--size", *SIZE)
+        exported = _export(folder, "model.tflite", *options, dtype=dtype)
         content = exported.read_bytes()
     versions = _versions()
     import tensorflow as tf
@@ -107,7 +110,8 @@ def _litert() -> Side:
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
     detect = interpreter.get_signature_runner()
     images = np.load(torchvision_files.PIXELS)[None]
-    return Side(versions, lambda: _detections(detect(images=images)), _limit)
+    limit = _limit if dtype == "float32" else None
+    return Side(versions, lambda: _detections(detect(images=images)), limit)
 
 
 def _onnx() -> Side:
@@ -196,6 +200,15 @@ ROWS = [
         rivals=("ours", "theirs"),
     ),
     _row("litert_onnxruntime", "LiteRT file in LiteRT, float32", 1.0, _litert, *_ONNX),
+    _row(
+        "litert_int8",
+        "LiteRT file in LiteRT, int8",
+        0.5,
+        functools.partial(_litert, "int8"),
+        "float32",
+        _litert,
+        rivals=(),
+    ),
     _row("xla_onnxruntime", "SavedModel of one size by XLA", 1.0, _xla, *_ONNX),
 ]
 

@@ -3,7 +3,7 @@
 The goal of the first is 1.3 times as many images per second: 1 / 1.3 of the time. That of the
 second is 0.95 of the rate of the best float32 product that was measured here, of NumPy's and of the
 native kernel's (`machine.peak_gflops`): the other side is how long the convolutions and products
-of an image take at that rate, measured anew in every turn. That of memory is no more for a batch
+of an image take at that rate, measured again in every turn. That of memory is no more for a batch
 than for its images: half of them lie, half stand, so that the batch is mostly padding.
 
     python benchmarks/batch.py [ROW ...] [--runs N]

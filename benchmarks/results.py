@@ -50,7 +50,7 @@ def load_tables(
 ) -> dict[str, list[Result]]:
     """The results of each kind of processor, in the order of the rows.
 
-    Titles and goals are those that the rows have now. What is no row any more is left out.
+    Titles and goals are those that the rows have now. What is not a row any more is left out.
 
     Args:
         rows: of the table.

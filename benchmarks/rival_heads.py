@@ -2,7 +2,7 @@
 
 Of torchvision's Mask R-CNN R50-FPN, for one normalised image of 800 x 1216. OpenVINO reads what
 torchvision's own export makes of these parts, in float32, in bfloat16 where the processor has it,
-and in int8 as NNCF quantizes them by default, calibrated on the image (NNCF 3.4 refuses the whole
+and in int8 as NNCF quantizes them by default, calibrated on the image (NNCF 3.4 rejects the whole
 model). Ours is the same checkpoint, converted.
 
     python benchmarks/rival_heads.py [ROW ...] [--runs N] [--reference PYTHON] [--rivals PYTHON]

@@ -168,7 +168,7 @@ def _export(model: Any, argument: Any, path: Path, outputs: list[str] | None) ->
 def _fill_empty_constants(path: Path) -> None:
     """Have the masks, of which the loop that pastes them starts with none, filled, not constant.
 
-    OpenVINO 2026.4 reads an empty constant as a scalar and refuses the model.
+    OpenVINO 2026.4 reads an empty constant as a scalar and rejects the model.
     """
     import onnx
     from onnx import helper, numpy_helper

@@ -167,7 +167,7 @@ def _detectron2(name: str) -> Side:
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
-            return float(total)
+            return float(total.detach())
 
     return Side(detectron2_versions(), _timed(iter(build_detection_train_loader(cfg)), step))
 

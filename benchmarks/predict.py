@@ -64,7 +64,13 @@ def _detectron2(config: str) -> Side:
 
 
 def _row(
-    name: str, title: str, goal: float, config: str, dtype: str = "float32", runs: int = 5
+    name: str,
+    title: str,
+    goal: float,
+    config: str,
+    dtype: str = "float32",
+    runs: int = 5,
+    needs: tuple[str, ...] = (),
 ) -> Row:
     return Row(
         name,
@@ -73,7 +79,7 @@ def _row(
         functools.partial(_ours, config, dtype),
         "Detectron2",
         functools.partial(_detectron2, config),
-        needs=("torch", "detectron2"),
+        needs=("torch", "detectron2", *needs),
         unit="s",
         runs=runs,
         warm_up=1,
@@ -124,6 +130,7 @@ ROWS = [
         0.45,
         "Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5",
         runs=3,
+        needs=("detectron2._C",),
     ),
     _row(
         "mask_rcnn_C4",

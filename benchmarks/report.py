@@ -122,7 +122,7 @@ def _format_table(machine: str, measured: Sequence[Result]) -> str:
     dates = sorted({result.date for result in measured if result.ours is not None})
     bounds = [f"- {result.title}: {result.limit}." for result in measured if result.limit]
     limits = "\n".join(
-        ["", "What bounds the rows, above all those that miss their goals:", "", *bounds, ""]
+        ["", "What limits the rows that miss their goals, and some others:", "", *bounds, ""]
     )
     return TABLE.format(
         machine=machine,

@@ -46,7 +46,7 @@ def test_rows():
 
 def test_nothing_is_missed():
     page = report.format_page({"m": [_result("met", 0.5, ours=0.002, theirs=0.008)]})
-    assert "What bounds" not in page
+    assert "What limits" not in page
 
 
 def _tables(folder, rows, scripts=("rows",)):

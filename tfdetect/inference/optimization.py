@@ -13,6 +13,7 @@ from tfdetect.inference.fold import Folded, fold
 from tfdetect.inference.packed import (
     PackedConv2d,
     PackedConvTranspose2d,
+    PackedGroupNorm,
     PackedLinear,
     PackedRPNHead,
     WinogradConv2d,
@@ -24,7 +25,7 @@ from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
-from tfdetect.layers.norm import BatchNorm, Shift
+from tfdetect.layers.norm import BatchNorm, GroupNorm, Shift
 from tfdetect.modeling.backbone.swin import WindowAttention
 from tfdetect.modeling.backbone.vit import ViT
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
@@ -87,6 +88,7 @@ class _Optimizer:
             DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
             ConvTranspose2d: self._conv_transpose,
             Linear: self._linear,
+            GroupNorm: self._group_norm,
             Conv1d: self._rounded,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
@@ -213,6 +215,11 @@ class _Optimizer:
             return self._rounded(linear)
         bias = tf.zeros(weight.shape[1:]) if linear.bias is None else linear.bias
         return PackedLinear(tf.cast(weight, self._dtype), tf.convert_to_tensor(bias))
+
+    def _group_norm(self, norm: GroupNorm) -> tf.Module | None:
+        """None where it stays as it is."""
+        fits = self._backend.native_sums and norm.weight.shape[0] % 8 == 0
+        return PackedGroupNorm(norm) if fits else None
 
     def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
         weight, bias = (

@@ -113,8 +113,8 @@ class Bfloat16ConvOp : public OpKernel {
 
  private:
   template <typename Operand>
-  void Convolve(OpKernelContext* context, const Grid& grid, PackedOnce<std::vector<Operand>>* packed_once,
-                Tensor* output) {
+  void Convolve(OpKernelContext* context, const Grid& grid,
+                PackedOnce<std::vector<Operand>>* packed_once, Tensor* output) {
     const Tensor &x = context->input(0), &weight = context->input(1), &bias = context->input(2);
     const Tensor& residual = context->input(3);
     const int64_t out = bias.dim_size(0), taps = kernel_size_ * kernel_size_;

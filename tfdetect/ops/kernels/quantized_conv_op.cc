@@ -19,7 +19,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::shape_inference::InferenceContext;
 
-// Of the taps of all channels of a group, with which no sum of products of 255 by -128 exceeds int32.
+// Of the taps of all channels of a group: with so many, sums of 255 times -128 still fit into int32.
 constexpr int64_t kMostProducts = INT32_MAX / (255 * 128);
 
 REGISTER_OP("TfdetectQuantizedConv")
@@ -176,8 +176,8 @@ class QuantizedConvOp : public OpKernel {
 
   // VNNI's direct products are faster than what Winograd's leave of those in int16.
   bool UsesWinograd(const Tensor& weight) const {
-    return !UsesVnni() && kernel_size_ == 3 && stride_ == 1 && padding_ == 1 && groups_ == 1 && dilation_ == 1 &&
-           CanUseQuantizedWinograd(weight.dim_size(2));
+    return !UsesVnni() && kernel_size_ == 3 && stride_ == 1 && padding_ == 1 && groups_ == 1 &&
+           dilation_ == 1 && CanUseQuantizedWinograd(weight.dim_size(2));
   }
 
   QuantizedWeight Packed(const Tensor& weight) const {
@@ -225,10 +225,10 @@ class QuantizedConvOp : public OpKernel {
     const WinogradShape shape{x.dim_size(0), x.dim_size(1), x.dim_size(2), x.dim_size(3),
                               output.channels};
     const uint8_t* from = x.flat<uint8_t>().data();
-    const int64_t cost = CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels / 2);
+    const int64_t products = kWinogradProducts * shape.channels * shape.out_channels;
     const int16_t* packed = weight.packed.flat<int16_t>().data();
     // So few that what a task writes between its steps stays in the second cache, or nearly.
-    ParallelRows(context, shape.tiles(), 36, cost, [&](int64_t begin, int64_t end) {
+    ParallelRows(context, shape.tiles(), 36, CostOfProducts(products / 2), [&](int64_t begin, int64_t end) {
       Scratch scratch(context, QuantizedWinogradScratch(shape, end - begin));
       QuantizedWinogradTiles(shape, from, zero_point_, packed, sizes, output, begin, end,
                              reinterpret_cast<int32_t*>(scratch.data()));

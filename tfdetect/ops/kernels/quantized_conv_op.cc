@@ -19,7 +19,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::shape_inference::InferenceContext;
 
-// Of the taps of all channels of a group: with so many, sums of 255 times -128 still fit into int32.
+// Taps of all channels of a group: with so many, sums of 255 times -128 still fit into int32.
 constexpr int64_t kMostProducts = INT32_MAX / (255 * 128);
 
 REGISTER_OP("TfdetectQuantizedConv")
@@ -163,7 +163,7 @@ class QuantizedConvOp : public OpKernel {
       return tensorflow::errors::InvalidArgument(
           "weight ", weight.shape().DebugString(), " does not fit x ", x.shape().DebugString(),
           ", kernel size ", kernel_size_, " and ", groups_, " groups");
-    const int64_t products = kernel_size_ * kernel_size_ * weight.dim_size(2);
+    const int64_t products = int64_t{kernel_size_} * kernel_size_ * weight.dim_size(2);
     if (products > kMostProducts)
       return tensorflow::errors::InvalidArgument(
           "sums of ", products, " products of 8 bits may exceed int32: at most ", kMostProducts);
@@ -174,7 +174,8 @@ class QuantizedConvOp : public OpKernel {
                       "sizes", "[B, 2] or [0, 2]", sizes);
   }
 
-  // VNNI's direct products are faster than what Winograd's leave of those in int16.
+  // VNNI multiplies four bytes where int16's instructions multiply two numbers, and Winograd's
+  // products, which need int16, are 4 of 9.
   bool UsesWinograd(const Tensor& weight) const {
     return !UsesVnni() && kernel_size_ == 3 && stride_ == 1 && padding_ == 1 && groups_ == 1 &&
            dilation_ == 1 && CanUseQuantizedWinograd(weight.dim_size(2));
@@ -190,7 +191,7 @@ class QuantizedConvOp : public OpKernel {
     return {packed, {}};
   }
 
-  // (A Tensor and not a vector: it begins where a vector register's bytes do in the cache.)
+  // A Tensor and not a std::vector, since it begins with a line of the cache.
   template <typename Form>
   Tensor PackedMatrices(const Tensor& weight) const {
     const int64_t taps = kernel_size_ * kernel_size_, outputs = weight.dim_size(3);
@@ -225,10 +226,11 @@ class QuantizedConvOp : public OpKernel {
     const WinogradShape shape{x.dim_size(0), x.dim_size(1), x.dim_size(2), x.dim_size(3),
                               output.channels};
     const uint8_t* from = x.flat<uint8_t>().data();
-    const int64_t products = kWinogradProducts * shape.channels * shape.out_channels;
+    const int64_t cost =
+        CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels / 2);
     const int16_t* packed = weight.packed.flat<int16_t>().data();
     // So few that what a task writes between its steps stays in the second cache, or nearly.
-    ParallelRows(context, shape.tiles(), 36, CostOfProducts(products / 2), [&](int64_t begin, int64_t end) {
+    ParallelRows(context, shape.tiles(), 36, cost, [&](int64_t begin, int64_t end) {
       Scratch scratch(context, QuantizedWinogradScratch(shape, end - begin));
       QuantizedWinogradTiles(shape, from, zero_point_, packed, sizes, output, begin, end,
                              reinterpret_cast<int32_t*>(scratch.data()));

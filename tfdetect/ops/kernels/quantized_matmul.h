@@ -2,8 +2,8 @@
 //
 // Two forms, which processors differ in: pairs, int16 by int16, whose products are added in twos
 // (AVX2's vpmaddwd), and quads, uint8 by int8, in fours (vpdpbusd of AVX-512's VNNI: UsesVnni).
-// Both work, slowly, on every processor. Right matrices are in panels of kPanel columns, padded with
-// zeros; of left ones rows are padded to whole pairs or quads, with any values.
+// Both work, slowly, on every processor. Right matrices are in panels of kPanel columns, padded
+// with zeros; of left ones rows are padded to whole pairs or quads, with any values.
 #ifndef TFDETECT_QUANTIZED_MATMUL_H_
 #define TFDETECT_QUANTIZED_MATMUL_H_
 

@@ -30,8 +30,8 @@ void QuantizedWinogradWeights(const int8_t* weight, int64_t channels, int64_t ou
 int64_t QuantizedWinogradScratch(const WinogradShape& shape, int64_t count);
 
 // Tiles [begin, end) of x [B, H, W, Cin], whose zero point is given, to output [B, H, W, Cout].
-// Beyond sizes [B, 2], (height, width) at the top left of each image, x is taken for the zero point;
-// null: nothing is beyond.
+// Beyond sizes [B, 2], (height, width) at the top left of each image, x is taken for the zero
+// point; null: nothing is beyond.
 void QuantizedWinogradTiles(const WinogradShape& shape, const uint8_t* x, int32_t zero_point,
                             const int16_t* packed, const int32_t* sizes, const SumsOutput& output,
                             int64_t begin, int64_t end, int32_t* scratch);

@@ -72,7 +72,8 @@ parity: install
 zoo: install
 	$(BIN)/python benchmarks/zoo.py docs/zoo.md
 
-# The table of speeds. TFDETECT_REFERENCE=PYTHON names the Python that has the other libraries.
+# The table of speeds. TFDETECT_REFERENCE=PYTHON names the Python that has PyTorch and Detectron2,
+# TFDETECT_RIVALS=PYTHON the one that has ONNX Runtime and OpenVINO.
 bench: install
 	$(BIN)/python benchmarks/report.py docs/performance.md
 

@@ -13,6 +13,7 @@ import yaml
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.formats.pickle_writer import pickle_arrays
+from tfdetect.checkpoint.quantization import require_float32
 from tfdetect.cli.command import run_command
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import dump_config
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Path(args.output)
     if output.suffix != ".pkl":
         raise InputError(f"{output}: Detectron2 recognises a pickle by its suffix; use .pkl")
+    require_float32(Path(args.model), "convert_d2.export")
     check_writable(output.parent)
     import_tensorflow()
     from tfdetect.checkpoint.model_dir import load_model

@@ -72,7 +72,14 @@ height, width = image.shape[:2]
 
 # By the name of the block's page and its first word that tells it apart: takes too long for
 # `make test`.
-LONG = ("tfdetect train", "tfdetect export", "tf.saved_model", "tf.load_op_library", "torchvision")
+LONG = (
+    "tfdetect train",
+    "tfdetect export",
+    "tfdetect quantize",
+    "tf.saved_model",
+    "tf.load_op_library",
+    "torchvision",
+)
 LONG += ("tracker.update",)
 
 

@@ -78,6 +78,13 @@ def named_variables(module: tf.Module) -> Iterator[NamedVariable]:
             yield NamedVariable(path, found, layer)
 
 
+def named_modules(module: tf.Module) -> Iterator[tuple[str, tf.Module]]:
+    """Every module below one, and itself as "", by the paths that variables have them in."""
+    for path, found, _ in _walk(module, "", module):
+        if isinstance(found, tf.Module):
+            yield path, found
+
+
 def named_buffers(module: tf.Module) -> Iterator[tuple[str, Buffer]]:
     """The buffers of a model's layers, by their keys in Detectron2's state dict."""
     for path, found, _ in _walk(module, "", module):

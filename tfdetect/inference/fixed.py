@@ -69,13 +69,16 @@ class FixedSizePipeline(tf.Module):
 def to_litert(pipeline: FixedSizePipeline) -> bytes:
     """The content of a LiteRT (TFLite) file, of LiteRT's built-in operators alone.
 
-    Its one signature, `serving_default`, is `FixedSizePipeline.detect`.
+    Its one signature, `serving_default`, is `FixedSizePipeline.detect`. The int8 layers of a
+    quantized model are int8 operators in it, with what lies between them.
 
     Raises:
         InputError: the model has an operator that LiteRT does not support.
     """
     function = pipeline.detect.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], pipeline)
+    if getattr(pipeline.model, "quantization", None) is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     try:
         return converter.convert()
     except Exception as error:  # the converter's error classes are not public

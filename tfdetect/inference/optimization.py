@@ -17,6 +17,8 @@ from tfdetect.inference.packed import (
     PackedRPNHead,
     WinogradConv2d,
 )
+from tfdetect.inference.quantization.chain import chain
+from tfdetect.inference.quantization.make import Layer, LayerMaker, int8_layers
 from tfdetect.inference.window_attention import StoredBiasAttention
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
@@ -32,7 +34,7 @@ from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
 Model = TypeVar("Model", bound=tf.Module)
 
 
-def optimize(model: Model, backend: Backend) -> Model:
+def optimize(model: Model, backend: Backend, *, make: LayerMaker | None = None) -> Model:
     """A new model for inference, with the weights that `model` has now.
 
     Norms of stored statistics are folded into the convolutions before them (`fold`). Then, on a
@@ -52,22 +54,32 @@ def optimize(model: Model, backend: Backend) -> Model:
             whose convolution and norm are siblings, not `conv.norm`, names such pairs of attributes
             in `normalized`.
         backend: where it will run.
+        make: makes what stands for some of the layers; None for the int8 ones that
+            `model.quantization` names, if it does.
 
     Returns:
         A module of the same class, called as `model` is, with images of `backend.dtype`.
+
+    Raises:
+        InputError: the model is quantized, and `backend.dtype` is not float32.
     """
     place: contextlib.AbstractContextManager = contextlib.nullcontext()
     if backend.device == "cpu" and tf.config.list_logical_devices("GPU"):
         place = tf.device("CPU:0")
     with place:
-        return _Optimizer(backend)(model)
+        quantized = int8_layers(model, backend) if make is None else None
+        optimized = _Optimizer(backend, make or quantized)(model)
+        if quantized is not None:
+            chain(optimized, fixed_shapes=backend.fixed_shapes)
+        return optimized
 
 
 class _Optimizer:
     """Copies modules; what is in two places in the original is the same in both in the copy."""
 
-    def __init__(self, backend: Backend):
+    def __init__(self, backend: Backend, make: LayerMaker | None):
         self._backend = backend
+        self._make = make
         self._dtype = tf.dtypes.as_dtype(backend.dtype)
         self._made: dict[int, Any] = {}
         self._optimizers: dict[type, Callable[[Any], tf.Module | None]] = {
@@ -134,7 +146,19 @@ class _Optimizer:
 
     def _conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
         norm = folded.norm if isinstance(folded.norm, Shift) else self(folded.norm)
-        weight, bias = folded.weight, folded.bias
+        values = folded._replace(norm=norm)
+        return self._choose(conv, values, lambda values: self._float_conv(conv, values))
+
+    def _choose(
+        self, layer: Layer, values: Folded, usual: Callable[[Folded], tf.Module]
+    ) -> tf.Module:
+        """What `make` makes of a layer, or else `usual` of its folded values."""
+        if self._make is not None and self._make.replaces(layer):
+            return self._make(layer, values, usual)
+        return usual(values)
+
+    def _float_conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
+        weight, bias, norm = folded
         if not self._packs(weight.shape, conv.stride, conv.dilation, conv.groups):
             return self._copy(
                 conv,
@@ -167,6 +191,10 @@ class _Optimizer:
         return self._copy(conv, weight=self._variable(folded.weight), norm=norm)
 
     def _conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
+        values = Folded(tf.convert_to_tensor(conv.weight), tf.convert_to_tensor(conv.bias), None)
+        return self._choose(conv, values, lambda _: self._float_conv_transpose(conv))
+
+    def _float_conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
         if conv.weight.shape[0] == 2:
             weight = conv.as_pointwise()
             if self._packs(weight.shape):
@@ -175,6 +203,11 @@ class _Optimizer:
         return self._rounded(conv)
 
     def _linear(self, linear: Linear) -> tf.Module:
+        bias = None if linear.bias is None else tf.convert_to_tensor(linear.bias)
+        values = Folded(tf.convert_to_tensor(linear.weight), bias, None)
+        return self._choose(linear, values, lambda _: self._float_linear(linear))
+
+    def _float_linear(self, linear: Linear) -> tf.Module:
         weight = tf.convert_to_tensor(linear.weight)
         if not self._packs(tf.TensorShape([1, 1, *weight.shape])):
             return self._rounded(linear)
@@ -199,6 +232,8 @@ class _Optimizer:
     def _rpn_head(self, head: RPNHead) -> tf.Module | None:
         """None where it is not packed."""
         parts = (head.objectness_logits, head.anchor_deltas)
+        if self._make is not None and any(self._make.replaces(part) for part in parts):
+            return None
         weight = tf.concat([part.weight for part in parts], 3)
         bias = tf.concat([part.bias for part in parts], 0)
         filled = [*weight.shape[:3], -(-weight.shape[3] // 16) * 16]

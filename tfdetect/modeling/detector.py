@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfdetect.layers.valid_sizes import ValidSizes
@@ -14,11 +16,15 @@ class Detector(tf.Module):
 
     Args:
         backbone: see `ResNet` for what one has.
+
+    Attributes:
+        quantization: the `Quantization` of a quantized model's directory, or None.
     """
 
     def __init__(self, backbone: tf.Module):
         super().__init__()
         self.backbone = backbone
+        self.quantization: Any = None
 
     @property
     def training_state(self) -> dict[str, tf.Variable]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
+from tfdetect.checkpoint.quantization import require_float32
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.training_checks import check_output, check_training, weights_file
@@ -200,6 +201,8 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     weights = weights_file(cfg)
     if weights and "://" not in weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
+    if weights:
+        require_float32(Path(weights), "MODEL.WEIGHTS")
 
 
 def check_proposal_files(cfg: CfgNode, split: Literal["TRAIN", "TEST"]) -> None:

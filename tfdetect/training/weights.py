@@ -15,6 +15,7 @@ from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.libraries import import_state_dict
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
+from tfdetect.checkpoint.quantization import require_float32
 from tfdetect.config.training_checks import weights_file
 from tfdetect.data.class_names import reorder
 from tfdetect.errors import InputError
@@ -67,6 +68,7 @@ def load_initial_weights(
         )
     shapes = {named.name: named.foreign_shape for named in named_variables(model)}
     if Path(weights).is_dir():
+        require_float32(Path(weights), "MODEL.WEIGHTS")
         source_cfg, source, metadata = load_model(weights)
         initialize(model, cfg, seed)
         found = {named.name: named.variable.numpy() for named in named_variables(source)}

@@ -20,6 +20,7 @@ from tfdetect.modeling.losses import giou_loss
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.structures import Targets
 from tfdetect.ops.linear_deltas import apply_linear_deltas, get_linear_deltas
+from tfdetect.ops.probabilities import sigmoid
 
 # How many positive locations are taken for granted at first.
 _LOSS_NORMALIZER = 300.0
@@ -98,7 +99,7 @@ class FCOS(DenseDetector):
         """The scores: the geometric mean of the probability of the class and the centerness."""
         logits, _, centered = maps
         return [
-            tf.sqrt(tf.sigmoid(level_logits) * tf.sigmoid(level_centered))
+            tf.sqrt(sigmoid(level_logits) * sigmoid(level_centered))
             for level_logits, level_centered in zip(logits, centered, strict=True)
         ]
 

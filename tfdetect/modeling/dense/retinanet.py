@@ -20,6 +20,7 @@ from tfdetect.modeling.matcher import match, pairwise_iou
 from tfdetect.modeling.registries import META_ARCHITECTURES
 from tfdetect.modeling.structures import Targets
 from tfdetect.ops.boxes import apply_deltas
+from tfdetect.ops.probabilities import sigmoid
 
 # How many positive anchors are taken for granted at first.
 _LOSS_NORMALIZER = 100.0
@@ -85,7 +86,7 @@ class RetinaNet(DenseDetector):
             selection={
                 **options.selection,
                 # The logits' order is that of the scores, and also of those that saturate at 1.
-                "to_scores": tf.sigmoid,
+                "to_scores": sigmoid,
                 "decode": partial(apply_deltas, weights=weights),
             },
             matching={

@@ -13,6 +13,7 @@ from tfdetect.errors import InputError
 from tfdetect.layers.conv import Conv2d
 from tfdetect.layers.linear import Linear
 from tfdetect.modeling.registries import BOX_HEADS
+from tfdetect.ops.probabilities import sigmoid, softmax
 
 
 @BOX_HEADS.register()
@@ -141,4 +142,4 @@ class FastRCNNOutputLayers(tf.Module):
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         """Scores of the same shape: softmax, or a sigmoid per class with USE_SIGMOID_CE."""
-        return tf.sigmoid(logits) if self._sigmoid else tf.nn.softmax(logits)
+        return sigmoid(logits) if self._sigmoid else softmax(logits)

@@ -13,6 +13,7 @@ from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.registries import MASK_HEADS
 from tfdetect.modeling.roi_heads.sampling import SampledProposals
 from tfdetect.modeling.structures import Targets
+from tfdetect.ops.probabilities import sigmoid
 
 
 class MaskHead(tf.Module):
@@ -45,7 +46,7 @@ class MaskHead(tf.Module):
         logits = self(x)
         if logits.shape[3] > 1:
             logits = tf.gather(logits, classes[:, None], axis=3, batch_dims=1)
-        return tf.sigmoid(logits[..., 0])
+        return sigmoid(logits[..., 0])
 
 
 class FeatureMaskHead(tf.Module):
@@ -157,7 +158,7 @@ class MaskRCNNConvUpsampleHead(MaskHead):
             flat = tf.reshape(locations, [shape[0], -1, locations.shape[4]])
             locations = tf.gather(flat, classes, axis=2, batch_dims=1)
         logits = tf.nn.depth_to_space(tf.reshape(locations, [shape[0], shape[1], shape[2], 4]), 2)
-        return tf.sigmoid(tf.cast(logits[..., 0], tf.float32))
+        return sigmoid(tf.cast(logits[..., 0], tf.float32))
 
     def _logits_of_locations(self, x: tf.Tensor) -> tf.Tensor:
         """[R, side, side, C] -> [R, side, side, 4, K or 1], four outputs for each location of x."""

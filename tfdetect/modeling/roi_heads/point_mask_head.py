@@ -28,6 +28,7 @@ from tfdetect.modeling.roi_heads.point_losses import object_point_labels, roi_ma
 from tfdetect.modeling.roi_heads.sampling import SampledProposals
 from tfdetect.modeling.structures import Targets
 from tfdetect.ops.interpolate import upsample_2x_bilinear
+from tfdetect.ops.probabilities import sigmoid
 
 # Makes these random numbers independent of those of the samplers.
 _STREAM = 2
@@ -108,7 +109,7 @@ class PointMaskHead(FeatureMaskHead):
             mask = put_on_grid(mask, indices, logits[..., None])
             found |= {f"step_{step}_indices": indices, f"step_{step}_logits": logits}
         add_intermediates(found)
-        return tf.sigmoid(mask[..., 0])
+        return sigmoid(mask[..., 0])
 
     def _pool(
         self,

@@ -17,6 +17,7 @@ BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops/kernels/test
     $(addprefix tests/training/test_,trainer.py precise_bn.py) tests/parity/test_training_steps.py \
     tests/parity/test_tiny.py::test_batches_of_eight_sizes_as_alone \
     tests/parity/test_tiny.py::test_detections_and_average_precision \
+    $(addprefix tests/ops/test_quantized_conv.py::test_,portable no_image_and_no_pixel) \
     tests/inference/test_graph.py tests/parity/test_zoo_narrow.py::test_nothing_found
 
 .PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean
@@ -71,7 +72,8 @@ parity: install
 zoo: install
 	$(BIN)/python benchmarks/zoo.py docs/zoo.md
 
-# The table of speeds. TFDETECT_REFERENCE=PYTHON names the Python that has the other libraries.
+# The table of speeds. TFDETECT_REFERENCE=PYTHON names the Python that has PyTorch and Detectron2,
+# TFDETECT_RIVALS=PYTHON the one that has ONNX Runtime and OpenVINO.
 bench: install
 	$(BIN)/python benchmarks/report.py docs/performance.md
 

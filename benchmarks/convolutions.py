@@ -9,6 +9,9 @@ TF_ENABLE_ONEDNN_OPTS chooses.
 
     TF_ENABLE_ONEDNN_OPTS=0 python benchmarks/convolutions.py [--runs N] [--threads N]
     TF_ENABLE_ONEDNN_OPTS=1 python benchmarks/convolutions.py --match X101
+
+With --int8 it is tfdetect's quantized convolution beside its float32 one, each with the rate of the
+products that the definition has.
 """
 
 from __future__ import annotations
@@ -73,18 +76,29 @@ def _layers() -> list[Layer]:
     return layers
 
 
-def _sides(layer: Layer, size: float) -> dict[str, Callable[[], object]]:
-    import tensorflow as tf
-
-    from tfdetect.ops.packed_conv import can_use_winograd, pack_weight, packed_conv, winograd_conv
-
-    shape = [layer.kernel_size] * 2 + [layer.inputs // layer.groups, layer.outputs]
+def _map(layer: Layer, size: float) -> tuple[int, int, int]:
+    """Images, height and width of what it reads."""
     height, width = layer.height, layer.width
     if layer.images == 1:
         height, width = (max(round(side * size), 1) for side in (height, width))
-    images = max(round(layer.images * size * size), 1)
+    return max(round(layer.images * size * size), 1), height, width
+
+
+def _products(layer: Layer, size: float) -> int:
+    images, height, width = _map(layer, size)
+    outputs = images * -(-height // layer.stride) * -(-width // layer.stride) * layer.outputs
+    return outputs * layer.kernel_size**2 * layer.inputs // layer.groups
+
+
+def _sides(layer: Layer, size: float, int8: bool) -> dict[str, Callable[[], object]]:
+    import tensorflow as tf
+
+    from tfdetect.ops.packed_conv import can_use_winograd, pack_weight, packed_conv, winograd_conv
+    from tfdetect.ops.quantized_conv import quantized_conv
+
+    shape = [layer.kernel_size] * 2 + [layer.inputs // layer.groups, layer.outputs]
     padding = layer.kernel_size // 2
-    x = tf.random.stateless_normal([images, height, width, layer.inputs], (1, 2))
+    x = tf.random.stateless_normal([*_map(layer, size), layer.inputs], (1, 2))
     weight = tf.random.stateless_normal(shape, (3, 4))
     bias = tf.random.stateless_normal([layer.outputs], (5, 6))
     fits_winograd = can_use_winograd(weight.shape, layer.stride, padding, layer.groups)
@@ -104,20 +118,43 @@ def _sides(layer: Layer, size: float) -> dict[str, Callable[[], object]]:
         options = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": padding}
         return packed_conv(x, constants[4], constants[2], **options, relu=True)
 
+    bytes_of_weight = tf.cast(tf.clip_by_value(tf.round(weight * 40), -127, 127), tf.int8)
+    multiplier = tf.fill([layer.outputs], 1e-3)
+
+    def quantized(x: tf.Tensor) -> tf.Tensor:
+        return quantized_conv(
+            x,
+            constants[5],
+            multiplier,
+            constants[2],
+            zero_point=0,
+            kernel_size=layer.kernel_size,
+            stride=layer.stride,
+            padding=padding,
+            groups=layer.groups,
+            relu=True,
+            output_scale=0.05,
+        )
+
     constants = [x, weight, bias, None, pack_weight(weight, groups=layer.groups)]
-    functions = {"TensorFlow": theirs, "ours": functools.partial(ours, winograd=fits_winograd)}
+    constants.append(bytes_of_weight)
+    functions = {"ours": functools.partial(ours, winograd=fits_winograd)}
+    functions |= {"int8": quantized} if int8 else {"TensorFlow": theirs}
     if fits_winograd:
         constants[3] = pack_weight(weight, winograd=True)
-    signature = tf.TensorSpec([None, None, None, layer.inputs])
     sides = {}
     for name, function in functions.items():
+        given = tf.cast(tf.clip_by_value(x * 60, 0, 255), tf.uint8) if name == "int8" else x
+        signature = tf.TensorSpec([None, None, None, layer.inputs], given.dtype)
         concrete = tf.function(function, autograph=False).get_concrete_function(signature)
-        sides[name] = functools.partial(concrete, x)
+        sides[name] = functools.partial(concrete, given)
     return sides
 
 
-def _measure(sides: dict[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, float]]:
-    """The least processor time of each side, and the median of its ratio to TensorFlow's."""
+def _measure(
+    sides: dict[str, Callable[[], object]], runs: int, base: str
+) -> dict[str, tuple[float, float]]:
+    """The least processor time of each side, and the median of its ratio to the base's."""
     samples: dict[str, list[float]] = {name: [] for name in sides}
     for index in range(runs + 1):
         for name in list(sides)[:: -1 if index % 2 else 1]:
@@ -125,11 +162,10 @@ def _measure(sides: dict[str, Callable[[], object]], runs: int) -> dict[str, tup
             sides[name]()
             if index:
                 samples[name].append(time.process_time() - before)
-    theirs = samples["TensorFlow"]
     return {
         name: (
             min(taken),
-            statistics.median(a / b for a, b in zip(taken, theirs, strict=True)),
+            statistics.median(a / b for a, b in zip(taken, samples[base], strict=True)),
         )
         for name, taken in samples.items()
     }
@@ -141,6 +177,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--size", type=float, default=1.0, help="of the maps (1: 800 x 1216)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--int8", action="store_true", help="quantized, not TensorFlow's")
     parser.add_argument("--match", default="", help="only layers whose name contains this")
     args = parser.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -154,10 +191,13 @@ def main() -> None:
     for layer in _layers():
         if args.match not in layer.name:
             continue
-        found = _measure(_sides(layer, args.size), args.runs)
-        least = found["TensorFlow"][0]
+        base = "ours" if args.int8 else "TensorFlow"
+        found = _measure(_sides(layer, args.size, args.int8), args.runs, base)
+        least = found[base][0]
+        rate = _products(layer, args.size) / 1e9
         text = "  ".join(
             f"{name} {1e3 * taken:.2f} ms {taken / least:.2f} ({median:.2f})"
+            + (f" {rate / taken:.1f} G/s" if args.int8 else "")
             for name, (taken, median) in found.items()
         )
         shape = f"{layer.kernel_size}/{layer.stride} {layer.inputs}-{layer.outputs} g{layer.groups}"

@@ -3,9 +3,10 @@
 A script of rows calls `main` with them; `python benchmarks/SCRIPT.py [ROW ...]` runs them. The two
 sides of a row run in processes of their own, which stay and wait for orders, so that runs of the
 two can alternate: what slows the machine for a while slows both. The other library may live in
-another environment, whose Python `--reference` or TFDETECT_REFERENCE names; that Python runs the
-script too, so that a script imports TensorFlow, this project or the other library only within the
-function that sets a side up. An unavailable side is skipped, and the row says so.
+another environment: `--reference` names the Python that has PyTorch and Detectron2, `--rivals` the
+one that has ONNX Runtime and OpenVINO. That Python runs the script too, so that a script imports
+TensorFlow, this project or the other library only within the function that sets a side up. An
+unavailable side is skipped, and the row says so.
 
     def _ours() -> Side:
         import tensorflow as tf
@@ -40,7 +41,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import peak_mb, processor
+from machine import instruction_sets, peak_mb, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "output" / "performance"
@@ -48,6 +49,12 @@ RESULTS = ROOT / "output" / "performance"
 sys.path.append(str(ROOT))
 
 OURS = "tfdetect"
+# The Pythons that run sides, by what they have; in the environment, for what sides start.
+_PYTHONS = {
+    "ours": "TFDETECT_PYTHON",
+    "reference": "TFDETECT_REFERENCE",
+    "rivals": "TFDETECT_RIVALS",
+}
 
 
 class Skip(Exception):
@@ -83,13 +90,15 @@ class Row:
         library: the name of the other side; "" if there is none.
         theirs: sets the other side up. May raise `Skip`.
         needs: modules without which there is no other side. Only a side that needs something is
-            run by the reference's Python.
+            run by another Python: the reference's.
+        rivals: the sides, "ours" and "theirs", that the rivals' Python runs instead.
         measure: what is compared: "seconds", "cpu_seconds" (of all threads: other users of the
             machine change it less), "peak_mb", or anything that both `run`s return.
         unit: of the table: "ms" or "s" for seconds, else it is only printed.
         runs: how many of each are measured.
         warm_up: how many before that are not.
         limit: what bounds ours if the goal was not met, where that is known beforehand.
+        bounded: whether what bounds ours is said where the goal was met, too.
     """
 
     name: str
@@ -99,11 +108,13 @@ class Row:
     library: str = ""
     theirs: Callable[[], Side] | None = None
     needs: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
     measure: str = "seconds"
     unit: str = "ms"
     runs: int = 10
     warm_up: int = 2
     limit: str = ""
+    bounded: bool = False
 
 
 @dataclass
@@ -123,8 +134,14 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     samples: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     processor: str = ""
+    instruction_sets: list[str] = field(default_factory=list)
     threads: int = 0
     date: str = ""
+
+    @property
+    def machine(self) -> str:
+        """The kind of processor: results of two kinds are not compared."""
+        return ", ".join([self.processor, *self.instruction_sets, f"{self.threads} threads"])
 
     @property
     def ratio(self) -> float | None:
@@ -156,7 +173,7 @@ def main(rows: Sequence[Row]) -> list[Result]:
     parser = argparse.ArgumentParser(description=f"Time {', '.join(row.title for row in rows)}.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)} (all)")
     parser.add_argument("--runs", type=int, help="measured runs of each side")
-    add_reference(parser)
+    add_pythons(parser)
     parser.add_argument("--child", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     unknown = sorted(set(args.rows) - set(names))
@@ -166,33 +183,48 @@ def main(rows: Sequence[Row]) -> list[Result]:
     if args.child:
         _serve(chosen[0], args.child)
         return []
+    use_pythons(args)
     results = []
     for row in chosen:
-        result = compare(row, Path(sys.argv[0]), args.reference, args.runs or row.runs)
+        result = compare(row, Path(sys.argv[0]), args.runs or row.runs)
         print(describe(result), flush=True)
         save(result)
         results.append(result)
     return results
 
 
-def add_reference(parser: argparse.ArgumentParser) -> None:
-    """The option that names the other libraries' Python."""
-    parser.add_argument(
-        "--reference",
-        default=os.environ.get("TFDETECT_REFERENCE", sys.executable),
-        metavar="PYTHON",
-        help="the Python that has PyTorch, torchvision and Detectron2 (default: "
-        "TFDETECT_REFERENCE in the environment, else the one that runs this)",
-    )
+def add_pythons(parser: argparse.ArgumentParser) -> None:
+    """The options that name the other libraries' Pythons."""
+    for name, libraries in (
+        ("reference", "PyTorch, torchvision and Detectron2"),
+        ("rivals", "ONNX Runtime, OpenVINO and NNCF"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            default=python(name),
+            metavar="PYTHON",
+            help=f"the Python that has {libraries} (default: {_PYTHONS[name]} in the environment, "
+            "else the one that runs this)",
+        )
 
 
-def compare(row: Row, script: Path, reference: str, runs: int) -> Result:
+def use_pythons(args: argparse.Namespace) -> None:
+    """Have `python` name those of the command line, in every process that is started."""
+    values = {"ours": sys.executable, "reference": args.reference, "rivals": args.rivals}
+    os.environ.update({_PYTHONS[name]: value for name, value in values.items()})
+
+
+def python(name: str) -> str:
+    """The Python of "ours", the "reference" or the "rivals"."""
+    return os.environ.get(_PYTHONS[name], sys.executable)
+
+
+def compare(row: Row, script: Path, runs: int) -> Result:
     """Run a row of a script of rows.
 
     Args:
         row: one of `script`'s.
         script: which calls `main`.
-        reference: the Python of a side that needs something.
         runs: how many of each side are measured.
 
     Raises:
@@ -202,11 +234,13 @@ def compare(row: Row, script: Path, reference: str, runs: int) -> Result:
         row.name, row.title, row.goal, row.library, row.unit, f"benchmarks/{script.name} {row.name}"
     )
     result.processor, result.threads = processor(), len(os.sched_getaffinity(0))
+    result.instruction_sets = instruction_sets()
     result.date = datetime.date.today().isoformat()
-    pythons = {"ours": sys.executable}
+    pythons = {"ours": "ours"}
     if row.theirs is not None:
-        pythons["theirs"] = reference if row.needs else sys.executable
-    children = {side: _Child(python, script, row, side) for side, python in pythons.items()}
+        pythons["theirs"] = "reference" if row.needs else "ours"
+    pythons |= dict.fromkeys(row.rivals, "rivals")
+    children = {side: _Child(python(name), script, row, side) for side, name in pythons.items()}
     try:
         for side in pythons:
             started = children[side].ask("")
@@ -225,7 +259,7 @@ def compare(row: Row, script: Path, reference: str, runs: int) -> Result:
             for side, taken in samples.items()
         }
         result.samples, result.ours, result.theirs = samples, medians["ours"], medians.get("theirs")
-        if result.met is False:
+        if result.met is False or row.bounded:
             result.limit = row.limit or children["ours"].ask(f"limit {result.ours}")["limit"]
     finally:
         for child in children.values():
@@ -338,9 +372,7 @@ def describe(result: Result) -> str:
     ]
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     runs = len(result.samples["ours"])
-    text += (
-        f"\n    {versions}; {result.processor}, {result.threads} threads; medians of {runs} runs"
-    )
+    text += f"\n    {versions}; {result.machine}; medians of {runs} runs"
     return text + (f"\n    limit: {result.limit}" if result.limit else "")
 
 

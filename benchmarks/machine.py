@@ -12,6 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+CPU_INFO = Path("/proc/cpuinfo")
+# What it calls the sets that matter to convolutions and products.
+_INSTRUCTION_SETS = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "BF16": {"avx512_bf16"},
+    "AMX": {"amx_int8", "amx_bf16"},
+}
+# What sets the most memory that a process has had back to what it has.
+PEAK_RESET = Path("/proc/self/clear_refs")
+
 
 def peak_mb() -> float:
     """The most memory that this process has had, in MB."""
@@ -19,21 +31,79 @@ def peak_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def added_mb(function: Callable[[], Any]) -> float:
+    """How much more memory, in MB, this process has at most during a call than before it.
+
+    Linux alone tells, where `PEAK_RESET` exists.
+    """
+    before = _resident_mb("VmRSS")
+    PEAK_RESET.write_text("5")
+    function()
+    return _resident_mb("VmHWM") - before
+
+
+def _resident_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**10
+
+
 def processor() -> str:
     """The name of the machine's processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = _cpu_info().splitlines()
     names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
 
 
+def instruction_sets() -> list[str]:
+    """Those that decide how fast a model is here; of an x86 processor."""
+    flags = set(_cpu_info().split())
+    return [name for name, any_of in _INSTRUCTION_SETS.items() if flags & any_of]
+
+
+def _cpu_info() -> str:
+    return CPU_INFO.read_text() if CPU_INFO.exists() else ""
+
+
 def peak_gflops() -> float:
-    """The most 10^9 float32 operations per second of all cores together: of a large product."""
+    """The most 10^9 float32 operations per second of all cores together.
+
+    The best of a large product as NumPy computes it and of the native kernel's (`native_product`),
+    without which a model of native operators could exceed it.
+    """
     import numpy as np
 
     n = 3072
     a = np.random.default_rng(0).random((n, n), np.float32)
-    return 2e-9 * n**3 / min(_time(lambda: a @ a) for _ in range(4))
+    rates = [2e-9 * n**3 / min(_time(lambda: a @ a) for _ in range(4))]
+    kernel = native_product()
+    if kernel is not None:
+        run, operations = kernel
+        rates.append(operations / min(_time(run) for _ in range(8)))
+    return max(rates)
+
+
+def native_product() -> tuple[Callable[[], Any], float] | None:
+    """A large product of this project's kernel on all cores, and its 10^9 operations.
+
+    None where there are no native operators.
+    """
+    import tensorflow as tf
+
+    from tfdetect.ops import kernels
+    from tfdetect.ops.packed_conv import pack_weight, packed_conv
+
+    if kernels.library() is None:
+        return None
+    # As many rows as keep all cores at work, and sums so long that memory does not count.
+    height, width, inputs, outputs = 96, 64, 2304, 256
+    x = tf.random.stateless_normal([1, height, width, inputs], (1, 2))
+    packed = pack_weight(tf.random.stateless_normal([1, 1, inputs, outputs], (3, 4)))
+    bias = tf.zeros([outputs])
+    options = {"kernel_size": 1, "stride": 1, "padding": 0, "relu": False}
+    return (
+        lambda: packed_conv(x, packed, bias, **options),
+        2e-9 * height * width * inputs * outputs,
+    )
 
 
 def peak_bandwidth() -> float:

@@ -8,18 +8,19 @@ masks in the image's pixels. Both have the same seeded random weights (seeded_mo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from pathlib import Path
 
 import seeded_models
 from harness import Row, Side, main
-from machine import peak_mb
+from machine import instruction_sets, peak_mb
 from seeded_models import IMAGE, MASK_RCNN
 
 
 def _ours(config: str, dtype: str = "float32") -> Side:
     side = seeded_models.prediction(config, dtype)
-    return side if dtype == "float32" else Side(side.versions, side.run, _bfloat16_limit)
+    limits = {"bfloat16": _bfloat16_limit, "int8": _int8_limit}
+    return Side(side.versions, side.run, limits.get(dtype, side.limit))
 
 
 def _ours_in_memory() -> Side:
@@ -36,13 +37,18 @@ def _ours_in_memory() -> Side:
 
 
 def _bfloat16_limit(seconds: float) -> str:
-    flags = Path("/proc/cpuinfo").read_text().split()
-    if "amx_bf16" in flags or "avx512_bf16" in flags:
+    if {"BF16", "AMX"} & set(instruction_sets()):
         return ""
     return (
         "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX): products are of "
         "float32, and bfloat16 only halves what is read and written"
     )
+
+
+def _int8_limit(seconds: float) -> str:
+    if "VNNI" in instruction_sets():
+        return ""
+    return "this processor has no VNNI, and sums products of bytes in several steps"
 
 
 def _detectron2(config: str) -> Side:
@@ -58,7 +64,13 @@ def _detectron2(config: str) -> Side:
 
 
 def _row(
-    name: str, title: str, goal: float, config: str, dtype: str = "float32", runs: int = 5
+    name: str,
+    title: str,
+    goal: float,
+    config: str,
+    dtype: str = "float32",
+    runs: int = 5,
+    needs: tuple[str, ...] = (),
 ) -> Row:
     return Row(
         name,
@@ -67,7 +79,7 @@ def _row(
         functools.partial(_ours, config, dtype),
         "Detectron2",
         functools.partial(_detectron2, config),
-        needs=("torch", "detectron2"),
+        needs=("torch", "detectron2", *needs),
         unit="s",
         runs=runs,
         warm_up=1,
@@ -75,7 +87,9 @@ def _row(
 
 
 ROWS = [
-    _row("mask_rcnn", "one image, Mask R-CNN R50-FPN", 0.5, MASK_RCNN),
+    dataclasses.replace(
+        _row("mask_rcnn", "one image, Mask R-CNN R50-FPN", 0.3, MASK_RCNN), bounded=True
+    ),
     _row(
         "mask_rcnn_bfloat16",
         "the same in bfloat16, Detectron2 in float32",
@@ -83,6 +97,13 @@ ROWS = [
         MASK_RCNN,
         "bfloat16",
         runs=2,
+    ),
+    _row(
+        "mask_rcnn_int8",
+        "the same in int8, Detectron2 in float32",
+        0.2,
+        MASK_RCNN,
+        "int8",
     ),
     _row(
         "faster_rcnn",
@@ -97,16 +118,31 @@ ROWS = [
         "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x",
     ),
     _row(
+        "mask_rcnn_gn",
+        "one image, Mask R-CNN R50-FPN with GroupNorm",
+        0.45,
+        "Misc/mask_rcnn_R_50_FPN_3x_gn",
+        runs=3,
+    ),
+    _row(
+        "mask_rcnn_dconv",
+        "one image, Mask R-CNN R50-FPN, deformable convolutions in res3 to res5",
+        0.45,
+        "Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5",
+        runs=3,
+        needs=("detectron2._C",),
+    ),
+    _row(
         "mask_rcnn_C4",
         "one image, Mask R-CNN R50-C4",
-        0.6,
+        0.45,
         "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x",
         runs=3,
     ),
     _row(
         "mask_rcnn_X101",
         "one image, Mask R-CNN X101-FPN",
-        0.6,
+        0.45,
         "COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x",
         runs=3,
     ),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from harness import ROOT, Side
+from harness import ROOT, Side, Skip, python
 from machine import peak_gflops
 
 if TYPE_CHECKING:
@@ -49,23 +49,56 @@ def _save(config: str, folder: str) -> None:
 
 
 def predictor(config: str, dtype: str = "float32") -> Predictor:
-    """What `tfdetect predict` has of a model that was converted."""
+    """What `tfdetect predict` has of a model that was converted, and of "int8" then quantized."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        save(config, model)
+        if dtype == "int8":
+            return load_predictor(quantize(model))
+        return load_predictor(model, dtype)
+
+
+def quantize(model: Path) -> Path:
+    """What `tfdetect quantize` makes of a model directory, beside it, calibrated on IMAGE."""
+    output = model.with_name("int8")
+    files = ("--model", str(model), "--images", str(IMAGE), "--output", str(output))
+    run_command("-m", "tfdetect", "quantize", *files)
+    return output
+
+
+def run_command(*arguments: str) -> None:
+    """Run this project's Python in its root.
+
+    Raises:
+        Skip: it has failed; the last line of its errors.
+    """
+    command = [python("ours"), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise Skip(said[-1])
+
+
+def load_predictor(model: Path, dtype: str = "float32") -> Predictor:
+    """What `tfdetect predict` has of a model directory."""
     from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     from tfdetect.inference.predictor import Predictor
 
-    with tempfile.TemporaryDirectory() as folder:
-        save(config, Path(folder) / "model")
-        predict = Predictor(Path(folder) / "model", dtype=dtype)
+    predict = Predictor(model, dtype=dtype)
     keep_freed_memory()
     return predict
 
 
 def prediction(config: str, dtype: str = "float32") -> Side:
     """This project's side of a row of one prediction, of IMAGE."""
-    predict = predictor(config, dtype)
+    return prediction_of(predictor(config, dtype))
+
+
+def prediction_of(predict: Predictor) -> Side:
+    """The same of a predictor."""
     from tfdetect.data.images import read_image
 
     image = read_image(IMAGE)
@@ -78,22 +111,19 @@ def prediction(config: str, dtype: str = "float32") -> Side:
 
 def demo_predictor() -> Predictor:
     """The small trained model of boxes, masks and keypoints."""
-    from tfdetect.cli.heap import keep_freed_memory
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import convert_d2.command
-    from tfdetect.inference.predictor import Predictor
 
     demo = ROOT / "demo"
     with tempfile.TemporaryDirectory() as folder:
-        model = str(Path(folder) / "model")
-        command = ["--config-file", str(demo / "joint_rcnn" / "config.yaml"), "--output", model]
+        model = Path(folder) / "model"
+        command = ["--config-file", str(demo / "joint_rcnn" / "config.yaml")]
         command += ["--weights", str(demo / "joint_rcnn" / "model_final.pkl")]
-        convert_d2.command.main([*command, "--metadata", str(demo / "annotations.json")])
-        predict = Predictor(model)
-    keep_freed_memory()
-    return predict
+        command += ["--metadata", str(demo / "annotations.json"), "--output", str(model)]
+        convert_d2.command.main(command)
+        return load_predictor(model)
 
 
 def versions() -> dict[str, str]:
@@ -149,7 +179,7 @@ def limit(predict: Predictor, image: Any, seconds: float) -> str:
     bound = operations / best
     return (
         f"{operations:.0f} GFLOP of convolutions and products take {bound:.2f} s at the {best:.0f} "
-        f"GFLOP/s of a large float32 product here: {bound / seconds:.0%} of the time"
+        f"GFLOP/s of the best float32 product here: {bound / seconds:.0%} of the time"
     )
 
 
@@ -167,6 +197,7 @@ def count_operations(predict: Predictor, image: Any) -> float:
         WinogradConv2d,
     )
     from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+    from tfdetect.layers.deform_conv import DeformConv2d
     from tfdetect.layers.linear import Linear
     from tfdetect.ops import attention
 
@@ -186,6 +217,9 @@ def count_operations(predict: Predictor, image: Any) -> float:
     def of_convolution(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
         return y.shape.num_elements() * layer.kernel_size**2 * x.shape[-1] // layer.groups
 
+    def of_deformable(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
+        return y.shape.num_elements() * math.prod(layer.weight.shape[:3])
+
     def of_winograd(layer: Any, x: tf.Tensor, y: tf.Tensor) -> float:
         return y.shape.num_elements() * 4 * x.shape[-1]
 
@@ -203,6 +237,7 @@ def count_operations(predict: Predictor, image: Any) -> float:
         with (
             counting(Conv2d, "__call__", of_convolution),
             counting(PackedConv2d, "__call__", of_convolution),
+            counting(DeformConv2d, "__call__", of_deformable),
             counting(WinogradConv2d, "__call__", of_winograd),
             counting(ConvTranspose2d, "blocks", of_product),
             counting(PackedConvTranspose2d, "blocks", of_product),

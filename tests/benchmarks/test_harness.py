@@ -12,12 +12,15 @@ from tests.support.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import harness
+import machine
 
 SCRIPT = """
+import os
 import sys
 sys.path.insert(0, {folder!r})
 from pathlib import Path
 import harness
+import machine
 from harness import Row, Side, Skip, main
 
 harness.RESULTS = Path({output!r})
@@ -37,12 +40,20 @@ def nowhere():
     raise Skip("no GPU")
 
 
+def elsewhere():
+    return Side({{"interpreter": os.environ["WRAPPER"]}}, lambda: {{"seconds": 2.0}})
+
+
 main([
     Row("met", "met", 0.5, ours, "other", theirs, runs=3, warm_up=1),
     Row("missed", "missed", 0.4, ours, "other", theirs, runs=3, warm_up=1),
     Row("missing", "missing", 0.5, ours, "other", theirs, needs=("no_such_module",), warm_up=1),
     Row("absolute", "absolute", 2.0, ours, unit="s", warm_up=1),
     Row("nowhere", "nowhere", 0.5, nowhere, "other", theirs),
+    Row("bounded", "bounded", 9.0, ours, unit="s", warm_up=1, bounded=True),
+    Row("reference", "reference", 9.0, ours, "other", elsewhere, needs=("json",), warm_up=1),
+    Row("rivals", "rivals", 9.0, ours, "other", elsewhere, needs=("json",), rivals=("theirs",),
+        warm_up=1),
 ])
 """
 
@@ -52,8 +63,8 @@ def run(tmp_path):
     script = tmp_path / "rows.py"
     script.write_text(SCRIPT.format(folder=str(ROOT / "benchmarks"), output=str(tmp_path)))
 
-    def run(row):
-        command = [sys.executable, str(script), row, "--runs", "3"]
+    def run(row, *options):
+        command = [sys.executable, str(script), row, "--runs", "3", *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         path = tmp_path / f"{row}.json"
@@ -99,6 +110,42 @@ def test_a_row_that_cannot_run_leaves_an_earlier_result(run, tmp_path):
     earlier = vars(result) | {"ours": 1.0}
     (tmp_path / "nowhere.json").write_text(json.dumps(earlier))
     assert run("nowhere")[1].ours == 1.0
+
+
+def test_what_bounds_a_row_can_be_said_where_its_goal_is_met(run):
+    _, result = run("bounded")
+    assert (result.met, result.limit) == (True, "bound: 2.0")
+
+
+@pytest.mark.parametrize("name", ["reference", "rivals"])
+def test_each_library_has_its_python(run, tmp_path, name):
+    options = []
+    for wrapper in ("reference", "rivals"):
+        path = tmp_path / f"python_of_{wrapper}"
+        path.write_text(f'#!/bin/sh\nWRAPPER={wrapper} exec {sys.executable} "$@"\n')
+        path.chmod(0o755)
+        options += [f"--{wrapper}", str(path)]
+    _, result = run(name, *options)
+    assert result.versions == {"A": "1", "interpreter": name}
+    assert "AVX" not in result.processor
+    assert result.machine.startswith(result.processor)
+
+
+@pytest.mark.skipif(not machine.PEAK_RESET.exists(), reason="not Linux")
+def test_the_memory_that_a_call_adds():
+    # In a process of its own, whose malloc keeps nothing; its peak is before the calls.
+    code = """
+import machine
+bytearray(b"1") * 2**27
+print(*(machine.added_mb(lambda: bytearray(b"1") * (size * 2**20)) for size in (64, 96)))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True
+    )
+    small, large = map(float, done.stdout.split())
+    assert 62 < small < 68
+    assert 94 < large < 100
 
 
 def test_sides_take_turns():

@@ -9,6 +9,7 @@ from tfdetect.inference.optimization import optimize
 from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.ops import kernels
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import (
     can_use_winograd,
@@ -103,8 +104,11 @@ def test_packed(shape, stride, inputs, outputs, kernel_size, padding, groups):
         assert_close(found(True, residual[:, ::2, ::2]), np.maximum(expected + upsampled, 0))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 13)])
-@pytest.mark.parametrize(("inputs", "outputs"), [(8, 16), (24, 32)])
+@pytest.mark.parametrize(
+    ("shape", "inputs", "outputs"),
+    # The last has more tiles than the weight's gradient takes at a time.
+    [((1, 1, 1), 8, 16), ((2, 9, 13), 8, 16), ((2, 9, 13), 104, 32), ((2, 32, 19), 520, 528)],
+)
 def test_gradients(shape, inputs, outputs):
     shapes = (*shape, inputs), (3, 3, inputs, outputs), (outputs,), (*shape, outputs)
     x, weight, bias, upstream = (tf.constant(array) for array in arrays(11, *shapes))
@@ -116,6 +120,17 @@ def test_gradients(shape, inputs, outputs):
     gradients = (tape.gradient(y, [x, weight, bias], upstream) for y in (found, expected))
     for gradient, reference in zip(*gradients, strict=True):
         assert_close(gradient, reference.numpy())
+
+
+def test_gradient_of_the_weight_of_nothing():
+    library = kernels.library()
+    gradient = library.tfdetect_winograd_conv_backprop_filter
+    found = gradient(x=tf.zeros([0, 5, 7, 8]), gradient=tf.zeros([0, 5, 7, 16]))
+    np.testing.assert_array_equal(found, np.zeros([3, 3, 8, 16], np.float32))
+    x, fits = tf.zeros([1, 5, 7, 8]), tf.zeros([1, 5, 7, 16])
+    for one, other in ((x, fits[:, 1:]), (x, fits[0]), (x[0], fits), (x, fits[..., :8])):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape|channels"):
+            gradient(x=one, gradient=other)
 
 
 def test_beyond_the_sizes_nothing_is_read():

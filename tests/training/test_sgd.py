@@ -68,6 +68,29 @@ def test_every_parameter_has_its_own_decay_and_rate(momentum, nesterov):
             np.testing.assert_allclose(parameter, expected, rtol=2e-6)
 
 
+def test_native_and_portable_steps_are_the_same(implementation):
+    """In the variables' own memory or by TensorFlow's operations. What was
+    read before a step and is still held keeps its values, and a step that is not usable is none."""
+    start = np.random.default_rng(1).normal(size=[5, 7]).astype(np.float32)
+    for nesterov in (False, True):
+        parameter = tf.Variable(start)
+        options = {"momentum": 0.9, "weight_decays": [0.01], "learning_rate_factors": [0.5]}
+        optimizer = SGD([parameter], **options, nesterov=nesterov)
+        p, b = start, np.zeros_like(start)
+        step = tf.function(lambda g, usable: optimizer.apply_gradients([g], 0.1, usable))  # noqa: B023
+        for factor, usable in ((1.0, True), (-2.0, True), (np.nan, False), (0.5, True)):
+            gradient = np.float32(factor) * start[::-1]
+            held = parameter.read_value()
+            step(tf.constant(gradient), tf.constant(usable))
+            np.testing.assert_array_equal(held, p)
+            if usable:
+                decayed = gradient + np.float32(0.01) * p
+                b = np.float32(0.9) * b + decayed
+                direction = decayed + np.float32(0.9) * b if nesterov else b
+                p = p - np.float32(0.1 * 0.5) * direction
+            np.testing.assert_allclose(parameter, p, rtol=3e-7, atol=1e-7)
+
+
 def test_the_learning_rate_acts_on_the_momentum_at_once():
     parameter = tf.Variable([0.0])
     optimizer = SGD([parameter], momentum=0.5, weight_decays=[0.0], learning_rate_factors=[1.0])

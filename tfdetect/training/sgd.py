@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfdetect.ops import kernels
+from tfdetect.ops.backend import current_backend
 from tfdetect.training.optimizer_base import Optimizer, assign_in_place, keep_unless
 
 
@@ -70,6 +72,17 @@ class SGD(Optimizer):
         usable: tf.Tensor | None,
     ) -> tf.Operation | None:
         (buffer,) = state
+        if current_backend().native_on_cpu and parameter.dtype == tf.float32:
+            return kernels.library().tfdetect_sgd_step(
+                parameter=parameter.handle,
+                buffer=buffer.handle,
+                gradient=gradient,
+                learning_rate=tf.cast(learning_rate, tf.float32),
+                usable=True if usable is None else usable,
+                momentum=self.momentum,
+                decay=decay,
+                nesterov=self.nesterov,
+            )
         gradient = gradient + decay * parameter
         momentum = keep_unless(usable, self.momentum * buffer + gradient, buffer)
         assign_in_place(buffer, momentum)

@@ -16,6 +16,9 @@
 #include "matmul.h"
 #include "nms.h"
 #include "paste_masks.h"
+#include "quantize.h"
+#include "quantized_matmul.h"
+#include "quantized_winograd.h"
 #include "resize.h"
 #include "roi_align.h"
 
@@ -368,6 +371,87 @@ void TestDeformConv() {
   }
 }
 
+// Of the extremes alone, or of any.
+template <typename T>
+std::vector<T> Integers(int64_t n, int low, int high, bool extreme) {
+  std::vector<T> values(n);
+  for (T& value : values) {
+    const int any = low + static_cast<int>(generator() % (high - low + 1));
+    value = static_cast<T>(extreme ? (any % 2 ? low : high) : any);
+  }
+  return values;
+}
+
+// In both forms, whichever of them this processor is meant for; rows end in what is not read.
+void TestQuantizedMatMul() {
+  const int64_t shapes[][3] = {{1, 1, 1}, {13, 7, 21}, {30, 64, 48}, {37, 99, 80}, {5, 1300, 33}};
+  for (const auto& [m, k, n] : shapes) {
+    for (const bool extreme : {false, true}) {
+      const int64_t columns = Panels(n) * kPanel, stride = RoundUp(k, kQuad);
+      const auto bytes = Integers<uint8_t>(m * stride, 0, 255, extreme);
+      const auto weights = Integers<int8_t>(k * n, -128, 127, extreme);
+      const auto initial = Integers<int32_t>(columns, -100000, 100000, false);
+      const std::vector<int16_t> shorts(bytes.begin(), bytes.end());
+      const std::vector<int16_t> wide(weights.begin(), weights.end());
+      std::vector<int8_t> quads(PackedSize(stride, n));
+      std::vector<int16_t> pairs(PackedSize(RoundUp(k, kPair), n));
+      PackQuads(weights.data(), k, n, quads.data());
+      PackPairs(wide.data(), k, n, pairs.data());
+      std::vector<int32_t> found(m * columns), other(m * columns);
+      MultiplyQuads(bytes.data(), stride, quads.data(), m, k, Panels(n), initial.data(),
+                    found.data(), columns);
+      MultiplyPairs(shorts.data(), stride, pairs.data(), m, k, Panels(n), other.data(), columns);
+      for (int64_t i = 0; i < m * columns; ++i) {
+        const int64_t row = i / columns, column = i % columns;
+        int64_t sum = 0;
+        for (int64_t j = 0; column < n && j < k; ++j)
+          sum += bytes[row * stride + j] * weights[j * n + column];
+        EXPECT(found[i] == sum + initial[column]);
+        EXPECT(other[i] == sum);
+      }
+    }
+  }
+}
+
+// The largest sums, of as many channels as there may be: partial ones exceed int32.
+void TestQuantizedWinograd() {
+  EXPECT(CanUseQuantizedWinograd(1824) && !CanUseQuantizedWinograd(1840));
+  const WinogradShape shape = {2, 3, 5, 1824, 3};
+  for (const int weight : {-128, 127}) {
+    const std::vector<int8_t> weights(9 * shape.channels * shape.out_channels, weight);
+    const std::vector<uint8_t> x(shape.images * 15 * shape.channels, 255);
+    std::vector<int16_t> packed(QuantizedWinogradSize(shape.channels, shape.out_channels));
+    QuantizedWinogradWeights(weights.data(), shape.channels, shape.out_channels, packed.data());
+    std::vector<int32_t> scratch(QuantizedWinogradScratch(shape, shape.tiles()));
+    const std::vector<float> ones(shape.out_channels, 1.0f), zeros(shape.out_channels);
+    std::vector<float> y(shape.images * 15 * shape.out_channels);
+    SumsOutput output;
+    output.channels = shape.out_channels;
+    output.multiplier = ones.data();
+    output.bias = zeros.data();
+    output.floats = y.data();
+    QuantizedWinogradTiles(shape, x.data(), 0, packed.data(), nullptr, output, 0, shape.tiles(),
+                           scratch.data());
+    for (size_t i = 0; i < y.size(); ++i) {
+      const int64_t pixel = i / shape.out_channels % 15, row = pixel / 5, column = pixel % 5;
+      const int64_t taps = (row == 1 ? 3 : 2) * (column % 4 ? 3 : 2);
+      EXPECT(y[i] == static_cast<float>(taps * shape.channels * 255 * weight));
+    }
+  }
+}
+
+void TestQuantize() {
+  const float values[] = {kNaN, kInfinity, -kInfinity, 3e38f, -3e38f, 2.5f, -1.5f, 1e-44f, 126.6f};
+  const uint8_t expected[] = {128, 255, 0, 255, 0, 130, 126, 128, 255};
+  uint8_t found[9];
+  Quantize(values, 9, 1.0f, 128, found);
+  for (int i = 0; i < 9; ++i) EXPECT(found[i] == expected[i]);
+  const std::vector<uint8_t> bytes = Integers<uint8_t>(45, 0, 255, false);
+  std::vector<int16_t> wide(bytes.size());
+  Widen(bytes.data(), bytes.size(), 128, wide.data());
+  for (size_t i = 0; i < bytes.size(); ++i) EXPECT(wide[i] == bytes[i] - 128);
+}
+
 }  // namespace
 
 int main() {
@@ -380,6 +464,9 @@ int main() {
   TestKeypointMaximum();
   TestMatMul();
   TestDeformConv();
+  TestQuantizedMatMul();
+  TestQuantizedWinograd();
+  TestQuantize();
   std::printf("%d failures\n", failures);
   return failures ? 1 : 0;
 }

@@ -62,6 +62,7 @@ import sys, numpy as np
 from tfdetect.ops.backend import Backend
 from tfdetect.ops import kernels
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
+from tfdetect.ops.quantized_conv import quantize, quantized_conv
 backend = Backend.for_device("cpu", ops="native")
 rng = np.random.default_rng(1)
 x, weight = (rng.normal(size=s).astype(np.float32) for s in [(1, 13, 11, 24), (3, 3, 24, 48)])
@@ -69,24 +70,49 @@ bias = np.zeros(48, np.float32)
 options = {"kernel_size": 3, "stride": 1, "padding": 1, "relu": False}
 product = packed_conv(x, pack_weight(weight), bias, **options)
 winograd = winograd_conv(x, pack_weight(weight, winograd=True), bias, relu=False)
-np.save(sys.argv[1], [product, winograd])
+np.save(sys.argv[1] + ".npy", [product, winograd])
+steps = quantize(x, scale=0.02, zero_point=128)
+quantized = {}
+for size, inputs, padding in [(3, 16, 1), (3, 24, 1), (3, 24, 0), (1, 24, 0)]:
+    weight = rng.integers(-127, 128, (size, size, inputs, 48), np.int8)
+    residual = rng.normal(size=(1, 13 + 2 * padding - size + 1, 11 + 2 * padding - size + 1, 48))
+    for scale in (None, 0.03):
+        quantized[f"{size} {inputs} {padding} {scale}"] = quantized_conv(
+            steps[..., :inputs],
+            weight,
+            rng.uniform(1e-4, 1e-3, 48).astype(np.float32),
+            rng.normal(size=48).astype(np.float32),
+            zero_point=128,
+            kernel_size=size,
+            padding=padding,
+            relu=size == 3,
+            residual=residual.astype(np.float32),
+            output_scale=scale,
+        )
+np.savez(sys.argv[1] + ".npz", steps=steps, **quantized)
 print(kernels.instruction_sets().used, backend.native_sums)
 """
 NAMES = ["baseline", "avx2", "avx512"]
 
 
 def test_every_set_gives_the_same(tmp_path):
-    """AVX2 and AVX-512 to the bit; without them products are rounded before they are added."""
-    results = {}
+    """AVX2 and AVX-512 to the bit; without them products are rounded before they are added.
+
+    Quantized convolutions, whose sums are exact, to the bit in any case.
+    """
+    results, quantized = {}, {}
     processor = kernels.instruction_sets().processor
     for name in NAMES[: NAMES.index(processor) + 1]:
-        path = tmp_path / f"{name}.npy"
+        path = str(tmp_path / name)
         env = {**os.environ, "TFDETECT_INSTRUCTION_SET": name, "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
             [sys.executable, "-c", CODE, path], env=env, capture_output=True, text=True, check=True
         )
         assert done.stdout.split() == [name, str(name != "baseline")]
-        results[name] = np.load(path)
+        results[name] = np.load(path + ".npy")
+        quantized[name] = dict(np.load(path + ".npz"))
+        for key, values in quantized[name].items():
+            np.testing.assert_array_equal(values, quantized["baseline"][key], err_msg=key)
     product, winograd = results["baseline"]
     atol = 2e-6 * np.abs(product).max()
     np.testing.assert_allclose(winograd, product, rtol=0, atol=atol)

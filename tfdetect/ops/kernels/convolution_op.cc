@@ -96,6 +96,20 @@ class PackWeightsOp : public OpKernel {
   int groups_;
 };
 
+REGISTER_OP("TfdetectWinogradConvBackpropFilter")
+    .Input("x: float")
+    .Input("gradient: float")
+    .Output("output: float")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle x, gradient;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &x));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &gradient));
+      c->set_output(0, c->MakeShape({3, 3, c->Dim(x, 3), c->Dim(gradient, 3)}));
+      return absl::OkStatus();
+    })
+    .Doc("The gradient of the weight [3, 3, Cin, Cout] of a 3 x 3 convolution of stride 1 and "
+         "padding 1 of x [B, H, W, Cin], given that of its output [B, H, W, Cout].");
+
 // Whether packed has so many matrices of `rows` by `columns`.
 absl::Status CheckOperands(OpKernelContext* context, int64_t matrices, int64_t rows,
                            int64_t columns) {
@@ -223,6 +237,62 @@ class WinogradConvOp : public OpKernel {
   bool relu_;
 };
 
+// Winograd's products for the weight (Lavin and Gray, 2016, section 5): sums over tiles where the
+// convolution has sums over channels. The order of a sum does not depend on the number of threads.
+class WinogradConvBackpropFilterOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &x = context->input(0), &gradient = context->input(1);
+    OP_REQUIRES_OK(context, CheckShape(x.dims() == 4, "x", "[B, H, W, Cin]", x));
+    const bool fits = gradient.dims() == 4 && gradient.dim_size(0) == x.dim_size(0) &&
+                      gradient.dim_size(1) == x.dim_size(1) &&
+                      gradient.dim_size(2) == x.dim_size(2);
+    OP_REQUIRES_OK(context, CheckShape(fits, "gradient", "[B, H, W, Cout]", gradient));
+    const WinogradShape shape{x.dim_size(0), x.dim_size(1), x.dim_size(2), x.dim_size(3),
+                              gradient.dim_size(3)};
+    const int64_t in = shape.channels, out = shape.out_channels, size = in * out;
+    OP_REQUIRES(context, in % 8 == 0 && out % kPanel == 0,
+                tensorflow::errors::InvalidArgument("channels must be multiples of 8 and 16: ", in,
+                                                    " and ", out));
+    Tensor* output;
+    OP_REQUIRES_OK(context, context->allocate_output(0, {3, 3, in, out}, &output));
+    if (output->NumElements() == 0) return;
+    const int64_t stride = WinogradInputStride(shape), tiles = shape.tiles();
+    // Together about as much as the last cache holds.
+    const int64_t most = std::clamp<int64_t>(262144 / (stride + out), 96, std::max<int64_t>(tiles, 96));
+    Scratch sums(context, kWinogradProducts * size);
+    Scratch input(context, kWinogradProducts * most * stride);
+    Scratch upstream(context, kWinogradProducts * most * out);
+    if (tiles == 0) std::fill_n(sums.data(), kWinogradProducts * size, 0.0f);
+    for (int64_t first = 0; first < tiles; first += most) {
+      const int64_t count = std::min(most, tiles - first);
+      ParallelFor(context, count, 8 * (in + out), [&](int64_t begin, int64_t end) {
+        WinogradGradientTiles(shape, x.flat<float>().data(), gradient.flat<float>().data(), first,
+                              count, first + begin, first + end, input.data(), upstream.data());
+      });
+      const int64_t blocks = (in + kRowsOfTask - 1) / kRowsOfTask;
+      const int64_t cost = CostOfProducts(count * kRowsOfTask * out);
+      ParallelTasks(context, kWinogradProducts * blocks, cost, [&](int64_t task) {
+        const int64_t k = task / blocks, row = task % blocks * kRowsOfTask;
+        float* sum = sums.data() + k * size + row * out;
+        MatMul(input.data() + k * count * stride + row, 1, stride,
+               upstream.data() + k * count * out, std::min(kRowsOfTask, in - row), count, out,
+               {nullptr, first == 0 ? nullptr : sum}, sum, out);
+      });
+    }
+    ParallelFor(context, in, 4 * out, [&](int64_t begin, int64_t end) {
+      WinogradGradientOfWeight(sums.data(), in, out, begin, end, output->flat<float>().data());
+    });
+  }
+
+ private:
+  static constexpr int64_t kRowsOfTask = 96;
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfdetectWinogradConvBackpropFilter").Device(tensorflow::DEVICE_CPU),
+                        WinogradConvBackpropFilterOp);
 REGISTER_KERNEL_BUILDER(Name("TfdetectPackWeights").Device(tensorflow::DEVICE_CPU), PackWeightsOp);
 REGISTER_KERNEL_BUILDER(Name("TfdetectPackedConv").Device(tensorflow::DEVICE_CPU), PackedConvOp);
 REGISTER_KERNEL_BUILDER(Name("TfdetectWinogradConv").Device(tensorflow::DEVICE_CPU),

@@ -63,6 +63,14 @@ InstructionSet UsedInstructionSet() {
   return used;
 }
 
+bool UsesVnni() {
+#ifdef TFDETECT_AVX2
+  return UsedInstructionSet() == InstructionSet::kAvx512 && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
 }  // namespace tfdetect
 
 // For instruction_set.py.

@@ -12,6 +12,8 @@
 #define TFDETECT_AVX2 __attribute__((target("avx2,fma")))
 #define TFDETECT_AVX512 \
   __attribute__((target("avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
+#define TFDETECT_AVX512_VNNI \
+  __attribute__((target("avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")))
 #endif
 
 namespace tfdetect {
@@ -27,6 +29,9 @@ InstructionSet ProcessorInstructionSet();
 // The one in use: the lesser of both, and of TFDETECT_INSTRUCTION_SET (baseline, avx2 or avx512)
 // where the environment has it.
 InstructionSet UsedInstructionSet();
+
+// Whether that is kAvx512 and the processor has its products of bytes too (VNNI).
+bool UsesVnni();
 
 // Whether the processor multiplies pairs of bfloat16 numbers (AVX512-BF16).
 bool ProcessorHasBfloat16Products();

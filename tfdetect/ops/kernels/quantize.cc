@@ -1,96 +1,158 @@
 #include "quantize.h"
 
+#include <algorithm>
+
 #include "instruction_set.h"
 #include "portability.h"
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 namespace tfdetect {
 namespace {
 
-typedef uint8_t UInt8x8 __attribute__((vector_size(8)));
 typedef uint8_t UInt16x8 __attribute__((vector_size(16)));
 typedef int16_t Int16x16 __attribute__((vector_size(32)));
 
-// Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions.
+// Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions; the bits of the sum
+// are then as far from those of 1.5 * 2^23 as the rounded number is from 0, or farther.
 TFDETECT_INLINE void ToBytes(const Float8& x, float inverse_scale, int32_t zero_point,
                              Int8x32& to) {
   constexpr float kRound = 12582912.0f;
   constexpr int32_t kRoundBits = 0x4b400000;
-  const float lowest = static_cast<float>(-zero_point);
-  const float highest = static_cast<float>(255 - zero_point);
+  const Int8x32 lowest = Int8x32{} + (kRoundBits - zero_point);
+  const Int8x32 highest = lowest + 255;
   Float8 scaled = x * inverse_scale;
   scaled = (Float8)((Int8x32)scaled & (scaled == scaled));
-  scaled = scaled < lowest ? Float8{} + lowest : scaled;
-  scaled = scaled > highest ? Float8{} + highest : scaled;
-  to = (Int8x32)(scaled + kRound) - (kRoundBits - zero_point);
+  Int8x32 bits = (Int8x32)(scaled + kRound);
+  bits = bits < lowest ? lowest : bits;
+  bits = bits > highest ? highest : bits;
+  to = bits - lowest;
+}
+
+// Sixteen numbers in [0, 255]. GCC takes vectors apart where they are converted as such.
+TFDETECT_INLINE void StoreBytes(const Int8x32* from, uint8_t* to) {
+  alignas(32) int32_t words[16];
+  Store(from[0], words);
+  Store(from[1], words + 8);
+#ifdef __SSE2__
+  const auto* parts = reinterpret_cast<const __m128i*>(words);
+  const __m128i low = _mm_packs_epi32(_mm_load_si128(parts), _mm_load_si128(parts + 1));
+  const __m128i high = _mm_packs_epi32(_mm_load_si128(parts + 2), _mm_load_si128(parts + 3));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(low, high));
+#else
+  for (int i = 0; i < 16; ++i) to[i] = static_cast<uint8_t>(words[i]);
+#endif
+}
+
+TFDETECT_INLINE void LoadBytes(const uint8_t* from, Int8x32* to) {
+  alignas(32) int32_t words[16];
+#ifdef __SSE2__
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  const __m128i low = _mm_unpacklo_epi8(bytes, zero), high = _mm_unpackhi_epi8(bytes, zero);
+  auto* parts = reinterpret_cast<__m128i*>(words);
+  _mm_store_si128(parts, _mm_unpacklo_epi16(low, zero));
+  _mm_store_si128(parts + 1, _mm_unpackhi_epi16(low, zero));
+  _mm_store_si128(parts + 2, _mm_unpacklo_epi16(high, zero));
+  _mm_store_si128(parts + 3, _mm_unpackhi_epi16(high, zero));
+#else
+  for (int i = 0; i < 16; ++i) words[i] = from[i];
+#endif
+  Load(words, to[0]);
+  Load(words + 8, to[1]);
+}
+
+TFDETECT_INLINE void QuantizeSixteen(const float* x, float inverse_scale, int32_t zero_point,
+                                     uint8_t* to) {
+  Int8x32 bytes[2];
+  TFDETECT_UNROLL for (int i = 0; i < 2; ++i) {
+    Float8 value;
+    Load(x + 8 * i, value);
+    ToBytes(value, inverse_scale, zero_point, bytes[i]);
+  }
+  StoreBytes(bytes, to);
 }
 
 TFDETECT_INLINE void QuantizeLoop(const float* x, int64_t count, float inverse_scale,
                                   int32_t zero_point, uint8_t* to) {
   int64_t i = 0;
-  Float8 value;
-  Int8x32 byte;
-  for (; i + 8 <= count; i += 8) {
-    Load(x + i, value);
-    ToBytes(value, inverse_scale, zero_point, byte);
-    Store(__builtin_convertvector(byte, UInt8x8), to + i);
-  }
-  for (; i < count; ++i) {
-    ToBytes(Float8{} + x[i], inverse_scale, zero_point, byte);
-    to[i] = static_cast<uint8_t>(byte[0]);
-  }
+  for (; i + 16 <= count; i += 16) QuantizeSixteen(x + i, inverse_scale, zero_point, to + i);
+  if (i == count) return;
+  float last[16] = {};
+  uint8_t last_bytes[16];
+  std::copy(x + i, x + count, last);
+  QuantizeSixteen(last, inverse_scale, zero_point, last_bytes);
+  std::copy_n(last_bytes, count - i, to + i);
 }
 const auto QuantizeBest = BestVersion<QuantizeLoop>();
+
+TFDETECT_INLINE void WidenSixteen(const uint8_t* x, int16_t zero_point, int16_t* to) {
+  UInt16x8 narrow;
+  Load(x, narrow);
+  Store(__builtin_convertvector(narrow, Int16x16) - zero_point, to);
+}
 
 TFDETECT_INLINE void WidenLoop(const uint8_t* x, int64_t count, int32_t zero_point, int16_t* to) {
   const int16_t shift = static_cast<int16_t>(zero_point);
   int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    UInt16x8 narrow;
-    Load(x + i, narrow);
-    Store(__builtin_convertvector(narrow, Int16x16) - shift, to + i);
-  }
+  for (; i + 16 <= count; i += 16) WidenSixteen(x + i, shift, to + i);
+  if (i == count) return;
+  if (count >= 16) return WidenSixteen(x + count - 16, shift, to + count - 16);  // some once more
   for (; i < count; ++i) to[i] = static_cast<int16_t>(x[i] - shift);
 }
 const auto WidenBest = BestVersion<WidenLoop>();
 
 struct NoResidual {};
 
-TFDETECT_INLINE void AddResidual(const SumsOutput&, const NoResidual*, Float8&) {}
-TFDETECT_INLINE void AddResidual(const SumsOutput&, const float* residual, Float8& sum) {
-  Float8 added;
-  Load(residual, added);
-  sum += added;
+// Sixteen columns are two vectors.
+TFDETECT_INLINE void AddResidual(const SumsOutput&, const NoResidual*, Float8*) {}
+TFDETECT_INLINE void AddResidual(const SumsOutput&, const float* residual, Float8* sums) {
+  TFDETECT_UNROLL for (int i = 0; i < 2; ++i) {
+    Float8 added;
+    Load(residual + 8 * i, added);
+    sums[i] += added;
+  }
 }
-TFDETECT_INLINE void AddResidual(const SumsOutput& o, const uint8_t* residual, Float8& sum) {
-  UInt8x8 narrow;
-  Load(residual, narrow);
-  const Int8x32 steps = __builtin_convertvector(narrow, Int8x32) - o.residual_zero_point;
-  sum += __builtin_convertvector(steps, Float8) * o.residual_scale;
-}
-
-TFDETECT_INLINE void StoreOutput(const SumsOutput&, const Float8& value, float* to) {
-  Store(value, to);
-}
-TFDETECT_INLINE void StoreOutput(const SumsOutput& o, const Float8& value, uint8_t* to) {
-  Int8x32 byte;
-  ToBytes(value, o.inverse_scale, o.zero_point, byte);
-  Store(__builtin_convertvector(byte, UInt8x8), to);
+TFDETECT_INLINE void AddResidual(const SumsOutput& o, const uint8_t* residual, Float8* sums) {
+  Int8x32 bytes[2];
+  LoadBytes(residual, bytes);
+  TFDETECT_UNROLL for (int i = 0; i < 2; ++i) {
+    const Float8 steps = __builtin_convertvector(bytes[i] - o.residual_zero_point, Float8);
+    sums[i] += steps * o.residual_scale;
+  }
 }
 
-// Eight columns.
+TFDETECT_INLINE void StoreOutput(const SumsOutput&, const Float8* values, float* to) {
+  Store(values[0], to);
+  Store(values[1], to + 8);
+}
+TFDETECT_INLINE void StoreOutput(const SumsOutput& o, const Float8* values, uint8_t* to) {
+  Int8x32 bytes[2];
+  TFDETECT_UNROLL for (int i = 0; i < 2; ++i)
+    ToBytes(values[i], o.inverse_scale, o.zero_point, bytes[i]);
+  StoreBytes(bytes, to);
+}
+
 template <typename Residual, typename Output>
-TFDETECT_INLINE void FinishEight(const SumsOutput& o, const int32_t* sums, const float* multiplier,
-                                 const float* bias, const Residual* residual, Output* to) {
-  Int8x32 sum;
-  Float8 scale, shift;
-  Load(sums, sum);
-  Load(multiplier, scale);
-  Load(bias, shift);
-  Float8 value = __builtin_convertvector(sum, Float8) * scale;
-  value += shift;
-  AddResidual(o, residual, value);
-  if (o.relu) value = value < Float8{} ? Float8{} : value;  // NaN stays NaN
-  StoreOutput(o, value, to);
+TFDETECT_INLINE void FinishSixteen(const SumsOutput& o, const int32_t* sums,
+                                   const float* multiplier, const float* bias,
+                                   const Residual* residual, Output* to) {
+  Float8 values[2];
+  TFDETECT_UNROLL for (int i = 0; i < 2; ++i) {
+    Int8x32 sum;
+    Float8 scale, shift;
+    Load(sums + 8 * i, sum);
+    Load(multiplier + 8 * i, scale);
+    Load(bias + 8 * i, shift);
+    values[i] = __builtin_convertvector(sum, Float8) * scale;
+    values[i] += shift;
+  }
+  AddResidual(o, residual, values);
+  TFDETECT_UNROLL for (int i = 0; i < 2; ++i)
+    if (o.relu) values[i] = values[i] < Float8{} ? Float8{} : values[i];  // NaN stays NaN
+  StoreOutput(o, values, to);
 }
 
 template <typename Residual>
@@ -103,28 +165,30 @@ template <typename Residual, typename Output>
 TFDETECT_INLINE void FinishLoop(const SumsOutput& output, const Residual* residual, Output* to,
                                 const int32_t* sums, int64_t stride, int64_t row, int64_t rows,
                                 int64_t column, int64_t columns, const int64_t* residual_rows) {
-  const SumsOutput o = output;
-  const int64_t whole = columns / 8 * 8;
+  SumsOutput o = output;
+  // Where 0 is the least that a byte can be, ReLU changes nothing.
+  if (sizeof(Output) == 1 && o.zero_point == 0) o.relu = false;
+  const int64_t whole = columns / 16 * 16;
   for (int64_t r = 0; r < rows; ++r, sums += stride) {
     const int64_t from = residual_rows ? residual_rows[r] : row + r;
     const Residual* added = Offset(residual, from * o.channels + column);
     Output* out = to + (row + r) * o.channels + column;
-    for (int64_t j = 0; j < whole; j += 8)
-      FinishEight(o, sums + j, o.multiplier + column + j, o.bias + column + j, Offset(added, j),
-                  out + j);
+    for (int64_t j = 0; j < whole; j += 16)
+      FinishSixteen(o, sums + j, o.multiplier + column + j, o.bias + column + j, Offset(added, j),
+                    out + j);
     if (whole == columns) continue;
-    // What is left, in a whole vector.
-    int32_t last[8] = {};
-    float multiplier[8] = {}, bias[8] = {};
-    Residual last_added[8] = {};
-    Output last_out[8];
+    // What is left, in whole vectors.
+    int32_t last[16] = {};
+    float multiplier[16] = {}, bias[16] = {};
+    Residual last_added[16] = {};
+    Output last_out[16];
     for (int64_t j = 0; j < columns - whole; ++j) {
       last[j] = sums[whole + j];
       multiplier[j] = o.multiplier[column + whole + j];
       bias[j] = o.bias[column + whole + j];
       if (added) last_added[j] = added[whole + j];
     }
-    FinishEight(o, last, multiplier, bias, last_added, last_out);
+    FinishSixteen(o, last, multiplier, bias, last_added, last_out);
     for (int64_t j = 0; j < columns - whole; ++j) out[whole + j] = last_out[j];
   }
 }

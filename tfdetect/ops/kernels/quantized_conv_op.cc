@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "convolution_tasks.h"
+#include "instruction_set.h"
 #include "op_helpers.h"
 #include "quantize.h"
 #include "quantized_matmul.h"
@@ -84,28 +85,46 @@ REGISTER_OP("TfdetectQuantizedConv")
 // weights.
 struct QuantizedWeight {
   Tensor weight;
-  Tensor packed;                 // int16 of pairs, or int8 of quads
-  std::vector<int32_t> initial;  // of quads: less the zero point's share, [matrices, padded columns]
+  Tensor packed;                 // of Winograd's matrices, Pairs or Quads
+  std::vector<int32_t> initial;  // of Quads: where the sums begin, [matrices, padded columns]
 };
 
-// How a convolution is done as products of pairs, in int16.
+// How rows and weights are stored for products of pairs, and how those are called.
 struct Pairs {
-  typedef int16_t Value;
+  typedef int16_t Row;
+  typedef int16_t Weight;
   static constexpr auto kType = tensorflow::DT_INT16;
   static constexpr int64_t kPart = kPair, kPanelsAtOnce = 1;
 
-  static void Read(const uint8_t* from, int64_t count, int32_t zero_point, Value* to) {
+  static void Read(const uint8_t* from, int64_t count, int32_t zero_point, Row* to) {
     Widen(from, count, zero_point, to);
   }
-  static Value Nothing(int32_t) { return 0; }
-  static void Pack(const std::vector<int8_t>& matrix, int64_t k, int64_t n, Value* packed) {
+  static Row Nothing(int32_t) { return 0; }
+  static void Pack(const std::vector<int8_t>& matrix, int64_t k, int64_t n, Weight* packed) {
     const std::vector<int16_t> wide(matrix.begin(), matrix.end());
     PackPairs(wide.data(), k, n, packed);
   }
-  static void Multiply(const Value* a, int64_t a_stride, const Value* packed, int64_t m, int64_t k,
+  static void Multiply(const Row* a, int64_t a_stride, const Weight* packed, int64_t m, int64_t k,
                        int64_t panels, const int32_t*, int32_t* sums, int64_t sums_stride) {
     MultiplyPairs(a, a_stride, packed, m, k, panels, sums, sums_stride);
   }
+};
+
+// The same for quads, whose rows are as they are in x.
+struct Quads {
+  typedef uint8_t Row;
+  typedef int8_t Weight;
+  static constexpr auto kType = tensorflow::DT_INT8;
+  static constexpr int64_t kPart = kQuad, kPanelsAtOnce = 2;
+
+  static void Read(const uint8_t* from, int64_t count, int32_t, Row* to) {
+    std::copy_n(from, count, to);
+  }
+  static Row Nothing(int32_t zero_point) { return static_cast<Row>(zero_point); }
+  static void Pack(const std::vector<int8_t>& matrix, int64_t k, int64_t n, Weight* packed) {
+    PackQuads(matrix.data(), k, n, packed);
+  }
+  static constexpr auto Multiply = MultiplyQuads;
 };
 
 class QuantizedConvOp : public OpKernel {
@@ -157,10 +176,13 @@ class QuantizedConvOp : public OpKernel {
       output.bytes = result->flat<uint8_t>().data();
     const int32_t* own = sizes.dim_size(0) ? sizes.flat<int32_t>().data() : nullptr;
     const std::shared_ptr<const QuantizedWeight> packed = Packed(weight);
-    if (UsesWinograd(weight))
-      Winograd(context, grid, x.flat<uint8_t>().data(), *packed, own, output);
+    const uint8_t* from = x.flat<uint8_t>().data();
+    if (UsesVnni())
+      Direct<Quads>(context, grid, from, *packed, own, output);
+    else if (UsesWinograd(weight))
+      Winograd(context, grid, from, *packed, own, output);
     else
-      Direct<Pairs>(context, grid, x.flat<uint8_t>().data(), *packed, own, output);
+      Direct<Pairs>(context, grid, from, *packed, own, output);
   }
 
  private:
@@ -213,8 +235,9 @@ class QuantizedConvOp : public OpKernel {
     return absl::OkStatus();
   }
 
+  // VNNI's direct products are faster than what Winograd's leave of those in int16.
   bool UsesWinograd(const Tensor& weight) const {
-    return kernel_size_ == 3 && stride_ == 1 && padding_ == 1 && groups_ == 1 && dilation_ == 1 &&
+    return !UsesVnni() && kernel_size_ == 3 && stride_ == 1 && padding_ == 1 && groups_ == 1 && dilation_ == 1 &&
            CanUseQuantizedWinograd(weight.dim_size(2));
   }
 
@@ -225,7 +248,10 @@ class QuantizedConvOp : public OpKernel {
         packed_->weight.shape() != weight.shape()) {
       auto made = std::make_shared<QuantizedWeight>();
       made->weight = weight;
-      if (UsesWinograd(weight)) {
+      if (UsesVnni()) {
+        PackMatrices<Quads>(made.get());
+        SetInitial(made.get());
+      } else if (UsesWinograd(weight)) {
         const int64_t size = QuantizedWinogradSize(weight.dim_size(2), weight.dim_size(3));
         made->packed = Tensor(tensorflow::DT_INT16, {size});
         QuantizedWinogradWeights(weight.flat<int8_t>().data(), weight.dim_size(2),
@@ -249,7 +275,7 @@ class QuantizedConvOp : public OpKernel {
     const int64_t size = PackedSize(RoundUp(rows, Form::kPart), columns);
     made->packed = Tensor(Form::kType, {matrices * size});
     const int8_t* from = weight.flat<int8_t>().data();
-    auto* to = made->packed.template flat<typename Form::Value>().data();
+    auto* to = made->packed.template flat<typename Form::Weight>().data();
     std::vector<int8_t> matrix(rows * columns);
     for (int64_t m = 0; m < matrices; ++m) {
       for (int64_t row = 0; row < rows; ++row) {
@@ -261,6 +287,19 @@ class QuantizedConvOp : public OpKernel {
     }
   }
 
+  // What the zero point adds to each sum, negative, by column of the panels.
+  void SetInitial(QuantizedWeight* made) const {
+    const auto weight = made->weight.flat_inner_dims<int8_t>();
+    const int64_t outputs = weight.dimension(1);
+    const int64_t columns = outputs / groups_ * MergedGroups(groups_, outputs);
+    const int64_t padded = Panels(columns) * kPanel;
+    made->initial.assign(outputs / columns * padded, 0);
+    for (int64_t row = 0; row < weight.dimension(0); ++row) {
+      for (int64_t j = 0; j < outputs; ++j)
+        made->initial[j / columns * padded + j % columns] -= zero_point_ * weight(row, j);
+    }
+  }
+
   void Winograd(OpKernelContext* context, const Grid& grid, const uint8_t* x,
                 const QuantizedWeight& weight, const int32_t* sizes,
                 const SumsOutput& output) const {
@@ -268,7 +307,8 @@ class QuantizedConvOp : public OpKernel {
                               grid.out_channels};
     const int64_t cost = CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels / 2);
     const int16_t* packed = weight.packed.flat<int16_t>().data();
-    ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
+    // So few that what a task writes between its steps stays in the second cache, or nearly.
+    ParallelRows(context, shape.tiles(), 36, cost, [&](int64_t begin, int64_t end) {
       Scratch scratch(context, QuantizedWinogradScratch(shape, end - begin));
       QuantizedWinogradTiles(shape, x, zero_point_, packed, sizes, output, begin, end,
                              reinterpret_cast<int32_t*>(scratch.data()));
@@ -278,33 +318,34 @@ class QuantizedConvOp : public OpKernel {
   template <typename Form>
   void Direct(OpKernelContext* context, const Grid& grid, const uint8_t* x,
               const QuantizedWeight& weight, const int32_t* sizes, const SumsOutput& output) const {
-    typedef typename Form::Value Value;
+    typedef typename Form::Row Row;
+    typedef typename Form::Weight Weight;
     constexpr int64_t kColumns = Form::kPanelsAtOnce * kPanel;
     const int64_t matrices = groups_ / MergedGroups(groups_, grid.out_channels);
     const int64_t columns = grid.out_channels / matrices, in = grid.channels / matrices;
     const int64_t depth = kernel_size_ * kernel_size_ * in;
     const int64_t padded = RoundUp(depth, Form::kPart);
     // Not a power of two, which would put all rows into few sets of the caches.
-    const int64_t stride = padded + 64 / sizeof(Value);
+    const int64_t stride = padded + 64 / sizeof(Row);
     const int64_t rows = grid.images * grid.out_height * grid.out_width;
     // What a task gathers stays in the second cache, unless that makes its rows too few.
     const int64_t most = std::clamp<int64_t>(98304 / stride / 12 * 12, 48, 192);
-    const Value* packed = weight.packed.template flat<Value>().data();
+    const Weight* packed = weight.packed.template flat<Weight>().data();
     const int64_t cost = CostOfProducts(depth * grid.out_channels / 2);
     ParallelRows(context, rows, most, cost, [&](int64_t begin, int64_t end) {
       const int64_t count = end - begin;
-      Scratch gathered(context, (count * stride * sizeof(Value) + 3) / 4);
+      Scratch gathered(context, (count * stride * sizeof(Row) + 3) / 4);
       Scratch totals(context, count * kColumns);
-      Value* a = reinterpret_cast<Value*>(gathered.data());
+      Row* a = reinterpret_cast<Row*>(gathered.data());
       int32_t* sums = reinterpret_cast<int32_t*>(totals.data());
       std::vector<int64_t> residual_rows(output.upsampled_width ? count : 0);
       for (size_t i = 0; i < residual_rows.size(); ++i)
         residual_rows[i] = output.ResidualRow(begin + i);
       for (int64_t m = 0; m < matrices; ++m) {
         for (int64_t i = 0; i < count; ++i) {
-          Value* end_of_row =
+          Row* end_of_row =
               Gather<Form>(grid, x, sizes, begin + i, m * in, in, a + i * stride);
-          std::fill_n(end_of_row, padded - depth, Value{});
+          std::fill_n(end_of_row, padded - depth, Row{});
         }
         for (int64_t column = 0; column < columns; column += kColumns) {
           const int64_t panels = std::min(Form::kPanelsAtOnce, Panels(columns - column));
@@ -324,9 +365,9 @@ class QuantizedConvOp : public OpKernel {
   // The channels [first, first + count) of an output's input window, one location after another;
   // the end of them.
   template <typename Form>
-  typename Form::Value* Gather(const Grid& grid, const uint8_t* x, const int32_t* sizes,
+  typename Form::Row* Gather(const Grid& grid, const uint8_t* x, const int32_t* sizes,
                                int64_t row, int64_t first, int64_t count,
-                               typename Form::Value* to) const {
+                               typename Form::Row* to) const {
     const auto nothing = Form::Nothing(zero_point_);
     const int64_t line = row / grid.out_width, image = line / grid.out_height;
     const int64_t left = row % grid.out_width * stride_ - padding_;

@@ -1,8 +1,8 @@
 // Products of matrices of small integers, exact in int32 (modulo 2^32).
 //
 // Two forms, which processors differ in: pairs, int16 by int16, whose products are added in twos
-// (AVX2's vpmaddwd), and quads, uint8 by int8, in fours (vpdpbusd of AVX-512's VNNI). Right matrices
-// are in panels of kPanel columns, padded with zeros; of left ones rows are padded to whole pairs or
+// (AVX2's vpmaddwd), and quads, uint8 by int8, in fours (vpdpbusd of AVX-512's VNNI: UsesVnni). Both
+// work, slowly, on every processor. Right matrices are in panels of kPanel columns, padded with zeros; of left ones rows are padded to whole pairs or
 // quads, with any values.
 #ifndef TFDETECT_QUANTIZED_MATMUL_H_
 #define TFDETECT_QUANTIZED_MATMUL_H_
@@ -12,9 +12,6 @@
 #include "matmul.h"
 
 namespace tfdetect {
-
-// Whether this processor's form is quads; see UsedInstructionSet.
-bool UsesQuads();
 
 constexpr int64_t kPair = 2, kQuad = 4;
 

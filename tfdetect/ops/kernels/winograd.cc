@@ -75,6 +75,56 @@ TFDETECT_INLINE void TransformOutputLoop(const float* products, int64_t stride, 
 template <typename T>
 const auto TransformOutput = BestVersion<TransformOutputLoop<T>>();
 
+// A e A' of the 2 x 2 gradients of a tile's outputs, to panels: product k goes to output + k * stride,
+// its panel p from there on by p * panel_stride.
+TFDETECT_INLINE void TransformGradientLoop(const float* const pixels[4], int64_t channels,
+                                           int64_t stride, int64_t panel_stride, float* output) {
+  for (int64_t c = 0; c < channels; c += kLane) {
+    Float8 rows[kSide][2];
+    TFDETECT_UNROLL for (int x = 0; x < 2; ++x) {
+      Float8 upper, lower;
+      Load(pixels[x] + c, upper);
+      Load(pixels[2 + x] + c, lower);
+      rows[0][x] = upper;
+      rows[1][x] = upper + lower;
+      rows[2][x] = upper - lower;
+      rows[3][x] = -lower;
+    }
+    float* to = output + c / kPanel * panel_stride + c % kPanel;
+    TFDETECT_UNROLL for (int y = 0; y < kSide; ++y, to += kSide * stride) {
+      const Float8 left = rows[y][0], right = rows[y][1];
+      Store(left, to);
+      Store(left + right, to + stride);
+      Store(left - right, to + 2 * stride);
+      Store(-right, to + 3 * stride);
+    }
+  }
+}
+const auto TransformGradient = BestVersion<TransformGradientLoop>();
+
+// G' u G of `count` numbers of each product, `stride` apart.
+TFDETECT_INLINE void TransformSumsLoop(const float* sums, int64_t stride, int64_t count,
+                                       float* gradient) {
+  for (int64_t c = 0; c < count; c += kLane) {
+    Float8 rows[3][kSide];
+    TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
+      Float8 u[kSide];
+      TFDETECT_UNROLL for (int y = 0; y < kSide; ++y) Load(sums + (y * kSide + x) * stride + c, u[y]);
+      rows[0][x] = u[0] + 0.5f * (u[1] + u[2]);
+      rows[1][x] = 0.5f * (u[1] - u[2]);
+      rows[2][x] = 0.5f * (u[1] + u[2]) + u[3];
+    }
+    TFDETECT_UNROLL for (int y = 0; y < 3; ++y) {
+      const Float8* u = rows[y];
+      float* to = gradient + y * 3 * stride + c;
+      Store(u[0] + 0.5f * (u[1] + u[2]), to);
+      Store(0.5f * (u[1] - u[2]), to + stride);
+      Store(0.5f * (u[1] + u[2]) + u[3], to + 2 * stride);
+    }
+  }
+}
+const auto TransformSums = BestVersion<TransformSumsLoop>();
+
 }  // namespace
 
 template <typename Operand>
@@ -136,5 +186,31 @@ TFDETECT_WINOGRAD(float, float);
 TFDETECT_WINOGRAD(BFloat16, float);
 TFDETECT_WINOGRAD(BFloat16, BFloat16);
 #undef TFDETECT_WINOGRAD
+
+void WinogradGradientTiles(const WinogradShape& shape, const float* x, const float* gradient,
+                           int64_t first, int64_t count, int64_t begin, int64_t end, float* input,
+                           float* upstream) {
+  const int64_t in = shape.channels, out = shape.out_channels, stride = WinogradInputStride(shape);
+  const std::vector<float> nothing(std::max(in, out), 0.0f);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const Corner corner(shape, tile);
+    const float* pixels[kSide * kSide];
+    TilePixels(shape, corner, x, nullptr, nothing.data(), pixels);
+    TransformInput<float, float>(pixels, in, count * stride, input + (tile - first) * stride);
+    const float* upper =
+        gradient + ((corner.image * shape.height + corner.y) * shape.width + corner.x) * out;
+    const float* lower = corner.below ? upper + shape.width * out : nothing.data();
+    const float* const outputs[4] = {upper, corner.right ? upper + out : nothing.data(), lower,
+                                     corner.right && corner.below ? lower + out : nothing.data()};
+    TransformGradient(outputs, out, count * out, count * kPanel,
+                      upstream + (tile - first) * kPanel);
+  }
+}
+
+void WinogradGradientOfWeight(const float* sums, int64_t channels, int64_t out_channels,
+                              int64_t begin, int64_t end, float* gradient) {
+  TransformSums(sums + begin * out_channels, channels * out_channels,
+                (end - begin) * out_channels, gradient + begin * out_channels);
+}
 
 }  // namespace tfdetect

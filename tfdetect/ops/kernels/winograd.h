@@ -41,6 +41,22 @@ void WinogradTiles(const WinogradShape& shape, const T* x, const Operand* packed
                    const float* bias, const int32_t* sizes, bool relu, int64_t begin, int64_t end,
                    float* scratch, T* y);
 
+// Floats between the tiles of a product's transformed input: not a power of two, which would put
+// them into few sets of the caches.
+inline int64_t WinogradInputStride(const WinogradShape& shape) { return shape.channels + 16; }
+
+// For the gradient of the weight, of tiles [begin, end) of the `count` from `first` on: the
+// transformed x to `input`, [16, count, WinogradInputStride], and the transformed gradient of y
+// [B, H, W, Cout] to `upstream`, [16] matrices [count, Cout] in panels. Cout is a multiple of 16.
+void WinogradGradientTiles(const WinogradShape& shape, const float* x, const float* gradient,
+                           int64_t first, int64_t count, int64_t begin, int64_t end, float* input,
+                           float* upstream);
+
+// Rows [begin, end) of Cin of the gradient of the weight [3, 3, Cin, Cout], of the sums over all
+// tiles of the products of what `WinogradGradientTiles` gives, [16, Cin, Cout].
+void WinogradGradientOfWeight(const float* sums, int64_t channels, int64_t out_channels,
+                              int64_t begin, int64_t end, float* gradient);
+
 }  // namespace tfdetect
 
 #endif  // TFDETECT_WINOGRAD_H_

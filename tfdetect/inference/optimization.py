@@ -21,7 +21,7 @@ from tfdetect.inference.packed import (
 from tfdetect.inference.quantization.chain import chain
 from tfdetect.inference.quantization.make import Layer, LayerMaker, int8_layers
 from tfdetect.inference.window_attention import StoredBiasAttention
-from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d, as_pointwise
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
@@ -89,7 +89,7 @@ class _Optimizer:
             ConvTranspose2d: self._conv_transpose,
             Linear: self._linear,
             GroupNorm: self._group_norm,
-            Conv1d: self._rounded,
+            Conv1d: self._conv1d,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
             ViT: self._vit,
@@ -193,38 +193,39 @@ class _Optimizer:
         return self._copy(conv, weight=self._variable(folded.weight), norm=norm)
 
     def _conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
-        values = Folded(tf.convert_to_tensor(conv.weight), tf.convert_to_tensor(conv.bias), None)
-        return self._choose(conv, values, lambda _: self._float_conv_transpose(conv))
+        values = _unfolded(conv)
+        return self._choose(conv, values, lambda values: self._float_conv_transpose(conv, values))
 
-    def _float_conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
+    def _float_conv_transpose(self, conv: ConvTranspose2d, values: Folded) -> tf.Module:
         if conv.weight.shape[0] == 2:
-            weight = conv.as_pointwise()
+            weight = as_pointwise(values.weight)
             if self._packs(weight.shape):
-                bias = tf.convert_to_tensor(conv.bias)
-                return PackedConvTranspose2d(tf.cast(weight, self._dtype), bias)
-        return self._rounded(conv)
+                return PackedConvTranspose2d(tf.cast(weight, self._dtype), values.bias)
+        return self._rounded(conv, values)
 
     def _linear(self, linear: Linear) -> tf.Module:
-        bias = None if linear.bias is None else tf.convert_to_tensor(linear.bias)
-        values = Folded(tf.convert_to_tensor(linear.weight), bias, None)
-        return self._choose(linear, values, lambda _: self._float_linear(linear))
+        values = _unfolded(linear)
+        return self._choose(linear, values, lambda values: self._float_linear(linear, values))
 
-    def _float_linear(self, linear: Linear) -> tf.Module:
-        weight = tf.convert_to_tensor(linear.weight)
+    def _float_linear(self, linear: Linear, values: Folded) -> tf.Module:
+        weight, bias, _ = values
         if not self._packs(tf.TensorShape([1, 1, *weight.shape])):
-            return self._rounded(linear)
-        bias = tf.zeros(weight.shape[1:]) if linear.bias is None else linear.bias
-        return PackedLinear(tf.cast(weight, self._dtype), tf.convert_to_tensor(bias))
+            return self._rounded(linear, values)
+        if bias is None:
+            bias = tf.zeros(weight.shape[1:])
+        return PackedLinear(tf.cast(weight, self._dtype), bias)
 
     def _group_norm(self, norm: GroupNorm) -> tf.Module | None:
         """None where it stays as it is."""
         fits = self._backend.native_sums and norm.weight.shape[0] % 8 == 0
         return PackedGroupNorm(norm) if fits else None
 
-    def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
+    def _conv1d(self, conv: Conv1d) -> tf.Module:
+        return self._rounded(conv, _unfolded(conv))
+
+    def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d, values: Folded) -> tf.Module:
         weight, bias = (
-            None if value is None else self._variable(value, self._dtype)
-            for value in (layer.weight, layer.bias)
+            None if value is None else self._variable(value, self._dtype) for value in values[:2]
         )
         return self._copy(layer, weight=weight, bias=bias)
 
@@ -249,3 +250,9 @@ class _Optimizer:
         anchors = head.objectness_logits.weight.shape[3]
         convs = [self(conv) for conv in head.convs()]
         return PackedRPNHead(convs, tf.cast(weight, self._dtype), bias, anchors)
+
+
+def _unfolded(layer: ConvTranspose2d | Linear | Conv1d) -> Folded:
+    """The values of a layer that has no norm."""
+    bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
+    return Folded(tf.convert_to_tensor(layer.weight), bias, None)

@@ -18,6 +18,7 @@ from tfdetect.inference.packed import (
     WinogradConv2d,
 )
 from tfdetect.inference.window_attention import StoredBiasAttention
+from tfdetect.inference.winograd import TransformedConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
@@ -28,6 +29,7 @@ from tfdetect.modeling.backbone.vit import ViT
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
+from tfdetect.ops.winograd import winograd_pays
 
 Model = TypeVar("Model", bound=tf.Module)
 
@@ -69,6 +71,7 @@ class _Optimizer:
     def __init__(self, backend: Backend):
         self._backend = backend
         self._dtype = tf.dtypes.as_dtype(backend.dtype)
+        self._transforms = backend.device == "cpu" and backend.dtype == "float32"
         self._made: dict[int, Any] = {}
         self._optimizers: dict[type, Callable[[Any], tf.Module | None]] = {
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
@@ -135,7 +138,12 @@ class _Optimizer:
     def _conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
         norm = folded.norm if isinstance(folded.norm, Shift) else self(folded.norm)
         weight, bias = folded.weight, folded.bias
-        if not self._packs(weight.shape, conv.stride, conv.dilation, conv.groups):
+        packs = self._packs(weight.shape, conv.stride, conv.dilation, conv.groups)
+        winograd = conv.dilation == 1 and can_use_winograd(
+            weight.shape, conv.stride, conv.padding, conv.groups
+        )
+        transforms = self._transforms and winograd and winograd_pays(weight.shape)
+        if not packs and not transforms:
             return self._copy(
                 conv,
                 weight=self._variable(weight, self._dtype),
@@ -146,7 +154,9 @@ class _Optimizer:
             bias = tf.zeros(weight.shape[3:])
             if isinstance(norm, Shift):
                 bias, norm = -norm.negative, None
-        if can_use_winograd(weight.shape, conv.stride, conv.padding, conv.groups):
+        if not packs:
+            return TransformedConv2d(weight, bias, norm)
+        if winograd:
             return WinogradConv2d(weight, bias, norm)
         options = {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
         return PackedConv2d(weight, bias, norm, **options)

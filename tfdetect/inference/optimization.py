@@ -39,7 +39,8 @@ def optimize(model: Model, backend: Backend) -> Model:
 
     Norms of stored statistics are folded into the convolutions before them (`fold`). Then, on a
     CPU with native convolutions, layers become those of `tfdetect.inference.packed`, which take two
-    thirds of the time of TensorFlow's; or, in bfloat16, what layers would round at every call is
+    thirds of the time of TensorFlow's; on one without, wide 3 x 3 convolutions become those of
+    `tfdetect.inference.winograd`; or, in bfloat16, what layers would round at every call is
     rounded once: the results are the same, in half the memory. (Norms and deformable convolutions
     compute in float32 and keep their variables.)
 
@@ -71,7 +72,9 @@ class _Optimizer:
     def __init__(self, backend: Backend):
         self._backend = backend
         self._dtype = tf.dtypes.as_dtype(backend.dtype)
-        self._transforms = backend.device == "cpu" and backend.dtype == "float32"
+        self._transforms = (
+            backend.device == "cpu" and backend.dtype == "float32" and not backend.fixed_shapes
+        )
         self._made: dict[int, Any] = {}
         self._optimizers: dict[type, Callable[[Any], tf.Module | None]] = {
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),

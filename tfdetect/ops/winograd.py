@@ -1,8 +1,8 @@
 """3 x 3 convolutions as matrix products of TensorFlow's, by Winograd's minimal filtering.
 
 F(2 x 2, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016): 16
-products for four outputs, where the definition has 36. Of the tiles of 2 x 2, the only ones of
-which all coefficients of the data are 0 or 1, it rounds no worse than direct convolution.
+products for four outputs, where the definition has 36. Results are as far from exact ones as 1.7
+times TensorFlow's direct sums (root mean square, 128 channels); larger tiles round far worse.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfdetect.ops.backend import current_backend
 from tfdetect.ops.shapes import lengths
 
 # Of the weights, from 3 to 4 along each axis.
@@ -46,8 +45,6 @@ def winograd_conv2d(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf
     Returns:
         float32 [B, H, W, Cout].
     """
-    if current_backend().fixed_shapes:
-        return _convolve(x, transformed, bias)
     return _function(*transformed.shape[2:])(x, transformed, bias)
 
 
@@ -91,7 +88,7 @@ def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tenso
 
 
 def _transform(x: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The four [B, n, ...] of the windows of four, two apart, along an axis: x [B, n + 1, 2, ...]."""
+    """The four [B, n, ...] of each window of four along an axis: x [B, n + 1, 2, ...]."""
     first, second, third, fourth = x[:, :-1, 0], x[:, :-1, 1], x[:, 1:, 0], x[:, 1:, 1]
     return first - third, second + third, third - second, second - fourth
 

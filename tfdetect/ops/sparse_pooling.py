@@ -11,8 +11,8 @@ from tfdetect.ops.backend import current_backend
 # Regions treated together; it bounds the memory for the sampling weights.
 _CHUNK = 256
 
-# TensorFlow's product of a compressed matrix divides its rows between threads: with fewer than 20, or
-# than three to a thread, it ends the process by dividing by zero.
+# TensorFlow's product of a compressed matrix divides its rows between threads: with fewer than 20,
+# or than three to a thread, it ends the process by dividing by zero.
 _LEAST_ROWS = 4096
 
 Shape = tuple[tf.Tensor, tf.Tensor, tf.Tensor]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdetect.ops import kernels
+from tfdetect.ops.conv_gradients import weight_gradient
 from tfdetect.ops.kernels.instruction_set import BASELINE
 
 
@@ -163,16 +164,8 @@ def trainable_winograd_conv(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) ->
             x_gradient = winograd_conv(
                 upstream, pack_weight(turned, winograd=True), nothing, relu=False
             )
-            # On a large map the same with padding SAME keeps one core busy, for twice as long.
-            weight_gradient = tf.raw_ops.Conv2DBackpropFilter(
-                input=x,
-                filter_sizes=weight.shape,
-                out_backprop=upstream,
-                strides=[1, 1, 1, 1],
-                padding="EXPLICIT",
-                explicit_paddings=[0, 0, 1, 1, 1, 1, 0, 0],
-            )
-            return x_gradient, weight_gradient, tf.raw_ops.BiasAddGrad(out_backprop=upstream)
+            bias_gradient = tf.raw_ops.BiasAddGrad(out_backprop=upstream)
+            return x_gradient, weight_gradient(x, upstream), bias_gradient
 
         y = winograd_conv(x, pack_weight(weight, winograd=True), bias, relu=False)
         return y, gradient

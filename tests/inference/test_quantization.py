@@ -22,6 +22,7 @@ from tfdetect.checkpoint.quantization import LayerSteps, Step
 from tfdetect.config import load_config
 from tfdetect.errors import InputError
 from tfdetect.export.saved_model import export_savedmodel
+from tfdetect.inference import fixed
 from tfdetect.inference.fold import fold
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.predictor import Predictor
@@ -248,6 +249,55 @@ def test_saved_model(folder, images, tmp_path):
         assert count == len(expected)
         boxes = found["pred_boxes"][0, :count].numpy()
         assert np.abs(boxes - expected.boxes).max(initial=0) < tolerance
+
+
+def operators_of(content):
+    """The names of a LiteRT file's operators, with the type of each one's first input."""
+    with pytest.warns(UserWarning, match="LiteRT"):  # where the interpreter is moving to
+        interpreter = tf.lite.Interpreter(model_content=content)
+    types = {t["index"]: t["dtype"].__name__ for t in interpreter.get_tensor_details()}
+    operators = interpreter._get_ops_details()
+    return interpreter, [(found["op_name"], types.get(found["inputs"][0])) for found in operators]
+
+
+def test_litert_backbone(folder):
+    """Every convolution of the file but the one that reads the image is int8, and every sum.
+
+    Its features are those of the graph it was made of, but where a value lies between two steps:
+    38 dB here. The native ones have no rounding before a residual is added, nor of the results: 32.
+    """
+    _, model, _ = load_model(folder)
+    rounded, native = optimize(model, fixed.BACKEND), optimize(model, Backend.for_device())
+    images = tf.constant(60 * random(1, 32, 64, 3))  # grey levels
+
+    @tf.function(autograph=False)
+    @fixed.BACKEND.active()
+    def features(x):
+        return rounded.backbone(x)
+
+    function = features.get_concrete_function(tf.TensorSpec(images.shape, name="x"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], rounded)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    interpreter, operators = operators_of(converter.convert())
+    convolutions = [kind for name, kind in operators if name == "CONV_2D"]
+    int8 = [name for name in model.quantization.layers if name.startswith("backbone")]
+    assert convolutions.count("int8") == len(int8)
+    # The stem, and the layer of `keep`.
+    assert convolutions.count("float32") == 2
+    assert {kind for name, kind in operators if name == "ADD"} <= {"int8", "float32"}
+    assert sum(kind == "int8" for name, kind in operators if name == "ADD") >= 4
+    found = interpreter.get_signature_runner()(x=images)
+    with fixed.BACKEND.active():
+        expected = rounded.backbone(images)
+    of_native = native.backbone(images)
+    for name, feature in expected.items():
+        assert decibels(feature, found[name]) > 35
+        assert decibels(of_native[name], feature) > 28
+
+
+def decibels(expected, found):
+    """Of signal to difference."""
+    return 10 * np.log10(np.square(expected).mean() / np.square(found - expected).mean())
 
 
 def test_damaged(folder, tmp_path):

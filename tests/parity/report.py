@@ -24,6 +24,7 @@ import tensorflow as tf
 import convert_d2.command
 import tfdetect.cli.predict
 from benchmarks.seeded_weights import seeded_model
+from tests.parity.quantization_report import quantization
 from tests.parity.rotated_report import rotated
 from tests.parity.segmentation_report import segmentation
 from tests.parity.tracker_report import trackers
@@ -346,6 +347,7 @@ SECTIONS = {
     "tiny": Section(
         "A trained model, from JPEG files through `convert_d2.py` and `predict.py`", _tiny
     ),
+    "quantization": Section("int8", quantization),
     "rotated": Section("Rotated boxes", rotated),
     "trackers": Section("Trackers", trackers),
     "tta": Section("Test-time augmentation", _tta),

@@ -13,6 +13,8 @@ from typing import Any
 from tfdetect.errors import InputError
 
 QUANTIZATION = "quantization.json"
+LEAST_DECIBELS = 20.0
+"""A layer stays in float32 if int8 changes its output by more: a tenth of its magnitude."""
 QUANTIZED_PREFIX = "quantized"
 """Of the files of the checkpoint of float32 weights beside it."""
 _FORMAT = 1

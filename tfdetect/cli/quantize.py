@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
-from tfdetect.checkpoint.quantization import Quantization, require_float32
+from tfdetect.checkpoint.quantization import LEAST_DECIBELS, Quantization, require_float32
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.model import positive
@@ -36,7 +36,6 @@ float32 where int8 would change its output too much, which is measured on the im
 layer by layer. The result is a model directory for predict, evaluate, track and export. It only
 predicts: keep the float32 model for training.
 """
-_LEAST_DECIBELS = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -226,10 +225,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--least-decibels",
         type=float,
-        default=_LEAST_DECIBELS,
+        default=LEAST_DECIBELS,
         metavar="DB",
         help="a layer whose int8 output has less signal to its error than this stays in float32 "
-        f"(default {_LEAST_DECIBELS:g}: an error of a tenth of the output)",
+        f"(default {LEAST_DECIBELS:g}: an error of a tenth of the output)",
     )
     parser.add_argument(
         "--keep",

@@ -21,7 +21,8 @@ from tfdetect.inference.packed import (
 from tfdetect.inference.quantization.chain import chain
 from tfdetect.inference.quantization.make import Layer, LayerMaker, int8_layers
 from tfdetect.inference.window_attention import StoredBiasAttention
-from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.inference.winograd import TransformedConv2d
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d, as_pointwise
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
@@ -31,6 +32,7 @@ from tfdetect.modeling.backbone.vit import ViT
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
+from tfdetect.ops.winograd import winograd_pays
 
 Model = TypeVar("Model", bound=tf.Module)
 
@@ -40,7 +42,8 @@ def optimize(model: Model, backend: Backend, *, make: LayerMaker | None = None) 
 
     Norms of stored statistics are folded into the convolutions before them (`fold`). Then, on a
     CPU with native convolutions, layers become those of `tfdetect.inference.packed`, which take two
-    thirds of the time of TensorFlow's. In bfloat16, what other layers would round at every call is
+    thirds of the time of TensorFlow's; on one without, wide 3 x 3 convolutions become those of
+    `tfdetect.inference.winograd`. In bfloat16, what other layers would round at every call is
     rounded once: the results are the same, in half the memory. (Norms and deformable convolutions
     compute in float32 and keep their variables.)
 
@@ -82,6 +85,9 @@ class _Optimizer:
         self._backend = backend
         self._make = make
         self._dtype = tf.dtypes.as_dtype(backend.dtype)
+        self._transforms = (
+            backend.device == "cpu" and backend.dtype == "float32" and not backend.fixed_shapes
+        )
         self._made: dict[int, Any] = {}
         self._optimizers: dict[type, Callable[[Any], tf.Module | None]] = {
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
@@ -89,7 +95,7 @@ class _Optimizer:
             ConvTranspose2d: self._conv_transpose,
             Linear: self._linear,
             GroupNorm: self._group_norm,
-            Conv1d: self._rounded,
+            Conv1d: self._conv1d,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
             ViT: self._vit,
@@ -161,7 +167,11 @@ class _Optimizer:
 
     def _float_conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
         weight, bias, norm = folded
-        if not self._packs(weight.shape, conv.stride, conv.dilation, conv.groups):
+        packs = self._packs(weight.shape, conv.stride, conv.dilation, conv.groups)
+        winograd = conv.dilation == 1 and can_use_winograd(
+            weight.shape, conv.stride, conv.padding, conv.groups
+        )
+        if not packs and not (self._transforms and winograd and winograd_pays(weight.shape)):
             return self._copy(
                 conv,
                 weight=self._variable(weight, self._dtype),
@@ -172,8 +182,10 @@ class _Optimizer:
             bias = tf.zeros(weight.shape[3:])
             if isinstance(norm, Shift):
                 bias, norm = -norm.negative, None
+        if not packs:
+            return TransformedConv2d(weight, bias, norm)
         weight = tf.cast(weight, self._dtype)
-        if can_use_winograd(weight.shape, conv.stride, conv.padding, conv.groups):
+        if winograd:
             return WinogradConv2d(weight, bias, norm)
         options = {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
         return PackedConv2d(weight, bias, norm, **options)
@@ -193,38 +205,39 @@ class _Optimizer:
         return self._copy(conv, weight=self._variable(folded.weight), norm=norm)
 
     def _conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
-        values = Folded(tf.convert_to_tensor(conv.weight), tf.convert_to_tensor(conv.bias), None)
-        return self._choose(conv, values, lambda _: self._float_conv_transpose(conv))
+        values = _unfolded(conv)
+        return self._choose(conv, values, lambda values: self._float_conv_transpose(conv, values))
 
-    def _float_conv_transpose(self, conv: ConvTranspose2d) -> tf.Module:
+    def _float_conv_transpose(self, conv: ConvTranspose2d, values: Folded) -> tf.Module:
         if conv.weight.shape[0] == 2:
-            weight = conv.as_pointwise()
+            weight = as_pointwise(values.weight)
             if self._packs(weight.shape):
-                bias = tf.convert_to_tensor(conv.bias)
-                return PackedConvTranspose2d(tf.cast(weight, self._dtype), bias)
-        return self._rounded(conv)
+                return PackedConvTranspose2d(tf.cast(weight, self._dtype), values.bias)
+        return self._rounded(conv, values)
 
     def _linear(self, linear: Linear) -> tf.Module:
-        bias = None if linear.bias is None else tf.convert_to_tensor(linear.bias)
-        values = Folded(tf.convert_to_tensor(linear.weight), bias, None)
-        return self._choose(linear, values, lambda _: self._float_linear(linear))
+        values = _unfolded(linear)
+        return self._choose(linear, values, lambda values: self._float_linear(linear, values))
 
-    def _float_linear(self, linear: Linear) -> tf.Module:
-        weight = tf.convert_to_tensor(linear.weight)
+    def _float_linear(self, linear: Linear, values: Folded) -> tf.Module:
+        weight, bias, _ = values
         if not self._packs(tf.TensorShape([1, 1, *weight.shape])):
-            return self._rounded(linear)
-        bias = tf.zeros(weight.shape[1:]) if linear.bias is None else linear.bias
-        return PackedLinear(tf.cast(weight, self._dtype), tf.convert_to_tensor(bias))
+            return self._rounded(linear, values)
+        if bias is None:
+            bias = tf.zeros(weight.shape[1:])
+        return PackedLinear(tf.cast(weight, self._dtype), bias)
 
     def _group_norm(self, norm: GroupNorm) -> tf.Module | None:
         """None where it stays as it is."""
         fits = self._backend.native_sums and norm.weight.shape[0] % 8 == 0
         return PackedGroupNorm(norm) if fits else None
 
-    def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d) -> tf.Module:
+    def _conv1d(self, conv: Conv1d) -> tf.Module:
+        return self._rounded(conv, _unfolded(conv))
+
+    def _rounded(self, layer: ConvTranspose2d | Linear | Conv1d, values: Folded) -> tf.Module:
         weight, bias = (
-            None if value is None else self._variable(value, self._dtype)
-            for value in (layer.weight, layer.bias)
+            None if value is None else self._variable(value, self._dtype) for value in values[:2]
         )
         return self._copy(layer, weight=weight, bias=bias)
 
@@ -249,3 +262,9 @@ class _Optimizer:
         anchors = head.objectness_logits.weight.shape[3]
         convs = [self(conv) for conv in head.convs()]
         return PackedRPNHead(convs, tf.cast(weight, self._dtype), bias, anchors)
+
+
+def _unfolded(layer: ConvTranspose2d | Linear | Conv1d) -> Folded:
+    """The values of a layer that has no norm."""
+    bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
+    return Folded(tf.convert_to_tensor(layer.weight), bias, None)

@@ -156,8 +156,14 @@ class ConvTranspose2d(tf.Module):
 
     def as_pointwise(self) -> tf.Tensor:
         """The weight as [1, 1, in_channels, kernel * kernel * out_channels]."""
-        by_input = tf.transpose(self.weight, [3, 0, 1, 2])
-        return tf.reshape(by_input, [1, 1, by_input.shape[0], -1])
+        return as_pointwise(self.weight)
+
+
+def as_pointwise(weight: tf.Tensor | tf.Variable) -> tf.Tensor:
+    """The weight [kernel, kernel, out_channels, in_channels] of a `ConvTranspose2d` as that of the
+    1 x 1 convolution in `blocks`."""
+    by_input = tf.transpose(weight, [3, 0, 1, 2])
+    return tf.reshape(by_input, [1, 1, by_input.shape[0], -1])
 
 
 def upsample_2x(x: tf.Tensor) -> tf.Tensor:

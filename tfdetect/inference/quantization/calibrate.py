@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.checkpoint.quantization import LayerSteps, Quantization
+from tfdetect.checkpoint.quantization import LEAST_DECIBELS, LayerSteps, Quantization
 from tfdetect.errors import InputError
 from tfdetect.inference.fold import Folded
 from tfdetect.inference.optimization import optimize
@@ -19,10 +19,6 @@ from tfdetect.inference.quantization.make import Layer, quantized_layer
 from tfdetect.inference.quantization.observe import ComparedLayer, ObservedLayer
 from tfdetect.layers.norm import Shift
 from tfdetect.ops.backend import Backend
-
-LEAST_DECIBELS = 20.0
-"""A layer whose error is above this share of its output, a tenth of its magnitude, stays in
-float32."""
 
 
 def quantize_model(
@@ -73,8 +69,12 @@ def quantize_model(
         if observed is None or not observed.input.values:
             kept[name] = "no image gave it anything to do"
             continue
-        if not all(part.is_finite for part in (observed.input, observed.output)):
+        ends = (observed.input, observed.output)
+        if not all(part.is_finite for part in ends):
             raise InputError(f"{name}: has values that are not finite; the model cannot be used")
+        if any(part.is_zero for part in ends):
+            kept[name] = "no image gave it, or got from it, anything but zeros"
+            continue
         has_product = observed.product.values > 0
         steps[name] = LayerSteps(
             observed.input.step(method, percentile),

@@ -7,6 +7,8 @@ rounding) and makes int8 operators of them, if every tensor between two of them 
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfdetect.checkpoint.quantization import LayerSteps, Step
@@ -89,3 +91,26 @@ class RoundedInput(tf.Module):
     def __call__(self, x: tf.Tensor, valid_sizes: ValidSizes = WHOLE) -> tf.Tensor:
         """As the block."""
         return self.block(round_to(x, self._step), valid_sizes)
+
+
+class Float32Layer(tf.Module):
+    """A layer that stays in float32, where the converter would make int8 of it.
+
+    It does so if what the layer reads and what it gives are both rounded. Nothing is, and nothing
+    else changes, if the layer reads -x with weights of the other sign.
+
+    Args:
+        negated: the layer with these weights.
+    """
+
+    def __init__(self, negated: Any):
+        super().__init__()
+        self.negated = negated
+
+    def __call__(self, x: tf.Tensor, *arguments: Any, **options: Any) -> tf.Tensor:
+        """As the layer."""
+        return self.negated(-x, *arguments, **options)
+
+    def blocks(self, x: tf.Tensor, *, relu: bool = False) -> tf.Tensor:
+        """As the layer, if it is a `ConvTranspose2d`."""
+        return self.negated.blocks(-x, relu=relu)

@@ -11,13 +11,13 @@ from tfdetect.checkpoint.names import named_modules
 from tfdetect.checkpoint.quantization import LayerSteps, Quantization
 from tfdetect.errors import InputError
 from tfdetect.inference.fold import Folded
-from tfdetect.inference.quantization.fixed import RoundedConv2d
+from tfdetect.inference.quantization.fixed import Float32Layer, RoundedConv2d
 from tfdetect.inference.quantization.layers import (
     ConvolutionAsLinear,
     ConvolutionAsTransposed,
     QuantizedConv2d,
 )
-from tfdetect.layers.conv import Conv2d, ConvTranspose2d
+from tfdetect.layers.conv import Conv2d, ConvTranspose2d, as_pointwise
 from tfdetect.layers.linear import Linear
 from tfdetect.layers.norm import Shift
 from tfdetect.ops.backend import Backend
@@ -48,25 +48,28 @@ class Int8Layers:
     """The int8 layers of a quantized model.
 
     Args:
-        steps: of each layer, by its id.
+        steps: of each layer, by its id; None of one that stays in float32.
         fixed_shapes: whether for graphs of fixed shapes.
     """
 
-    def __init__(self, steps: Mapping[int, LayerSteps], *, fixed_shapes: bool):
+    def __init__(self, steps: Mapping[int, LayerSteps | None], *, fixed_shapes: bool):
         self._steps = steps
         self._fixed_shapes = fixed_shapes
 
     def replaces(self, layer: Layer) -> bool:
         """As `LayerMaker`."""
-        return id(layer) in self._steps
+        return id(layer) in self._steps and (
+            self._steps[id(layer)] is not None or self._fixed_shapes
+        )
 
     def __call__(
         self, layer: Layer, values: Folded, usual: Callable[[Folded], tf.Module]
     ) -> tf.Module:
         """As `LayerMaker`."""
-        return quantized_layer(
-            layer, values, self._steps[id(layer)], fixed_shapes=self._fixed_shapes
-        )
+        steps = self._steps[id(layer)]
+        if steps is None:
+            return Float32Layer(usual(values._replace(weight=-values.weight)))
+        return quantized_layer(layer, values, steps, fixed_shapes=self._fixed_shapes)
 
 
 def int8_layers(model: tf.Module, backend: Backend) -> Int8Layers | None:
@@ -84,9 +87,8 @@ def int8_layers(model: tf.Module, backend: Backend) -> Int8Layers | None:
             "float32; use the model that it was made from"
         )
     named = named_modules(model)
-    steps = {
-        id(layer): quantization.layers[name] for name, layer in named if name in quantization.layers
-    }
+    known = {**dict.fromkeys(quantization.kept), **quantization.layers}
+    steps = {id(layer): known[name] for name, layer in named if name in known}
     return Int8Layers(steps, fixed_shapes=backend.fixed_shapes)
 
 
@@ -104,7 +106,7 @@ def quantized_layer(
     make: Any = RoundedConv2d if fixed_shapes else QuantizedConv2d
     weight, bias, norm = values
     if isinstance(layer, ConvTranspose2d):
-        return ConvolutionAsTransposed(make(layer.as_pointwise(), tf.tile(bias, [4]), steps))
+        return ConvolutionAsTransposed(make(as_pointwise(weight), tf.tile(bias, [4]), steps))
     if bias is None:
         bias = tf.zeros(weight.shape[-1:])
         if isinstance(norm, Shift):

@@ -53,6 +53,11 @@ class Observer(tf.Module):
         """Whether all values were."""
         return bool(np.isfinite(self._largest.numpy()))
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether all values were zero."""
+        return float(self._largest.numpy()) == 0
+
     def step(self, method: str, percentile: float) -> Step:
         """The step for these values.
 
@@ -61,10 +66,10 @@ class Observer(tf.Module):
                 change; or "percentile".
             percentile: of the magnitudes, from which on they are clipped.
         """
+        if self.is_zero:
+            return Step(1.0, 0)
         zero_point = 128 if self._least.numpy() < 0 else 0
         largest = float(self._largest.numpy())
-        if largest == 0:
-            return Step(1.0, 0)
         counts = self._counts.numpy().astype(np.float64)
         edges = 2.0 ** (np.arange(_BINS + 1) / _PER_OCTAVE + _OCTAVES[0])
         steps = 255 - zero_point

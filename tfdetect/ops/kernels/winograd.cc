@@ -125,26 +125,62 @@ TFDETECT_INLINE void TransformSumsLoop(const float* sums, int64_t stride, int64_
 }
 const auto TransformSums = BestVersion<TransformSumsLoop>();
 
+// Where the weights of column 0 of a panel and of one input channel begin, and how far apart those of
+// two columns are.
+TFDETECT_INLINE int64_t OfChannel(int64_t channel, const float*) { return channel * kPanel; }
+TFDETECT_INLINE int64_t OfChannel(int64_t channel, const BFloat16*) {
+  return channel / 2 * 2 * kPanel + channel % 2;
+}
+template <typename Operand>
+constexpr int64_t kColumnStride = sizeof(Operand) == sizeof(float) ? 1 : 2;
+
+// G w G' in double, rounded once (of bfloat16: to float32, and then once more).
+template <typename Operand>
+TFDETECT_INLINE void WeightsLoop(const float* weight, int64_t channels, int64_t out_channels,
+                                 Operand* packed) {
+  const int64_t size = channels * out_channels, stride = PackedSize(channels, out_channels);
+  for (int64_t first = 0; first < out_channels; first += kPanel, packed += channels * kPanel) {
+    const int64_t columns = std::min(kPanel, out_channels - first);
+    for (int64_t c = 0; c < channels; ++c) {
+      double w[3][3][kPanel] = {}, rows[kSide][3][kPanel];
+      for (int tap = 0; tap < 9; ++tap)
+        for (int64_t j = 0; j < columns; ++j)
+          w[tap / 3][tap % 3][j] = weight[tap * size + c * out_channels + first + j];
+      for (int x = 0; x < 3; ++x) {
+        for (int64_t j = 0; j < kPanel; ++j) {
+          const double sides = 0.5 * (w[0][x][j] + w[2][x][j]), middle = 0.5 * w[1][x][j];
+          rows[0][x][j] = w[0][x][j];
+          rows[1][x][j] = sides + middle;
+          rows[2][x][j] = sides - middle;
+          rows[3][x][j] = w[2][x][j];
+        }
+      }
+      Operand* to = packed + OfChannel(c, packed);
+      for (int y = 0; y < kSide; ++y, to += kSide * stride) {
+        float products[kSide][kPanel];
+        for (int64_t j = 0; j < kPanel; ++j) {
+          const double sides = 0.5 * (rows[y][0][j] + rows[y][2][j]), middle = 0.5 * rows[y][1][j];
+          products[0][j] = static_cast<float>(rows[y][0][j]);
+          products[1][j] = static_cast<float>(sides + middle);
+          products[2][j] = static_cast<float>(sides - middle);
+          products[3][j] = static_cast<float>(rows[y][2][j]);
+        }
+        for (int x = 0; x < kSide; ++x)
+          for (int64_t j = 0; j < kPanel; ++j)
+            FromFloat(products[x][j], to + x * stride + j * kColumnStride<Operand>);
+      }
+    }
+  }
+}
+template <typename Operand>
+const auto BestWeights = BestVersion<WeightsLoop<Operand>>();
+
 }  // namespace
 
 template <typename Operand>
 void WinogradWeights(const float* weight, int64_t channels, int64_t out_channels,
                      Operand* packed) {
-  // G w G' in double, rounded once (of bfloat16: to float32, and then once more).
-  static const double g[kSide][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-  const int64_t size = channels * out_channels;
-  std::vector<Operand> matrix(size);
-  for (int64_t k = 0; k < kWinogradProducts; ++k) {
-    for (int64_t i = 0; i < size; ++i) {
-      double sum = 0;
-      for (int y = 0; y < 3; ++y)
-        for (int x = 0; x < 3; ++x)
-          sum += g[k / kSide][y] * g[k % kSide][x] * weight[(y * 3 + x) * size + i];
-      FromFloat(static_cast<float>(sum), &matrix[i]);
-    }
-    PackOperand(matrix.data(), out_channels, channels, out_channels,
-                packed + k * PackedSize(channels, out_channels));
-  }
+  BestWeights<Operand>(weight, channels, out_channels, packed);
 }
 template void WinogradWeights(const float*, int64_t, int64_t, float*);
 template void WinogradWeights(const float*, int64_t, int64_t, BFloat16*);

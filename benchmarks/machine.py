@@ -60,6 +60,19 @@ def instruction_sets() -> list[str]:
     return [name for name, any_of in _INSTRUCTION_SETS.items() if flags & any_of]
 
 
+def lacks(dtype: str) -> str:
+    """What the processor has no instructions for, of "bfloat16" or "int8"; "" where it has them."""
+    sets = set(instruction_sets())
+    if dtype == "bfloat16" and not sets & {"BF16", "AMX"}:
+        return (
+            "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX): products are of "
+            "float32, and bfloat16 only halves what is read and written"
+        )
+    if dtype == "int8" and not sets & {"VNNI", "AMX"}:
+        return "this processor has no VNNI, without which bytes are multiplied as 16 bits"
+    return ""
+
+
 def _cpu_info() -> str:
     return CPU_INFO.read_text() if CPU_INFO.exists() else ""
 

@@ -13,14 +13,13 @@ import functools
 
 import seeded_models
 from harness import Row, Side, main
-from machine import instruction_sets, peak_mb
+from machine import lacks, peak_mb
 from seeded_models import IMAGE, MASK_RCNN
 
 
 def _ours(config: str, dtype: str = "float32") -> Side:
     side = seeded_models.prediction(config, dtype)
-    limits = {"bfloat16": _bfloat16_limit, "int8": _int8_limit}
-    return Side(side.versions, side.run, limits.get(dtype, side.limit))
+    return side if dtype == "float32" else Side(side.versions, side.run, lambda _: lacks(dtype))
 
 
 def _ours_in_memory() -> Side:
@@ -34,21 +33,6 @@ def _ours_in_memory() -> Side:
 
     side = _ours(MASK_RCNN)
     return Side(side.versions, side.run, limit)
-
-
-def _bfloat16_limit(seconds: float) -> str:
-    if {"BF16", "AMX"} & set(instruction_sets()):
-        return ""
-    return (
-        "this processor has no bfloat16 instructions (AVX-512 BF16 or AMX): products are of "
-        "float32, and bfloat16 only halves what is read and written"
-    )
-
-
-def _int8_limit(seconds: float) -> str:
-    if "VNNI" in instruction_sets():
-        return ""
-    return "this processor has no VNNI, and sums products of bytes in several steps"
 
 
 def _detectron2(config: str) -> Side:

@@ -17,6 +17,7 @@ import rival_sides
 import seeded_models
 import torchvision_files
 from harness import Row, Side, main
+from machine import lacks
 from rivals import convert
 
 
@@ -48,7 +49,11 @@ def _ours(dtype: str) -> Side:
         return [*features.values(), *(output for head in heads for output in head)]
 
     x = tf.constant(torchvision_files.heads_input().transpose(0, 2, 3, 1))
-    return Side(seeded_models.versions(), lambda: rival_sides.check(y.numpy() for y in run(x)))
+    return Side(
+        seeded_models.versions(),
+        lambda: rival_sides.check(y.numpy() for y in run(x)),
+        lambda _: lacks(dtype),
+    )
 
 
 def _row(name: str, goal: float, dtype: str, precision: str, *needs: str) -> Row:

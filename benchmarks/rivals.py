@@ -24,6 +24,7 @@ import rival_sides
 import seeded_models
 import torchvision_files
 from harness import Row, Side, main
+from machine import lacks
 from seeded_models import run_command
 
 # (height, width) of the image.
@@ -55,7 +56,8 @@ def _export(folder: str, name: str, *options: str, dtype: str = "float32") -> Pa
 def _native(dtype: str = "float32") -> Side:
     with tempfile.TemporaryDirectory() as folder:
         predict = seeded_models.load_predictor(convert(folder), dtype)
-    return seeded_models.prediction_of(predict)
+    side = seeded_models.prediction_of(predict)
+    return side if dtype == "float32" else Side(side.versions, side.run, lambda _: lacks(dtype))
 
 
 def _saved_model() -> Side:

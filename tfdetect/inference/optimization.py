@@ -13,6 +13,7 @@ from tfdetect.inference.fold import Folded, fold
 from tfdetect.inference.packed import (
     PackedConv2d,
     PackedConvTranspose2d,
+    PackedGroupNorm,
     PackedLinear,
     PackedRPNHead,
     WinogradConv2d,
@@ -20,16 +21,18 @@ from tfdetect.inference.packed import (
 from tfdetect.inference.quantization.chain import chain
 from tfdetect.inference.quantization.make import Layer, LayerMaker, int8_layers
 from tfdetect.inference.window_attention import StoredBiasAttention
+from tfdetect.inference.winograd import TransformedConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d, as_pointwise
 from tfdetect.layers.conv1d import Conv1d
 from tfdetect.layers.deform_conv import DeformConv2d
 from tfdetect.layers.linear import Linear
-from tfdetect.layers.norm import BatchNorm, Shift
+from tfdetect.layers.norm import BatchNorm, GroupNorm, Shift
 from tfdetect.modeling.backbone.swin import WindowAttention
 from tfdetect.modeling.backbone.vit import ViT
 from tfdetect.modeling.proposal_generator.rpn import RPNHead
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import can_pack, can_use_winograd, packing_pays
+from tfdetect.ops.winograd import winograd_pays
 
 Model = TypeVar("Model", bound=tf.Module)
 
@@ -39,7 +42,8 @@ def optimize(model: Model, backend: Backend, *, make: LayerMaker | None = None) 
 
     Norms of stored statistics are folded into the convolutions before them (`fold`). Then, on a
     CPU with native convolutions, layers become those of `tfdetect.inference.packed`, which take two
-    thirds of the time of TensorFlow's. In bfloat16, what other layers would round at every call is
+    thirds of the time of TensorFlow's; on one without, wide 3 x 3 convolutions become those of
+    `tfdetect.inference.winograd`. In bfloat16, what other layers would round at every call is
     rounded once: the results are the same, in half the memory. (Norms and deformable convolutions
     compute in float32 and keep their variables.)
 
@@ -81,12 +85,16 @@ class _Optimizer:
         self._backend = backend
         self._make = make
         self._dtype = tf.dtypes.as_dtype(backend.dtype)
+        self._transforms = (
+            backend.device == "cpu" and backend.dtype == "float32" and not backend.fixed_shapes
+        )
         self._made: dict[int, Any] = {}
         self._optimizers: dict[type, Callable[[Any], tf.Module | None]] = {
             Conv2d: lambda conv: self._conv(conv, fold(conv, conv.norm)),
             DeformConv2d: lambda conv: self._deform_conv(conv, fold(conv, conv.norm)),
             ConvTranspose2d: self._conv_transpose,
             Linear: self._linear,
+            GroupNorm: self._group_norm,
             Conv1d: self._conv1d,
             RPNHead: self._rpn_head,
             WindowAttention: self._window_attention,
@@ -159,7 +167,11 @@ class _Optimizer:
 
     def _float_conv(self, conv: Conv2d, folded: Folded) -> tf.Module:
         weight, bias, norm = folded
-        if not self._packs(weight.shape, conv.stride, conv.dilation, conv.groups):
+        packs = self._packs(weight.shape, conv.stride, conv.dilation, conv.groups)
+        winograd = conv.dilation == 1 and can_use_winograd(
+            weight.shape, conv.stride, conv.padding, conv.groups
+        )
+        if not packs and not (self._transforms and winograd and winograd_pays(weight.shape)):
             return self._copy(
                 conv,
                 weight=self._variable(weight, self._dtype),
@@ -170,8 +182,10 @@ class _Optimizer:
             bias = tf.zeros(weight.shape[3:])
             if isinstance(norm, Shift):
                 bias, norm = -norm.negative, None
+        if not packs:
+            return TransformedConv2d(weight, bias, norm)
         weight = tf.cast(weight, self._dtype)
-        if can_use_winograd(weight.shape, conv.stride, conv.padding, conv.groups):
+        if winograd:
             return WinogradConv2d(weight, bias, norm)
         options = {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
         return PackedConv2d(weight, bias, norm, **options)
@@ -212,6 +226,11 @@ class _Optimizer:
         if bias is None:
             bias = tf.zeros(weight.shape[1:])
         return PackedLinear(tf.cast(weight, self._dtype), bias)
+
+    def _group_norm(self, norm: GroupNorm) -> tf.Module | None:
+        """None where it stays as it is."""
+        fits = self._backend.native_sums and norm.weight.shape[0] % 8 == 0
+        return PackedGroupNorm(norm) if fits else None
 
     def _conv1d(self, conv: Conv1d) -> tf.Module:
         return self._rounded(conv, _unfolded(conv))

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from tfdetect.layers.conv import finish
 from tfdetect.layers.linear import flatten, with_last_axis
+from tfdetect.layers.norm import EPSILON, GroupNorm
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.ops import kernels
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
 
 
@@ -70,7 +72,7 @@ class PackedConv2d(tf.Module):
         if fused:
             return y
         valid_sizes = valid_sizes.strided(self.stride)
-        return finish(y, self.norm, valid_sizes, residual, upsampled, relu)
+        return _finish(y, self.norm, valid_sizes, residual, upsampled, relu)
 
 
 class WinogradConv2d(tf.Module):
@@ -101,7 +103,58 @@ class WinogradConv2d(tf.Module):
         y = winograd_conv(x, self.packed, self.bias, relu=relu and fused, sizes=valid_sizes.sizes)
         if fused:
             return y
-        return finish(y, self.norm, valid_sizes, residual, upsampled, relu)
+        return _finish(y, self.norm, valid_sizes, residual, upsampled, relu)
+
+
+class PackedGroupNorm(tf.Module):
+    """A `GroupNorm`, with what follows it in the same pass.
+
+    Args:
+        norm: whose values it takes, of a number of channels that is a multiple of 8.
+    """
+
+    takes_valid_sizes = True
+
+    def __init__(self, norm: GroupNorm):
+        super().__init__()
+        self.groups = norm.groups
+        self.weight = tf.Variable(norm.weight, trainable=False)
+        self.bias = tf.Variable(norm.bias, trainable=False)
+
+    def __call__(
+        self,
+        x: tf.Tensor,
+        valid_sizes: ValidSizes = WHOLE,
+        *,
+        residual: tf.Tensor | None = None,
+        relu: bool = False,
+    ) -> tf.Tensor:
+        """As `GroupNorm`; then add `residual`, and then apply ReLU."""
+        sizes = valid_sizes.sizes
+        return kernels.library().tfdetect_group_norm(
+            x=x,
+            weight=self.weight,
+            bias=self.bias,
+            sizes=tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
+            residual=tf.zeros([0], x.dtype) if residual is None else residual,
+            groups=self.groups,
+            epsilon=EPSILON,
+            relu=relu,
+        )
+
+
+def _finish(
+    y: tf.Tensor,
+    norm: tf.Module | None,
+    valid_sizes: ValidSizes,
+    residual: tf.Tensor | None,
+    upsampled: bool,
+    relu: bool,
+) -> tf.Tensor:
+    """As `finish`, in one pass where the norm can."""
+    if isinstance(norm, PackedGroupNorm) and not upsampled:
+        return norm(y, valid_sizes, residual=residual, relu=relu)
+    return finish(y, norm, valid_sizes, residual, upsampled, relu)
 
 
 class PackedConvTranspose2d(tf.Module):

@@ -15,7 +15,7 @@ from tfdetect.ops.backend import current_backend
 from tfdetect.ops.batch_norm import batch_norm
 from tfdetect.ops.layer_norm import layer_norm
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _LN_EPSILON = 1e-6
 _GROUPS = 32
 _FROZEN = "FrozenBN"
@@ -119,7 +119,7 @@ class RunningStatistics(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         variables = (weight, bias, self.running_mean, self.running_var)
         weight, bias, mean, variance = (tf.cast(variable, dtype) for variable in variables)
-        scale = weight * tf.math.rsqrt(variance + _EPSILON)
+        scale = weight * tf.math.rsqrt(variance + EPSILON)
         return scale, bias - mean * scale
 
     def _normalize_by_replica(self, x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
@@ -131,14 +131,14 @@ class RunningStatistics(tf.Module):
                 offset=bias,
                 mean=tf.zeros([0]),
                 variance=tf.zeros([0]),
-                epsilon=_EPSILON,
+                epsilon=EPSILON,
                 exponential_avg_factor=1.0,
                 is_training=True,
             )
             mean = tf.cast(mean, tf.float64)
             variance = tf.cast(unbiased, tf.float64) * tf.math.divide_no_nan(count - 1.0, count)
         else:
-            y, mean, variance = batch_norm(x, weight, bias, _EPSILON)
+            y, mean, variance = batch_norm(x, weight, bias, EPSILON)
         if not self._collect(mean, variance, count):
             self._store(mean, variance * _bessel(count), count)
         return y
@@ -160,7 +160,7 @@ class RunningStatistics(tf.Module):
         )
         total, total_count = tf.unstack(over_replicas(tf.stack([part, count])))
         share = tf.math.divide_no_nan(part, total)
-        y, mean, variance = batch_norm(x, weight, bias, _EPSILON, share, over_replicas)
+        y, mean, variance = batch_norm(x, weight, bias, EPSILON, share, over_replicas)
         if not self._collect(mean, variance, count):
             biased = self._kind.startswith("naive")
             self._store(mean, variance if biased else variance * _bessel(total_count), total_count)
@@ -244,9 +244,11 @@ class GroupNorm(tf.Module):
     Variables are `weight` and `bias`, float32 [channels].
     """
 
+    takes_valid_sizes = True
+
     def __init__(self, channels: int, groups: int = _GROUPS):
         super().__init__()
-        self._groups = groups
+        self.groups = groups
         self.weight = tf.Variable(tf.ones([channels]))
         self.bias = tf.Variable(tf.zeros([channels]))
 
@@ -259,11 +261,11 @@ class GroupNorm(tf.Module):
         channels = x.shape[-1]
         grouped = tf.reshape(
             tf.cast(x, tf.float32),
-            tf.concat([shape[:3], [self._groups, channels // self._groups]], 0),
+            tf.concat([shape[:3], [self.groups, channels // self.groups]], 0),
         )
         centred = grouped - _group_mean(grouped, valid_sizes)
         variance = _group_mean(tf.square(centred), valid_sizes)
-        y = tf.reshape(centred * tf.math.rsqrt(variance + _EPSILON), shape)
+        y = tf.reshape(centred * tf.math.rsqrt(variance + EPSILON), shape)
         return tf.cast(y * self.weight + self.bias, x.dtype)
 
 
@@ -337,7 +339,7 @@ def apply_norm(norm: tf.Module | None, x: tf.Tensor, valid_sizes: ValidSizes = W
     """x [N, H, W, channels] after `norm`, if there is one; `valid_sizes` are those of x."""
     if norm is None:
         return x
-    return norm(x, valid_sizes) if isinstance(norm, GroupNorm) else norm(x)
+    return norm(x, valid_sizes) if getattr(norm, "takes_valid_sizes", False) else norm(x)
 
 
 def batch_norms_that_train(model: tf.Module) -> list[RunningStatistics]:

@@ -174,12 +174,13 @@ def _pooling_matrix(
     if not aligned:
         extent = tf.maximum(extent, 1.0)
     own = tf.gather(sizes, box_indices)
-    wy = _axis_weights(boxes[:, 1], extent[:, 1], bins[0], height, own[:, 0], sampling_ratio)
-    wx = _axis_weights(boxes[:, 0], extent[:, 0], bins[1], width, own[:, 1], sampling_ratio)
-    wy = tf.where(finite[:, None, None], wy, 0.0)
-
-    first_y, count_y = _nonzero_range(wy)
-    first_x, count_x = _nonzero_range(wx)
+    first_y, count_y, wy = _axis(
+        boxes[:, 1], extent[:, 1], bins[0], height, own[:, 0], sampling_ratio
+    )
+    first_x, count_x, wx = _axis(
+        boxes[:, 0], extent[:, 0], bins[1], width, own[:, 1], sampling_ratio
+    )
+    count_y = tf.where(finite[:, None], count_y, 0)
     # Rows of the matrix in order: region, bin along y, bin along x. Row r has
     # count_y * count_x entries, laid out one after another in `entry`.
     per_row = tf.reshape(count_y[:, :, None] * count_x[:, None, :], [-1])
@@ -190,12 +191,14 @@ def _pooling_matrix(
     row_y = row // bins[1]  # into [R, bins y], flattened
     row_x = region * bins[1] + row % bins[1]
     columns = tf.gather(tf.reshape(count_x, [-1]), row_x)
-    y = tf.gather(tf.reshape(first_y, [-1]), row_y) + entry // columns
-    x = tf.gather(tf.reshape(first_x, [-1]), row_x) + entry % columns
-    values = tf.gather(tf.reshape(wy, [-1]), row_y * height + y) * tf.gather(
-        tf.reshape(wx, [-1]), row_x * width + x
+    entry_y = entry // columns
+    entry_x = entry - entry_y * columns
+    values = tf.gather(tf.reshape(wy, [-1]), row_y * tf.shape(wy)[2] + entry_y) * tf.gather(
+        tf.reshape(wx, [-1]), row_x * tf.shape(wx)[2] + entry_x
     )
-    location = (tf.gather(box_indices, region) * height + y) * width + x
+    top = box_indices[:, None] * height + first_y
+    location = (tf.gather(tf.reshape(top, [-1]), row_y) + entry_y) * width
+    location += tf.gather(tf.reshape(first_x, [-1]), row_x) + entry_x
     return tf.SparseTensor(
         tf.stack([tf.cast(row, tf.int64), tf.cast(location, tf.int64)], 1),
         values,
@@ -203,27 +206,22 @@ def _pooling_matrix(
     )
 
 
-def _nonzero_range(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """First non-zero position and length of the non-zero range along the last axis, int32."""
-    used = weights != 0
-    first = tf.argmax(used, -1, output_type=tf.int32)
-    last = tf.shape(weights)[-1] - 1 - tf.argmax(used[..., ::-1], -1, output_type=tf.int32)
-    return first, tf.where(tf.reduce_any(used, -1), last - first + 1, 0)
-
-
-def _axis_weights(
+def _axis(
     start: tf.Tensor,
     extent: tf.Tensor,
     bins: int,
     size: tf.Tensor,
     own: tf.Tensor,
     sampling_ratio: int,
-) -> tf.Tensor:
-    """How much each of `size` feature-map pixels counts in each bin along one axis: float32 [R,
-    bins, size].
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Which of `size` feature-map pixels count in each bin along one axis, and how much.
 
     The map ends after `own` [R] of them. Samples beyond one feature-map pixel outside of it count
     nothing; those in the border feature-map pixel are clamped.
+
+    Returns:
+        The first that counts, int32 [R, bins], how many there are from it to the last, int32 [R,
+        bins], and their weights, float32 [R, bins, the most of any bin].
     """
     own = own[:, None, None]
     limit = tf.cast(own, tf.float32)
@@ -243,7 +241,7 @@ def _axis_weights(
         skipped = tf.math.floor((-1.0 - bin_start) / tf.maximum(step, 0.5)[:, None]) - 1.0
         skipped = tf.clip_by_value(skipped, 0.0, tf.maximum(samples, 0.0)[:, None])
         longest = tf.reduce_max(tf.minimum(samples, 2.0 * (tf.cast(size, tf.float32) + 4.0)), 0)
-        longest = tf.cast(tf.maximum(longest, 0.0), tf.int32)
+        longest = tf.cast(tf.maximum(longest, 1.0), tf.int32)
     index = skipped[:, :, None] + tf.range(tf.cast(longest, tf.float32))
     position = bin_start[:, :, None] + (index + 0.5) * step[:, None, None]
     inside = (index < samples[:, None, None]) & (position >= -1.0) & (position <= limit)
@@ -252,14 +250,19 @@ def _axis_weights(
     low = tf.math.floor(position)
     fraction = position - low
     share = tf.where(inside, 1.0 / tf.maximum(samples, 1.0)[:, None, None], 0.0)
-    low = tf.where(inside, tf.cast(low, tf.int32), 0)
+    low = tf.cast(low, tf.int32)
     high = tf.minimum(low + 1, tf.maximum(own, 1) - 1)
-    rows = tf.reshape(tf.range(tf.shape(start)[0] * bins), [-1, bins, 1]) * size
-    return tf.reshape(
-        tf.math.unsorted_segment_sum(
-            tf.stack([share * (1.0 - fraction), share * fraction]),
-            tf.stack([rows + low, rows + high]),
-            tf.shape(start)[0] * bins * size,
-        ),
-        [-1, bins, size],
+    first = tf.reduce_min(tf.where(inside, low, size), 2)
+    # A pixel of weight 0 is not read: it may be infinite.
+    last = tf.reduce_max(tf.where(inside, tf.where(fraction > 0.0, high, low), -1), 2)
+    count = tf.maximum(last - first + 1, 0)
+    most = tf.maximum(tf.reduce_max(count), 1)
+    rows = tf.reshape(tf.range(tf.size(first)), tf.shape(first)) * most - first
+    rows = rows[:, :, None]
+    segments = tf.stack([rows + low, rows + tf.minimum(high, last[:, :, None])])
+    weights = tf.math.unsorted_segment_sum(
+        tf.stack([share * (1.0 - fraction), share * fraction]),
+        tf.where(inside, segments, -1),  # which is left out
+        tf.size(first) * most,
     )
+    return first, count, tf.reshape(weights, [-1, bins, most])

@@ -6,8 +6,14 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfdetect.ops.backend import current_backend
+
 # Regions treated together; it bounds the memory for the sampling weights.
 _CHUNK = 256
+
+# TensorFlow's product of a compressed matrix divides its rows between threads: with fewer than 20,
+# or than three to a thread, it ends the process by dividing by zero.
+_LEAST_ROWS = 4096
 
 Shape = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
@@ -26,7 +32,8 @@ def pool_by_matrix(
         features: [B, H, W, C], float32, bfloat16 or float16; sums are float32 in every case.
         count: int32 [], R.
         bins: of a region, along y and x.
-        matrix: given a slice of the regions and (B, H, W), float32 [regions * bins, B * H * W].
+        matrix: given a slice of the regions and (B, H, W), float32 [regions * bins, B * H * W], its
+            rows in order.
         chunk: how many regions it is asked for at a time.
 
     Returns:
@@ -44,7 +51,7 @@ def pool_by_matrix(
 
         def forward(start: tf.Tensor, out: tf.TensorArray):
             dense = tf.reshape(tf.cast(features, tf.float32), [locations, depth])
-            pooled = tf.sparse.sparse_dense_matmul(of_chunk(start), dense)
+            pooled = _product(of_chunk(start), dense)
             return start + chunk, out.write(start // chunk, pooled)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
@@ -82,3 +89,17 @@ def pool_by_matrix(
 
     pooled = pool(features)
     return tf.ensure_shape(pooled, [None, *bins, channels])
+
+
+def _product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
+    """float32 [M, C] of a matrix [M, N], rows in order, and `dense`, float32 [N, C]."""
+    if current_backend().device != "cpu":
+        return tf.sparse.sparse_dense_matmul(matrix, dense)
+    # `sparse_dense_matmul` takes one thread, and three times as long there.
+    rows, columns = tf.unstack(matrix.dense_shape)
+    compressed = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=matrix.indices,
+        values=matrix.values,
+        dense_shape=tf.stack([tf.maximum(rows, _LEAST_ROWS), columns]),
+    )
+    return tf.raw_ops.SparseMatrixMatMul(a=compressed, b=dense)[:rows]

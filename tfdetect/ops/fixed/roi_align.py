@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-# Number of boxes sampled together. They take as many steps as the one with the most samples.
+# Number of boxes sampled together.
 _CHUNK = 64
 
 
@@ -54,6 +54,7 @@ def pool_levels(
         lambda *regions: _pool(locations, bins, *regions),
         (low, bin_extent, samples, size, first_location),
         (bins, bins, features[0].shape[3]),
+        samples[:, 0] * samples[:, 1],
     )
     return tf.cast(pooled, features[0].dtype)
 
@@ -82,10 +83,20 @@ def locate(
 
 
 def in_chunks(
-    pool: Callable[..., tf.Tensor], values: Sequence[tf.Tensor], shape: tuple[int, int, int]
+    pool: Callable[..., tf.Tensor],
+    values: Sequence[tf.Tensor],
+    shape: tuple[int, int, int],
+    steps: tf.Tensor,
 ) -> tf.Tensor:
-    """float32 [R, *shape]: what `pool` gives for `values` [R, ...], some regions at a time."""
+    """float32 [R, *shape]: what `pool` gives for `values` [R, ...], some regions at a time.
+
+    Regions of as many `steps`, int32 [R], are taken together, since all take as many as the one
+    with the most.
+    """
     count = values[0].shape[0]
+    _, order = tf.math.top_k(steps, count)
+    _, places = tf.math.top_k(-order, count)
+    values = [tf.gather(array, order) for array in values]
     chunk = min(_CHUNK, count)
     chunks = -(-count // chunk)
 
@@ -99,7 +110,7 @@ def in_chunks(
         fn_output_signature=tf.TensorSpec([chunk, *shape], tf.float32),
         parallel_iterations=1,
     )
-    return tf.reshape(pooled, [chunks * chunk, *shape])[:count]
+    return tf.gather(tf.reshape(pooled, [chunks * chunk, *shape]), places)
 
 
 def _pool(

@@ -27,6 +27,7 @@ def pool_rotated_levels(
         lambda *regions: _pool(locations, bins, *regions),
         (size, first_location, *grid),
         (bins, bins, features[0].shape[3]),
+        tf.cast(grid.samples_y * grid.samples_x, tf.int32),
     )
     return tf.cast(pooled, features[0].dtype)
 

@@ -113,8 +113,8 @@ class Bfloat16ConvOp : public OpKernel {
 
  private:
   template <typename Operand>
-  void Convolve(OpKernelContext* context, const Grid& grid, PackedOnce<Operand>* packed_once,
-                Tensor* output) {
+  void Convolve(OpKernelContext* context, const Grid& grid,
+                PackedOnce<std::vector<Operand>>* packed_once, Tensor* output) {
     const Tensor &x = context->input(0), &weight = context->input(1), &bias = context->input(2);
     const Tensor& residual = context->input(3);
     const int64_t out = bias.dim_size(0), taps = kernel_size_ * kernel_size_;
@@ -179,8 +179,8 @@ class Bfloat16ConvOp : public OpKernel {
 
   int kernel_size_, stride_, padding_, groups_;
   bool relu_, gelu_;
-  PackedOnce<float> packed_;
-  PackedOnce<BFloat16> packed_pairs_;
+  PackedOnce<std::vector<float>> packed_;
+  PackedOnce<std::vector<BFloat16>> packed_pairs_;
 };
 
 class Bfloat16WinogradConvOp : public OpKernel {
@@ -211,7 +211,7 @@ class Bfloat16WinogradConvOp : public OpKernel {
  private:
   template <typename Operand>
   void Convolve(OpKernelContext* context, const WinogradShape& shape,
-                PackedOnce<Operand>* packed_once, Tensor* output) {
+                PackedOnce<std::vector<Operand>>* packed_once, Tensor* output) {
     const Tensor &weight = context->input(1), &bias = context->input(2), &sizes = context->input(3);
     const auto packed = packed_once->Get(weight, [&] {
       std::vector<Operand> panels(kWinogradProducts *
@@ -232,8 +232,8 @@ class Bfloat16WinogradConvOp : public OpKernel {
   }
 
   bool relu_;
-  PackedOnce<float> packed_;
-  PackedOnce<BFloat16> packed_pairs_;
+  PackedOnce<std::vector<float>> packed_;
+  PackedOnce<std::vector<BFloat16>> packed_pairs_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("TfdetectBfloat16Conv").Device(tensorflow::DEVICE_CPU),

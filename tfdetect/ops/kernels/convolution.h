@@ -11,44 +11,66 @@
 
 namespace tfdetect {
 
+// How many outputs a side of a map has.
+inline int64_t ConvolutionOutputs(int64_t side, int64_t kernel_size, int64_t stride,
+                                  int64_t padding, int64_t dilation = 1) {
+  const int64_t reach = dilation * (kernel_size - 1);
+  return std::max<int64_t>(side + 2 * padding - reach - 1 + stride, 0) / stride;
+}
+
 // The features [B, height, width, channels] of a convolution, and its output's sides.
 struct Grid {
   int64_t height, width, channels;
-  int kernel_size, stride, padding;
+  int kernel_size, stride, padding, dilation;
   int64_t out_height, out_width;
 
-  Grid(int64_t height, int64_t width, int64_t channels, int kernel_size, int stride, int padding)
+  Grid(int64_t height, int64_t width, int64_t channels, int kernel_size, int stride, int padding,
+       int dilation = 1)
       : height(height),
         width(width),
         channels(channels),
         kernel_size(kernel_size),
         stride(stride),
         padding(padding),
-        out_height(Outputs(height)),
-        out_width(Outputs(width)) {}
+        dilation(dilation),
+        out_height(ConvolutionOutputs(height, kernel_size, stride, padding, dilation)),
+        out_width(ConvolutionOutputs(width, kernel_size, stride, padding, dilation)) {}
 
-  int64_t Outputs(int64_t side) const {
-    return std::max<int64_t>(side + 2 * padding - kernel_size + stride, 0) / stride;
-  }
-
-  // The channels [first, first + count) of an output's input window, one location after another.
+  // The channels [first, first + count) of an output's input window, one location after another;
+  // the end of them.
   template <typename T>
   T* Gather(const T* x, int64_t row, int64_t first, int64_t count, T* to) const {
+    const auto copy = [](const T* from, int64_t count, T* to) { std::copy_n(from, count, to); };
+    return Gather(x, nullptr, row, first, count, T{}, copy, to);
+  }
+
+  // The same as read(from, count, to) puts them, and `nothing` in the padding and beyond sizes
+  // [B, 2], (height, width) at the top left of each image; null: nothing is beyond.
+  template <typename T, typename To, typename Read>
+  To* Gather(const T* x, const int32_t* sizes, int64_t row, int64_t first, int64_t count,
+             To nothing, const Read& read, To* to) const {
     const int64_t line = row / out_width, image = line / out_height;
     const int64_t left = row % out_width * stride - padding;
     const int64_t top = line % out_height * stride - padding;
-    const bool whole = count == channels && left >= 0 && left + kernel_size <= width;
-    for (int64_t y = top; y < top + kernel_size; ++y) {
-      const T* locations = x + ((image * height + y) * width + left) * channels;
-      if (y < 0 || y >= height) {
-        to = std::fill_n(to, kernel_size * count, T{});
+    const int64_t bottom = sizes ? std::min<int64_t>(sizes[image * 2], height) : height;
+    const int64_t right = sizes ? std::min<int64_t>(sizes[image * 2 + 1], width) : width;
+    const bool whole =
+        dilation == 1 && count == channels && left >= 0 && left + kernel_size <= right;
+    for (int64_t i = 0; i < kernel_size; ++i) {
+      const int64_t y = top + i * dilation;
+      const T* locations = x + ((image * height + y) * width + left) * channels + first;
+      if (y < 0 || y >= bottom) {
+        to = std::fill_n(to, kernel_size * count, nothing);
       } else if (whole) {
-        to = std::copy_n(locations, kernel_size * count, to);
+        read(locations, kernel_size * count, to);
+        to += kernel_size * count;
       } else {
-        for (int64_t i = 0; i < kernel_size; ++i) {
-          const bool inside = left + i >= 0 && left + i < width;
-          to = inside ? std::copy_n(locations + i * channels + first, count, to)
-                      : std::fill_n(to, count, T{});
+        for (int64_t j = 0; j < kernel_size; ++j, to += count) {
+          const int64_t at = left + j * dilation;
+          if (at >= 0 && at < right)
+            read(locations + j * dilation * channels, count, to);
+          else
+            std::fill_n(to, count, nothing);
         }
       }
     }

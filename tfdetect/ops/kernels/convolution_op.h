@@ -6,28 +6,31 @@
 #include <mutex>
 #include <vector>
 
+#include "convolution.h"
 #include "op_helpers.h"
 #include "winograd.h"
 
 namespace tfdetect {
 
-// The output's shape of a convolution of input 0, a `bias` of [Cout] being input `bias`.
+// The output's shape of a convolution of input 0, a `bias` of [Cout] being input `bias`; the
+// attribute `dilation` may be missing.
 inline absl::Status SetConvolutionShape(tensorflow::shape_inference::InferenceContext* c,
                                         int bias) {
   tensorflow::shape_inference::ShapeHandle x, outputs;
-  int kernel_size, stride, padding;
+  int kernel_size, stride, padding, dilation;
   TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &x));
   TF_RETURN_IF_ERROR(c->WithRank(c->input(bias), 1, &outputs));
   TF_RETURN_IF_ERROR(c->GetAttr("kernel_size", &kernel_size));
   TF_RETURN_IF_ERROR(c->GetAttr("stride", &stride));
   TF_RETURN_IF_ERROR(c->GetAttr("padding", &padding));
+  if (!c->GetAttr("dilation", &dilation).ok()) dilation = 1;
   tensorflow::shape_inference::DimensionHandle sides[2];
   for (int i = 0; i < 2; ++i) {
     const tensorflow::shape_inference::DimensionHandle side = c->Dim(x, 1 + i);
     sides[i] = c->UnknownDim();
     if (c->ValueKnown(side))
       sides[i] = c->MakeDim(
-          std::max<int64_t>(c->Value(side) + 2 * padding - kernel_size + stride, 0) / stride);
+          ConvolutionOutputs(c->Value(side), kernel_size, stride, padding, dilation));
   }
   c->set_output(0, c->MakeShape({c->Dim(x, 0), sides[0], sides[1], c->Dim(outputs, 0)}));
   return absl::OkStatus();
@@ -70,13 +73,13 @@ inline absl::Status CheckWinograd(const WinogradShape& shape, const tensorflow::
 template <typename T>
 class PackedOnce {
  public:
-  // pack() returns a std::vector<T> of what `weight` holds. Safe on several threads; another weight
-  // does not invalidate what earlier calls returned.
+  // pack() returns a T of what `weight` holds. Safe on several threads; another weight does not
+  // invalidate what earlier calls returned.
   template <typename Pack>
-  std::shared_ptr<const std::vector<T>> Get(const tensorflow::Tensor& weight, const Pack& pack) {
+  std::shared_ptr<const T> Get(const tensorflow::Tensor& weight, const Pack& pack) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!packed_ || weight.data() != source_.data() || weight.shape() != source_.shape()) {
-      packed_ = std::make_shared<const std::vector<T>>(pack());
+      packed_ = std::make_shared<const T>(pack());
       source_ = weight;
     }
     return packed_;
@@ -85,7 +88,7 @@ class PackedOnce {
  private:
   std::mutex mutex_;
   tensorflow::Tensor source_;
-  std::shared_ptr<const std::vector<T>> packed_;
+  std::shared_ptr<const T> packed_;
 };
 
 }  // namespace tfdetect

@@ -15,8 +15,8 @@ namespace {
 typedef uint8_t UInt16x8 __attribute__((vector_size(16)));
 typedef int16_t Int16x16 __attribute__((vector_size(32)));
 
-// Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions; the bits of the sum
-// are then as far from those of 1.5 * 2^23 as the rounded number is from 0, or farther.
+// Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions; the bits of the
+// sum are then as far from those of 1.5 * 2^23 as the rounded number is from 0, or farther.
 TFDETECT_INLINE void ToBytes(const Float8& x, float inverse_scale, int32_t zero_point,
                              Int8x32& to) {
   constexpr float kRound = 12582912.0f;

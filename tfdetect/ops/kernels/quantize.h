@@ -14,8 +14,9 @@ void Quantize(const float* x, int64_t count, float inverse_scale, int32_t zero_p
 // x - zero point.
 void Widen(const uint8_t* x, int64_t count, int32_t zero_point, int16_t* to);
 
-// What becomes of the sums [rows, channels] of a convolution: each times multiplier [channels], plus
-// bias [channels], plus a residual (float32 or uint8, or none), then ReLU, as float32 or uint8.
+// What becomes of the sums [rows, channels] of a convolution: each times multiplier [channels],
+// plus bias [channels], plus a residual (float32 or uint8, or none), then ReLU, as float32 or
+// uint8.
 struct SumsOutput {
   int64_t channels = 0;
   const float* multiplier = nullptr;

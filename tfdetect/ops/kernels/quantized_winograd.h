@@ -1,7 +1,7 @@
 // 3 x 3 convolution of stride 1, exact in integers, by Winograd's F(2 x 2, 3 x 3) (winograd.h).
 //
 // Weights are transformed by 2 G, whose entries are 0, 1 and 2, so that the products give 4 times
-// each sum: int32's lowest 32 bits of that, even if partial sums exceed them, are right while the sum
+// each sum: the lowest 32 bits of that are right, even if partial sums exceed them, while the sum
 // itself lies within 2^29, which `CanUseQuantizedWinograd` sees to.
 #ifndef TFDETECT_QUANTIZED_WINOGRAD_H_
 #define TFDETECT_QUANTIZED_WINOGRAD_H_
@@ -29,9 +29,9 @@ void QuantizedWinogradWeights(const int8_t* weight, int64_t channels, int64_t ou
 // What `QuantizedWinogradTiles` needs for `count` tiles, in int32.
 int64_t QuantizedWinogradScratch(const WinogradShape& shape, int64_t count);
 
-// Tiles [begin, end) of x [B, H, W, Cin], whose zero point is given, to output [B, H, W, Cout]. Beyond
-// sizes [B, 2], (height, width) at the top left of each image, x is taken for the zero point; null:
-// nothing is beyond.
+// Tiles [begin, end) of x [B, H, W, Cin], whose zero point is given, to output [B, H, W, Cout].
+// Beyond sizes [B, 2], (height, width) at the top left of each image, x is taken for the zero
+// point; null: nothing is beyond.
 void QuantizedWinogradTiles(const WinogradShape& shape, const uint8_t* x, int32_t zero_point,
                             const int16_t* packed, const int32_t* sizes, const SumsOutput& output,
                             int64_t begin, int64_t end, int32_t* scratch);

@@ -195,12 +195,13 @@ def main(rows: Sequence[Row]) -> list[Result]:
 
 def add_pythons(parser: argparse.ArgumentParser) -> None:
     """The options that name the other libraries' Pythons."""
-    for name, libraries in (
-        ("reference", "PyTorch, torchvision and Detectron2"),
-        ("rivals", "ONNX Runtime, OpenVINO and NNCF"),
+    for option, libraries in (
+        ("--reference", "PyTorch, torchvision and Detectron2"),
+        ("--rivals", "ONNX Runtime, OpenVINO and NNCF"),
     ):
+        name = option.removeprefix("--")
         parser.add_argument(
-            f"--{name}",
+            option,
             default=python(name),
             metavar="PYTHON",
             help=f"the Python that has {libraries} (default: {_PYTHONS[name]} in the environment, "

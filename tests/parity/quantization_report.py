@@ -50,10 +50,10 @@ def quantization() -> str:
     rows = []
     for task, metrics in before.items():
         first, *others = (metrics["AP"], native[task]["AP"], portable[task]["AP"])
-        cells = [f"{first:.2f}"]
+        columns = [f"{first:.2f}"]
         for value in others:
-            cells += [f"{value:.2f}", f"{value - first:+.2f}"]
-        rows.append(f"| {task} | {' | '.join(cells)} |")
+            columns += [f"{value:.2f}", f"{value - first:+.2f}"]
+        rows.append(f"| {task} | {' | '.join(columns)} |")
     return TEXT.format(
         int8=len(made.layers), kept=len(made.kept), images=_IMAGES, rows="\n".join(rows)
     )

@@ -68,6 +68,12 @@ def test_every_parameter_has_its_own_decay_and_rate(momentum, nesterov):
             np.testing.assert_allclose(parameter, expected, rtol=2e-6)
 
 
+def traced_step(optimizer):
+    return tf.function(
+        lambda g, usable: optimizer.apply_gradients([g], 0.1, usable), autograph=False
+    )
+
+
 def test_native_and_portable_steps_are_the_same(implementation):
     """In the variables' own memory or by TensorFlow's operations. What was
     read before a step and is still held keeps its values, and a step that is not usable is none."""
@@ -77,7 +83,7 @@ def test_native_and_portable_steps_are_the_same(implementation):
         options = {"momentum": 0.9, "weight_decays": [0.01], "learning_rate_factors": [0.5]}
         optimizer = SGD([parameter], **options, nesterov=nesterov)
         p, b = start, np.zeros_like(start)
-        step = tf.function(lambda g, usable: optimizer.apply_gradients([g], 0.1, usable))  # noqa: B023
+        step = traced_step(optimizer)
         for factor, usable in ((1.0, True), (-2.0, True), (np.nan, False), (0.5, True)):
             gradient = np.float32(factor) * start[::-1]
             held = parameter.read_value()

@@ -111,15 +111,22 @@ def test_packed(shape, stride, inputs, outputs, kernel_size, padding, groups):
 )
 def test_gradients(shape, inputs, outputs):
     shapes = (*shape, inputs), (3, 3, inputs, outputs), (outputs,), (*shape, outputs)
-    x, weight, bias, upstream = (tf.constant(array) for array in arrays(11, *shapes))
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([x, weight, bias])
-        found = trainable_winograd_conv(x, weight, bias)
-        expected = tf.nn.bias_add(tf.nn.conv2d(x, weight, 1, "SAME"), bias)
-    assert_close(found, expected.numpy())
-    gradients = (tape.gradient(y, [x, weight, bias], upstream) for y in (found, expected))
-    for gradient, reference in zip(*gradients, strict=True):
-        assert_close(gradient, reference.numpy())
+    values = [tf.constant(array) for array in arrays(11, *shapes)]
+
+    def outputs_and_gradients(values, convolve):
+        *variables, upstream = values
+        with tf.GradientTape() as tape:
+            tape.watch(variables)
+            y = convolve(*variables)
+        return [y, *tape.gradient(y, variables, upstream)]
+
+    found = outputs_and_gradients(values, trainable_winograd_conv)
+    exact = outputs_and_gradients(
+        [tf.cast(value, tf.float64) for value in values],
+        lambda x, weight, bias: tf.nn.bias_add(tf.nn.conv2d(x, weight, 1, "SAME"), bias),
+    )
+    for value, expected in zip(found, exact, strict=True):
+        assert_close(value, expected.numpy())
 
 
 def test_gradient_of_the_weight_of_nothing():

@@ -15,7 +15,7 @@ from tfdetect.layers.conv import finish
 from tfdetect.layers.linear import flatten, with_last_axis
 from tfdetect.layers.norm import EPSILON, GroupNorm
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
-from tfdetect.ops import kernels
+from tfdetect.ops.group_norm import group_norm
 from tfdetect.ops.packed_conv import pack_weight, packed_conv, winograd_conv
 
 
@@ -130,16 +130,15 @@ class PackedGroupNorm(tf.Module):
         relu: bool = False,
     ) -> tf.Tensor:
         """As `GroupNorm`; then add `residual`, and then apply ReLU."""
-        sizes = valid_sizes.sizes
-        return kernels.library().tfdetect_group_norm(
-            x=x,
-            weight=self.weight,
-            bias=self.bias,
-            sizes=tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
-            residual=tf.zeros([0], x.dtype) if residual is None else residual,
+        return group_norm(
+            x,
+            self.weight,
+            self.bias,
             groups=self.groups,
             epsilon=EPSILON,
             relu=relu,
+            sizes=valid_sizes.sizes,
+            residual=residual,
         )
 
 

@@ -60,9 +60,7 @@ inline absl::Status CheckWinograd(const WinogradShape& shape, const tensorflow::
   if (shape.channels % 8 != 0 || shape.out_channels % 8 != 0)
     return tensorflow::errors::InvalidArgument("channels must be multiples of 8: ", shape.channels,
                                                " and ", shape.out_channels);
-  return CheckShape(sizes.dims() == 2 && sizes.dim_size(1) == 2 &&
-                        (sizes.dim_size(0) == 0 || sizes.dim_size(0) == shape.images),
-                    "sizes", "[B, 2] or [0, 2]", sizes);
+  return CheckValidSizes(sizes, shape.images);
 }
 
 // What a kernel makes of its weight, once: weights are given as they are, so that a graph runs on

@@ -48,10 +48,7 @@ class GroupNormOp : public OpKernel {
     for (int i : {1, 2})
       OP_REQUIRES_OK(context, CheckVector(i == 1 ? "weight" : "bias", context->input(i),
                                           map.channels));
-    OP_REQUIRES_OK(context, CheckShape(sizes.dims() == 2 && sizes.dim_size(1) == 2 &&
-                                           (sizes.dim_size(0) == 0 ||
-                                            sizes.dim_size(0) == map.images),
-                                       "sizes", "[B, 2] or [0, 2]", sizes));
+    OP_REQUIRES_OK(context, CheckValidSizes(sizes, map.images));
     OP_REQUIRES_OK(context, CheckShape(residual.NumElements() == 0 || residual.shape() == x.shape(),
                                        "residual", x.shape().DebugString().c_str(), residual));
     Tensor* output;

@@ -48,6 +48,13 @@ inline absl::Status CheckBoxes(const tensorflow::Tensor& boxes, int numbers = 4)
                     numbers == 5 ? "[N, 5]" : "[N, 4]", boxes);
 }
 
+// The valid (height, width) of each image, or none: everything is valid.
+inline absl::Status CheckValidSizes(const tensorflow::Tensor& sizes, int64_t images) {
+  const bool fits = sizes.dims() == 2 && sizes.dim_size(1) == 2 &&
+                    (sizes.dim_size(0) == 0 || sizes.dim_size(0) == images);
+  return CheckShape(fits, "sizes", "[B, 2] or [0, 2]", sizes);
+}
+
 // A vector of `length` elements.
 inline absl::Status CheckVector(const char* name, const tensorflow::Tensor& tensor,
                                 int64_t length) {

@@ -169,9 +169,7 @@ class QuantizedConvOp : public OpKernel {
           "sums of ", products, " products of 8 bits may exceed int32: at most ", kMostProducts);
     TF_RETURN_IF_ERROR(CheckVector("multiplier", context->input(2), weight.dim_size(3)));
     TF_RETURN_IF_ERROR(CheckVector("bias", context->input(3), weight.dim_size(3)));
-    return CheckShape(sizes.dims() == 2 && sizes.dim_size(1) == 2 &&
-                          (sizes.dim_size(0) == 0 || sizes.dim_size(0) == x.dim_size(0)),
-                      "sizes", "[B, 2] or [0, 2]", sizes);
+    return CheckValidSizes(sizes, x.dim_size(0));
   }
 
   // VNNI multiplies four bytes where int16's instructions multiply two numbers, and Winograd's

@@ -8,11 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfdetect.checkpoint.quantization import Step
-from tfdetect.inference.quantization.fixed import RoundedConv2d, RoundedInput
+from tfdetect.inference.quantization.fixed import RoundedInput
 from tfdetect.inference.quantization.layers import (
     ConvolutionAsLinear,
     ConvolutionAsTransposed,
-    QuantizedConv2d,
+    Int8Conv2d,
     QuantizedInput,
 )
 from tfdetect.inference.quantization.links import find_links
@@ -53,7 +53,7 @@ def _conv(layer: Any) -> Any:
     """The int8 convolution of a layer; None if it is none."""
     if isinstance(layer, (ConvolutionAsLinear, ConvolutionAsTransposed)):
         layer = layer.conv
-    return layer if isinstance(layer, (QuantizedConv2d, RoundedConv2d)) else None
+    return layer if isinstance(layer, Int8Conv2d) else None
 
 
 def _is_plain(layer: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdetect.checkpoint.quantization import LayerSteps, Step
-from tfdetect.inference.quantization.layers import quantize_weight
+from tfdetect.inference.quantization.layers import Int8Conv2d, quantize_weight
 from tfdetect.layers.conv import finish
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.ops.conv import conv2d
@@ -24,7 +24,7 @@ def round_to(x: tf.Tensor, step: Step) -> tf.Tensor:
     return tf.quantization.fake_quant_with_min_max_args(x, least, most)
 
 
-class RoundedConv2d(tf.Module):
+class RoundedConv2d(Int8Conv2d):
     """As `QuantizedConv2d`, with float32 tensors in place of uint8."""
 
     def __init__(
@@ -39,22 +39,11 @@ class RoundedConv2d(tf.Module):
         dilation: int = 1,
         groups: int = 1,
     ):
-        super().__init__()
+        super().__init__(bias, steps, norm, stride)
         del groups  # the shape of the weight says it
-        self.stride = stride
-        self.steps = steps
-        self.gives: Step | None = None
-        self.takes: Step | None = None
-        self.norm = norm
         self._options = {"stride": stride, "padding": padding, "dilation": dilation}
         values, scales = quantize_weight(weight)
         self.weight = tf.Variable(tf.cast(values, tf.float32) * scales, trainable=False)
-        self.bias = tf.Variable(bias, trainable=False)
-
-    @property
-    def can_give(self) -> bool:
-        """As `QuantizedConv2d`."""
-        return self.norm is None
 
     def __call__(
         self,

@@ -32,20 +32,43 @@ def quantize_weight(weight: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(steps, -127, 127).astype(np.int8), scales
 
 
-class QuantizedConv2d(tf.Module):
-    """A `Conv2d` of uint8 and int8.
+class Int8Conv2d(tf.Module):
+    """What the forms of a quantized `Conv2d` have in common.
 
     Args:
-        weight: float32 [k, k, Cin / groups, Cout], folded.
         bias: float32 [Cout].
         steps: of the layer.
         norm: what depends on the input (GN) or was left by folding, or None.
-        stride, padding, dilation, groups: as `Conv2d`'s.
+        stride: as `Conv2d`'s.
 
     Attributes:
         steps: as given.
         gives: the step of the uint8 it gives; None for float32.
         takes: the step of a residual that is uint8.
+    """
+
+    def __init__(self, bias: tf.Tensor, steps: LayerSteps, norm: tf.Module | None, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.steps = steps
+        self.gives: Step | None = None
+        self.takes: Step | None = None
+        self.norm = norm
+        self.bias = tf.Variable(bias, trainable=False)
+
+    @property
+    def can_give(self) -> bool:
+        """Whether its result is what the product gives, and so can be uint8."""
+        return self.norm is None
+
+
+class QuantizedConv2d(Int8Conv2d):
+    """A `Conv2d` of uint8 and int8.
+
+    Args:
+        weight: float32 [k, k, Cin / groups, Cout], folded.
+        bias, steps, norm: as `Int8Conv2d`'s.
+        stride, padding, dilation, groups: as `Conv2d`'s.
     """
 
     def __init__(
@@ -60,12 +83,7 @@ class QuantizedConv2d(tf.Module):
         dilation: int = 1,
         groups: int = 1,
     ):
-        super().__init__()
-        self.stride = stride
-        self.steps = steps
-        self.gives: Step | None = None
-        self.takes: Step | None = None
-        self.norm = norm
+        super().__init__(bias, steps, norm, stride)
         self._options = {
             "kernel_size": weight.shape[0],
             "stride": stride,
@@ -76,12 +94,6 @@ class QuantizedConv2d(tf.Module):
         values, scales = quantize_weight(weight)
         self.weight = tf.Variable(values, trainable=False)
         self.multiplier = tf.Variable(np.float32(steps.input.scale) * scales, trainable=False)
-        self.bias = tf.Variable(bias, trainable=False)
-
-    @property
-    def can_give(self) -> bool:
-        """Whether its result is what the product gives, and so can be uint8."""
-        return self.norm is None
 
     def __call__(
         self,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def add_drawing_arguments(parser: argparse.ArgumentParser, threshold: str) -> None:
     """The options of the commands that draw; `threshold` is the help of the score's."""
     parser.add_argument(
-        "--confidence-threshold", type=_unit_interval, default=0.5, metavar="SCORE", help=threshold
+        "--confidence-threshold", type=unit_interval, default=0.5, metavar="SCORE", help=threshold
     )
     parser.add_argument(
         "--font",
@@ -33,7 +33,7 @@ def add_drawing_arguments(parser: argparse.ArgumentParser, threshold: str) -> No
     )
 
 
-def _unit_interval(text: str) -> float:
+def unit_interval(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

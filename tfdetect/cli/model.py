@@ -23,21 +23,25 @@ if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = True) -> None:
+def add_model_arguments(
+    parser: argparse.ArgumentParser, *, proposals: bool = True, json: bool = True
+) -> None:
     """The options of the commands that predict which say which model, and how.
 
     Args:
         parser: of the command.
         proposals: whether it takes models that need them.
+        json: whether it writes a JSON file.
     """
     parser.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
-    parser.add_argument(
-        "--json",
-        metavar="FILE",
-        help="write everything that the model finds to this file (panoptic maps next to it)",
-    )
+    if json:
+        parser.add_argument(
+            "--json",
+            metavar="FILE",
+            help="write everything that the model finds to this file (panoptic maps next to it)",
+        )
     parser.add_argument(
         "--batch-size",
         type=positive,
@@ -119,14 +123,17 @@ def check_configuration(args: argparse.Namespace) -> str:
     return cfg.FLOAT32_PRECISION
 
 
-def load_predictor(args: argparse.Namespace, float32_precision: str) -> Predictor:
+def load_predictor(
+    args: argparse.Namespace, float32_precision: str, threads: int | None = None
+) -> Predictor:
     """Import TensorFlow and load the model.
 
     Args:
         args: with the options of `add_model_arguments`.
         float32_precision: of `check_configuration`.
+        threads: on the CPU; None for one on each core.
     """
-    import_tensorflow(float32_precision)
+    import_tensorflow(float32_precision, threads)
     from tfdetect.inference.predictor import Predictor
 
     predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts)

@@ -141,7 +141,8 @@ class Bfloat16ConvOp : public OpKernel {
                           depth == in;
     const int64_t rows = x.dim_size(0) * grid.out_height * grid.out_width;
     // What a task gathers and its sums stay in the second cache, unless that makes its rows few.
-    const int64_t most = std::clamp<int64_t>(65536 / (depth + out) / 12 * 12, 48, 192);
+    const int64_t most =
+        std::clamp<int64_t>((in_place ? 131072 / out : 65536 / (depth + out)) / 12 * 12, 48, 192);
     ParallelRows(context, rows, most, CostOfProducts(depth * out), [&](int64_t begin, int64_t end) {
       const int64_t count = end - begin;
       Scratch sums(context, count * out);

@@ -34,9 +34,8 @@ Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
 "Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set;
 those of PointRend, ViTDet and MViTv2 from these projects (mIoU of PointRend's semantic model).
-The checkpoint is at
-`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`, and at
-`https://dl.fbaipublicfiles.com/detectron2/FILE` where the file has folders.
+`tfdetect convert --zoo CONFIGURATION` downloads and converts a model, and `tfdetect reproduce` evaluates it too
+([weights.md](weights.md)).
 
 "Difference" is measured here, at full size with seeded weights, against Detectron2's recorded
 outputs ([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its

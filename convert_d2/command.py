@@ -36,7 +36,7 @@ from tfdetect.config import load_config
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
-from tfdetect.config.zoo import CONFIGS, find_published
+from tfdetect.config.zoo import find_published
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable_file, write_bytes_atomically
@@ -271,8 +271,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if args.config_file or args.weights or args.inspect:
             parser.error("--zoo names configuration and weights; leave out the others")
         published = find_published(args.zoo, "--zoo")
-        # The file of the package, whatever there is of this name in the current folder.
-        args.config_file = str(CONFIGS / f"{published.name}.yaml")
+        args.config_file = str(published.config)
         args.weights = published.address
     missing = [name for name in ("weights", "output") if getattr(args, name) is None]
     if missing and not args.inspect:

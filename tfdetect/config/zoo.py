@@ -48,6 +48,11 @@ class PublishedModel:
     ap: dict[str, float]
 
     @property
+    def config(self) -> Path:
+        """Its configuration, of the package, whatever has this name in the current folder."""
+        return CONFIGS / f"{self.name}{_SUFFIX}"
+
+    @property
     def address(self) -> str:
         """Where the weights are, in Detectron2's scheme "detectron2://"."""
         path = self.file if "/" in self.file else f"{self.name}/{self.model_id}/{self.file}"

@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that cuts, stalls, lies and refuses."""
+"""Downloads from a server on this machine that cuts, stalls, lies and rejects."""
 
 from __future__ import annotations
 

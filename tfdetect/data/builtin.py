@@ -35,6 +35,10 @@ def builtin_files(name: str, coco: Path | None = None) -> DatasetFiles | None:
     coco = coco or root / "coco"
     if name in _LVIS:
         return DatasetFiles(name, "LVIS", root / "lvis" / f"{_LVIS[name]}.json", coco)
+    if match := re.fullmatch(r"voc_(2007|2012)_(train|val|trainval|(?<=07_)test)", name):
+        voc = root / f"VOC{match[1]}"
+        listed = voc / "ImageSets" / "Main" / f"{match[2]}.txt"
+        return DatasetFiles(name, "VOC", listed, voc / "JPEGImages")
     segmentation = _segmentation(name, root, coco)
     if segmentation is not None:
         return segmentation

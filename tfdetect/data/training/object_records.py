@@ -17,7 +17,8 @@ from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
 from tfdetect.data.image_files import image_path
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
-from tfdetect.data.registry import dota_files
+from tfdetect.data.other_formats.reading import OTHER_FORMS, other_as_coco
+from tfdetect.data.registry import dota_files, other_content
 from tfdetect.data.training.record import Annotation, BrokenData, Record
 from tfdetect.errors import InputError
 
@@ -31,13 +32,15 @@ def read_object_records(
     rotated: bool,
     broken: BrokenData,
 ) -> list[Record]:
-    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`), and
-    of DOTA's."""
+    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`), of
+    DOTA's, YOLO's, Pascal VOC's (`load_voc_instances`) and labelme's."""
     dataset: CocoDataset | LvisDataset
     if files.form == "LVIS":
         dataset = read_lvis(files.annotations, broken)
     elif files.form == "DOTA":
         dataset = dota_as_coco(files.annotations, dota_files(files), files.images_dir, broken)
+    elif files.form in OTHER_FORMS:
+        dataset = other_as_coco(files.annotations, other_content(files), broken)
     else:
         dataset = read_coco(files.annotations, broken)
     if dataset.annotations is None:

@@ -50,8 +50,9 @@ def add_evaluation_arguments(
         dest="evaluate",
         required=required,
         metavar="PATH",
-        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
-        "Pascal VOC, of Cityscapes' gtFine or of semantic masks",
+        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic; YOLO's "
+        "data.yaml or labels; or a folder of Pascal VOC, of labelme, of Cityscapes' gtFine or of "
+        "semantic masks",
     )
     parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
 

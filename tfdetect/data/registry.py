@@ -17,7 +17,7 @@ from tfdetect.data.catalog import (
     metadata_from_coco,
     sem_seg_metadata,
 )
-from tfdetect.data.dataset_files import DatasetFiles
+from tfdetect.data.dataset_files import DatasetFiles, Form
 from tfdetect.data.dota import DotaFile, class_names_of_dota, is_dota, read_dota_files
 from tfdetect.data.other_formats.content import Content
 from tfdetect.data.other_formats.reading import OTHER_FORMS, other_form, read_other
@@ -130,25 +130,31 @@ def register_separated_dataset(
 def register_dataset(
     name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
 ) -> None:
-    """Register what --register names, whose content tells the format.
-
-    JSON of COCO or COCO panoptic, annotations of YOLO, Pascal VOC or labelme
-    (`tfdetect.data.other_formats`), a folder of DOTA or of masks.
+    """Register what --register names, whose content tells the format (`describe_files`).
 
     Raises:
         InputError: as `register_coco_dataset`.
     """
-    other = other_form(Path(annotations))
+    _register(describe_files(name, Path(annotations), Path(images_dir)))
+
+
+def describe_files(name: str, annotations: Path, images_dir: Path) -> DatasetFiles:
+    """The files of a data set, whose content tells the format.
+
+    JSON of COCO or COCO panoptic, annotations of YOLO, Pascal VOC or labelme
+    (`tfdetect.data.other_formats`), a folder of DOTA or of masks.
+    """
+    form: Form = "COCO"
+    other = other_form(annotations)
     if other is not None:
-        _register(DatasetFiles(name, other, Path(annotations), Path(images_dir)))
-    elif is_dota(Path(annotations)):
-        register_dota_dataset(name, annotations, images_dir)
-    elif Path(annotations).is_dir():
-        register_sem_seg_dataset(name, annotations, images_dir)
-    elif _has_segments(Path(annotations)):
-        register_panoptic_dataset(name, annotations, images_dir)
-    else:
-        register_coco_dataset(name, annotations, images_dir)
+        form = other
+    elif is_dota(annotations):
+        form = "DOTA"
+    elif annotations.is_dir():
+        form = "SEM_SEG"
+    elif _has_segments(annotations):
+        form = "PANOPTIC"
+    return DatasetFiles(name, form, annotations, images_dir)
 
 
 def _has_segments(path: Path) -> bool:
@@ -220,7 +226,10 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     if known is not None:
         return known
     if files.form in OTHER_FORMS:
-        return metadata_from_categories(files.annotations, other_content(files).as_coco())
+        content = other_content(files)
+        if not content.class_names:
+            raise content.nothing(files.annotations)
+        return metadata_from_categories(files.annotations, content.as_coco())
     if files.form == "DOTA":
         return _metadata_from_dota(files, files.version())
     if files.form == "SEM_SEG":

@@ -40,8 +40,9 @@ def evaluate(
 
     Args:
         predictor: the model.
-        annotations: JSON of COCO, LVIS or COCO panoptic, a folder of Pascal VOC, of Cityscapes'
-            gtFine or of semantic masks, or what one of `EVALUATORS` opens.
+        annotations: JSON of COCO, LVIS or COCO panoptic, YOLO's data.yaml or labels, a folder of
+            Pascal VOC, labelme, Cityscapes' gtFine or semantic masks, or what one of
+            `EVALUATORS` opens.
         images: the folder of the images; None where the annotations say it.
         output: a folder that gets the results, as the format's own tools read them, and
             `metrics.json`; None writes nothing.

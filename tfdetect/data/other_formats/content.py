@@ -82,6 +82,13 @@ class Content:
             entry["num_keypoints"] = sum(value > 0 for value in keypoints[2::3])
         self.annotations.append(entry)
 
+    def nothing(self, path: Path) -> InputError:
+        """The error that there are no images or no classes, which may come from another one."""
+        if self.errors:
+            return self.errors[0]
+        what = "usable image" if not self.images else "object, and so no classes"
+        return InputError(f"{path}: has no {what}; annotate some")
+
     def as_coco(self) -> dict[str, Any]:
         """The content of a file of COCO's JSON."""
         categories: list[dict[str, Any]] = [

@@ -105,8 +105,6 @@ def other_as_coco(
         if report is None:
             raise error
         report(error)
-    if not content.images:
-        raise InputError(f"{path}: has no usable image, correct the files")
-    if not content.class_names:
-        raise InputError(f"{path}: has no object, and so no classes; annotate some")
+    if not content.images or not content.class_names:
+        raise content.nothing(path)
     return coco_dataset(path, content.as_coco(), report)

@@ -23,8 +23,6 @@ def found_by(python: str, folder: Path) -> dict[str, np.ndarray]:
     """What a Python's TensorFlow gives for the images."""
     words = [python, CLIENT, exported("portable").path, "full_masks", "found.npz", *IMAGES]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # oneDNN's sums depend on its version.
-    environment |= {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "found.npz") as found:
@@ -43,4 +41,10 @@ def test_the_same_detections(python, expected, tmp_path):
     found = found_by(python, tmp_path)
     assert set(found) == set(expected)
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        if array.dtype.kind == "f":
+            # The versions' own kernels differ in the last bits, of probabilities above all: scores
+            # of keypoints by 7e-7 in 2.16.2, nothing else. (With TF_ENABLE_ONEDNN_OPTS 0, all
+            # scores of 2.15 to 2.20 by 6e-8 from those of 2.21.)
+            np.testing.assert_allclose(found[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], array, err_msg=name)

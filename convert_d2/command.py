@@ -142,8 +142,9 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
 
     An invalid configuration is reported before minutes of reading or downloading.
     """
+    option = "--weights" if args.zoo is None else "--zoo"
     if is_address(args.weights):
-        check_address(args.weights, "--weights")
+        check_address(args.weights, option)
     lazy = read_lazy_config(args.config_file) if args.config_file else None
     cfg = None
     if lazy is not None:
@@ -154,7 +155,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     if cfg is not None:
         check_model(cfg)
         check_names(cfg)
-    checkpoint = read_checkpoint(local_file(args.weights, "--weights"))
+    checkpoint = read_checkpoint(local_file(args.weights, option))
     found = recognize(checkpoint.arrays)
     notes = [*describe_place(checkpoint.container, checkpoint.others, found)]
     arrays = found.select(checkpoint.arrays)

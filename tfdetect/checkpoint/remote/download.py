@@ -82,7 +82,8 @@ def download(url: str, target: Path, where: str, check: Callable[[Path], str | N
         check_writable(target.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
     except (InputError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
+        said = str(error).removeprefix(f"{target.parent}: ").partition(";")[0]
+        reason = getattr(error, "strerror", None) or said
         raise InputError(
             f"{where}: cannot be kept in {target.parent} ({reason}); set TFDETECT_CACHE to a "
             "folder that can be written"

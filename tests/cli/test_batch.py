@@ -177,7 +177,7 @@ def test_shards_share_a_folder(model_dir, quick, images, tmp_path):
         assert batch(model_dir, *words, "--shard", shard) == 0
     assert [row["width"] for row in read_rows(words[-1])] == list(range(10, 20))
     assert sorted(quick.widths) == list(range(10, 20))
-    # One file is missing: the rest, whoever does it.
+    # One file is missing: the rest, in any process.
     done = tmp_path / "out" / "part-0000000002-0000000004.parquet"
     done.unlink()
     assert batch(model_dir, *words, "--resume") == 0

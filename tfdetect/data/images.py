@@ -64,6 +64,7 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
         InputError: the file is missing, not a regular file, not an image, damaged, truncated, of
             more pixels than Pillow's limit against decompression bombs, or of floating point.
     """
+    _check_format(format)
     path = Path(path)
     return decode_image(_read_regular_file(path), path, format)
 
@@ -82,8 +83,7 @@ def decode_image(content: bytes, name: str | os.PathLike[str], format: str = "BG
     Raises:
         InputError: as for `read_image`.
     """
-    if format not in ("BGR", "RGB"):
-        raise ValueError(f"format {format!r}, expected 'BGR' or 'RGB'")
+    _check_format(format)
     if not content:
         raise InputError(f"{name}: the file is empty, replace the image")
     try:
@@ -102,6 +102,11 @@ def decode_image(content: bytes, name: str | os.PathLike[str], format: str = "BG
         # OSError, SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
         raise InputError(f"{name}: damaged or truncated ({error}), replace the image") from error
     return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
+
+
+def _check_format(format: str) -> None:
+    if format not in ("BGR", "RGB"):
+        raise ValueError(f"format {format!r}, expected 'BGR' or 'RGB'")
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Images per second of `tfdetect batch`: two workers of Ray against two plain processes.
 
 Both predict the same list with one thread each. The rate is that of the parts after the first two,
-so that loading the model and starting Ray do not count. Ends with status 1 if Ray's is below 0.95 of
-the plain one.
+so that loading the model and starting Ray do not count. Ends with status 1 if Ray's is below 0.95
+of the plain one.
 
     python benchmarks/batch_ray.py --model DIR [--images 1200]
 """
@@ -50,7 +50,8 @@ def _rate(output: Path, commands: list[list[str]]) -> float:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = [sys.executable, "-m", "tfdetect", "batch"]
     running = [subprocess.Popen([*start, *words], env=environment) for words in commands]
-    if any([process.wait() for process in running]):
+    statuses = [process.wait() for process in running]
+    if any(statuses):
         sys.exit("a run has failed; its error is above")
     times = sorted(path.stat().st_mtime for path in output.glob("part-*"))[1:]
     return (len(times) - 1) * PART / (times[-1] - times[0])

@@ -12,7 +12,7 @@ reference = pytest.importorskip("onnx.reference")
 
 
 def loop_around(nodes, level):
-    """A node: a loop that adds `step`, which it hands on as it is, to `total`; `nodes` are in it."""
+    """A loop that adds `step`, which it hands on as it is, to `total`, with `nodes` in it."""
     of = onnx.helper.make_tensor_value_info
     scalar, flag = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
     names = {name: f"{name}_{level}" for name in ("turn", "go", "total", "step", "sum")}

@@ -48,11 +48,21 @@ def parser_of(monkeypatch):
     return parse
 
 
+def actions_of(parser):
+    """Those of its subcommands, too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                yield from actions_of(subparser)
+        else:
+            yield action
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_help(command, parser_of, capsys):
     parser, _ = parser_of(command, ["--help"])
     assert f"usage: tfdetect {command}" in capsys.readouterr().out
-    for action in parser._actions:
+    for action in actions_of(parser):
         assert action.help not in (None, "", argparse.SUPPRESS), action.option_strings
         # A choice's default is in its help, which names it.
         if action.choices and isinstance(action.default, str):

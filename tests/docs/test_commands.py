@@ -38,7 +38,8 @@ from tfdetect.plugins import plugins
 
 BLOCKS = list(blocks())
 RUN = [block for block in BLOCKS if block.language in ("", "python") and not block.needs]
-NEEDS = {"download", "Docker", "tf2onnx", "two machines", "pyarrow", "Ray"}
+NEEDS = {"download", "Docker", "tf2onnx", "openvino", "a wheel", "two machines"}
+NEEDS |= {"pyarrow", "Ray"}
 
 MAINS = {
     "predict.py": "tfdetect.cli.predict",

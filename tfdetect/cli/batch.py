@@ -16,7 +16,7 @@ from tfdetect.batch.parts import missing_ranges, written_ranges
 from tfdetect.batch.run_file import RUN, join_run, model_digest
 from tfdetect.batch.source import Block, ImageSource
 from tfdetect.checkpoint.description import read_description
-from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.arguments import FILES, CommandParser, parse_with_opts
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor, positive
 from tfdetect.cli.video import counted
@@ -118,14 +118,16 @@ def _run_here(
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect batch",
-        description="Detect objects in many images with a converted model. Results are Parquet "
-        "files; an image that cannot be used has its error in the column error. Many machines: "
-        "--engine ray on a Ray cluster, or one process each with --shard I/N.",
+    parser = CommandParser(
+        "batch",
+        "Detect objects in many images with a converted model. Results are Parquet files; an image "
+        "that cannot be used has its error in the column error. Many machines: --engine ray on a "
+        "Ray cluster, or one process each with --shard I/N.",
+        ("--model models/mask_rcnn --input photos/ --output found/",),
     )
+    files = parser.group(FILES)
     add_model_arguments(parser, proposals=False, json=False)
-    parser.add_argument(
+    files.add_argument(
         "--input",
         nargs="+",
         required=True,
@@ -133,20 +135,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="images, folders of them, glob patterns, lists (.txt, a path in each line) or Parquet "
         "files with images or paths",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument(
+    files.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    files.add_argument(
         "--images-per-file",
         type=positive,
         default=500,
         metavar="N",
         help="rows in each Parquet file, which is written when they are done (default 500)",
     )
-    parser.add_argument(
+    files.add_argument(
         "--resume",
         action="store_true",
         help="continue a run: what is in its folder is not predicted again",
     )
-    parser.add_argument(
+    files.add_argument(
         "--shard",
         type=_shard,
         default=None,
@@ -154,26 +156,26 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="predict the I-th of N shares, from 1/N to N/N, into the folder of all; one process "
         "each, on machines that see the same files",
     )
-    parser.add_argument(
+    files.add_argument(
         "--engine",
         choices=("process", "ray"),
         default="process",
         help="process: this one (default); ray: workers on the machines of a Ray cluster",
     )
-    parser.add_argument(
+    files.add_argument(
         "--address",
         metavar="ADDRESS",
         help="of a running Ray cluster, as ray.init takes it: auto, or HOST:PORT (default: Ray is "
         "started on this machine alone)",
     )
-    parser.add_argument(
+    files.add_argument(
         "--workers",
         type=positive,
         metavar="N",
         help="with --engine ray: how many processes have the model (default: one for each GPU, or "
         "for each machine if there is none)",
     )
-    parser.add_argument(
+    files.add_argument(
         "--threads",
         type=positive,
         metavar="N",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfdetect.batch.coco import BatchResults, write_dataset, write_results
 from tfdetect.batch.parquet import require_pyarrow
+from tfdetect.cli.arguments import FILES, CommandParser
 from tfdetect.cli.drawing import unit_interval
 from tfdetect.data.coco import read_coco
 from tfdetect.files import check_writable_file
@@ -39,29 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect coco-results",
-        description="Write the results of tfdetect batch as COCO's JSON: a data set with the "
-        "detections as annotations, or with --annotations results for COCO's evaluation.",
+    parser = CommandParser(
+        "coco-results",
+        "Write the results of tfdetect batch as COCO's JSON: a data set with the detections as "
+        "annotations, or with --annotations results for COCO's evaluation.",
+        ("--input found/ --output found.json",),
     )
-    parser.add_argument(
+    files = parser.group(FILES)
+    files.add_argument(
         "--input", required=True, metavar="DIR", help="the folder that tfdetect batch wrote"
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help="the JSON file")
-    parser.add_argument(
+    files.add_argument("--output", required=True, metavar="FILE", help="the JSON file")
+    files.add_argument(
         "--annotations",
         metavar="FILE",
         help="COCO annotations: results get the ids of its images and categories, which are found "
         "by their names",
     )
-    parser.add_argument(
+    files.add_argument(
         "--confidence-threshold",
         type=unit_interval,
         default=0.0,
         metavar="SCORE",
         help="leave out what has a lower score (default 0)",
     )
-    parser.add_argument(
+    files.add_argument(
         "--partial", action="store_true", help="write the results of a run that is not finished"
     )
     return parser.parse_args(arguments)

@@ -18,6 +18,7 @@ from tfdetect.errors import InputError
 from tfdetect.inference import forks
 from tfdetect.inference.given import check_image, describe, is_one_image, read_boxes
 from tfdetect.inference.optimization import optimize
+from tfdetect.inference.pasted_masks import paste_encoded
 from tfdetect.inference.pipeline import Pipeline
 from tfdetect.inference.tf32 import warn_of_tf32
 from tfdetect.inference.tta import TTAPipeline
@@ -276,7 +277,7 @@ class Predictor:
             boxes=boxes.numpy(),
             scores=found["scores"][:count].numpy(),
             classes=found["pred_classes"][:count].numpy().astype(np.int64),
-            masks=None if masks is None else self._paste(masks[:count], boxes, size).numpy(),
+            masks=None if masks is None else paste_encoded(self._paste, masks[:count], boxes, size),
             keypoints=None if keypoints is None else keypoints[:count].numpy(),
             box_extent=float(self._conventions.inclusive_boxes),
             keypoint_offset=self._conventions.keypoint_offset,

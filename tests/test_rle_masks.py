@@ -1,4 +1,4 @@
-"""Run-length encoded masks against pycocotools' encoder, and against the arrays that they are of."""
+"""Run-length encoded masks against pycocotools, and against the arrays that they are of."""
 
 from __future__ import annotations
 

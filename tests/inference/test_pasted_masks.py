@@ -19,8 +19,8 @@ SIZE = np.array([61, 83], np.int32)
 def test_every_pixel(implementation, as_images, mask_size, monkeypatch):
     """Boxes of all sizes, in the image and beyond it, hostile ones too; in groups of three."""
     random = np.random.default_rng(0)
-    corner = random.uniform(-40, 90, (60, 2))
-    sides = np.exp(random.uniform(-2, 5, (60, 2)))
+    corner = random.uniform(-40, 90, (300, 2))
+    sides = np.exp(random.uniform(-2, 5, (300, 2)))
     boxes = np.concatenate([corner, corner + sides], 1)
     hostile = [
         [np.nan, 0, 10, 10],
@@ -37,7 +37,7 @@ def test_every_pixel(implementation, as_images, mask_size, monkeypatch):
     masks[::3] = 1
     paste = functools.partial(paste_masks, as_images=as_images)
     wanted = paste(masks, boxes, SIZE).numpy()
-    assert wanted.any((1, 2)).sum() > 20
+    assert wanted.any((1, 2)).sum() > 60
     monkeypatch.setattr(pasted_masks, "_PIXELS", 3 * 61 * 83)
     found = pasted_masks.paste_encoded(paste, tf.constant(masks), tf.constant(boxes), SIZE)
     np.testing.assert_array_equal(found.decode(), wanted)

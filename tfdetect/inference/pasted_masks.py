@@ -46,8 +46,10 @@ def _windows(boxes: np.ndarray, mask_size: int, height: int, width: int) -> np.n
     """
     boxes = boxes.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        border = (boxes[:, 2:] - boxes[:, :2]) / mask_size + 2
-    around = np.concatenate([boxes[:, :2] - border, boxes[:, 2:] + border], axis=1)
+        border = abs(boxes[:, 2:] - boxes[:, :2]) / mask_size + 2
+    # Boxes of a side below zero give a pixel, too, when they are pasted as images.
+    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
+    around = np.concatenate([low - border, high + border], axis=1)
     # A box that is not finite gives no pixel.
     around[~np.isfinite(around).all(1)] = 0
     return np.clip(around, 0, [width, height, width, height]).astype(int)

@@ -4,10 +4,10 @@ Two slices saw the same object if their detections agree where both slices look.
 one slice saw as a whole, that slice's detection is the result, as it is; what others saw of it
 is dropped. The parts of an object that no slice saw as a whole are united.
 
-supervision and SAHI merge differently: they compare the whole detections. Two halves of an object
-that is much larger than the overlap then have a low IoU and stay two objects, or with the
-intersection over the smaller one any object within the box of another is merged into it; and what a
-slice sees of an object that it cuts off stays beside the whole object, or makes its mask coarser.
+supervision and SAHI compare whole detections, of one slice or two. Of 101 shapes much larger than
+the overlap, with masks of 28 x 28, non-maximum merging at an IoU of 0.5 leaves 122 parts beside 88
+whole objects, and at an intersection over the smaller one of 0.5 it leaves 10 beside 97. At 0.1 it
+leaves none, but then objects of one class that overlap a little become one. Here 101 are left.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class _Parts:
         if self._found[0].has_masks:
             masks = [self._mask(index, window) for index in (one, other)]
             together = np.count_nonzero(masks[0] | masks[1])
-            return 0 < _SAME * together <= np.count_nonzero(masks[0] & masks[1])
+            return 0 < _SAME * together <= int(np.count_nonzero(masks[0] & masks[1]))
         pair = self._boxes[[one, other]]
         areas = _intersections(pair, pair, window).tolist()
         common, smaller, both = (
@@ -160,8 +160,8 @@ class _Parts:
             areas[0][0] + areas[1][1],
         )
         if self.cut[one] and self.cut[other]:
-            return common >= _WITHIN * smaller
-        return common >= _SAME * (both - common)
+            return bool(common >= _WITHIN * smaller)
+        return bool(common >= _SAME * (both - common))
 
     def _place(self, index: int) -> tuple[int, int, np.ndarray]:
         """Top row, left column and the mask there of a detection, in the image."""

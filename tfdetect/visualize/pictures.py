@@ -226,12 +226,16 @@ def _enlarge(image: np.ndarray) -> tuple[int, int, int, np.ndarray]:
     and the canvas."""
     height, width = image.shape[:2]
     enlarge = min(8, max(1, round(_SMALL / max(height, width))))
-    picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    picture = image.copy()
+    if enlarge > 1:
+        picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
     # supervision's lines have hard edges: draw at twice the size and average. Repeated pixels
     # average to themselves, so what is not drawn on stays as it is.
     fine = 2 if max(picture.shape) <= _LARGE else 1
     line = fine * max(2, round(math.sqrt(height * width) * enlarge / 400))
-    return enlarge, fine, line, picture.repeat(fine, axis=0).repeat(fine, axis=1)
+    if fine > 1:
+        picture = picture.repeat(fine, axis=0).repeat(fine, axis=1)
+    return enlarge, fine, line, picture
 
 
 def _reduce(canvas: np.ndarray, fine: int) -> np.ndarray:

@@ -150,7 +150,7 @@ class _Parts:
         """Whether two detections are the same where both slices look, the window."""
         if self._found[0].has_masks:
             masks = [self._mask(index, window) for index in (one, other)]
-            together = np.count_nonzero(masks[0] | masks[1])
+            together = int(np.count_nonzero(masks[0] | masks[1]))
             return 0 < _SAME * together <= int(np.count_nonzero(masks[0] & masks[1]))
         pair = self._boxes[[one, other]]
         areas = _intersections(pair, pair, window).tolist()

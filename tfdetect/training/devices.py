@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,27 @@ class Workers:
     def wait(self) -> None:
         """Wait for all workers (a barrier)."""
         self.gather(["here"])
+
+
+@contextlib.contextmanager
+def lost_workers(workers: Workers, advice: Callable[[], str]) -> Iterator[None]:
+    """Within it, what TensorFlow says of a worker that was lost is an InputError.
+
+    Args:
+        workers: that train together.
+        advice: how to go on.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if workers.count == 1:
+            raise
+        named = re.search(r"/task:(\d+)", str(error))
+        which = f"TF_CONFIG's worker {named[1]} or another one" if named else "another worker"
+        raise InputError(
+            f"{which} is lost (its own output may say why), and {workers.count} train together; "
+            f"{advice()}"
+        ) from error
 
 
 def set_up_devices(num_gpus: int | None, device: str) -> Workers:

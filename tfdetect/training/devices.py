@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -65,10 +64,9 @@ def lost_workers(workers: Workers, advice: Callable[[], str]) -> Iterator[None]:
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         if workers.count == 1:
             raise
-        named = re.search(r"/task:(\d+)", str(error))
-        which = f"TF_CONFIG's worker {named[1]} or another one" if named else "another worker"
+        # Workers stop one after the other: the one that TensorFlow names may not be the first.
         raise InputError(
-            f"{which} is lost (its own output may say why), and {workers.count} train together; "
+            f"TF_CONFIG: one of the {workers.count} workers is lost, and the others cannot go on; "
             f"{advice()}"
         ) from error
 

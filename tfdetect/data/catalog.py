@@ -164,7 +164,7 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
             keypoints, while a model has a single list.
     """
     path = Path(path)
-    root = read_object(path, "COCO")
+    root = read_object(path, "COCO", compact=True)
     categories = [
         _category(path, entry, where) for where, entry in entries(path, root, "categories", "COCO")
     ]

@@ -67,7 +67,7 @@ def read_coco(
         InputError: the file is missing, is not JSON, or is not in COCO's format.
     """
     path = Path(path)
-    root = read_object(path, "COCO")
+    root = read_object(path, "COCO", compact=True)
     images = check_each(
         *(path, root, "images", "COCO"),
         lambda where, entry: _image(path, entry, where),

@@ -8,6 +8,7 @@ and the field.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import re
@@ -51,7 +52,8 @@ def read_object(path: Path, form: str, *, compact: bool = False) -> dict[str, An
     try:
         text = content.decode(json.detect_encoding(content), "surrogatepass")
         del content  # as large as the text
-        root = json.loads(text, object_hook=_compact if compact else None)
+        with _collector_paused():
+            root = json.loads(text, object_hook=_compact if compact else None)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: not JSON in UTF-8 (byte {error.start}), save the {form} file as UTF-8"
@@ -62,6 +64,18 @@ def read_object(path: Path, form: str, *, compact: bool = False) -> dict[str, An
     if not isinstance(root, dict):
         raise InputError(f"{path}: not in {form} format, expected an object with 'images'")
     return root
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without the garbage collector, which goes through millions of new lists again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -109,11 +108,14 @@ def _quantize(model: Any, x: np.ndarray, versions: dict[str, str]) -> Any:
 
 
 def check(outputs: Iterable[np.ndarray]) -> None:
-    """Wait for arrays, and see that they are numbers.
+    """Wait for arrays, and see that they are numbers, by their first ones.
+
+    By few, for this is part of the time: NumPy takes longer for the maximum of the largest map in
+    bfloat16 than the convolutions that made it.
 
     Raises:
         ValueError: one has a value that is not finite.
     """
     for output in outputs:
-        if not math.isfinite(float(output.max())):
+        if not np.isfinite(output.reshape(-1)[:1000].astype(np.float64)).all():
             raise ValueError("an output is not finite")

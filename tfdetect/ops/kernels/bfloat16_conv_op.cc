@@ -141,7 +141,8 @@ class Bfloat16ConvOp : public OpKernel {
                           depth == in;
     const int64_t rows = x.dim_size(0) * grid.out_height * grid.out_width;
     // What a task gathers and its sums stay in the second cache, unless that makes its rows few.
-    const int64_t most = std::clamp<int64_t>(65536 / (depth + out) / 12 * 12, 48, 192);
+    const int64_t most =
+        std::clamp<int64_t>((in_place ? 131072 / out : 65536 / (depth + out)) / 12 * 12, 48, 192);
     ParallelRows(context, rows, most, CostOfProducts(depth * out), [&](int64_t begin, int64_t end) {
       const int64_t count = end - begin;
       Scratch sums(context, count * out);
@@ -224,7 +225,7 @@ class Bfloat16WinogradConvOp : public OpKernel {
     const int32_t* own = sizes.dim_size(0) ? sizes.flat<int32_t>().data() : nullptr;
     BFloat16* to = MutableData<bfloat16>(output);
     const int64_t cost = CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels);
-    ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
+    ParallelRows(context, shape.tiles(), 48, cost, [&](int64_t begin, int64_t end) {
       Scratch scratch(context, WinogradScratch(shape, end - begin));
       WinogradTiles(shape, from, packed->data(), bias.flat<float>().data(), own, relu_, begin, end,
                     scratch.data(), to);

@@ -226,7 +226,7 @@ class WinogradConvOp : public OpKernel {
     const int32_t* own = sizes.dim_size(0) ? sizes.flat<int32_t>().data() : nullptr;
     float* to = output->flat<float>().data();
     const int64_t cost = CostOfProducts(kWinogradProducts * shape.channels * shape.out_channels);
-    ParallelRows(context, shape.tiles(), 96, cost, [&](int64_t begin, int64_t end) {
+    ParallelRows(context, shape.tiles(), 48, cost, [&](int64_t begin, int64_t end) {
       Scratch scratch(context, WinogradScratch(shape, end - begin));
       WinogradTiles(shape, from, packed, bias.flat<float>().data(), own, relu_, begin, end,
                     scratch.data(), to);

@@ -1,4 +1,4 @@
-// float16 and bfloat16 as bits, and their conversions, eight at a time and one by one.
+// float16 and bfloat16 as bits, and their conversions, a vector at a time and one by one.
 #ifndef TFDETECT_HALF_H_
 #define TFDETECT_HALF_H_
 
@@ -17,13 +17,31 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-TFDETECT_INLINE void LoadFloats(const float* from, Float8& to) { Load(from, to); }
+// Vectors of as many unsigned integers of 32 and of 16 bits.
+template <typename V>
+struct Bits;
+template <>
+struct Bits<Float8> {
+  typedef UInt8x32 Wide;
+  typedef UInt8x16 Narrow;
+};
+template <>
+struct Bits<Float16> {
+  typedef UInt16x32 Wide;
+  typedef UInt16x16 Narrow;
+};
 
-TFDETECT_INLINE void LoadFloats(const BFloat16* from, Float8& to) {
-  UInt8x16 narrow;
+template <typename V>
+TFDETECT_INLINE void LoadFloats(const float* from, V& to) {
+  Load(from, to);
+}
+
+template <typename V>
+TFDETECT_INLINE void LoadFloats(const BFloat16* from, V& to) {
+  typename Bits<V>::Narrow narrow;
   Load(from, narrow);
-  const UInt8x32 bits = __builtin_convertvector(narrow, UInt8x32) << 16;
-  to = (Float8)bits;
+  const typename Bits<V>::Wide bits = __builtin_convertvector(narrow, typename Bits<V>::Wide) << 16;
+  to = (V)bits;
 }
 
 // No step of it makes a float32 subnormal: TensorFlow's threads flush those to zero.
@@ -99,14 +117,19 @@ TFDETECT_INLINE void FromFloat(float value, Half* to) {
   to->bits = static_cast<uint16_t>(sign | result);
 }
 
-TFDETECT_INLINE void StoreFloats(const Float8& from, float* to) { Store(from, to); }
+template <typename V>
+TFDETECT_INLINE void StoreFloats(const V& from, float* to) {
+  Store(from, to);
+}
 
-TFDETECT_INLINE void StoreFloats(const Float8& from, BFloat16* to) {
-  const UInt8x32 bits = (UInt8x32)from;
-  const UInt8x32 is_nan = (UInt8x32)((bits & 0x7fffffffu) > 0x7f800000u);
-  const UInt8x32 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const UInt8x32 result = (is_nan & 0x7fc0u) | (~is_nan & rounded);
-  Store(__builtin_convertvector(result, UInt8x16), to);
+template <typename V>
+TFDETECT_INLINE void StoreFloats(const V& from, BFloat16* to) {
+  typedef typename Bits<V>::Wide Wide;
+  const Wide bits = (Wide)from;
+  const Wide is_nan = (Wide)((bits & 0x7fffffffu) > 0x7f800000u);
+  const Wide rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Wide result = (is_nan & 0x7fc0u) | (~is_nan & rounded);
+  Store(__builtin_convertvector(result, typename Bits<V>::Narrow), to);
 }
 
 TFDETECT_INLINE void StoreFloats(const Float8& from, Half* to) {

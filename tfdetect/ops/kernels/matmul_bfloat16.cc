@@ -18,18 +18,20 @@
 namespace tfdetect {
 namespace {
 
-template <typename From, typename To>
+template <typename V, typename From, typename To>
 TFDETECT_INLINE void ConvertLoop(const From* from, int64_t count, To* to) {
   int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    Float8 value;
+  for (; i + kLanes<V> <= count; i += kLanes<V>) {
+    V value;
     LoadFloats(from + i, value);
     StoreFloats(value, to + i);
   }
   for (; i < count; ++i) FromFloat(ToFloat(from[i]), to + i);
 }
-const auto WidenBest = BestVersion<ConvertLoop<BFloat16, float>>();
-const auto NarrowBest = BestVersion<ConvertLoop<float, BFloat16>>();
+const auto WidenBest =
+    BestVersion<ConvertLoop<Float8, BFloat16, float>, ConvertLoop<Float16, BFloat16, float>>();
+const auto NarrowBest =
+    BestVersion<ConvertLoop<Float8, float, BFloat16>, ConvertLoop<Float16, float, BFloat16>>();
 
 }  // namespace
 

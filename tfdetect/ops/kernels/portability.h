@@ -16,6 +16,8 @@ typedef float Float16 __attribute__((vector_size(64)));
 typedef int32_t Int8x32 __attribute__((vector_size(32)));
 typedef uint32_t UInt8x32 __attribute__((vector_size(32)));
 typedef uint16_t UInt8x16 __attribute__((vector_size(16)));
+typedef uint32_t UInt16x32 __attribute__((vector_size(64)));
+typedef uint16_t UInt16x16 __attribute__((vector_size(32)));
 
 // Unaligned loads and stores of whole vectors. By a packed structure and not by memcpy, of which GCC
 // makes moves of 16 bytes in a loop that is compiled for AVX2 by an attribute of its function: the

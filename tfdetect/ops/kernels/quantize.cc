@@ -5,7 +5,9 @@
 #include "instruction_set.h"
 #include "portability.h"
 
-#ifdef __SSE2__
+#ifdef TFDETECT_AVX512
+#include <immintrin.h>
+#elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
 
@@ -17,10 +19,11 @@ typedef int16_t Int16x16 __attribute__((vector_size(32)));
 
 // Rounding is by the addition of 1.5 * 2^23, beside which there are no fractions; the bits of the
 // sum are then as far from those of 1.5 * 2^23 as the rounded number is from 0, or farther.
+constexpr float kRound = 12582912.0f;
+constexpr int32_t kRoundBits = 0x4b400000;
+
 TFDETECT_INLINE void ToBytes(const Float8& x, float inverse_scale, int32_t zero_point,
                              Int8x32& to) {
-  constexpr float kRound = 12582912.0f;
-  constexpr int32_t kRoundBits = 0x4b400000;
   const Int8x32 lowest = Int8x32{} + (kRoundBits - zero_point);
   const Int8x32 highest = lowest + 255;
   Float8 scaled = x * inverse_scale;
@@ -193,8 +196,78 @@ TFDETECT_INLINE void FinishLoop(const SumsOutput& output, const Residual* residu
   }
 }
 
+#ifdef TFDETECT_AVX512
+
+// The same for AVX-512, by its own conversions between bytes and words, which GCC makes of no
+// vector's. `mask` has the columns that there are, of sixteen.
+TFDETECT_AVX512 TFDETECT_INLINE __m512 WithResidual(const SumsOutput&, __mmask16,
+                                                    const NoResidual*, __m512 sums) {
+  return sums;
+}
+TFDETECT_AVX512 TFDETECT_INLINE __m512 WithResidual(const SumsOutput&, __mmask16 mask,
+                                                    const float* residual, __m512 sums) {
+  return _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, residual));
+}
+TFDETECT_AVX512 TFDETECT_INLINE __m512 WithResidual(const SumsOutput& o, __mmask16 mask,
+                                                    const uint8_t* residual, __m512 sums) {
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, residual));
+  const __m512i steps = _mm512_sub_epi32(bytes, _mm512_set1_epi32(o.residual_zero_point));
+  return _mm512_add_ps(
+      sums, _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(o.residual_scale)));
+}
+
+TFDETECT_AVX512 TFDETECT_INLINE void StoreWide(const SumsOutput&, __mmask16 mask, __m512 values,
+                                               float* to) {
+  _mm512_mask_storeu_ps(to, mask, values);
+}
+TFDETECT_AVX512 TFDETECT_INLINE void StoreWide(const SumsOutput& o, __mmask16 mask, __m512 values,
+                                               uint8_t* to) {
+  const __m512i lowest = _mm512_set1_epi32(kRoundBits - o.zero_point);
+  const __m512i highest = _mm512_add_epi32(lowest, _mm512_set1_epi32(255));
+  const __m512 scaled = _mm512_mul_ps(values, _mm512_set1_ps(o.inverse_scale));
+  const __mmask16 numbers = _mm512_cmp_ps_mask(scaled, scaled, _CMP_ORD_Q);
+  const __m512 rounded =
+      _mm512_add_ps(_mm512_maskz_mov_ps(numbers, scaled), _mm512_set1_ps(kRound));
+  __m512i bits = _mm512_castps_si512(rounded);
+  bits = _mm512_min_epi32(_mm512_max_epi32(bits, lowest), highest);
+  _mm_mask_storeu_epi8(to, mask, _mm512_cvtepi32_epi8(_mm512_sub_epi32(bits, lowest)));
+}
+
 template <typename Residual, typename Output>
-const auto kFinish = BestVersion<FinishLoop<Residual, Output>>();
+TFDETECT_AVX512 void FinishWide(const SumsOutput& o, const Residual* residual, Output* to,
+                                const int32_t* sums, int64_t stride, int64_t row, int64_t rows,
+                                int64_t column, int64_t columns, const int64_t* residual_rows) {
+  for (int64_t r = 0; r < rows; ++r, sums += stride) {
+    const int64_t from = residual_rows ? residual_rows[r] : row + r;
+    const Residual* added = Offset(residual, from * o.channels + column);
+    Output* out = to + (row + r) * o.channels + column;
+    for (int64_t j = 0; j < columns; j += 16) {
+      const auto mask = static_cast<__mmask16>((1u << std::min<int64_t>(columns - j, 16)) - 1);
+      const __m512 scale = _mm512_maskz_loadu_ps(mask, o.multiplier + column + j);
+      const __m512 shift = _mm512_maskz_loadu_ps(mask, o.bias + column + j);
+      __m512 values = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, sums + j));
+      values = _mm512_add_ps(_mm512_mul_ps(values, scale), shift);
+      values = WithResidual(o, mask, Offset(added, j), values);
+      if (o.relu) {  // NaN stays NaN
+        const __mmask16 below = _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_LT_OQ);
+        values = _mm512_mask_mov_ps(values, below, _mm512_setzero_ps());
+      }
+      StoreWide(o, mask, values, out + j);
+    }
+  }
+}
+
+#endif
+
+template <typename Residual, typename Output>
+decltype(&Versions<FinishLoop<Residual, Output>>::Baseline) BestFinish() {
+#ifdef TFDETECT_AVX512
+  if (UsedInstructionSet() == InstructionSet::kAvx512) return FinishWide<Residual, Output>;
+#endif
+  return BestVersion<FinishLoop<Residual, Output>>();
+}
+template <typename Residual, typename Output>
+const auto kFinish = BestFinish<Residual, Output>();
 
 template <typename Output, typename... Args>
 void FinishTo(const SumsOutput& o, Output* to, const Args&... args) {

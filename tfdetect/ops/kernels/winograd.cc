@@ -17,63 +17,90 @@ constexpr int64_t kLane = 8;
 // The loops over a tile are unrolled by name, which GCC leaves out where it counts the cost of them
 // before it knows of AVX2: what they hold would then be arrays in memory.
 
-// B' d B of the 16 pixels of a tile: product k goes to output + k * stride.
+// B' d B of one vector of channels of the 16 pixels of a tile: product k goes to output + k * stride.
+template <typename V, typename T, typename Operand>
+TFDETECT_INLINE void TransformInputVector(const T* const pixels[kSide * kSide], int64_t channel,
+                                          int64_t stride, Operand* output) {
+  V rows[kSide][kSide];
+  TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
+    V d[kSide];
+    TFDETECT_UNROLL for (int y = 0; y < kSide; ++y)
+      LoadFloats(pixels[y * kSide + x] + channel, d[y]);
+    rows[0][x] = d[0] - d[2];
+    rows[1][x] = d[1] + d[2];
+    rows[2][x] = d[2] - d[1];
+    rows[3][x] = d[1] - d[3];
+  }
+  TFDETECT_UNROLL for (int y = 0; y < kSide; ++y) {
+    const V* d = rows[y];
+    Operand* to = output + y * kSide * stride + channel;
+    StoreFloats(d[0] - d[2], to);
+    StoreFloats(d[1] + d[2], to + stride);
+    StoreFloats(d[2] - d[1], to + 2 * stride);
+    StoreFloats(d[1] - d[3], to + 3 * stride);
+  }
+}
 template <typename T, typename Operand>
 TFDETECT_INLINE void TransformInputLoop(const T* const pixels[kSide * kSide], int64_t channels,
                                         int64_t stride, Operand* output) {
-  for (int64_t c = 0; c < channels; c += kLane) {
-    Float8 rows[kSide][kSide];
-    TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
-      Float8 d[kSide];
-      TFDETECT_UNROLL for (int y = 0; y < kSide; ++y) LoadFloats(pixels[y * kSide + x] + c, d[y]);
-      rows[0][x] = d[0] - d[2];
-      rows[1][x] = d[1] + d[2];
-      rows[2][x] = d[2] - d[1];
-      rows[3][x] = d[1] - d[3];
-    }
-    TFDETECT_UNROLL for (int y = 0; y < kSide; ++y) {
-      const Float8* d = rows[y];
-      Operand* to = output + y * kSide * stride + c;
-      StoreFloats(d[0] - d[2], to);
-      StoreFloats(d[1] + d[2], to + stride);
-      StoreFloats(d[2] - d[1], to + 2 * stride);
-      StoreFloats(d[1] - d[3], to + 3 * stride);
-    }
-  }
+  for (int64_t c = 0; c < channels; c += kLane)
+    TransformInputVector<Float8>(pixels, c, stride, output);
 }
 template <typename T, typename Operand>
-const auto TransformInput = BestVersion<TransformInputLoop<T, Operand>>();
+TFDETECT_INLINE void TransformInputWideLoop(const T* const pixels[kSide * kSide], int64_t channels,
+                                            int64_t stride, Operand* output) {
+  int64_t c = 0;
+  for (; c + 2 * kLane <= channels; c += 2 * kLane)
+    TransformInputVector<Float16>(pixels, c, stride, output);
+  if (c < channels) TransformInputVector<Float8>(pixels, c, stride, output);
+}
+template <typename T, typename Operand>
+const auto TransformInput =
+    BestVersion<TransformInputLoop<T, Operand>, TransformInputWideLoop<T, Operand>>();
 
-// A' m A + bias of a tile's products, of which product k is at `products` + k * stride; outputs
-// that are null lie beyond the map.
+// A' m A + bias of one vector of channels of a tile's products, of which product k is at
+// `products` + k * stride; outputs that are null lie beyond the map.
+template <typename V, typename T>
+TFDETECT_INLINE void TransformOutputVector(const float* products, int64_t stride, int64_t channel,
+                                           const float* bias, bool relu, T* const outputs[4]) {
+  V rows[2][kSide];
+  TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
+    V m[kSide];
+    TFDETECT_UNROLL for (int y = 0; y < kSide; ++y)
+      Load(products + (y * kSide + x) * stride + channel, m[y]);
+    rows[0][x] = m[0] + m[1] + m[2];
+    rows[1][x] = m[1] - m[2] - m[3];
+  }
+  V shift;
+  Load(bias + channel, shift);
+  TFDETECT_UNROLL for (int y = 0; y < 2; ++y) {
+    const V* m = rows[y];
+    V left = m[0] + m[1] + m[2] + shift, right = m[1] - m[2] - m[3] + shift;
+    if (relu) {  // NaN stays NaN
+      left = left < V{} ? V{} : left;
+      right = right < V{} ? V{} : right;
+    }
+    if (outputs[2 * y]) StoreFloats(left, outputs[2 * y] + channel);
+    if (outputs[2 * y + 1]) StoreFloats(right, outputs[2 * y + 1] + channel);
+  }
+}
 template <typename T>
 TFDETECT_INLINE void TransformOutputLoop(const float* products, int64_t stride, int64_t channels,
                                          const float* bias, bool relu, T* const outputs[4]) {
-  for (int64_t c = 0; c < channels; c += kLane) {
-    Float8 rows[2][kSide];
-    TFDETECT_UNROLL for (int x = 0; x < kSide; ++x) {
-      Float8 m[kSide];
-      TFDETECT_UNROLL for (int y = 0; y < kSide; ++y)
-        Load(products + (y * kSide + x) * stride + c, m[y]);
-      rows[0][x] = m[0] + m[1] + m[2];
-      rows[1][x] = m[1] - m[2] - m[3];
-    }
-    Float8 shift;
-    Load(bias + c, shift);
-    TFDETECT_UNROLL for (int y = 0; y < 2; ++y) {
-      const Float8* m = rows[y];
-      Float8 left = m[0] + m[1] + m[2] + shift, right = m[1] - m[2] - m[3] + shift;
-      if (relu) {  // NaN stays NaN
-        left = left < Float8{} ? Float8{} : left;
-        right = right < Float8{} ? Float8{} : right;
-      }
-      if (outputs[2 * y]) StoreFloats(left, outputs[2 * y] + c);
-      if (outputs[2 * y + 1]) StoreFloats(right, outputs[2 * y + 1] + c);
-    }
-  }
+  for (int64_t c = 0; c < channels; c += kLane)
+    TransformOutputVector<Float8>(products, stride, c, bias, relu, outputs);
 }
 template <typename T>
-const auto TransformOutput = BestVersion<TransformOutputLoop<T>>();
+TFDETECT_INLINE void TransformOutputWideLoop(const float* products, int64_t stride,
+                                             int64_t channels, const float* bias, bool relu,
+                                             T* const outputs[4]) {
+  int64_t c = 0;
+  for (; c + 2 * kLane <= channels; c += 2 * kLane)
+    TransformOutputVector<Float16>(products, stride, c, bias, relu, outputs);
+  if (c < channels) TransformOutputVector<Float8>(products, stride, c, bias, relu, outputs);
+}
+template <typename T>
+const auto TransformOutput = BestVersion<TransformOutputLoop<T>, TransformOutputWideLoop<T>>();
 
 // A e A' of the 2 x 2 gradients of a tile's outputs, to panels: product k goes to output + k * stride,
 // its panel p from there on by p * panel_stride.

@@ -20,7 +20,7 @@ BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops/kernels/test
     $(addprefix tests/ops/test_quantized_conv.py::test_,portable no_image_and_no_pixel) \
     tests/inference/test_graph.py tests/parity/test_zoo_narrow.py::test_nothing_found
 
-.PHONY: install demo train-demo test test-full parity zoo bench bench-serve clean
+.PHONY: install demo train-demo test test-full test-versions parity zoo bench bench-serve clean
 
 install: .venv/.installed
 
@@ -63,6 +63,20 @@ test: install
 test-full: install
 	$(PYTEST)
 
+# Operators, parity and SavedModels with older versions of TensorFlow, each in an environment of its
+# own (of Python 3.10 to 3.12: PYTHON=python3.11), and what this one's SavedModel gives in them.
+VERSIONS := 2.16.2 2.18.1
+test-versions: install
+	for version in $(VERSIONS); do \
+	    $(PYTHON) -m venv .venv-versions/$$version && \
+	    .venv-versions/$$version/bin/python -m pip install --quiet --disable-pip-version-check \
+	        --editable '.[dev]' tensorflow==$$version && \
+	    .venv-versions/$$version/bin/python -m pytest -m 'not full' tests/ops tests/parity tests/export \
+	    || exit 1; \
+	done
+	TFDETECT_PYTHONS=$$(echo $(patsubst %,$(CURDIR)/.venv-versions/%/bin/python,$(VERSIONS)) | tr ' ' :) \
+	    $(BIN)/python -m pytest tests/export/test_other_versions.py
+
 # Measure the differences to Detectron2 again and write docs/parity.md; with SECTIONS="transformers
 # tta" only these parts of it (see tests/parity/report.py).
 parity: install
@@ -82,4 +96,4 @@ bench-serve: install
 	$(BIN)/python benchmarks/serve.py
 
 clean:
-	rm -rf .venv output build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-versions output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

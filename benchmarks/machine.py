@@ -95,27 +95,51 @@ def peak_gflops() -> float:
     return max(rates)
 
 
-def native_product() -> tuple[Callable[[], Any], float] | None:
+def native_product(dtype: str = "float32") -> tuple[Callable[[], Any], float] | None:
     """A large product of this project's kernel on all cores, and its 10^9 operations.
 
     None where there are no native operators.
+
+    Args:
+        dtype: "float32", "bfloat16" or "int8".
     """
     import tensorflow as tf
 
     from tfdetect.ops import kernels
     from tfdetect.ops.packed_conv import pack_weight, packed_conv
+    from tfdetect.ops.quantized_conv import quantized_conv
 
     if kernels.library() is None:
         return None
     # As many rows as keep all cores at work, and sums so long that memory does not count.
     height, width, inputs, outputs = 96, 64, 2304, 256
     x = tf.random.stateless_normal([1, height, width, inputs], (1, 2))
-    packed = pack_weight(tf.random.stateless_normal([1, 1, inputs, outputs], (3, 4)))
+    weight = tf.random.stateless_normal([1, 1, inputs, outputs], (3, 4))
     bias = tf.zeros([outputs])
-    options = {"kernel_size": 1, "stride": 1, "padding": 0, "relu": False}
+    operations = 2e-9 * height * width * inputs * outputs
+    options: dict[str, Any] = {"kernel_size": 1, "stride": 1, "padding": 0, "relu": False}
+    if dtype == "int8":
+        steps, weights = tf.cast(16 * x + 128, tf.uint8), tf.cast(16 * weight, tf.int8)
+        ones = tf.ones([outputs])
+        return lambda: quantized_conv(
+            steps, weights, ones, bias, zero_point=128, **options
+        ), operations
+    x, weight = tf.cast(x, dtype), tf.cast(weight, dtype)
+    packed = pack_weight(weight) if dtype == "float32" else weight
+    return lambda: packed_conv(x, packed, bias, **options), operations
+
+
+def limit_of(dtype: str) -> str:
+    """What limits a model of `dtype` here: missing instructions, or the rate of its products."""
+    missing, kernel, usual = lacks(dtype), native_product(dtype), native_product()
+    if missing or kernel is None or usual is None:
+        return missing
+    rate, float32 = (
+        operations / min(_time(run) for _ in range(8)) for run, operations in (kernel, usual)
+    )
     return (
-        lambda: packed_conv(x, packed, bias, **options),
-        2e-9 * height * width * inputs * outputs,
+        f"the best {dtype} product of the native kernel has {rate:.0f} 10^9 operations per second "
+        f"here, {rate / float32:.1f} times those of float32's"
     )
 
 

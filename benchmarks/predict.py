@@ -13,13 +13,13 @@ import functools
 
 import seeded_models
 from harness import Row, Side, main
-from machine import lacks, peak_mb
+from machine import limit_of, peak_mb
 from seeded_models import IMAGE, MASK_RCNN
 
 
 def _ours(config: str, dtype: str = "float32") -> Side:
     side = seeded_models.prediction(config, dtype)
-    return side if dtype == "float32" else Side(side.versions, side.run, lambda _: lacks(dtype))
+    return side if dtype == "float32" else Side(side.versions, side.run, lambda _: limit_of(dtype))
 
 
 def _ours_in_memory() -> Side:

@@ -17,7 +17,7 @@ import rival_sides
 import seeded_models
 import torchvision_files
 from harness import Row, Side, main
-from machine import lacks
+from machine import limit_of
 from rivals import convert
 
 
@@ -52,7 +52,7 @@ def _ours(dtype: str) -> Side:
     return Side(
         seeded_models.versions(),
         lambda: rival_sides.check(y.numpy() for y in run(x)),
-        lambda _: lacks(dtype),
+        lambda _: limit_of(dtype),
     )
 
 

@@ -24,7 +24,7 @@ import rival_sides
 import seeded_models
 import torchvision_files
 from harness import Row, Side, main
-from machine import lacks
+from machine import limit_of
 from seeded_models import run_command
 
 # (height, width) of the image.
@@ -57,7 +57,7 @@ def _native(dtype: str = "float32") -> Side:
     with tempfile.TemporaryDirectory() as folder:
         predict = seeded_models.load_predictor(convert(folder), dtype)
     side = seeded_models.prediction_of(predict)
-    return side if dtype == "float32" else Side(side.versions, side.run, lambda _: lacks(dtype))
+    return side if dtype == "float32" else Side(side.versions, side.run, lambda _: limit_of(dtype))
 
 
 def _saved_model() -> Side:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from machine import processor
 
 from tfdetect.config import load_config
+from tfdetect.config.zoo import published_model
 from tfdetect.files import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,9 +34,8 @@ Written by `python benchmarks/zoo.py docs/zoo.md`; do not edit.
 
 "Published" and the model id come from Detectron2's model zoo: AP on the configuration's data set;
 those of PointRend, ViTDet and MViTv2 from these projects (mIoU of PointRend's semantic model).
-The checkpoint is at
-`https://dl.fbaipublicfiles.com/detectron2/CONFIGURATION/MODEL ID/FILE`, and at
-`https://dl.fbaipublicfiles.com/detectron2/FILE` where the file has folders.
+`tfdetect convert --zoo CONFIGURATION` downloads and converts a model, and `tfdetect reproduce` evaluates it too
+([weights.md](weights.md)).
 
 "Difference" is measured here, at full size with seeded weights, against Detectron2's recorded
 outputs ([parity.md](parity.md)): the largest difference in any intermediate tensor relative to its
@@ -54,7 +54,6 @@ def main() -> None:
     if sys.argv[1] == "--child":
         print(json.dumps(_measure(sys.argv[2])))
         return
-    published = json.loads((ROOT / "benchmarks" / "zoo_published.json").read_text())
     differences = _read_differences(ROOT / "docs" / "parity.md")
     measured: dict[str, dict] = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     MEASURED.parent.mkdir(exist_ok=True)
@@ -65,10 +64,13 @@ def main() -> None:
             measured[key] = _run_child(config)
             write_text_atomically(MEASURED, json.dumps(measured))
             print(f"{config}: {measured[key]}", file=sys.stderr, flush=True)
-        facts = published.get(config, {"ap": {}, "model_id": "-", "file": "-"})
-        ap = ", ".join(f"{name} {value:g}" for name, value in facts["ap"].items()) or "-"
+        published = published_model(config)
+        ap, model_id, file = "-", "-", "-"
+        if published is not None:
+            ap = ", ".join(f"{name} {value:g}" for name, value in published.ap.items())
+            model_id, file = published.model_id, published.file
         rows.append(
-            f"| {config} | {ap} | {facts['model_id']} | {facts['file']} "
+            f"| {config} | {ap} | {model_id} | {file} "
             f"| {measured[key]['parameters'] / 1e6:.1f} M | {differences.get(config, '-')} "
             f"| {measured[key]['seconds']:.1f} |"
         )

@@ -26,7 +26,9 @@ from convert_d2.libraries.sources import (
     torchvision_names,
 )
 from convert_d2.libraries.tensorpack import tensorpack_config, to_tensorpack
+from tfdetect.checkpoint.description import check_output
 from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
+from tfdetect.checkpoint.remote.addresses import check_address, is_address, local_file
 from tfdetect.cli.arguments import add_opts, parse_with_opts
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
@@ -34,9 +36,10 @@ from tfdetect.config import load_config
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.ignored import ignored_in_prediction
+from tfdetect.config.zoo import find_published
 from tfdetect.data import catalog
 from tfdetect.errors import InputError
-from tfdetect.files import write_bytes_atomically
+from tfdetect.files import check_writable_file, write_bytes_atomically
 from tfdetect.modeling.registries import check_names
 
 # Keys in a message.
@@ -51,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(args.inspect))
         return 0
     output = Path(args.output)
+    if args.format == "tensorpack":
+        _check_npz(output)
+    else:
+        check_output(output)
     checkpoint, cfg, notes = _load(args)
     for line in ignored_in_prediction(cfg):
         print(f"note: {line}", file=sys.stderr)
@@ -62,12 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import_tensorflow()
     from tfdetect.checkpoint.assign import assign_state_dict
-    from tfdetect.checkpoint.model_dir import check_output, save_model
+    from tfdetect.checkpoint.model_dir import save_model
     from tfdetect.inference.pipeline import Pipeline
     from tfdetect.modeling.build import build_model
     from tfdetect.ops.backend import Backend
 
-    check_output(output)
     model = build_model(cfg)
     Pipeline(cfg, model, Backend())  # what `tfdetect predict` will reject is rejected here
     try:
@@ -114,11 +120,15 @@ def _say(file: str, notes: Iterable[str]) -> None:
         print(f"note: {file}: {note}", file=sys.stderr)
 
 
+def _check_npz(output: Path) -> None:
+    if output.suffix != ".npz":
+        raise InputError(f"{output}: tensorpack recognises its models by their suffix; use .npz")
+    check_writable_file(output)
+
+
 def _write_tensorpack(output: Path, checkpoint: Checkpoint, cfg: CfgNode) -> None:
     """Write tensorpack's `.npz`, and print the matching options for its `--config`."""
     options = tensorpack_config(cfg)
-    if output.suffix != ".npz":
-        raise InputError(f"{output}: tensorpack recognises its models by their suffix; use .npz")
     arrays: Any = to_tensorpack(checkpoint.arrays, cfg, checkpoint.source)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
@@ -130,8 +140,11 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     """Read the configuration and the weights, as a Detectron2 state dict, with notes on where in
     the file they were.
 
-    An invalid configuration is reported before minutes of reading.
+    An invalid configuration is reported before minutes of reading or downloading.
     """
+    option = "--weights" if args.zoo is None else "--zoo"
+    if is_address(args.weights):
+        check_address(args.weights, option)
     lazy = read_lazy_config(args.config_file) if args.config_file else None
     cfg = None
     if lazy is not None:
@@ -142,7 +155,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, CfgNode, list[str]]:
     if cfg is not None:
         check_model(cfg)
         check_names(cfg)
-    checkpoint = read_checkpoint(args.weights)
+    checkpoint = read_checkpoint(local_file(args.weights, option))
     found = recognize(checkpoint.arrays)
     notes = [*describe_place(checkpoint.container, checkpoint.others, found)]
     arrays = found.select(checkpoint.arrays)
@@ -204,6 +217,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "describes",
     )
     parser.add_argument(
+        "--zoo",
+        metavar="NAME",
+        help="download and convert a model of Detectron2's zoo, such as "
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x: in place of --config-file and --weights",
+    )
+    parser.add_argument(
         "--format",
         choices=("tfdetect", "tensorpack"),
         default="tfdetect",
@@ -219,8 +238,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="the .pkl from the zoo or the .pth or .safetensors from training; also a .pth from "
-        "torchvision or maskrcnn-benchmark, a .pkl from Detectron, or an .npz from tensorpack",
+        help="a file or its address (detectron2://..., https://...): the .pkl from the zoo or the "
+        ".pth or .safetensors from training; also a .pth from torchvision or maskrcnn-benchmark, a "
+        ".pkl from Detectron, or an .npz from tensorpack",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="the model directory to write (with tensorpack, the .npz)"
@@ -248,9 +268,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_opts(parser, "configuration keys to change")
     add_import_option(parser)
     args = parse_with_opts(parser, arguments)
+    if args.zoo is not None:
+        if args.config_file or args.weights or args.inspect:
+            parser.error("--zoo names configuration and weights; leave out the others")
+        published = find_published(args.zoo, "--zoo")
+        args.config_file = str(published.config)
+        args.weights = published.address
     missing = [name for name in ("weights", "output") if getattr(args, name) is None]
     if missing and not args.inspect:
-        parser.error(f"--{missing[0]} is missing (or --inspect FILE)")
+        parser.error(f"--{missing[0]} is missing (or --zoo NAME, or --inspect FILE)")
     return args
 
 

@@ -28,6 +28,7 @@ from convert_d2.libraries.transformers import (
     transformer_kind,
 )
 from tfdetect.checkpoint.formats.reader import read_checkpoint
+from tfdetect.checkpoint.remote.addresses import local_file
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
 from tfdetect.config.zoo import CONFIGS, zoo_models
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Say what a checkpoint is: its library, architecture, classes, parameters, and "
         "which models of the zoo fit it; or what a config.yaml of LazyConfig describes.",
     )
-    parser.add_argument("file", metavar="FILE", help="the checkpoint, or the config.yaml")
+    parser.add_argument(
+        "file", metavar="FILE", help="the checkpoint or its address, or the config.yaml"
+    )
     print(describe(parser.parse_args(arguments).file))
     return 0
 
@@ -56,7 +59,7 @@ def describe(path: str | Path) -> str:
     """
     if str(path).endswith((".yaml", ".yml", ".py", ".yaml.pkl", ".yml.pkl")):
         return _describe_configuration(path)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(local_file(path))
     recognition = recognize(checkpoint.arrays)
     taken = recognition.select(checkpoint.arrays)
     lines = {"file": f"{checkpoint.source} ({checkpoint.format}), sha256 {checkpoint.sha256}"}

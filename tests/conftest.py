@@ -9,6 +9,10 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# No test downloads anything, or uses what a user has downloaded: nothing answers there.
+os.environ["TFDETECT_ZOO_URL"] = "http://127.0.0.1:9"
+os.environ["FVCORE_CACHE"] = os.devnull
+
 import numpy as np
 import pytest
 

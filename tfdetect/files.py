@@ -132,6 +132,11 @@ def new_folder(target: Path, prefix: str = ".tmp-") -> Iterator[Path]:
             made.rename(target)
 
 
+def cache_directory() -> Path:
+    """Where compiled operators and downloads are kept: $TFDETECT_CACHE, else ~/.cache/tfdetect."""
+    return Path(os.environ.get("TFDETECT_CACHE") or os.path.expanduser("~/.cache/tfdetect"))
+
+
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Fail early, before hours of work, if a folder cannot be created or written. Creates nothing.
 

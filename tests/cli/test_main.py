@@ -15,8 +15,8 @@ from tfdetect.cli.main import GROUP, dispatch
 from tfdetect.errors import InputError
 from tfdetect.plugins import plugins
 
-OURS = ["predict", "track", "train", "evaluate", "convert", "inspect", "quantize"]
-OURS += ["export", "build-operators"]
+OURS = ["predict", "track", "train", "evaluate", "convert", "inspect", "dataset"]
+OURS += ["reproduce", "quantize", "export", "build-operators"]
 
 
 def test_help_lists_the_commands(capsys):

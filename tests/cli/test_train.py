@@ -46,8 +46,8 @@ GIVEN = ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals", "MODEL.LOAD_PR
         ((), GIVEN, "DATASETS.PROPOSAL_FILES_TRAIN: names 0 files for the 1 data sets"),
         (
             (),
-            (*GIVEN, "DATASETS.PROPOSAL_FILES_TRAIN", "('detectron2://x.pkl',)"),
-            "DATASETS.PROPOSAL_FILES_TRAIN: detectron2://x.pkl is not a local file",
+            (*GIVEN, "DATASETS.PROPOSAL_FILES_TRAIN", "('s3://x/y.pkl',)"),
+            "DATASETS.PROPOSAL_FILES_TRAIN: s3://x/y.pkl: s3:// cannot be downloaded from",
         ),
         (
             (),

@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from benchmarks import seeded_weights
+from tests.support.other_formats import write_yolo
 from tests.support.pages import PAGES, Block, blocks, inline_commands
 from tests.support.paths import DATA, DEMO, ROOT
 from tests.support.videos import write_video
@@ -98,6 +99,10 @@ def annotations(path: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def yolo(path: Path) -> None:
+    write_yolo(path.parent)
+
+
 def a_video(path: Path) -> None:
     write_video(path, 2)
 
@@ -161,6 +166,7 @@ MADE: dict[str, Callable] = {
     "annotations.json": annotations,
     "shapes/train/annotations.json": annotations,
     "shapes/val/annotations.json": annotations,
+    "yolo/data.yaml": yolo,
     "street.jpg": an_image,
     "street.mp4": a_video,
     "FILE": checkpoint,

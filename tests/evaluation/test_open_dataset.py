@@ -148,7 +148,7 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     ):
         open_dataset(DEMO / "annotations.json", ["sem_seg"], [])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="not one of Pascal VOC, DOTA, Cityscapes or masks"):
+    with pytest.raises(InputError, match="not one of Pascal VOC, YOLO, labelme, DOTA, Cityscapes"):
         open_dataset(tmp_path / "empty", ALL, [])
     with pytest.raises(InputError, match="masks do not say where their images are"):
         open_dataset(tmp_path / "panoptic", ALL, [])

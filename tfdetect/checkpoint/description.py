@@ -10,12 +10,37 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from tfdetect.checkpoint.quantization import QUANTIZATION, QUANTIZED_PREFIX
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.errors import InputError
+from tfdetect.files import check_utf8, check_writable
 
 CONFIG = "config.yaml"
 METADATA = "metadata.json"
+PREFIX = "model"
+"""Of the files of TensorFlow's checkpoint; a quantized model has QUANTIZED_PREFIX."""
+
+
+def own_files(quantized: bool) -> set[str]:
+    """The names of the files in a model directory."""
+    prefix = QUANTIZED_PREFIX if quantized else PREFIX
+    files = {CONFIG, METADATA, f"{prefix}.index", f"{prefix}.data-00000-of-00001"}
+    return files | {QUANTIZATION} if quantized else files
+
+
+def check_output(directory: Path) -> None:
+    """Raise InputError unless a model can be written here: new, empty or an earlier model's."""
+    if directory.is_dir():
+        names = {entry.name for entry in directory.iterdir()}
+        foreign = sorted(names - own_files(False) - own_files(True))
+        if foreign:
+            raise InputError(
+                f"{directory}: holds {foreign[0]}, which is not part of a model; "
+                "give a new or empty --output directory"
+            )
+    check_utf8(directory)
+    check_writable(directory)
 
 
 def read_description(

@@ -15,7 +15,14 @@ from typing import Any
 import tensorflow as tf
 from yacs.config import CfgNode
 
-from tfdetect.checkpoint.description import CONFIG, METADATA, read_description
+from tfdetect.checkpoint.description import (
+    CONFIG,
+    METADATA,
+    PREFIX,
+    check_output,
+    own_files,
+    read_description,
+)
 from tfdetect.checkpoint.names import named_modules
 from tfdetect.checkpoint.quantization import (
     QUANTIZATION,
@@ -27,32 +34,8 @@ from tfdetect.checkpoint.quantization import (
 )
 from tfdetect.config import dump_config
 from tfdetect.errors import InputError
-from tfdetect.files import check_utf8, check_writable, new_folder
+from tfdetect.files import new_folder
 from tfdetect.modeling.build import build_model
-
-_PREFIX = "model"
-
-
-def _files(quantized: bool) -> set[str]:
-    prefix = QUANTIZED_PREFIX if quantized else _PREFIX
-    files = {CONFIG, METADATA, f"{prefix}.index", f"{prefix}.data-00000-of-00001"}
-    return files | {QUANTIZATION} if quantized else files
-
-
-_OWN_FILES = _files(False) | _files(True)
-
-
-def check_output(directory: Path) -> None:
-    """Raise InputError unless `save_model` can write here: new, empty or an earlier model's."""
-    if directory.is_dir():
-        foreign = sorted({entry.name for entry in directory.iterdir()} - _OWN_FILES)
-        if foreign:
-            raise InputError(
-                f"{directory}: holds {foreign[0]}, which is not part of a model; "
-                "give a new or empty --output directory"
-            )
-    check_utf8(directory)
-    check_writable(directory)
 
 
 def save_model(
@@ -79,7 +62,7 @@ def save_model(
         with new_folder(directory.resolve()) as folder:
             (folder / CONFIG).write_text(dump_config(cfg), encoding="utf-8")
             (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-            prefix = folder / (_PREFIX if quantization is None else QUANTIZED_PREFIX)
+            prefix = folder / (PREFIX if quantization is None else QUANTIZED_PREFIX)
             tf.train.Checkpoint(model=model).write(str(prefix))
             if quantization is not None:
                 write_quantization(folder, quantization)
@@ -107,7 +90,7 @@ def load_model(
     path = Path(directory)
     cfg, metadata = read_description(path, opts)
     quantized = is_quantized(path)
-    for name in sorted(_files(quantized)):
+    for name in sorted(own_files(quantized)):
         if not (path / name).is_file():
             made = "quantize" if quantized else "convert"
             raise InputError(f"{path}: has no {name}; make the directory with tfdetect {made}")
@@ -136,7 +119,7 @@ def load_weights(path: Path, model: tf.Module, *, some: bool = False) -> None:
     Raises:
         InputError: the directory's checkpoint is damaged or of another model.
     """
-    prefix = QUANTIZED_PREFIX if is_quantized(path) else _PREFIX
+    prefix = QUANTIZED_PREFIX if is_quantized(path) else PREFIX
     try:
         # Bytes: a name need not be UTF-8.
         status = tf.train.Checkpoint(model=model).read(os.fsencode(path / prefix))

@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -17,9 +18,12 @@ from tfdetect.cli.model import add_model_arguments, check_configuration, load_pr
 from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.errors import InputError
 from tfdetect.evaluation.evaluate import EvaluationRun
-from tfdetect.evaluation.report import METRICS
+from tfdetect.evaluation.report import METRICS, Evaluated
 from tfdetect.files import check_writable_file
 from tfdetect.interrupts import hold_interrupts
+
+if TYPE_CHECKING:
+    from tfdetect.inference.predictor import Predictor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +50,9 @@ def add_evaluation_arguments(
         dest="evaluate",
         required=required,
         metavar="PATH",
-        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic, or a folder of "
-        "Pascal VOC, of Cityscapes' gtFine or of semantic masks",
+        help="annotations to measure against: JSON of COCO, LVIS or COCO panoptic; YOLO's "
+        "data.yaml or labels; or a folder of Pascal VOC, of labelme, of Cityscapes' gtFine or of "
+        "semantic masks",
     )
     parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
 
@@ -77,8 +82,32 @@ def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
         proposals=args.proposals,
         source="--images",
     )
-    dataset, total = run.dataset, len(run.dataset.file_names)
     predictor = load_predictor(args, float32_precision)
+    measure(run, predictor, output, batch_size=args.batch_size, json=args.json)
+    return 0 if len(run.measured) == len(run.dataset.file_names) else 1
+
+
+def measure(
+    run: EvaluationRun,
+    predictor: Predictor,
+    output: Path,
+    *,
+    batch_size: int = 1,
+    json: str | None = None,
+) -> Evaluated:
+    """Predict, write the results, measure them and print what comes of it.
+
+    Args:
+        run: of the annotations.
+        predictor: the model.
+        output: the folder of the results.
+        batch_size: images that go through the network together.
+        json: a file for everything that is found; None for none.
+
+    Raises:
+        InputError: the results could not be written or evaluated.
+    """
+    dataset, total = run.dataset, len(run.dataset.file_names)
     for note in dataset.notes:
         print(f"note: {note}", flush=True)
     if run.missing:
@@ -91,12 +120,12 @@ def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
     def skip(index: int, error: InputError) -> None:
         print(f"error: {error}", file=sys.stderr)
 
-    predicted = run.predict(predictor, skip, batch_size=args.batch_size)
+    predicted = run.predict(predictor, skip, batch_size=batch_size)
     errors = []
     with contextlib.ExitStack() as open_files:
         records = None
-        if args.json is not None:
-            records = open_files.enter_context(PredictionFile(args.json))
+        if json is not None:
+            records = open_files.enter_context(PredictionFile(json))
         try:
             for index, detections in tqdm(
                 predicted, "Evaluating", total=len(run.wanted), unit="image"
@@ -126,4 +155,4 @@ def evaluate(args: argparse.Namespace, float32_precision: str) -> int:
     errors += [str(error) for error in done.errors]
     if errors:
         raise InputError("; ".join(errors + ([f"the results are in {written}"] if written else [])))
-    return 0 if len(run.measured) == total else 1
+    return done

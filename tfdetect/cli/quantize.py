@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = args.annotation_images or (args.images if Path(args.images).is_dir() else None)
         run = EvaluationRun(args.annotations, cfg, metadata, folder, source="--annotation-images")
     import_tensorflow(cfg.FLOAT32_PRECISION)
-    from tfdetect.checkpoint.model_dir import check_output, load_model, save_model
+    from tfdetect.checkpoint.description import check_output
+    from tfdetect.checkpoint.model_dir import load_model, save_model
     from tfdetect.inference.quantization.calibrate import quantize_model
 
     check_output(output)

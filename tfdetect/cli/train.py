@@ -95,7 +95,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar=("NAME", "ANNOTATIONS", "IMAGES_DIR"),
         help="make a data set known under NAME, for DATASETS.TRAIN and DATASETS.TEST: JSON of COCO "
-        "or COCO panoptic, or a folder of semantic masks",
+        "or COCO panoptic, YOLO's data.yaml or labels, Pascal VOC's lists or XML files, labelme's "
+        "JSON files, DOTA's text files, or a folder of semantic masks",
     )
     parser.add_argument(
         "--register-separated",

@@ -23,12 +23,23 @@ _LVIS = {
 }
 
 
-def builtin_files(name: str) -> DatasetFiles | None:
-    """Where Detectron2's `data.datasets.builtin` has a data set."""
+def builtin_files(name: str, coco: Path | None = None) -> DatasetFiles | None:
+    """Where Detectron2's `data.datasets.builtin` has a data set.
+
+    Args:
+        name: of the data set.
+        coco: the folder that has COCO's `annotations`, `val2017` and so on; None for `coco` below
+            the folder of all data sets.
+    """
     root = Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
+    coco = coco or root / "coco"
     if name in _LVIS:
-        return DatasetFiles(name, "LVIS", root / "lvis" / f"{_LVIS[name]}.json", root / "coco")
-    segmentation = _segmentation(name, root)
+        return DatasetFiles(name, "LVIS", root / "lvis" / f"{_LVIS[name]}.json", coco)
+    if match := re.fullmatch(r"voc_(2007|2012)_(train|val|trainval|(?<=07_)test)", name):
+        voc = root / f"VOC{match[1]}"
+        listed = voc / "ImageSets" / "Main" / f"{match[2]}.txt"
+        return DatasetFiles(name, "VOC", listed, voc / "JPEGImages")
+    segmentation = _segmentation(name, root, coco)
     if segmentation is not None:
         return segmentation
     keypoints = "person_keypoints" if name.startswith("keypoints_") else "instances"
@@ -43,17 +54,15 @@ def builtin_files(name: str) -> DatasetFiles | None:
         split, images, keypoints = f"{match[1]}2017", "test2017", "image_info"
     else:
         return None
-    coco = root / "coco"
     return DatasetFiles(
         name, "COCO", coco / "annotations" / f"{keypoints}_{split}.json", coco / images
     )
 
 
-def _segmentation(name: str, root: Path) -> DatasetFiles | None:
+def _segmentation(name: str, root: Path, coco: Path) -> DatasetFiles | None:
     """The sets of semantic and panoptic segmentation, and Cityscapes."""
     if match := re.fullmatch(r"coco_2017_(train|val|val_100)_panoptic(_\w+)?", name):
         split = match[1].replace("_100", "") + "2017" + ("_100" if "_100" in match[1] else "")
-        coco = root / "coco"
         images = coco / split.removesuffix("_100")
         instances = coco / "annotations" / f"instances_{split}.json"
         panoptic = coco / "annotations" / f"panoptic_{split}.json"

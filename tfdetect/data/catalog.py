@@ -164,7 +164,11 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
             keypoints, while a model has a single list.
     """
     path = Path(path)
-    root = read_object(path, "COCO", compact=True)
+    return metadata_from_categories(path, read_object(path, "COCO", compact=True))
+
+
+def metadata_from_categories(path: Path, root: Mapping[str, Any]) -> DatasetMetadata:
+    """`metadata_from_coco` of a file's content; `path` is for messages."""
     categories = [
         _category(path, entry, where) for where, entry in entries(path, root, "categories", "COCO")
     ]

@@ -67,7 +67,22 @@ def read_coco(
         InputError: the file is missing, is not JSON, or is not in COCO's format.
     """
     path = Path(path)
-    root = read_object(path, "COCO", compact=True)
+    return coco_dataset(path, read_object(path, "COCO", compact=True), report)
+
+
+def coco_dataset(
+    path: Path, root: dict[str, Any], report: Callable[[InputError], None] | None = None
+) -> CocoDataset:
+    """What the content of a COCO file says.
+
+    Args:
+        path: for messages.
+        root: the file's content, whose entries are converted in place.
+        report: see `read_coco`.
+
+    Raises:
+        InputError: it is not in COCO's format.
+    """
     images = check_each(
         *(path, root, "images", "COCO"),
         lambda where, entry: _image(path, entry, where),

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tfdetect.data.other_formats.reading import OTHER_FORMS, annotation_files
 from tfdetect.errors import InputError
 
 Form = Literal[
     "COCO",
     "LVIS",
     "DOTA",
+    "YOLO",
+    "VOC",
+    "LABELME",
     "SEM_SEG",
     "PANOPTIC",
     "SEPARATED",
@@ -21,10 +25,12 @@ Form = Literal[
 ]
 """The format of a data set's annotations.
 
-DOTA: a folder of text files, one for each image, with rotated boxes. SEM_SEG: a folder of masks, a
-PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic, a JSON file and a PNG of
-segments per image. SEPARATED: COCO, with masks for the stuff (`register_coco_panoptic_separated`).
-CITYSCAPES_*: gtFine's objects, classes of pixels, or its panoptic JSON.
+DOTA: a folder of text files, one for each image, with rotated boxes. YOLO, VOC, LABELME: folders of
+text, XML and JSON files, one for each image (`tfdetect.data.other_formats`). SEM_SEG: a folder of
+masks, a PNG per image (Detectron2's `load_sem_seg`). PANOPTIC: COCO panoptic, a JSON file and a PNG
+of segments per image. SEPARATED: COCO, with masks for the stuff
+(`register_coco_panoptic_separated`). CITYSCAPES_*: gtFine's objects, classes of pixels, or its
+panoptic JSON.
 """
 
 
@@ -35,7 +41,8 @@ class DatasetFiles:
     Attributes:
         name: as in DATASETS.TRAIN and DATASETS.TEST.
         form: the format of the annotations.
-        annotations: the JSON file; the folder of masks; gtFine/train and so on.
+        annotations: the JSON file; the folder of masks or of files of each image; gtFine/train and
+            so on.
         images_dir: the folder that the annotations' file names are relative to.
         panoptic: the COCO panoptic JSON that goes with a SEPARATED one; None where there are masks
             only.
@@ -62,7 +69,7 @@ class DatasetFiles:
     @property
     def has_sem_seg(self) -> bool:
         """Whether pixels have a class."""
-        return self.form not in ("COCO", "LVIS", "DOTA", "CITYSCAPES_INSTANCE")
+        return self.form not in ("COCO", "LVIS", "DOTA", *OTHER_FORMS, "CITYSCAPES_INSTANCE")
 
     def version(self) -> tuple[int, ...]:
         """A version of the annotations: modification times and sizes.
@@ -75,6 +82,8 @@ class DatasetFiles:
         if self.form == "DOTA":
             # What is written into a file does not change its folder.
             paths += sorted(self.annotations.glob("*.txt"))
+        if self.form in OTHER_FORMS:
+            paths += annotation_files(self.form, self.annotations, self.images_dir)
         for path in paths:
             if path is None:
                 continue

@@ -13,6 +13,7 @@ import numpy as np
 from tfdetect.checkpoint.formats.numpy_objects import Array
 from tfdetect.checkpoint.formats.objects import Placeholder, type_name
 from tfdetect.checkpoint.formats.unpickle import unpickle
+from tfdetect.checkpoint.remote.addresses import local_file
 from tfdetect.errors import InputError
 
 # Detectron's names for the keys.
@@ -59,13 +60,14 @@ def read_proposals(path: str | os.PathLike[str]) -> ProposalFile:
     """Read a pickle of {"ids", "boxes", "objectness_logits", "bbox_mode"}.
 
     This is what Detectron2's `load_proposals_into_dataset` takes and its COCO evaluator writes for
-    an RPN (`box_proposals.pkl`); Detectron's names of the keys are understood too.
+    an RPN (`box_proposals.pkl`); Detectron's names of the keys are understood too. `path` may be an
+    address (`tfdetect.checkpoint.remote.addresses.local_file`).
 
     Raises:
         InputError: the file cannot be read, is something else, or names anything but arrays and
             plain containers.
     """
-    path = Path(path)
+    path = local_file(path)
     try:
         with path.open("rb") as file:
             root = unpickle(file, str(path), os.fstat(file.fileno()).st_size)
@@ -105,7 +107,7 @@ def proposals_version(path: str | os.PathLike[str]) -> tuple[int, int]:
         InputError: there is no such file.
     """
     try:
-        found = Path(path).stat()
+        found = local_file(path).stat()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     return found.st_mtime_ns, found.st_size

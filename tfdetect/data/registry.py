@@ -13,11 +13,14 @@ from tfdetect.data.builtin import builtin_files
 from tfdetect.data.catalog import (
     DatasetMetadata,
     metadata,
+    metadata_from_categories,
     metadata_from_coco,
     sem_seg_metadata,
 )
-from tfdetect.data.dataset_files import DatasetFiles
+from tfdetect.data.dataset_files import DatasetFiles, Form
 from tfdetect.data.dota import DotaFile, class_names_of_dota, is_dota, read_dota_files
+from tfdetect.data.other_formats.content import Content
+from tfdetect.data.other_formats.reading import OTHER_FORMS, other_form, read_other
 from tfdetect.data.panoptic import read_panoptic
 from tfdetect.data.sem_seg import read_class_names
 from tfdetect.errors import InputError
@@ -127,19 +130,31 @@ def register_separated_dataset(
 def register_dataset(
     name: str, annotations: str | os.PathLike[str], images_dir: str | os.PathLike[str]
 ) -> None:
-    """Register what --register names: a folder of masks or of DOTA, COCO panoptic's JSON, COCO's.
+    """Register what --register names, whose content tells the format (`describe_files`).
 
     Raises:
         InputError: as `register_coco_dataset`.
     """
-    if is_dota(Path(annotations)):
-        register_dota_dataset(name, annotations, images_dir)
-    elif Path(annotations).is_dir():
-        register_sem_seg_dataset(name, annotations, images_dir)
-    elif _has_segments(Path(annotations)):
-        register_panoptic_dataset(name, annotations, images_dir)
-    else:
-        register_coco_dataset(name, annotations, images_dir)
+    _register(describe_files(name, Path(annotations), Path(images_dir)))
+
+
+def describe_files(name: str, annotations: Path, images_dir: Path) -> DatasetFiles:
+    """The files of a data set, whose content tells the format.
+
+    JSON of COCO or COCO panoptic, annotations of YOLO, Pascal VOC or labelme
+    (`tfdetect.data.other_formats`), a folder of DOTA or of masks.
+    """
+    form: Form = "COCO"
+    other = other_form(annotations)
+    if other is not None:
+        form = other
+    elif is_dota(annotations):
+        form = "DOTA"
+    elif annotations.is_dir():
+        form = "SEM_SEG"
+    elif _has_segments(annotations):
+        form = "PANOPTIC"
+    return DatasetFiles(name, form, annotations, images_dir)
 
 
 def _has_segments(path: Path) -> bool:
@@ -153,6 +168,7 @@ def _has_segments(path: Path) -> bool:
 
 def _register(files: DatasetFiles) -> None:
     name, needs_folder = files.name, files.form in ("SEM_SEG", "DOTA")
+    may_be_either = files.form in OTHER_FORMS  # which has been looked at
     if builtin_files(name) is not None or metadata(name) is not None:
         raise InputError(
             f"--register {name}: is a data set of Detectron2's model zoo, choose another name"
@@ -160,7 +176,7 @@ def _register(files: DatasetFiles) -> None:
     registered = name in DATASETS
     if registered and DATASETS.make(f"--register {name}", name) != files:
         raise InputError(f"--register {name}: is registered twice, choose another name for one")
-    for path in (None if needs_folder else files.annotations, files.panoptic):
+    for path in (None if needs_folder or may_be_either else files.annotations, files.panoptic):
         if path is not None and not path.is_file():
             raise InputError(f"--register {name}: {path} is not a file, correct the path")
     for path in (files.annotations if needs_folder else None, files.masks, files.images_dir):
@@ -209,6 +225,11 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
     known = metadata(files.name)
     if known is not None:
         return known
+    if files.form in OTHER_FORMS:
+        content = other_content(files)
+        if not content.class_names:
+            raise content.nothing(files.annotations)
+        return metadata_from_categories(files.annotations, content.as_coco())
     if files.form == "DOTA":
         return _metadata_from_dota(files, files.version())
     if files.form == "SEM_SEG":
@@ -224,6 +245,25 @@ def dataset_metadata(files: DatasetFiles) -> DatasetMetadata:
         return found
     return replace(
         found, stuff_classes=stuff.stuff_classes, stuff_category_ids=stuff.stuff_category_ids
+    )
+
+
+def other_content(files: DatasetFiles, *, difficult: bool = False) -> Content:
+    """The annotations of a data set of YOLO, Pascal VOC or labelme, read once.
+
+    Args:
+        files: the data set.
+        difficult: see `read_voc_objects`.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    assert files.form in OTHER_FORMS
+    known = metadata(files.name)
+    names = None if known is None else tuple(known.thing_classes)
+    return read_other(
+        *(files.form, files.annotations, files.images_dir, files.version(), names),
+        difficult=difficult,
     )
 
 

@@ -82,9 +82,9 @@ def read_voc(path: str | os.PathLike[str], class_names: Sequence[str]) -> VocDat
     root = path.absolute().parent.parent.parent
     images: list[VocImage] = []
     year = None
-    for name in _read_list(path):
+    for name in read_list(path):
         where = root / "Annotations" / f"{name}.xml"
-        annotation = _parse(where)
+        annotation = parse_annotation(where)
         if not images:
             match = re.fullmatch(r"VOC(\d{4})", (annotation.findtext("folder") or "").strip())
             year = int(match[1]) if match else None
@@ -102,7 +102,12 @@ def read_voc(path: str | os.PathLike[str], class_names: Sequence[str]) -> VocDat
     return VocDataset(path, root / "JPEGImages", year, tuple(class_names), tuple(images))
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
+    """The names of the images in a list.
+
+    Raises:
+        InputError: it cannot be read, or is not such a list.
+    """
     names = [line.strip() for line in _read(path).decode("utf-8", "replace").splitlines()]
     names = [name for name in names if name]
     if not names:
@@ -123,8 +128,12 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({reason}), check the folder") from error
 
 
-def _parse(path: Path) -> Any:
-    """The file's root element."""
+def parse_annotation(path: Path) -> Any:
+    """The root element of an XML file.
+
+    Raises:
+        InputError: it cannot be read, or is not XML.
+    """
     try:
         return ElementTree.fromstring(_read(path), forbid_dtd=True)
     except DefusedXmlException as error:
@@ -148,6 +157,19 @@ def _object(path: Path, entry: Any, class_names: Sequence[str]) -> VocObject:
             f"with the"
             " classes that the model was trained on"
         )
+    return VocObject(
+        class_index=list(class_names).index(name),
+        box=read_box(path, entry),
+        difficult=(entry.findtext("difficult") or "").strip() == "1",
+    )
+
+
+def read_box(path: Path, entry: Any) -> tuple[float, float, float, float]:
+    """An object's box XYXY in continuous coordinates: see `VocObject`.
+
+    Raises:
+        InputError: it is not four numbers, or not a box.
+    """
     corners = []
     for key in ("xmin", "ymin", "xmax", "ymax"):
         corners.append(as_number(entry.findtext(f"bndbox/{key}")))
@@ -160,8 +182,4 @@ def _object(path: Path, entry: Any, class_names: Sequence[str]) -> VocObject:
             f"{path}: an object's bndbox has a max below its min ({x1:g}, {y1:g}, {x2:g}, {y2:g}),"
             " correct the file"
         )
-    return VocObject(
-        class_index=list(class_names).index(name),
-        box=(x1 - 1, y1 - 1, x2, y2),
-        difficult=(entry.findtext("difficult") or "").strip() == "1",
-    )
+    return x1 - 1, y1 - 1, x2, y2

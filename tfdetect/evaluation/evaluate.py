@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from tfdetect.data.proposal_files import read_proposals
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.evaluation.dataset import EvaluationDataset
 from tfdetect.evaluation.predict import missing_images, predict_dataset
 from tfdetect.evaluation.registry import open_for_model
 from tfdetect.evaluation.report import METRICS, Evaluated, write_and_measure
@@ -39,8 +40,9 @@ def evaluate(
 
     Args:
         predictor: the model.
-        annotations: JSON of COCO, LVIS or COCO panoptic, a folder of Pascal VOC, of Cityscapes'
-            gtFine or of semantic masks, or what one of `EVALUATORS` opens.
+        annotations: JSON of COCO, LVIS or COCO panoptic, YOLO's data.yaml or labels, a folder of
+            Pascal VOC, labelme, Cityscapes' gtFine or semantic masks, or what one of
+            `EVALUATORS` opens.
         images: the folder of the images; None where the annotations say it.
         output: a folder that gets the results, as the format's own tools read them, and
             `metrics.json`; None writes nothing.
@@ -81,7 +83,8 @@ class EvaluationRun:
         measured: those of the images that have been predicted.
 
     Args:
-        annotations, images, proposals: see `evaluate`.
+        annotations: see `evaluate`; or a data set that is open.
+        images, proposals: see `evaluate`.
         cfg: the model's configuration.
         metadata: of the model's directory.
         source: what messages call `images`.
@@ -92,7 +95,7 @@ class EvaluationRun:
 
     def __init__(
         self,
-        annotations: str | os.PathLike[str],
+        annotations: str | os.PathLike[str] | EvaluationDataset,
         cfg: CfgNode,
         metadata: Mapping[str, Any],
         images: str | os.PathLike[str] | None = None,
@@ -101,7 +104,11 @@ class EvaluationRun:
         source: str = "images",
     ):
         folder = None if images is None else Path(images)
-        self.dataset = open_for_model(Path(annotations), cfg, metadata, images=folder)
+        if isinstance(annotations, EvaluationDataset):
+            self.dataset = annotations
+        else:
+            self.dataset = open_for_model(Path(annotations), cfg, metadata, images=folder)
+        annotations = self.dataset.path
         folder = folder or self.dataset.image_folder
         if folder is None:
             raise InputError(f"{annotations}: does not say where its images are; give {source}")

@@ -31,7 +31,7 @@ def _open_coco(
     del content
 
     def make(count: Report) -> EvaluationDataset:
-        return _Coco(
+        return Coco(
             read_coco(path, count),
             model.tasks,
             model.class_names,
@@ -41,7 +41,7 @@ def _open_coco(
             rotated=model.rotated,
         )
 
-    return _counting_broken(path, report, make)
+    return counting_broken(path, report, make)
 
 
 @EVALUATORS.register("lvis")
@@ -54,7 +54,7 @@ def _open_lvis(
     def make(count: Report) -> EvaluationDataset:
         return _Lvis(read_lvis(path, count), model.tasks, model.class_names)
 
-    return _counting_broken(path, report, make)
+    return counting_broken(path, report, make)
 
 
 @EVALUATORS.register("dota")
@@ -75,7 +75,7 @@ def _open_dota(
         dataset = dota_as_coco(path, files, images, count, difficult_as_crowds=True)
         return _Dota(dataset, model.tasks, model.class_names, images, count)
 
-    return _counting_broken(path, report, make)
+    return counting_broken(path, report, make)
 
 
 @EVALUATORS.register("pascal_voc")
@@ -90,7 +90,7 @@ def _open_voc(
     return None
 
 
-def _counting_broken(
+def counting_broken(
     path: Path, report: Report | None, make: Callable[[Report], EvaluationDataset]
 ) -> EvaluationDataset:
     """What `make` returns, which counts the broken images and annotations that it reports."""
@@ -173,7 +173,9 @@ class _Instances(EvaluationDataset):
         return [folder / self.results_name]
 
 
-class _Coco(_Instances):
+class Coco(_Instances):
+    """COCO's annotations, and those of other formats in its form."""
+
     form = "COCO"
     measures: ClassVar[tuple[str, ...]] = ("bbox", "segm", "keypoints", "box_proposals")
     takes_rotated = True
@@ -224,7 +226,7 @@ class _Coco(_Instances):
         return (proposals if "box_proposals" in metrics else coco).format_table(metrics)
 
 
-class _Dota(_Coco):
+class _Dota(Coco):
     """As COCO's average precision: Detectron2's of rotated boxes, not DOTA's own."""
 
     form = "DOTA"

@@ -48,7 +48,7 @@ def open_files(
         dataset = with_cities(read_panoptic(files.annotations), files.images_dir)
         return CocoPanoptic(dataset, model)
     if files.form != "SEPARATED":
-        return open_for_model(files.annotations, cfg, metadata, report)
+        return open_for_model(files.annotations, cfg, metadata, report, files.images_dir)
     parts = []
     if {"bbox", "segm", "keypoints", "box_proposals"} & set(model.tasks):
         parts.append(open_for_model(files.annotations, cfg, metadata, report))

@@ -51,6 +51,7 @@ EVALUATORS: Registry[Opener] = Registry(
         "tfdetect.evaluation.formats",
         "tfdetect.evaluation.panoptic_format",
         "tfdetect.evaluation.segmentation_formats",
+        "tfdetect.evaluation.other_formats",
     ],
 )
 """By format. Called with (path, content, model, report): the content of the file, empty for a
@@ -117,9 +118,10 @@ def open_dataset(
     """Open annotations of any of the formats in `EVALUATORS`, which their content tells.
 
     A JSON file is COCO panoptic if it has `segments_info`, LVIS if it has `neg_category_ids`,
-    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC; a
-    folder of text files is DOTA, one of folders with `*_gtFine_*` Cityscapes, and another one with
-    PNGs has masks.
+    else COCO; a list of images in a folder `ImageSets/Main`, or the folder above, is Pascal VOC. A
+    folder of XML files (Pascal VOC's), of labelme's JSON or of YOLO's text files, or YOLO's
+    data.yaml, is measured as COCO; another folder of text files is DOTA, one of folders with
+    `*_gtFine_*` Cityscapes, and another one with PNGs has masks.
 
     Args:
         path: the annotations.
@@ -157,6 +159,6 @@ def _open(path: str | Path, model: ModelInfo, report: Report | None) -> Evaluati
             )
         return dataset
     raise InputError(
-        f"{path}: is a folder, but not one of Pascal VOC, DOTA, Cityscapes or masks; give an"
-        " annotation file"
+        f"{path}: is a folder, but not one of Pascal VOC, YOLO, labelme, DOTA, Cityscapes or masks;"
+        " give an annotation file"
     )

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import METADATA, read_metadata
 from tfdetect.checkpoint.quantization import require_float32
+from tfdetect.checkpoint.remote.addresses import check_address, is_address, local_file
 from tfdetect.config.capabilities import capabilities
 from tfdetect.config.checks import check_model
 from tfdetect.config.training_checks import check_output, check_training, weights_file
@@ -45,7 +46,7 @@ class Preparation:
 
 
 def prepare(cfg: CfgNode, *, resume: bool, eval_only: bool = False) -> Preparation:
-    """Check a configuration and open its data, without loading TensorFlow.
+    """Check a configuration, open its data and download its weights, without loading TensorFlow.
 
     Args:
         cfg: the configuration.
@@ -70,6 +71,9 @@ def prepare(cfg: CfgNode, *, resume: bool, eval_only: bool = False) -> Preparati
             training_records(cfg)
         for section in ("BEST", "EARLY_STOP"):
             check_metric(f"TRAIN.{section}.METRIC", cfg.TRAIN[section].METRIC, test_data)
+    # The last: a download takes minutes, after which nothing else is to be wrong.
+    if is_address(cfg.MODEL.WEIGHTS) and not (resume and _earlier_models(cfg)):
+        local_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     return Preparation(metadata, test_data, hooks)
 
 
@@ -137,7 +141,7 @@ def _metadata(cfg: CfgNode, resume: bool, eval_only: bool) -> dict[str, Any]:
     Raises:
         InputError: the training to resume has other classes, or the data sets cannot be used.
     """
-    previous = sorted(Path(cfg.OUTPUT_DIR).glob(f"model_*/{METADATA}")) if resume else []
+    previous = _earlier_models(cfg) if resume else []
     earlier = read_metadata(previous[0].parent) if previous else None
     if eval_only:
         if not cfg.DATASETS.TEST:
@@ -157,6 +161,11 @@ def _metadata(cfg: CfgNode, resume: bool, eval_only: bool) -> dict[str, Any]:
                 " another OUTPUT_DIR"
             )
     return metadata
+
+
+def _earlier_models(cfg: CfgNode) -> list[Path]:
+    """The metadata of the checkpoints in OUTPUT_DIR."""
+    return sorted(Path(cfg.OUTPUT_DIR).glob(f"model_*/{METADATA}"))
 
 
 def _names(cfg: CfgNode, eval_only: bool) -> DatasetMetadata:
@@ -199,7 +208,9 @@ def _check(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
         check_proposal_files(cfg, "TRAIN")
     check_proposal_files(cfg, "TEST")
     weights = weights_file(cfg)
-    if weights and "://" not in weights and not resume and not Path(weights).exists():
+    if is_address(weights):
+        check_address(weights, "MODEL.WEIGHTS")
+    elif weights and not resume and not Path(weights).exists():
         raise InputError(f"MODEL.WEIGHTS: there is no {weights}; correct the path")
     if weights:
         require_float32(Path(weights), "MODEL.WEIGHTS")
@@ -217,9 +228,9 @@ def check_proposal_files(cfg: CfgNode, split: Literal["TRAIN", "TEST"]) -> None:
             "; give a file of each, in their order"
         )
     for path in files:
-        if "://" in path:
-            raise InputError(f"{key}: {path} is not a local file; download it first")
-        if not Path(path).is_file():
+        if is_address(path):
+            check_address(path, key)
+        elif not Path(path).is_file():
             raise InputError(f"{key}: there is no file {path}; correct the path")
 
 

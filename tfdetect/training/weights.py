@@ -16,6 +16,7 @@ from tfdetect.checkpoint.libraries import import_state_dict
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import NamedVariable, named_variables
 from tfdetect.checkpoint.quantization import require_float32
+from tfdetect.checkpoint.remote.addresses import local_file
 from tfdetect.config.training_checks import weights_file
 from tfdetect.data.class_names import reorder
 from tfdetect.errors import InputError
@@ -37,10 +38,11 @@ def load_initial_weights(
     """Initialise a model, and give it what MODEL.WEIGHTS has for it.
 
     MODEL.WEIGHTS is empty, a model directory (`tfdetect convert`'s or of another training), or a
-    checkpoint file of a detector or a backbone that an importer knows (`import_state_dict`;
-    convert_d2 knows Detectron2's, ImageNet backbones of Caffe2 and torchvision, transformers by
-    their own names, and detectors of other libraries). An array goes to the variable whose name it
-    has, or ends with, after a dot; the longest such name wins (Detectron2:
+    checkpoint file or its address (`local_file`) of a detector or a backbone that an importer knows
+    (`import_state_dict`; convert_d2 knows Detectron2's, ImageNet backbones of Caffe2 and
+    torchvision, transformers by their own names, and detectors of other libraries). An array goes
+    to the variable whose name it has, or ends with, after a dot; the longest such name wins
+    (Detectron2:
     `align_and_update_state_dicts`). Variables that there is no array of the right shape for keep
     their initial values, and the log names them.
 
@@ -61,11 +63,6 @@ def load_initial_weights(
         initialize(model, cfg, seed)
         _logger.info("MODEL.WEIGHTS is empty: training from scratch")
         return
-    if "://" in weights:
-        raise InputError(
-            f"MODEL.WEIGHTS: {weights} is not a local file; download it and set its path, or '' to "
-            "train from scratch"
-        )
     shapes = {named.name: named.foreign_shape for named in named_variables(model)}
     if Path(weights).is_dir():
         require_float32(Path(weights), "MODEL.WEIGHTS")
@@ -97,7 +94,8 @@ def load_initial_weights(
 
 def _read(weights: str) -> dict[str, np.ndarray]:
     """The arrays of a file, by Detectron2's names; the log says what is not obvious."""
-    found = import_state_dict(read_checkpoint(weights), f"MODEL.WEIGHTS: {weights}")
+    checkpoint = read_checkpoint(local_file(weights, "MODEL.WEIGHTS"))
+    found = import_state_dict(checkpoint, f"MODEL.WEIGHTS: {weights}")
     for note in found.notes:
         _logger.info("%s: %s", weights, note)
     for warning in found.warnings:

@@ -50,6 +50,8 @@ def draw_detections(
     keypoint_classes: Collection[int] | None = None,
     font: str | os.PathLike[str] | None = None,
     ids: np.ndarray | None = None,
+    *,
+    with_scores: bool = True,
 ) -> np.ndarray:
     """A copy of the image with its detections drawn on it.
 
@@ -69,6 +71,7 @@ def draw_detections(
             predicts some for every detection, of a ball or a tree too.)
         font: a TrueType or OpenType file for the labels; DejaVu Sans by default (`load_font`).
         ids: int [N], of tracked detections, for the labels.
+        with_scores: whether labels have them, which those of ground truth do not.
 
     Returns:
         uint8 [k * height, k * width, 3], BGR, k >= 1.
@@ -113,7 +116,7 @@ def draw_detections(
             keypoints = detections.keypoints[index] * (scale, scale, 1)
             _draw_keypoints(canvas, keypoints, keypoint_connections, color, line)
     texts = [
-        f"{label_name(class_names, index)} {score:.0%}"
+        label_name(class_names, index) + (f" {score:.0%}" if with_scores else "")
         for index, score in zip(detections.classes.tolist(), detections.scores, strict=True)
     ]
     if ids is not None:

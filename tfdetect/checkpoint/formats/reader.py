@@ -29,8 +29,6 @@ from tfdetect.checkpoint.formats.unpickle import unpickle
 from tfdetect.errors import InputError
 
 _CHUNK = 1 << 22
-# What Detectron2's own scheme of addresses stands for.
-_ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 # What tensors may take that repeat the items of their storage (stride 0), in files of any size.
 _REPEATED = 1 << 26
 
@@ -78,9 +76,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         InputError: the file cannot be read, is not one of these or is damaged, or there is
             something else where a weight should be. Nothing in it is executed.
     """
-    if "://" in os.fspath(path):
-        address = os.fspath(path).replace("detectron2://", _ZOO)
-        raise InputError(f"{path}: is not a local file; download {address} and give its path")
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: {describe_folder(path)}")

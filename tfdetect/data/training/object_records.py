@@ -17,8 +17,9 @@ from tfdetect.data.geometry import coco_keypoints, xywh_to_xyxy
 from tfdetect.data.image_files import image_path
 from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
-from tfdetect.data.registry import dota_files
-from tfdetect.data.training.record import Annotation, BrokenData, Record
+from tfdetect.data.other_formats.reading import OTHER_FORMS, other_as_coco
+from tfdetect.data.registry import dota_files, other_content
+from tfdetect.data.training.record import Annotation, Record, Report
 from tfdetect.errors import InputError
 
 _logger = logging.getLogger("tfdetect.data")
@@ -29,15 +30,17 @@ def read_object_records(
     mask_format: str | None,
     num_keypoints: int | None,
     rotated: bool,
-    broken: BrokenData,
+    broken: Report,
 ) -> list[Record]:
-    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`), and
-    of DOTA's."""
+    """The records of COCO's and LVIS's files (Detectron2: `load_coco_json`, `load_lvis_json`), of
+    DOTA's, YOLO's, Pascal VOC's (`load_voc_instances`) and labelme's."""
     dataset: CocoDataset | LvisDataset
     if files.form == "LVIS":
         dataset = read_lvis(files.annotations, broken)
     elif files.form == "DOTA":
         dataset = dota_as_coco(files.annotations, dota_files(files), files.images_dir, broken)
+    elif files.form in OTHER_FORMS:
+        dataset = other_as_coco(files.annotations, other_content(files), broken)
     else:
         dataset = read_coco(files.annotations, broken)
     if dataset.annotations is None:
@@ -59,6 +62,9 @@ def read_object_records(
         except InputError as error:
             broken(InputError(f"{files.annotations}: annotation {entry['id']}: {error}"))
             continue
+        if isinstance(entry, dict):
+            # The record has it; both would be gigabytes of a large data set.
+            entry.pop("segmentation", None)
         if annotation is None:
             passed_over["have no polygon with three or more points"] += 1
             continue
@@ -90,12 +96,13 @@ def _annotation(
         raise InputError("'ignore' is not supported; remove it, or the annotation")
     box = np.array(fields.box(entry, rotated), np.float64)
     iscrowd = entry["iscrowd"] == 1
+    optional = mask_format == "optional"
     needs_mask = mask_format is not None and not iscrowd
     is_rle = isinstance(entry.get("segmentation"), dict)
     if needs_mask and is_rle and mask_format == "polygon":
         raise InputError("its mask is RLE; set INPUT.MASK_FORMAT bitmask")
     found = None if is_rle and not needs_mask else fields.segmentation(entry, image_size)
-    if found is None and needs_mask:
+    if found is None and needs_mask and not optional:
         raise InputError(
             f"has no 'segmentation' (it {given(entry, 'segmentation')}); add it, or set"
             " MODEL.MASK_ON False"
@@ -103,7 +110,7 @@ def _annotation(
     polygons = None
     if isinstance(found, list):
         polygons = tuple(np.array(p, np.float64) for p in fields.valid_polygons(found))
-        if not polygons:
+        if not polygons and not optional:
             return None
     return Annotation(
         box=box if rotated else xywh_to_xyxy(box),

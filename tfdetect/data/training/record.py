@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,10 @@ class Record:
     dataset: str = ""
     proposals: np.ndarray | None = None
     sem_seg: SemSegFile | None = None
+
+
+Report = Callable[[InputError], None]
+"""Gets the errors of unusable data: a `BrokenData`, or what only collects them."""
 
 
 class BrokenData:

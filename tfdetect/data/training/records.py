@@ -21,7 +21,7 @@ from tfdetect.data.registry import dataset_files, dataset_metadata
 from tfdetect.data.sem_seg import LabelRange, check_sem_seg
 from tfdetect.data.training import sem_seg_records
 from tfdetect.data.training.object_records import read_object_records
-from tfdetect.data.training.record import BrokenData, Record
+from tfdetect.data.training.record import BrokenData, Record, Report
 from tfdetect.errors import InputError
 from tfdetect.modeling.keypoint_flip import keypoint_flip_indices
 
@@ -198,7 +198,7 @@ def _load(
     for index, dataset in enumerate(files):
         found = [
             replace(record, dataset=dataset.name)
-            for record in _read(dataset, mask_format, num_keypoints, rotated, broken)
+            for record in read_records(dataset, mask_format, num_keypoints, rotated, broken)
         ]
         if proposal_files:
             found = _with_proposals(found, proposal_files[index], broken)
@@ -267,14 +267,26 @@ def _labelled_keypoints(record: Record) -> int:
     )
 
 
-def _read(
+def read_records(
     files: DatasetFiles,
     mask_format: str | None,
     num_keypoints: int | None,
     rotated: bool,
-    broken: BrokenData,
+    broken: Report,
 ) -> list[Record]:
-    """The records of one data set."""
+    """The records of one data set.
+
+    Args:
+        files: the data set.
+        mask_format: "polygon" or "bitmask", which each object that is not a crowd must have;
+            "optional" for what there is; None if no masks are needed.
+        num_keypoints: of each object; None if none are needed.
+        rotated: whether boxes are.
+        broken: gets the errors of images and objects, which are left out.
+
+    Raises:
+        InputError: the annotations cannot be read.
+    """
     if files.form == "SEM_SEG":
         return sem_seg_records.read_sem_seg_records(files, broken)
     if files.form in ("PANOPTIC", "CITYSCAPES_PANOPTIC"):

@@ -15,11 +15,11 @@ from tfdetect.data.dataset_files import DatasetFiles
 from tfdetect.data.image_files import image_path
 from tfdetect.data.panoptic import PanopticDataset, PanopticImage, read_panoptic
 from tfdetect.data.sem_seg import SemSegFile, SemSegImage, read_sem_seg_folder
-from tfdetect.data.training.record import Annotation, BrokenData, Record
+from tfdetect.data.training.record import Annotation, Record, Report
 from tfdetect.errors import InputError
 
 
-def read_sem_seg_records(files: DatasetFiles, broken: BrokenData) -> list[Record]:
+def read_sem_seg_records(files: DatasetFiles, broken: Report) -> list[Record]:
     """The images of a folder of masks (Detectron2: `load_sem_seg`)."""
     images = read_sem_seg_folder(
         files.annotations, files.images_dir, broken, only_masked=files.some_masks
@@ -27,7 +27,7 @@ def read_sem_seg_records(files: DatasetFiles, broken: BrokenData) -> list[Record
     return _of_masks(files, images)
 
 
-def with_stuff(records: list[Record], files: DatasetFiles, broken: BrokenData) -> list[Record]:
+def with_stuff(records: list[Record], files: DatasetFiles, broken: Report) -> list[Record]:
     """The records of a data set's objects, each with its stuff (Detectron2: `merge_to_panoptic`).
 
     Args:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from tfdetect.errors import InputError
+from tfdetect.files import cache_directory
 from tfdetect.ops.kernels import build
 from tfdetect.ops.kernels.instruction_set import (
     BASELINE,
@@ -151,7 +152,7 @@ def _load() -> ModuleType:
         if build.find_toolchain() is not None:
             print(
                 f"tfdetect: building the native operators (about {build.SECONDS} s, once; kept in "
-                f"{build.cache_directory()})",
+                f"{cache_directory()})",
                 file=sys.stderr,
                 flush=True,
             )

@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfdetect.errors import InputError
+from tfdetect.files import cache_directory
 from tfdetect.ops.kernels import instruction_set
 
 SOURCES = Path(__file__).resolve().parent
@@ -96,11 +97,6 @@ class Toolchain:
     compiler: tuple[str, ...]
     version: str
     cuda: Cuda | None
-
-
-def cache_directory() -> Path:
-    """Where libraries are kept: $TFDETECT_CACHE, else ~/.cache/tfdetect."""
-    return Path(os.environ.get("TFDETECT_CACHE") or os.path.expanduser("~/.cache/tfdetect"))
 
 
 def find_toolchain() -> Toolchain | None:

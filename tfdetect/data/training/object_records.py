@@ -62,9 +62,6 @@ def read_object_records(
         except InputError as error:
             broken(InputError(f"{files.annotations}: annotation {entry['id']}: {error}"))
             continue
-        if isinstance(entry, dict):
-            # The record has it; both would be gigabytes of a large data set.
-            entry.pop("segmentation", None)
         if annotation is None:
             passed_over["have no polygon with three or more points"] += 1
             continue

@@ -20,7 +20,7 @@ BOTH_KERNELS := tests/layers tests/inference/test_fold.py tests/ops/kernels/test
     $(addprefix tests/ops/test_quantized_conv.py::test_,portable no_image_and_no_pixel) \
     tests/inference/test_graph.py tests/parity/test_zoo_narrow.py::test_nothing_found
 
-.PHONY: install demo train-demo test test-full test-versions parity zoo bench bench-serve clean
+.PHONY: install demo train-demo test test-full test-versions parity docs zoo bench bench-serve clean
 
 install: .venv/.installed
 
@@ -81,6 +81,12 @@ test-versions: install
 # tta" only these parts of it (see tests/parity/report.py).
 parity: install
 	$(BIN)/python -m tests.parity.report docs/parity.md $(SECTIONS)
+
+# The site of docs/, in output/site; any warning is an error.
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Site: output/site/index.html"
 
 # The table of the zoo: needs docs/parity.md, and half an hour.
 zoo: install

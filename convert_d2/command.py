@@ -29,7 +29,7 @@ from convert_d2.libraries.tensorpack import tensorpack_config, to_tensorpack
 from tfdetect.checkpoint.description import check_output
 from tfdetect.checkpoint.formats.reader import Checkpoint, read_checkpoint
 from tfdetect.checkpoint.remote.addresses import check_address, is_address, local_file
-from tfdetect.cli.arguments import add_opts, parse_with_opts
+from tfdetect.cli.arguments import CommandParser, add_opts, parse_with_opts
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
 from tfdetect.config import load_config
@@ -204,10 +204,15 @@ def _no_configuration(found: Recognition, names: Iterable[str]) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect convert",
-        description="Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark, "
+    parser = CommandParser(
+        "convert",
+        "Convert a checkpoint of Detectron2, torchvision, maskrcnn-benchmark, "
         "Detectron or tensorpack to a model directory for tfdetect predict.",
+        (
+            "--config-file COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x \\\n"
+            "      --weights model_final_f10217.pkl --output models/mask_rcnn",
+            "--weights fasterrcnn_resnet50_fpn_coco.pth --output models/torchvision",
+        ),
     )
     parser.add_argument(
         "--inspect",
@@ -226,7 +231,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--format",
         choices=("tfdetect", "tensorpack"),
         default="tfdetect",
-        help="tensorpack: write the .npz of its FasterRCNN example instead, and print its options",
+        help="tfdetect: a model directory (default); tensorpack: write the .npz of its "
+        "FasterRCNN example instead, and print its options",
     )
     parser.add_argument(
         "--config-file",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from convert_d2.libraries.transformers import (
 )
 from tfdetect.checkpoint.formats.reader import read_checkpoint
 from tfdetect.checkpoint.remote.addresses import local_file
+from tfdetect.cli.arguments import CommandParser
 from tfdetect.config import load_config
 from tfdetect.config.checks import check_model
 from tfdetect.config.zoo import CONFIGS, zoo_models
@@ -37,10 +37,11 @@ from tfdetect.errors import InputError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what `describe` says."""
-    parser = argparse.ArgumentParser(
-        prog="tfdetect inspect",
-        description="Say what a checkpoint is: its library, architecture, classes, parameters, and "
+    parser = CommandParser(
+        "inspect",
+        "Say what a checkpoint is: its library, architecture, classes, parameters, and "
         "which models of the zoo fit it; or what a config.yaml of LazyConfig describes.",
+        ("model_final_f10217.pkl",),
     )
     parser.add_argument(
         "file", metavar="FILE", help="the checkpoint or its address, or the config.yaml"

@@ -24,9 +24,9 @@ NAMES = {
     r"normalize_annotation": "validate_annotation",
     r"python_stage": "python_scope",
 }
-# Functions named so by Detectron2, and a table's cells.
+# Functions named so by Detectron2, and the cells of tables and notebooks.
 ALLOWED = {"cell_anchors", "quantized_cell_anchors", "CELL_BYTES"}
-TABLES = {"tests/parity/report.py", "tfdetect/evaluation/table.py"}
+TABLES = {"tests/parity/report.py", "tfdetect/evaluation/table.py", "tests/docs/test_notebooks.py"}
 
 # In comments, docstrings, messages and pages.
 PHRASES = {

@@ -38,7 +38,7 @@ from tfdetect.plugins import plugins
 
 BLOCKS = list(blocks())
 RUN = [block for block in BLOCKS if block.language in ("", "python") and not block.needs]
-NEEDS = {"download", "Docker", "tf2onnx", "two machines"}
+NEEDS = {"download", "Docker", "tf2onnx", "openvino", "a wheel", "two machines"}
 
 MAINS = {
     "predict.py": "tfdetect.cli.predict",

@@ -10,7 +10,7 @@ from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.ops.deform_conv import deform_conv
 from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.keypoints import decode_keypoints
-from tfdetect.ops.nms import best_after_nms
+from tfdetect.ops.nms import best_after_nms, top_k
 from tfdetect.ops.resize import resize_bilinear_uint8
 from tfdetect.ops.roi_align import roi_align
 from tfdetect.ops.roi_pool import roi_pool_levels
@@ -147,6 +147,42 @@ def test_resize(fixed, size):
         return resize_bilinear_uint8(image, np.array(size, np.int32))
 
     np.testing.assert_array_equal(fixed(resize, image), ordinary(resize, image))
+
+
+def test_resize_has_no_loop():
+    """Which OpenVINO does not read from ONNX."""
+
+    def resize(image):
+        with Backend(fixed_shapes=True).active():
+            return resize_bilinear_uint8(image, np.array([13, 40], np.int32))
+
+    graph = tf.function(resize, [tf.TensorSpec([97, 29, 3], tf.uint8)], autograph=False)
+    operations = {op.type for op in graph.get_concrete_function().graph.get_operations()}
+    assert "Gather" in {name.removesuffix("V2") for name in operations}
+    assert not any("While" in name for name in operations)
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize("k", [1, 17, 50, 80])
+def test_top_k(k, order, monkeypatch):
+    """Equal values by index, though TopK gives the last of equal ones first."""
+    values = np.random.default_rng(5).integers(0, 9, [3, 50]).astype(np.float32)
+    values[0, ::3], values[1, ::4], values[2] = np.inf, -np.inf, 7
+    values[0, 1] = np.nan
+    expected = [array.numpy() for array in ordinary(lambda x: top_k(x, k), values)]
+
+    def last_first(keys, k):
+        shift = keys.shape[-1] - 1
+        best, indices = real(keys[..., ::-1], k)
+        return best, shift - indices
+
+    real = tf.math.top_k
+    if order == "last":
+        monkeypatch.setattr(tf.math, "top_k", last_first)
+    with Backend(fixed_shapes=True).active():
+        found = top_k(tf.constant(values), k)
+    for array, reference in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(array, reference)
 
 
 def test_deform_conv(fixed):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from tfdetect.cli.arguments import CommandParser
 from tfdetect.errors import InputError
 from tfdetect.ops.kernels.build import build, instruction_sets
 from tfdetect.ops.kernels.instruction_set import check_variable
@@ -13,10 +13,11 @@ from tfdetect.ops.kernels.instruction_set import check_variable
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build (or find) the library of native operators and print where it is."""
-    parser = argparse.ArgumentParser(
-        prog="tfdetect build-operators",
-        description="Compile the native operators into the cache (TFDETECT_CACHE), as for an image "
+    parser = CommandParser(
+        "build-operators",
+        "Compile the native operators into the cache (TFDETECT_CACHE), as for an image "
         "that will have no compiler. Otherwise the first command that needs them does.",
+        ("", "--optional"),
     )
     parser.add_argument(
         "--optional",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfdetect.cli.arguments import FILES, CommandParser
 from tfdetect.detections import Detections
 from tfdetect.visualize.fonts import missing_characters
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
 
 
-def add_drawing_arguments(parser: argparse.ArgumentParser, threshold: str) -> None:
+def add_drawing_arguments(parser: CommandParser, threshold: str) -> None:
     """The options of the commands that draw; `threshold` is the help of the score's."""
-    parser.add_argument(
+    group = parser.group(FILES)
+    group.add_argument(
         "--confidence-threshold", type=_unit_interval, default=0.5, metavar="SCORE", help=threshold
     )
-    parser.add_argument(
+    group.add_argument(
         "--font",
         metavar="FILE",
         help="TrueType or OpenType font of the labels, for scripts that DejaVu Sans, the default, "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
-from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.arguments import FILES, MEASURE, CommandParser, parse_with_opts
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
 from tfdetect.cli.prediction_file import PredictionFile
@@ -28,24 +28,29 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate. Returns 1 if some of the images could not be used, else 0."""
-    parser = argparse.ArgumentParser(
-        prog="tfdetect evaluate",
-        description="Predict the images of a data set with a converted model, write the results, "
-        "and measure average precision.",
+    parser = CommandParser(
+        "evaluate",
+        "Predict the images of a data set with a converted model, write the results, and measure "
+        "average precision.",
+        (
+            "--model models/mask_rcnn --annotations annotations.json \\\n"
+            "      --images images/ --output results/",
+        ),
     )
     add_model_arguments(parser)
     add_evaluation_arguments(parser, "--annotations", required=True)
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.group(FILES).add_argument(
+        "--output", required=True, metavar="DIR", help="folder for the results"
+    )
     args = parse_with_opts(parser, arguments)
     import_user_modules(args.imports)
     return evaluate(args, check_configuration(args))
 
 
-def add_evaluation_arguments(
-    parser: argparse.ArgumentParser, option: str, *, required: bool = False
-) -> None:
+def add_evaluation_arguments(parser: CommandParser, option: str, *, required: bool = False) -> None:
     """The options that say what to measure against; `option` names the annotations, `evaluate`."""
-    parser.add_argument(
+    group = parser.group(MEASURE)
+    group.add_argument(
         option,
         dest="evaluate",
         required=required,
@@ -54,7 +59,7 @@ def add_evaluation_arguments(
         "data.yaml or labels; or a folder of Pascal VOC, of labelme, of Cityscapes' gtFine or of "
         "semantic masks",
     )
-    parser.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
+    group.add_argument("--images", metavar="DIR", help="the folder of the annotations' images")
 
 
 def evaluate(args: argparse.Namespace, float32_precision: str) -> int:

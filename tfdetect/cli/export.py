@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfdetect.cli.arguments import add_opts, parse_with_opts
+from tfdetect.cli.arguments import FILES, MODEL, CommandParser, add_opts, parse_with_opts
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.model import positive
 from tfdetect.cli.quiet import import_tensorflow
@@ -74,15 +74,20 @@ def _check_configuration(args: argparse.Namespace) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect export",
-        description="Write a converted model as a SavedModel, or for images of one size as XLA, "
-        "LiteRT or ONNX take it.",
+    parser = CommandParser(
+        "export",
+        "Write a converted model as a SavedModel, or for images of one size as XLA, LiteRT or ONNX "
+        "take it.",
+        (
+            "--model models/mask_rcnn --output servable",
+            "--model models/mask_rcnn --output model.onnx --format onnx --size 480 640",
+        ),
     )
-    parser.add_argument(
+    files, model = parser.group(FILES), parser.group(MODEL)
+    files.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
-    parser.add_argument(
+    files.add_argument(
         "--output",
         required=True,
         type=Path,
@@ -90,61 +95,61 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder of versions: the SavedModel becomes SERVABLE/1, or the next number; the file, "
         "with --format litert or onnx",
     )
-    parser.add_argument(
+    files.add_argument(
         "--format",
         choices=("saved_model", "xla", "litert", "onnx"),
         default="saved_model",
         help="saved_model (default); xla: a SavedModel that XLA compiles when it is first called; "
         "litert or onnx: a file. All but the first are for images of one --size",
     )
-    parser.add_argument(
+    model.add_argument(
         "--size",
         nargs=2,
         type=positive,
         metavar=("HEIGHT", "WIDTH"),
         help="of the images, in pixels before the model resizes them; not for saved_model",
     )
-    parser.add_argument(
+    model.add_argument(
         "--batch",
         type=positive,
         default=1,
         metavar="N",
         help="with --size: images to a batch (default 1)",
     )
-    parser.add_argument(
+    model.add_argument(
         "--ops",
         choices=("portable", "native"),
         default="portable",
         help="portable: any TensorFlow loads it (default); native: faster, and its operator "
         "library, among the assets, has to be loaded first",
     )
-    parser.add_argument(
+    model.add_argument(
         "--device",
         choices=("cpu", "gpu"),
         default="cpu",
         help="with --ops native: where it will run, whatever this machine has. cpu (default) has "
         "the fastest convolutions for processors with AVX2; gpu runs on both",
     )
-    parser.add_argument(
+    model.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
         help="of weights and features (default float32); boxes and scores are float32",
     )
-    parser.add_argument(
+    model.add_argument(
         "--max-batch",
         type=positive,
         metavar="N",
         help="reject batches of more images (default: no limit)",
     )
-    parser.add_argument(
+    model.add_argument(
         "--tta",
         action="store_true",
         help="add the signature tta, of test-time augmentation, as --opts TEST.AUG.ENABLED True",
     )
-    add_import_option(parser)
+    add_import_option(model)
     add_opts(
-        parser,
+        model,
         "keys of the model's configuration to change, of those that affect prediction only, such "
         "as MODEL.ROI_HEADS.SCORE_THRESH_TEST or TEST.AUG.MIN_SIZES",
     )

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from argparse import ArgumentParser
+from argparse import ArgumentParser, _ArgumentGroup
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,7 @@ from tfdetect.errors import InputError
 _PREFIX = "tfdetect_user_"
 
 
-def add_import_option(parser: ArgumentParser) -> None:
+def add_import_option(parser: ArgumentParser | _ArgumentGroup) -> None:
     """Give a command the option --import, for `import_user_modules(args.imports)`."""
     parser.add_argument(
         "--import",

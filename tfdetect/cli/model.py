@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tfdetect.cli.arguments import add_opts
+from tfdetect.cli.arguments import FILES, MODEL, CommandParser, add_opts
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import add_import_option
 from tfdetect.cli.quiet import import_tensorflow
@@ -30,22 +30,23 @@ _OVERLAP = 0.2
 _MOST_PIXELS = 2**30
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = True) -> None:
+def add_model_arguments(parser: CommandParser, *, proposals: bool = True) -> None:
     """The options of the commands that predict which say which model, and how.
 
     Args:
         parser: of the command.
         proposals: whether it takes models that need them.
     """
-    parser.add_argument(
+    group = parser.group(MODEL)
+    group.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
-    parser.add_argument(
+    parser.group(FILES).add_argument(
         "--json",
         metavar="FILE",
         help="write everything that the model finds to this file (panoptic maps next to it)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--batch-size",
         type=positive,
         default=1,
@@ -53,17 +54,17 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = Tr
         help="images that go through the network together (default 1); with --slice slices, of one "
         "image after the other",
     )
-    parser.add_argument(
+    group.add_argument(
         "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--padding",
         choices=("own", "detectron2"),
         default="own",
         help="own: an image's results do not depend on the others of its batch (default); "
         "detectron2: every image sees the padding of all, as in a batch of Detectron2's",
     )
-    parser.add_argument(
+    group.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
@@ -71,7 +72,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = Tr
         "faster where the processor multiplies it",
     )
     if proposals:
-        parser.add_argument(
+        group.add_argument(
             "--proposals",
             metavar="FILE",
             help="Detectron2's box_proposals.pkl, for a model with PrecomputedProposals; images "
@@ -79,28 +80,28 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, proposals: bool = Tr
         )
     else:
         parser.set_defaults(proposals=None)
-    parser.add_argument(
+    group.add_argument(
         "--tta",
         action="store_true",
         help="test-time augmentation, as --opts TEST.AUG.ENABLED True: what is found in several "
         "sizes of each image (TEST.AUG.MIN_SIZES), and in their mirror images (FLIP), is merged",
     )
-    parser.add_argument(
+    group.add_argument(
         "--slice",
         type=positive,
         metavar="PIXELS",
         help="predict larger images in overlapping slices of this size, height and width, and "
         "merge what is found: for many small objects in a large image, in bounded memory",
     )
-    parser.add_argument(
+    group.add_argument(
         "--overlap",
         type=float,
         metavar="PART",
         help="of the slices, as a part of their size (default 0.2)",
     )
-    add_import_option(parser)
+    add_import_option(group)
     add_opts(
-        parser,
+        group,
         "keys of the model's configuration to change, of those that affect prediction only, such "
         "as MODEL.ROI_HEADS.SCORE_THRESH_TEST or INPUT.MIN_SIZE_TEST",
     )

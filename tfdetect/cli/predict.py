@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.arguments import FILES, CommandParser, parse_with_opts
 from tfdetect.cli.drawing import add_drawing_arguments, check_font, draw, summary
 from tfdetect.cli.evaluate import add_evaluation_arguments, evaluate
 from tfdetect.cli.imports import import_user_modules
@@ -295,25 +295,31 @@ def _picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect predict",
-        description="Detect objects in images and videos with a converted model.",
+    parser = CommandParser(
+        "predict",
+        "Detect objects in images and videos with a converted model.",
+        (
+            "--model models/mask_rcnn --input photos/ --output pictures/",
+            "--model models/mask_rcnn --input 'photos/*.jpg' --json found.json \\\n"
+            "      --opts MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.3",
+        ),
     )
-    add_model_arguments(parser)
-    parser.add_argument(
+    files = parser.group(FILES)
+    files.add_argument(
         "--input",
         nargs="+",
         metavar="PATH",
         help="images, videos, folders of them, or glob patterns",
     )
-    parser.add_argument("--output", metavar="DIR", help="folder for the pictures or the results")
+    files.add_argument("--output", metavar="DIR", help="folder for the pictures or the results")
+    add_model_arguments(parser)
     add_drawing_arguments(
         parser,
         "draw and count detections from this score on (default 0.5); what a panoptic model "
         "combines is in its configuration, MODEL.PANOPTIC_FPN.COMBINE",
     )
     add_evaluation_arguments(parser, "--evaluate")
-    parser.add_argument(
+    files.add_argument(
         "--profile",
         metavar="DIR",
         help="afterwards run the first batches again, ten in all, print the time of each stage, "

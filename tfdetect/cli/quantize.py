@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tfdetect.checkpoint.description import read_description
 from tfdetect.checkpoint.quantization import LEAST_DECIBELS, Quantization, require_float32
+from tfdetect.cli.arguments import FILES, MEASURE, CommandParser
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.model import positive
@@ -186,21 +187,22 @@ _METRICS = ("AP", "AP50", "AP75", "PQ", "mIoU")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect quantize",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = CommandParser(
+        "quantize",
+        _DESCRIPTION,
+        ("--model models/mask_rcnn --images photos/ --output models/mask_rcnn_int8",),
     )
-    parser.add_argument(
+    files, measure = parser.group(FILES), parser.group(MEASURE)
+    files.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
-    parser.add_argument(
+    files.add_argument(
         "--images",
         required=True,
         metavar="PATH",
         help="the images to calibrate on: a folder, a glob pattern or one image",
     )
-    parser.add_argument(
+    files.add_argument(
         "--output", required=True, metavar="DIR", help="the model directory to write"
     )
     parser.add_argument(
@@ -240,13 +242,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="layers that stay in float32, by their names in the table, such as "
         "'roi_heads.keypoint_head.*'",
     )
-    parser.add_argument(
+    measure.add_argument(
         "--annotations",
         metavar="PATH",
         help="measure average precision before and after, against these annotations: whatever "
         "tfdetect evaluate takes",
     )
-    parser.add_argument(
+    measure.add_argument(
         "--annotation-images",
         metavar="DIR",
         help="the folder of the annotations' images (default: --images)",

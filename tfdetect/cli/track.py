@@ -16,7 +16,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import CONFIG, read_description
-from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.arguments import FILES, MODEL, CommandParser, parse_with_opts
 from tfdetect.cli.drawing import add_drawing_arguments, check_font
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor
@@ -248,31 +248,33 @@ def _tracked(detections: Detections, threshold: float) -> Detections:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect track",
-        description="Track the objects in a video with a converted model. --opts takes the keys of "
+    parser = CommandParser(
+        "track",
+        "Track the objects in a video with a converted model. --opts takes the keys of "
         "TRACKER_HEADS too (docs/tracking.md).",
+        ("--model models/mask_rcnn --input street.mp4 --output tracked.mp4 --mot tracks.txt",),
     )
+    files = parser.group(FILES)
     add_model_arguments(parser, proposals=False)
-    parser.add_argument(
+    files.add_argument(
         "--input",
         required=True,
         metavar="PATH",
         help="a video, or a folder of images, which are the frames in the order of their names",
     )
-    parser.add_argument(
+    files.add_argument(
         "--output",
         metavar="FILE",
         help=f"the video with boxes, masks and ids: a file that ends in {', '.join(CODECS)}",
     )
-    parser.add_argument("--mot", metavar="FILE", help="write the tracks as MOTChallenge's text")
-    parser.add_argument(
+    files.add_argument("--mot", metavar="FILE", help="write the tracks as MOTChallenge's text")
+    parser.group(MODEL).add_argument(
         "--tracker",
         metavar="NAME",
         help="BBoxIOUTracker (default), VanillaHungarianBBoxIOUTracker, "
         "IOUWeightedHungarianBBoxIOUTracker, bytetrack, or a registered one",
     )
-    parser.add_argument(
+    files.add_argument(
         "--fps",
         type=_rate,
         metavar="N",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfdetect.cli.arguments import parse_with_opts
+from tfdetect.cli.arguments import CommandParser, parse_with_opts
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import add_import_option, import_user_modules
 from tfdetect.cli.quiet import import_tensorflow
@@ -61,11 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect train",
-        description="Train a detector, step for step as Detectron2 does.",
-        epilog="Several machines: set TF_CONFIG as for tf.distribute's MultiWorkerMirroredStrategy,"
-        " with one OUTPUT_DIR that all of them see.",
+    parser = CommandParser(
+        "train",
+        "Train a detector, step for step as Detectron2 does.",
+        (
+            "--config-file COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x \\\n"
+            "      --register mine annotations.json images/ DATASETS.TRAIN \"('mine',)\" \\\n"
+            "      DATASETS.TEST \"('mine',)\" MODEL.ROI_HEADS.NUM_CLASSES 4 \\\n"
+            "      MODEL.WEIGHTS models/mask_rcnn OUTPUT_DIR output/mine",
+        ),
+        "Several machines: set TF_CONFIG as for tf.distribute's MultiWorkerMirroredStrategy, with "
+        "one OUTPUT_DIR that all of them see.",
     )
     parser.add_argument(
         "--config-file",

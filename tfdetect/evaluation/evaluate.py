@@ -36,7 +36,7 @@ def evaluate(
 
     >>> predictor = tfdetect.Predictor("models/mask_rcnn")
     >>> found = tfdetect.evaluate(predictor, "instances_val2017.json", "val2017")
-    >>> found.metrics["bbox"]["AP"]
+    >>> found.metrics["bbox"]  # {"AP": 38.6, ...}
 
     Args:
         predictor: the model.

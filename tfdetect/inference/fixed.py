@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
+from tfdetect.inference.onnx_loops import separate_loop_outputs
 from tfdetect.modeling.postprocess import Postprocessor, empty_unused_slots
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
 from tfdetect.ops.backend import Backend
@@ -108,6 +109,7 @@ def to_onnx(pipeline: FixedSizePipeline) -> bytes:
             opset=_OPSET,
             custom_op_handlers={"Erfc": (_convert_erfc, [])},
         )
+        separate_loop_outputs(model.graph)
         # Of an operator that it does not know it says so in its log alone.
         onnx.checker.check_model(model)
     except Exception as error:  # it raises whatever its operator handlers raise

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.ops.nms import top_k
 from tfdetect.ops.point_sample import point_sample
 
 
@@ -98,7 +99,7 @@ def most_uncertain_on_grid(
     count = (
         tf.minimum(height * width, num_points) if locations is None else min(locations, num_points)
     )
-    indices = tf.math.top_k(flat, count).indices
+    _, indices = top_k(flat, count)
     location = tf.cast(tf.stack([indices % width, indices // width], 2), tf.float32)
     return indices, (location + 0.5) / tf.cast(sizes[:, None, ::-1], tf.float32)
 

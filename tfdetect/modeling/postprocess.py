@@ -170,7 +170,8 @@ def rescale_detections(
     ratio = tf.cast(to_sizes, tf.float64) / tf.cast(from_sizes, tf.float64)
     scale_xy = tf.cast(ratio, tf.float32)[:, ::-1]
     boxes = detections.pred_boxes
-    kept = tf.range(tf.shape(boxes)[1]) < detections.num_detections[:, None]
+    slots = tf.range(tf.shape(boxes)[1])
+    kept = slots < detections.num_detections[:, None]
     if inclusive_boxes:
         boxes = tf.where(kept[..., None], last_pixels(boxes), 0.0)
     if boxes.shape[-1] == ROTATED:
@@ -184,7 +185,8 @@ def rescale_detections(
     if keypoints is not None:
         xy, score = tf.split(keypoints, [2, 1], axis=-1)
         keypoints = tf.concat([xy * scale_xy[:, None, None], score], -1)
-    order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
+    # Keys that differ: not every runtime of an exported file sorts equal ones by index.
+    order = tf.argsort(tf.where(kept, slots, slots + tf.size(slots)), axis=1)
 
     def reorder(values: tf.Tensor | None) -> tf.Tensor | None:
         return None if values is None else tf.gather(values, order, batch_dims=1)

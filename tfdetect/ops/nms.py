@@ -11,6 +11,7 @@ from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite, corners_of, iou_of_corners
 from tfdetect.ops.fixed.nms import pick_greedily
+from tfdetect.ops.fixed.top_k import top_k_by_index
 from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
 from tfdetect.ops.rotated_iou import iou_of_shapes, shapes_of
 
@@ -232,12 +233,15 @@ def top_k(values: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
     PyTorch does not say in which order equal values come; here it is by index.
 
     Args:
-        values: float32 [..., N]; k may exceed N, then all N are given.
+        values: float32 [..., N], or [B, N] with `Backend.fixed_shapes`; k may exceed N, then all
+            N are given.
 
     Returns:
         values [..., min(k, N)], NaN where they were, and their int32 indices.
     """
-    k = tf.minimum(k, tf.shape(values)[-1])
     key = tf.where(tf.math.is_nan(values), tf.constant(float("inf"), values.dtype), values)
-    _, indices = tf.math.top_k(key, k)
+    if current_backend().fixed_shapes:
+        _, indices = top_k_by_index(key, min(k, values.shape[-1]))
+    else:
+        _, indices = tf.math.top_k(key, tf.minimum(k, tf.shape(values)[-1]))
     return tf.gather(values, indices, batch_dims=len(values.shape) - 1), indices

@@ -95,17 +95,21 @@ def _resample(image: tf.Tensor, axis: int, old: tf.Tensor | int, new: tf.Tensor 
     else:
         first, coefficients = _fixed_point_coefficients(old, new)
 
-    def of_tap(tap: tf.Tensor) -> tf.Tensor:
+    def of_tap(tap: tf.Tensor | int) -> tf.Tensor:
         source = tf.gather(image, tf.minimum(first + tap, old - 1), axis=axis)
         # [new, 1, 1] or [new, 1], which goes with [H, W, C].
         weights = tf.reshape(coefficients[:, tap], [-1] + [1] * (2 - axis))
         return tf.cast(source, tf.int32) * weights
 
-    _, total = tf.while_loop(
-        lambda tap, _: tap < tf.shape(coefficients)[1],
-        lambda tap, total: (tap + 1, total + of_tap(tap)),
-        [tf.constant(1), of_tap(tf.constant(0)) + (1 << (_PRECISION_BITS - 1))],
-    )
+    half = 1 << (_PRECISION_BITS - 1)
+    if current_backend().fixed_shapes:  # without a loop, which OpenVINO does not read from ONNX
+        total = sum((of_tap(tap) for tap in range(coefficients.shape[1])), start=half)
+    else:
+        _, total = tf.while_loop(
+            lambda tap, _: tap < tf.shape(coefficients)[1],
+            lambda tap, total: (tap + 1, total + of_tap(tap)),
+            [tf.constant(1), of_tap(tf.constant(0)) + half],
+        )
     # Triangle weights are not negative and sum to one within rounding: only 256 can be exceeded.
     return tf.cast(
         tf.minimum(tf.bitwise.right_shift(total, tf.constant(_PRECISION_BITS)), 255), tf.uint8

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.structures import Instances
-from tfdetect.ops.nms import best_after_nms
+from tfdetect.ops.nms import best_after_nms, top_k
 
 Coder = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Called with deltas and the anchors that they refer to, both float32 [..., 4]: gives boxes."""
@@ -61,7 +61,7 @@ def select_dense_detections(
     for cell_ranks, cell_deltas, cell_anchors in zip(ranks, deltas, anchors, strict=True):
         flat = of_anchors(cell_ranks, 1)[..., 0]
         flat = tf.where(tf.math.is_nan(flat), lowest, flat)
-        best, indices = tf.math.top_k(flat, tf.minimum(topk_candidates, tf.shape(flat)[1]))
+        best, indices = top_k(flat, topk_candidates)
         anchor = indices // classes
         chosen = tf.gather(of_anchors(cell_deltas, 4), anchor, batch_dims=1)
         level_boxes.append(decode(chosen, tf.gather(cell_anchors, anchor)))

@@ -28,6 +28,8 @@ SCRIPTS = (
     "batch",
     "compilers",
     "start",
+    "large_image",
+    "coco_size",
     "train",
     "train_transformers",
     "attention",

@@ -111,19 +111,23 @@ def prediction_of(predict: Predictor) -> Side:
 
 def demo_predictor() -> Predictor:
     """The small trained model of boxes, masks and keypoints."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load_predictor(convert_demo(Path(folder) / "model"))
+
+
+def convert_demo(model: Path) -> Path:
+    """Convert the demo's model to a model directory, and return that."""
     from tfdetect.cli.quiet import import_tensorflow
 
     import_tensorflow()
     import convert_d2.command
 
     demo = ROOT / "demo"
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
-        command = ["--config-file", str(demo / "joint_rcnn" / "config.yaml")]
-        command += ["--weights", str(demo / "joint_rcnn" / "model_final.pkl")]
-        command += ["--metadata", str(demo / "annotations.json"), "--output", str(model)]
-        convert_d2.command.main(command)
-        return load_predictor(model)
+    command = ["--config-file", str(demo / "joint_rcnn" / "config.yaml")]
+    command += ["--weights", str(demo / "joint_rcnn" / "model_final.pkl")]
+    command += ["--metadata", str(demo / "annotations.json"), "--output", str(model)]
+    convert_d2.command.main(command)
+    return model
 
 
 def versions() -> dict[str, str]:

@@ -43,7 +43,7 @@ REGISTRIES = {
     "SEM_SEG_HEADS",
     "TRACKER_HEADS",
 }
-CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor", "Tracks"}
+CLASSES = {"Backend", "Detections", "Hook", "InputError", "Predictor", "Slices", "Tracks"}
 
 IMPORT = """
 import os, signal, sys

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tfdetect.export.saved_model import export_savedmodel
     from tfdetect.inference.optimization import optimize
     from tfdetect.inference.predictor import Predictor
+    from tfdetect.inference.slices import Slices
     from tfdetect.modeling.build import build_model
     from tfdetect.modeling.registries import (
         BACKBONES,
@@ -65,6 +66,7 @@ _MODULES = {
     "tfdetect.export.saved_model": ("export_savedmodel",),
     "tfdetect.inference.optimization": ("optimize",),
     "tfdetect.inference.predictor": ("Predictor",),
+    "tfdetect.inference.slices": ("Slices",),
     "tfdetect.modeling.build": ("build_model",),
     "tfdetect.modeling.registries": (
         "BACKBONES",
@@ -106,6 +108,7 @@ __all__ = [
     "Hook",
     "InputError",
     "Predictor",
+    "Slices",
     "Tracks",
     "add_config",
     "build_model",

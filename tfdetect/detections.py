@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
+
+from tfdetect.rle_masks import RLEMasks
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,28 @@ class PanopticSegmentation:
         return f"PanopticSegmentation({len(self.segments)} segments in {height} x {width} pixels)"
 
 
+class _Masks:
+    """The attribute `masks`: kept as given, decoded when an array is asked for."""
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> None: ...
+
+    @overload
+    def __get__(self, instance: Detections, owner: type) -> np.ndarray | None: ...
+
+    def __get__(self, instance: Detections | None, owner: type) -> np.ndarray | None:
+        if instance is None:
+            return None  # the default of the dataclass's argument
+        masks: np.ndarray | RLEMasks | None = vars(instance)["masks"]
+        if isinstance(masks, RLEMasks):
+            # From here on the array is what the masks are: the caller may write to it.
+            masks = vars(instance)["masks"] = masks.decode()
+        return masks
+
+    def __set__(self, instance: Detections, value: np.ndarray | RLEMasks | None) -> None:
+        vars(instance)["masks"] = value
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
     """The N detections of one image, best score first as the model gives them.
@@ -63,7 +88,9 @@ class Detections:
             on the screen, from -180 to 180; only those within a degree of horizontal are clipped.
         scores: float32 [N], in [0, 1].
         classes: int64 [N], in [0, number of classes); the background is not among them.
-        masks: bool [N, height, width], or None where the model has no mask head.
+        masks: bool [N, height, width], or None where the model has no mask head. The model's are
+            kept run-length encoded, and decoded when this is first read: N * height * width bytes.
+            `rle_masks` has the runs.
         keypoints: float32 [N, K, 3], (x, y, score), or None where the model has no keypoint head.
         box_extent: add it to x2 - x1 and y2 - y1 for the boxes' width and height: 1 for models of
             Detectron and maskrcnn-benchmark, where boxes include their last pixel.
@@ -82,7 +109,7 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
-    masks: np.ndarray | None = None
+    masks: _Masks = _Masks()
     keypoints: np.ndarray | None = None
     box_extent: float = 0.0
     keypoint_offset: float = 0.5
@@ -100,7 +127,7 @@ class Detections:
             "sem_seg": (self.height, self.width),
         }
         for name, expected in shapes.items():
-            array = getattr(self, name)
+            array = vars(self)[name]
             if array is None:
                 continue
             matches = len(array.shape) == len(expected) and all(
@@ -117,7 +144,11 @@ class Detections:
             classes = np.unique(self.classes)
             more = ", ..." if len(classes) > 10 else ""
             parts.append(f"classes {', '.join(map(str, classes[:10].tolist()))}{more}")
-        optional = {"masks": self.masks, "keypoints": self.keypoints, "sem_seg": self.sem_seg}
+        optional = {
+            "masks": vars(self)["masks"],
+            "keypoints": self.keypoints,
+            "sem_seg": self.sem_seg,
+        }
         found = [name for name, value in optional.items() if value is not None]
         if self.panoptic is not None:
             found.append(f"panoptic of {len(self.panoptic.segments)} segments")
@@ -128,6 +159,21 @@ class Detections:
         """Whether boxes have five numbers."""
         return self.boxes.shape[-1] == 5
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are masks; they stay encoded."""
+        return vars(self)["masks"] is not None
+
+    @property
+    def rle_masks(self) -> RLEMasks | None:
+        """The masks run-length encoded, or None where there are none.
+
+        `rle_masks.to_coco()` is COCO's RLE of each, `rle_masks.part(index)` the part of the image
+        where a mask is.
+        """
+        masks: np.ndarray | RLEMasks | None = vars(self)["masks"]
+        return RLEMasks.encode(masks) if isinstance(masks, np.ndarray) else masks
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -137,11 +183,17 @@ class Detections:
         Args:
             keep: bool [N], or int [M] of indices.
         """
-        return dataclasses.replace(
-            self,
+        masks: np.ndarray | RLEMasks | None = vars(self)["masks"]
+        if masks is not None:
+            masks = masks.select(keep) if isinstance(masks, RLEMasks) else masks[keep]
+        return self.replace(
             boxes=self.boxes[keep],
             scores=self.scores[keep],
             classes=self.classes[keep],
-            masks=None if self.masks is None else self.masks[keep],
+            masks=masks,
             keypoints=None if self.keypoints is None else self.keypoints[keep],
         )
+
+    def replace(self, **changes: Any) -> Detections:
+        """As `dataclasses.replace`, which would decode the masks."""
+        return dataclasses.replace(self, **({"masks": vars(self)["masks"]} | changes))

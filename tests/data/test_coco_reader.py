@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.damaged_json import check_rejected, replaced
 from tests.support.paths import DEMO
+from tfdetect.data import annotation_fields as fields
 from tfdetect.data.coco import CocoImage, read_coco
+from tfdetect.data.json_format import read_object
 from tfdetect.errors import InputError
 
 VALID = {
@@ -170,3 +172,34 @@ def test_missing_file_and_folder(tmp_path):
         read_coco(tmp_path / "missing.json")
     with pytest.raises(InputError, match=str(tmp_path)):
         read_coco(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "polygons",
+    [
+        [[1, 2.5, 3, 4, 5, 6]],
+        [1, 2.5, 3, 4, 5, 6],
+        [[1, 2, 3, 4, 5, 6], ["7", 8, 9, 10, 11, 12]],
+        [[]],
+        [[1, 2, 3, 4, 5, 10**400]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        [[1, 2, 3, 4, 5, 1e300]],
+        [[1, 2, 3, 4, 5, True]],
+        [[1, 2], {"a": 1}],
+        [[[1, 2, 3, 4, 5, 6]]],
+        None,
+        "text",
+    ],
+)
+def test_compact_polygons_are_what_lists_are(polygons, tmp_path):
+    """Polygons that are read into arrays give the same numbers, and the same errors."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"annotations": [{"segmentation": polygons}]}))
+    found = []
+    for compact in (False, True):
+        (entry,) = read_object(path, "COCO", compact=compact)["annotations"]
+        try:
+            found.append(fields.segmentation(entry, (100, 100)))
+        except InputError as error:
+            found.append(str(error))
+    assert found[0] == found[1]

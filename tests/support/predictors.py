@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tfdetect.inference.predictor import Predictor
+from tfdetect.inference.slices import Slices
 
 _MOST = 8
 _kept: dict[tuple[Any, ...], Predictor] = {}
@@ -35,13 +36,15 @@ def shared_predictor(
     padding: str = "own",
     dtype: str = "float32",
     opts: Sequence[Any] = (),
+    slices: Slices | None = None,
 ) -> Predictor:
     """A predictor of these arguments, made once."""
-    key = _digest(Path(directory)), os.environ.get("TFDETECT_OPS"), device, padding, dtype, *opts
+    operators = os.environ.get("TFDETECT_OPS")
+    key = _digest(Path(directory)), operators, device, padding, dtype, slices, *opts
     if key not in _kept:
         if len(_kept) == _MOST:
             del _kept[next(iter(_kept))]
-        _kept[key] = Predictor(directory, device, padding, dtype, opts)
+        _kept[key] = Predictor(directory, device, padding, dtype, opts, slices)
     return _kept[key]
 
 

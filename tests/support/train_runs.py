@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.paths import DEMO, ROOT
@@ -57,12 +57,14 @@ def command(folder, data, *arguments, opts=()):
 class Run:
     """A process of train.py; what it says goes to the file `said`."""
 
-    def __init__(self, words: list[str], said: Path, environment: Mapping[str, str]):
+    def __init__(
+        self, words: list[str], said: Path, environment: Mapping[str, str], enter: Sequence[str]
+    ):
         self.said = said
         with said.open("wb") as file:
             # Of a session of its own, so that its worker processes can be ended with it.
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), *words],
+                [*enter, sys.executable, str(ROOT / "train.py"), *words],
                 stdout=file,
                 stderr=file,
                 cwd=ROOT,
@@ -86,14 +88,15 @@ class Run:
 
 @contextlib.contextmanager
 def training(
-    folder, data, *arguments, config=CONFIG, opts=(), name=None, environment=()
+    folder, data, *arguments, config=CONFIG, opts=(), name=None, environment=(), enter=()
 ) -> Iterator[Run]:
     """Start train.py with OUTPUT_DIR `folder`; whatever is left of it at the end is killed.
 
-    `name` tells apart what several processes with one folder say.
+    `name` tells apart what several processes with one folder say; `enter` are words before the
+    command.
     """
     words = ["--config-file", str(config), *command(folder, data, *arguments, opts=opts)]
-    run = Run(words, folder.with_name(f"{name or folder.name}.txt"), dict(environment))
+    run = Run(words, folder.with_name(f"{name or folder.name}.txt"), dict(environment), enter)
     try:
         yield run
     finally:

@@ -19,6 +19,7 @@ _MEANING = {
     "opts": "--opts or --tta",
     "dtype": "--dtype",
     "padding": "--padding",
+    "slices": "--slice or --overlap",
     "images": "--input (the number of images)",
     "input": "--input (the names of the images)",
     "images_per_file": "--images-per-file",

@@ -71,6 +71,7 @@ def _settings(args: argparse.Namespace, source: ImageSource) -> dict[str, Any]:
         "opts": [str(word) for word in args.opts],
         "dtype": args.dtype,
         "padding": args.padding,
+        "slices": [args.slice, args.overlap],
         "images": source.total,
         "input": source.digest,
         "images_per_file": args.images_per_file,
@@ -185,6 +186,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for option in ("address", "workers"):
         if args.engine != "ray" and getattr(args, option) is not None:
             parser.error(f"--{option} needs --engine ray")
+    if args.engine == "ray" and args.slice is not None:
+        parser.error("--slice is for --engine process so far; leave one of them out")
     if args.engine == "ray" and args.shard is not None:
         parser.error("--shard is for --engine process; Ray distributes the images itself")
     args.shard = args.shard or (1, 1)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from tfdetect.cli.arguments import FILES, MODEL, CommandParser, add_opts
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.imports import add_import_option
@@ -17,10 +19,15 @@ from tfdetect.config.ignored import ignored_in_prediction
 from tfdetect.config.prediction import load_prediction_config
 from tfdetect.config.tta import check_tta, describe_tta
 from tfdetect.errors import InputError
+from tfdetect.inference.slices import Slices, check_slices
 from tfdetect.modeling.registries import check_names
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
+
+
+_OVERLAP = 0.2
+_MOST_PIXELS = 2**30
 
 
 def add_model_arguments(
@@ -48,7 +55,8 @@ def add_model_arguments(
         type=positive,
         default=1,
         metavar="N",
-        help="images that go through the network together (default 1)",
+        help="images that go through the network together (default 1); with --slice slices, of one "
+        "image after the other",
     )
     group.add_argument(
         "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
@@ -82,6 +90,19 @@ def add_model_arguments(
         help="test-time augmentation, as --opts TEST.AUG.ENABLED True: what is found in several "
         "sizes of each image (TEST.AUG.MIN_SIZES), and in their mirror images (FLIP), is merged",
     )
+    group.add_argument(
+        "--slice",
+        type=positive,
+        metavar="PIXELS",
+        help="predict larger images in overlapping slices of this size, height and width, and "
+        "merge what is found: for many small objects in a large image, in bounded memory",
+    )
+    group.add_argument(
+        "--overlap",
+        type=float,
+        metavar="PART",
+        help="of the slices, as a part of their size (default 0.2)",
+    )
     add_import_option(group)
     add_opts(
         group,
@@ -94,13 +115,15 @@ def check_configuration(args: argparse.Namespace) -> str:
     """Checks on the model's configuration that can run before TensorFlow is loaded.
 
     Args:
-        args: with the options of `add_model_arguments`; --tta becomes a part of its opts.
+        args: with the options of `add_model_arguments`; --tta becomes a part of its opts. `slices`
+            is added to them, and with slices `batch_size` is of these, and 1 of images.
 
     Returns:
         FLOAT32_PRECISION.
     """
     if args.tta:
         args.opts += ["TEST.AUG.ENABLED", "True"]
+    args.slices = _slices(args)
     path = Path(args.model) / "config.yaml"
     if not path.is_file():
         return ""  # `Predictor` says what is missing
@@ -115,6 +138,8 @@ def check_configuration(args: argparse.Namespace) -> str:
         )
     if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} generates its own proposals; leave it out")
+    if args.slices is not None:
+        check_slices(capabilities(cfg))
     if cfg.TEST.AUG.ENABLED:
         check_tta(cfg)
         print(f"note: {describe_tta(cfg)}", file=sys.stderr)
@@ -122,6 +147,19 @@ def check_configuration(args: argparse.Namespace) -> str:
         if not (takes_proposals and line.startswith("DATASETS.PROPOSAL_FILES_TEST")):
             print(f"note: {line}", file=sys.stderr)
     return cfg.FLOAT32_PRECISION
+
+
+def _slices(args: argparse.Namespace) -> Slices | None:
+    if args.slice is None:
+        if args.overlap is not None:
+            raise InputError("--overlap: is of slices; give their size with --slice")
+        return None
+    overlap = _OVERLAP if args.overlap is None else args.overlap
+    slices = Slices(args.slice, overlap, args.batch_size)
+    args.batch_size = 1
+    # Images to be sliced are large; Pillow rejects what has more than twice as many.
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS
+    return slices
 
 
 def load_predictor(
@@ -137,7 +175,7 @@ def load_predictor(
     import_tensorflow(float32_precision, threads)
     from tfdetect.inference.predictor import Predictor
 
-    predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts)
+    predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts, args.slices)
     keep_freed_memory()
     return predictor
 

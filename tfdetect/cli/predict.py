@@ -171,6 +171,9 @@ class _Run:
             if self._pictures is not None:
                 drawn = draw(image, detections, self._predictor, threshold, self._args.font)
                 write_image(self._pictures[index], drawn)
+                del drawn
+            # Large images are not in memory while the next ones are read.
+            del image
             yield index, summary(detections, self._predictor, threshold)
 
     def videos(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:

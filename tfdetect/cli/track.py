@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import math
 import os
 import sys
@@ -244,7 +243,7 @@ def _track(
 
 def _tracked(detections: Detections, threshold: float) -> Detections:
     """The detections that a tracker is given; without segmentations, which no output has."""
-    detections = dataclasses.replace(detections, sem_seg=None, panoptic=None)
+    detections = detections.replace(sem_seg=None, panoptic=None)
     return detections.select(detections.scores >= threshold)
 
 

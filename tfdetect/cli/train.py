@@ -53,18 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         expected = train(cfg, resume=args.resume, workers=workers, preparation=preparation)
     except KeyboardInterrupt as interrupt:
-        interrupt.args = (_what_is_kept(Path(cfg.OUTPUT_DIR)),)
+        from tfdetect.training.checkpoints import what_is_kept
+
+        interrupt.args = (what_is_kept(Path(cfg.OUTPUT_DIR)),)
         raise
     return 0 if expected else 1
-
-
-def _what_is_kept(folder: Path) -> str:
-    from tfdetect.training.checkpoints import saved
-
-    found = saved(folder)
-    if not found:
-        return f"there is no checkpoint in {folder} yet (SOLVER.CHECKPOINT_PERIOD)"
-    return f"--resume continues from {found[-1][1]}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -7,6 +7,7 @@ name the field; the caller prepends the file and the entry.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def segmentation(
         return _rle(value, image_size)
     if not isinstance(value, list):
         raise InputError(f"'segmentation' is {show(value)}, not polygons or RLE; correct it")
-    if not any(isinstance(item, (list, dict)) for item in value):
+    if not any(isinstance(item, (list, array, dict)) for item in value):
         value = [value]
     polygons = []
     for index, given_polygon in enumerate(value):

@@ -164,7 +164,7 @@ def metadata_from_coco(path: str | os.PathLike[str]) -> DatasetMetadata:
             keypoints, while a model has a single list.
     """
     path = Path(path)
-    return metadata_from_categories(path, read_object(path, "COCO"))
+    return metadata_from_categories(path, read_object(path, "COCO", compact=True))
 
 
 def metadata_from_categories(path: Path, root: Mapping[str, Any]) -> DatasetMetadata:

@@ -67,7 +67,7 @@ def read_coco(
         InputError: the file is missing, is not JSON, or is not in COCO's format.
     """
     path = Path(path)
-    return coco_dataset(path, read_object(path, "COCO"), report)
+    return coco_dataset(path, read_object(path, "COCO", compact=True), report)
 
 
 def coco_dataset(

@@ -37,6 +37,8 @@ _UPRIGHT = {
 """EXIF's orientation tag, and what undoes each value (1 is upright)."""
 
 Image.init()
+_STRIP_PIXELS = 2**24
+
 _FORMATS = [name for name in Image.ID if name != "EPS"]
 """Formats that Pillow may read; not PostScript, because it would start Ghostscript, an
 interpreter."""
@@ -90,18 +92,19 @@ def decode_image(content: bytes, name: str | os.PathLike[str], format: str = "BG
         with warnings.catch_warnings():
             # Pillow warns about oddities that it can ignore, without naming the file.
             warnings.simplefilter("ignore")
-            rgb = _decode_with_pillow(content)
+            pixels = _decode_with_pillow(content, format)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except UnidentifiedImageError:
-        rgb = _decode_with_opencv(name, content)
+        bgr = _decode_with_opencv(name, content)
+        pixels = np.ascontiguousarray(bgr[:, :, ::-1]) if format == "RGB" else bgr
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: too many pixels ({error}), make the image smaller") from error
     except Exception as error:
         # On damaged files, Pillow's decoders raise whatever their parsing happens to raise:
         # OSError, SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
         raise InputError(f"{name}: damaged or truncated ({error}), replace the image") from error
-    return np.ascontiguousarray(rgb if format == "RGB" else rgb[:, :, ::-1])
+    return pixels
 
 
 def _check_format(format: str) -> None:
@@ -285,7 +288,7 @@ def _read_regular_file(path: Path) -> bytes:
     return content
 
 
-def _decode_with_pillow(content: bytes) -> np.ndarray:
+def _decode_with_pillow(content: bytes, format: str) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         try:
             orientation = image.getexif().get(_ORIENTATION)
@@ -297,7 +300,17 @@ def _decode_with_pillow(content: bytes) -> np.ndarray:
             raise InputError("floating-point pixels, convert the image to 8 bits")
         turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
         upright = image if turn is None else image.transpose(turn)
-        return np.asarray(upright.convert("RGB"))
+        # Strip by strip: of a large image Pillow has four bytes a pixel, and would have them again
+        # in RGB and as an array.
+        pixels = np.empty((upright.height, upright.width, 3), np.uint8)
+        rows = max(1, _STRIP_PIXELS // upright.width)
+        for top in range(0, upright.height, rows):
+            bottom = min(top + rows, upright.height)
+            whole = bottom - top == upright.height
+            strip = upright if whole else upright.crop((0, top, upright.width, bottom))
+            rgb = np.asarray(strip.convert("RGB"))
+            pixels[top:bottom] = rgb if format == "RGB" else rgb[:, :, ::-1]
+        return pixels
 
 
 def _decode_with_opencv(name: str | os.PathLike[str], content: bytes) -> np.ndarray:
@@ -316,4 +329,4 @@ def _decode_with_opencv(name: str | os.PathLike[str], content: bytes) -> np.ndar
         cv2.utils.logging.setLogLevel(verbosity)
     if bgr is None:
         raise InputError(f"{name}: not an image that Pillow or OpenCV can read, replace it")
-    return bgr[:, :, ::-1]
+    return bgr

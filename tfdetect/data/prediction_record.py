@@ -27,8 +27,9 @@ def prediction_to_dict(file_name: str, detections: Detections) -> dict[str, Any]
         "scores": detections.scores.tolist(),
         "pred_classes": detections.classes.tolist(),
     }
-    if detections.masks is not None:
-        record["pred_masks"] = [encode_mask(mask) for mask in detections.masks]
+    masks = detections.rle_masks
+    if masks is not None:
+        record["pred_masks"] = masks.to_coco()
     if detections.keypoints is not None:
         record["pred_keypoints"] = detections.keypoints.tolist()
     return record

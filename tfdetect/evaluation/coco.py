@@ -18,7 +18,6 @@ from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation.rotated import RotatedCOCOeval
 from tfdetect.evaluation.table import format_metrics, percent
-from tfdetect.masks.rle import encode_mask
 
 METRICS = {
     "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -70,9 +69,10 @@ def to_results(
         }
         for index, box, score in zip(classes, boxes.tolist(), scores, strict=True)
     ]
-    if detections.masks is not None:
-        for result, mask in zip(results, detections.masks, strict=True):
-            result["segmentation"] = encode_mask(mask)
+    masks = detections.rle_masks
+    if masks is not None:
+        for result, rle in zip(results, masks.to_coco(), strict=True):
+            result["segmentation"] = rle
     if detections.keypoints is not None:
         offset = detections.keypoint_offset
         shift = np.array([offset, offset, 0.0], np.float32)

@@ -39,6 +39,8 @@ def predict_in_batches(
         found = predictor.predict_batch([image for _, image in batch], given)
         for (key, image), detections in zip(batch, found, strict=True):
             yield key, image, detections
+        # Large images are not in memory while the next ones are read.
+        del batch, image, found, detections
 
 
 def read_each(

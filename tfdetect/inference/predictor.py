@@ -18,7 +18,9 @@ from tfdetect.errors import InputError
 from tfdetect.inference import forks
 from tfdetect.inference.given import check_image, describe, is_one_image, read_boxes
 from tfdetect.inference.optimization import optimize
+from tfdetect.inference.pasted_masks import paste_encoded
 from tfdetect.inference.pipeline import Pipeline
+from tfdetect.inference.slices import Slices, check_slices, predict_slices
 from tfdetect.inference.tf32 import warn_of_tf32
 from tfdetect.inference.tta import TTAPipeline
 from tfdetect.layers.profile_scope import profile_scope
@@ -57,6 +59,9 @@ class Predictor:
         dtype: of weights and features, "float32" or "bfloat16"; boxes and scores are float32.
         opts: [KEY, VALUE, ...], keys of the model's configuration that affect prediction only, such
             as MODEL.ROI_HEADS.SCORE_THRESH_TEST and INPUT.MIN_SIZE_TEST.
+        slices: predict large images in overlapping slices, `Slices(1024, overlap=0.2)`, and merge
+            what is found in them, so that small objects are seen and memory is bounded. Images
+            that fit into one slice get what they get without.
 
     Attributes:
         cfg: the model's configuration.
@@ -71,7 +76,7 @@ class Predictor:
 
     Raises:
         InputError: the directory holds no usable model, `opts` cannot be used, or there is no such
-            device, padding or dtype.
+            device, padding or dtype; or the model's results cannot be put together from slices.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Predictor:
         padding: str = "own",
         dtype: str = "float32",
         opts: Sequence[Any] = (),
+        slices: Slices | None = None,
     ):
         if not isinstance(directory, (str, os.PathLike)):
             raise InputError(f"directory: expected the path of a model, got {describe(directory)}")
@@ -92,9 +98,9 @@ class Predictor:
             cfg, model, metadata = load_model(directory, opts)
             backend = Backend.for_device(place, dtype=dtype)
             model = optimize(model, backend)
-            self._set_up(cfg, model, metadata, backend, place, padding)
+            self._set_up(cfg, model, metadata, backend, place, padding, slices)
         # What another process makes the same predictor of.
-        arguments = (os.path.abspath(directory), device, padding, dtype, tuple(opts))
+        arguments = (os.path.abspath(directory), device, padding, dtype, tuple(opts), slices)
         self._arguments: tuple[Any, ...] | None = arguments
 
     @classmethod
@@ -104,6 +110,7 @@ class Predictor:
         model: tf.Module,
         metadata: dict[str, Any],
         backend: Backend | None = None,
+        slices: Slices | None = None,
     ) -> Predictor:
         """A predictor with a model in memory.
 
@@ -113,10 +120,12 @@ class Predictor:
                 it for `backend`, which is faster.
             metadata: as in a model directory.
             backend: None for this machine's, `Backend.for_device()`.
+            slices: as the constructor's.
         """
         predictor = cls.__new__(cls)
         predictor._arguments = None
-        predictor._set_up(cfg, model, metadata, backend or Backend.for_device(), None, "own")
+        backend = backend or Backend.for_device()
+        predictor._set_up(cfg, model, metadata, backend, None, "own", slices)
         return predictor
 
     def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
@@ -132,6 +141,7 @@ class Predictor:
         backend: Backend,
         device: str | None,
         padding: str,
+        slices: Slices | None,
     ) -> None:
         self.cfg = cfg
         self.metadata = metadata
@@ -144,6 +154,9 @@ class Predictor:
         else:
             self._pipeline = Pipeline(cfg, model, backend, padding)
         self.capabilities = capabilities(cfg)
+        if slices is not None:
+            check_slices(self.capabilities)
+        self._slices = slices
         self._may_part = self.capabilities.has_semantic and padding == "own"
         self.class_names: list[str] = self.metadata["class_names"]
         self.stuff_class_names: list[str] = self.metadata.get("stuff_class_names") or []
@@ -209,13 +222,21 @@ class Predictor:
             check_image(f"images[{index}]", image)
         forks.require_no_fork()
         boxes = self._check_proposals(len(images), proposals)
+        if self._slices is not None:
+            return [predict_slices(self._predict_whole, image, self._slices) for image in images]
+        return self._predict_whole(images, boxes)
+
+    def _predict_whole(
+        self, images: list[np.ndarray], boxes: list[np.ndarray] | None = None
+    ) -> list[Detections]:
+        """The detections of images, each of which goes through the network as a whole."""
         if len(images) == 0:
             return []
         sizes = np.array([image.shape[:2] for image in images], np.int32)
         if self._goes_apart(sizes):
             given = [None] * len(images) if boxes is None else [[array] for array in boxes]
             return [
-                self.predict_batch([image], one)[0]
+                self._predict_whole([image], one)[0]
                 for image, one in zip(images, given, strict=True)
             ]
         self._pipeline.check_sizes(sizes)
@@ -276,7 +297,7 @@ class Predictor:
             boxes=boxes.numpy(),
             scores=found["scores"][:count].numpy(),
             classes=found["pred_classes"][:count].numpy().astype(np.int64),
-            masks=None if masks is None else self._paste(masks[:count], boxes, size).numpy(),
+            masks=None if masks is None else paste_encoded(self._paste, masks[:count], boxes, size),
             keypoints=None if keypoints is None else keypoints[:count].numpy(),
             box_extent=float(self._conventions.inclusive_boxes),
             keypoint_offset=self._conventions.keypoint_offset,

@@ -157,9 +157,9 @@ class BaseTracker(abc.ABC):
 
     def _remembered(self, tracks: Tracks) -> Tracks:
         """What the next frame needs of this one: its masks only if some of them may be kept."""
-        detections = dataclasses.replace(tracks.detections, sem_seg=None, panoptic=None)
+        detections = tracks.detections.replace(sem_seg=None, panoptic=None)
         if not self._may_be_kept(tracks).any():
-            detections = dataclasses.replace(detections, masks=None, keypoints=None)
+            detections = detections.replace(masks=None, keypoints=None)
         return dataclasses.replace(tracks, detections=detections)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.rle_masks import concatenate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,16 +78,18 @@ def append_tracks(first: Tracks, second: Tracks) -> Tracks:
     """
     if len(second) == 0:
         return first
-    arrays: dict[str, Any] = {}
-    for name in ("boxes", "scores", "classes", "masks", "keypoints"):
-        pair = [getattr(tracks.detections, name) for tracks in (first, second)]
-        if pair[0] is None and pair[1] is None:
+    fields: dict[str, Any] = {}
+    for name in ("boxes", "scores", "classes", "rle_masks", "keypoints"):
+        one, other = [getattr(tracks.detections, name) for tracks in (first, second)]
+        short = name.removeprefix("rle_")
+        if one is None and other is None:
             continue
-        if pair[0] is None or pair[1] is None:
-            raise InputError(f"{name}: some frames have them and others do not; give all or none")
-        arrays[name] = np.concatenate(pair)
+        if one is None or other is None:
+            raise InputError(f"{short}: some frames have them and others do not; give all or none")
+        join = concatenate if name == "rle_masks" else np.concatenate
+        fields[short] = join([one, other])
     return Tracks(
-        dataclasses.replace(first.detections, **arrays),
+        first.detections.replace(**fields),
         np.concatenate([first.ids, second.ids]),
         np.concatenate([first.periods, second.periods]),
         np.concatenate([first.lost_frame_counts, second.lost_frame_counts]),

@@ -283,6 +283,14 @@ def _changed_keys(path: Path, cfg: CfgNode) -> list[str]:
     return found
 
 
+def what_is_kept(folder: Path) -> str:
+    """How an interrupted training in this folder goes on."""
+    found = saved(folder)
+    if not found:
+        return f"there is no checkpoint in {folder} yet (SOLVER.CHECKPOINT_PERIOD)"
+    return f"--resume continues from {found[-1][1]}"
+
+
 def saved(folder: Path) -> list[tuple[Progress, Path]]:
     """The checkpoints in OUTPUT_DIR, the latest last.
 

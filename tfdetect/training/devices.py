@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,26 @@ class Workers:
     def wait(self) -> None:
         """Wait for all workers (a barrier)."""
         self.gather(["here"])
+
+
+@contextlib.contextmanager
+def lost_workers(workers: Workers, advice: Callable[[], str]) -> Iterator[None]:
+    """Within it, what TensorFlow says of a worker that was lost is an InputError.
+
+    Args:
+        workers: that train together.
+        advice: how to go on.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if workers.count == 1:
+            raise
+        # Workers stop one after the other: the one that TensorFlow names may not be the first.
+        raise InputError(
+            f"TF_CONFIG: one of the {workers.count} workers is lost, and the others cannot go on; "
+            f"{advice()}"
+        ) from error
 
 
 def set_up_devices(num_gpus: int | None, device: str) -> Workers:

@@ -59,13 +59,14 @@ def train(
 
     Raises:
         InputError: data, configuration or checkpoint cannot be used; the disk is full; a loss is
-            not finite; one of the hooks or the evaluation in the end failed. What is on disk then
-            is whole, and `resume` continues from it.
+            not finite; one of the hooks or the evaluation in the end failed; another worker was
+            lost. What is on disk then is whole, and `resume` continues from it.
     """
     check_hooks(hooks, "hooks")
     if preparation is None:
         preparation = prepare(cfg, resume=resume)
-    from tfdetect.training.devices import set_up_devices
+    from tfdetect.training.checkpoints import what_is_kept
+    from tfdetect.training.devices import lost_workers, set_up_devices
     from tfdetect.training.events import logging_to
     from tfdetect.training.run import run_training
 
@@ -77,7 +78,11 @@ def train(
     check_shares(cfg, replicas)
     folder = Path(cfg.OUTPUT_DIR)
     writes = workers.index == 0
-    with logging_to(folder if writes else None):
+
+    def advice() -> str:
+        return f"{what_is_kept(folder)}, with any number of workers that divides the batch"
+
+    with lost_workers(workers, advice), logging_to(folder if writes else None):
         for line in ignored_in_training(cfg):
             _logger.warning(line)
         if writes:

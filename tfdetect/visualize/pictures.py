@@ -86,7 +86,7 @@ def draw_detections(
         )
     if detections.keypoints is not None:
         check_connections("keypoint_connections", keypoint_connections, detections.keypoints)
-    by_class = detections.masks is None and detections.keypoints is None
+    by_class = not detections.has_masks and detections.keypoints is None
     color_indices = detections.classes if by_class else np.arange(len(detections))
     color_indices = color_indices if ids is None else ids
     shown = np.flatnonzero(detections.scores >= confidence_threshold)
@@ -97,9 +97,10 @@ def draw_detections(
 
     enlarge, fine, line, canvas = _enlarge(image)
     scale = fine * enlarge
-    if detections.masks is not None:
-        for mask, color in zip(detections.masks, colors, strict=True):
-            _draw_mask(canvas, mask, scale, color, line // 2)
+    masks = detections.rle_masks
+    if masks is not None:
+        for index, color in enumerate(colors):
+            _draw_part(canvas, *masks.part(index), (height, width), scale, color, line // 2)
     if detections.rotated:
         boxes = around_rotated(detections.boxes)
         for outline, color in zip(corners_of_rotated(detections.boxes), colors, strict=True):
@@ -228,12 +229,16 @@ def _enlarge(image: np.ndarray) -> tuple[int, int, int, np.ndarray]:
     and the canvas."""
     height, width = image.shape[:2]
     enlarge = min(8, max(1, round(_SMALL / max(height, width))))
-    picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    picture = image.copy()
+    if enlarge > 1:
+        picture = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
     # supervision's lines have hard edges: draw at twice the size and average. Repeated pixels
     # average to themselves, so what is not drawn on stays as it is.
     fine = 2 if max(picture.shape) <= _LARGE else 1
     line = fine * max(2, round(math.sqrt(height * width) * enlarge / 400))
-    return enlarge, fine, line, picture.repeat(fine, axis=0).repeat(fine, axis=1)
+    if fine > 1:
+        picture = picture.repeat(fine, axis=0).repeat(fine, axis=1)
+    return enlarge, fine, line, picture
 
 
 def _reduce(canvas: np.ndarray, fine: int) -> np.ndarray:
@@ -276,12 +281,32 @@ def _draw_mask(
     canvas: np.ndarray, mask: np.ndarray, scale: int, color: sv.Color, contour: int
 ) -> None:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
+    if rows.size:
+        top, left = rows[0], columns[0]
+        part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+        _draw_part(canvas, top, left, part, mask.shape, scale, color, contour)
+
+
+def _draw_part(
+    canvas: np.ndarray,
+    top: int,
+    left: int,
+    part: np.ndarray,
+    size: Sequence[int],
+    scale: int,
+    color: sv.Color,
+    contour: int,
+) -> None:
+    """Only the part of the canvas that holds the mask: crowds are quicker."""
+    if part.size == 0:
         return
-    # Only the part that holds the mask, a pixel wider for the contour: crowds are quicker.
-    top, bottom = max(0, rows[0] - 1), rows[-1] + 2
-    left, right = max(0, columns[0] - 1), columns[-1] + 2
-    part = mask[top:bottom, left:right]
+    # A pixel wider for the contour, within the image.
+    bottom, right = top + part.shape[0], left + part.shape[1]
+    above, before = min(top, 1), min(left, 1)
+    margins = (above, min(size[0] - bottom, 1)), (before, min(size[1] - right, 1))
+    part = np.pad(part, margins)
+    top, left = top - above, left - before
+    bottom, right = top + part.shape[0], left + part.shape[1]
     # Interpolated, so that an enlarged mask has no steps.
     enlarged = cv2.resize(
         part.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR

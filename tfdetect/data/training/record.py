@@ -15,7 +15,7 @@ from tfdetect.errors import InputError
 _logger = logging.getLogger("tfdetect.data")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Annotation:
     """One object, in pixels of the image as it is on disk.
 

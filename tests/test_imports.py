@@ -15,7 +15,8 @@ FOUNDATION = "foundation"
 """Modules that lie in tfdetect/ itself: errors, files, ..."""
 ROOMS = (
     *(FOUNDATION, "config", "ops", "layers", "masks", "modeling", "checkpoint", "inference"),
-    *("data", "evaluation", "tracking", "visualize", "training", "export", "cli"),
+    *("data", "evaluation", "tracking", "visualize", "training", "export", "batch"),
+    "cli",
 )
 # What convert_d2 builds on; of cli what is process-wide.
 FOR_CONVERSION = (

@@ -74,12 +74,29 @@ class NewFile:
             InputError: it cannot be written.
         """
         with _naming(self._path):
-            # Before the rename, or a power cut could leave the new name with no content.
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._flush()
             if self._target.exists():
                 shutil.copymode(self._target, self.temporary)
             os.replace(self.temporary, self._target)
+
+    def finish_first(self) -> bool:
+        """Give the file its name if nothing has it, also not by now; whether that was so.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        with _naming(self._path):
+            self._flush()
+            try:
+                os.link(self.temporary, self._target)
+            except FileExistsError:
+                return False
+        return True
+
+    def _flush(self) -> None:
+        # Before the rename, or a power cut could leave the new name with no content.
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:

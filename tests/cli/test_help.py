@@ -12,7 +12,18 @@ from tfdetect.cli.main import GROUP
 from tfdetect.plugins import plugins
 
 COMMANDS = plugins(GROUP)
-OWN = ("predict", "track", "train", "evaluate", "convert", "inspect", "quantize", "export")
+OWN = (
+    "predict",
+    "track",
+    "train",
+    "evaluate",
+    "convert",
+    "inspect",
+    "quantize",
+    "export",
+    "batch",
+    "coco-results",
+)
 OWN += ("build-operators",)
 
 

@@ -15,7 +15,17 @@ from tfdetect.cli.main import GROUP, dispatch
 from tfdetect.errors import InputError
 from tfdetect.plugins import plugins
 
-OURS = ["predict", "track", "train", "evaluate", "convert", "inspect", "dataset"]
+OURS = [
+    "predict",
+    "track",
+    "train",
+    "evaluate",
+    "batch",
+    "coco-results",
+    "convert",
+    "inspect",
+    "dataset",
+]
 OURS += ["reproduce", "quantize", "export", "build-operators"]
 
 

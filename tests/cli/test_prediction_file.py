@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.paths import DATA
 from tests.support.records import detections_of
-from tfdetect.cli.prediction_file import prediction_to_dict
+from tfdetect.data.prediction_record import prediction_to_dict
 
 TINY = DATA / "tiny"
 

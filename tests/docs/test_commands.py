@@ -39,6 +39,7 @@ from tfdetect.plugins import plugins
 BLOCKS = list(blocks())
 RUN = [block for block in BLOCKS if block.language in ("", "python") and not block.needs]
 NEEDS = {"download", "Docker", "tf2onnx", "openvino", "a wheel", "two machines"}
+NEEDS |= {"pyarrow", "Ray"}
 
 MAINS = {
     "predict.py": "tfdetect.cli.predict",

@@ -19,8 +19,8 @@ from tests.support.paths import DEMO
 from tests.support.rotated_model import NARROW, narrow_model
 from tfdetect.checkpoint.model_dir import load_model
 from tfdetect.checkpoint.names import named_variables
-from tfdetect.cli.prediction_file import prediction_to_dict
 from tfdetect.data.images import read_image
+from tfdetect.data.prediction_record import prediction_to_dict
 from tfdetect.export.servable import Servable
 from tfdetect.inference import fixed
 from tfdetect.inference.optimization import optimize

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.comparison import compare
 from tests.support.segmentation_training import IMAGES, MAPS, predict, record
-from tfdetect.cli.prediction_file import prediction_to_dict
+from tfdetect.data.prediction_record import prediction_to_dict
 
 
 def test_semantic():

@@ -25,7 +25,7 @@ def add_drawing_arguments(parser: CommandParser, threshold: str) -> None:
     """The options of the commands that draw; `threshold` is the help of the score's."""
     group = parser.group(FILES)
     group.add_argument(
-        "--confidence-threshold", type=_unit_interval, default=0.5, metavar="SCORE", help=threshold
+        "--confidence-threshold", type=unit_interval, default=0.5, metavar="SCORE", help=threshold
     )
     group.add_argument(
         "--font",
@@ -35,7 +35,7 @@ def add_drawing_arguments(parser: CommandParser, threshold: str) -> None:
     )
 
 
-def _unit_interval(text: str) -> float:
+def unit_interval(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

@@ -30,22 +30,26 @@ _OVERLAP = 0.2
 _MOST_PIXELS = 2**30
 
 
-def add_model_arguments(parser: CommandParser, *, proposals: bool = True) -> None:
+def add_model_arguments(
+    parser: CommandParser, *, proposals: bool = True, json: bool = True
+) -> None:
     """The options of the commands that predict which say which model, and how.
 
     Args:
         parser: of the command.
         proposals: whether it takes models that need them.
+        json: whether it writes a JSON file.
     """
     group = parser.group(MODEL)
     group.add_argument(
         "--model", required=True, metavar="DIR", help="the directory that tfdetect convert wrote"
     )
-    parser.group(FILES).add_argument(
-        "--json",
-        metavar="FILE",
-        help="write everything that the model finds to this file (panoptic maps next to it)",
-    )
+    if json:
+        parser.group(FILES).add_argument(
+            "--json",
+            metavar="FILE",
+            help="write everything that the model finds to this file (panoptic maps next to it)",
+        )
     group.add_argument(
         "--batch-size",
         type=positive,
@@ -158,14 +162,17 @@ def _slices(args: argparse.Namespace) -> Slices | None:
     return slices
 
 
-def load_predictor(args: argparse.Namespace, float32_precision: str) -> Predictor:
+def load_predictor(
+    args: argparse.Namespace, float32_precision: str, threads: int | None = None
+) -> Predictor:
     """Import TensorFlow and load the model.
 
     Args:
         args: with the options of `add_model_arguments`.
         float32_precision: of `check_configuration`.
+        threads: on the CPU; None for one on each core.
     """
-    import_tensorflow(float32_precision)
+    import_tensorflow(float32_precision, threads)
     from tfdetect.inference.predictor import Predictor
 
     predictor = Predictor(args.model, args.device, args.padding, args.dtype, args.opts, args.slices)

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfdetect.data.images import write_image
 from tfdetect.data.panoptic import segment_colors
+from tfdetect.data.prediction_record import (
+    prediction_to_dict,
+    segments_to_list,
+    semantic_to_list,
+)
 from tfdetect.detections import Detections
 from tfdetect.files import NewFile
-from tfdetect.masks.rle import encode_mask
 
 
 class PredictionFile:
@@ -66,10 +68,7 @@ class PredictionFile:
         """
         record = prediction_to_dict(file_name, detections) | dict(more or {})
         if detections.sem_seg is not None:
-            record["sem_seg"] = [
-                {"category_id": label, "segmentation": encode_mask(detections.sem_seg == label)}
-                for label in np.unique(detections.sem_seg).tolist()
-            ]
+            record["sem_seg"] = semantic_to_list(detections.sem_seg)
         if detections.panoptic is not None:
             stem = Path(file_name).stem
             if "frame" in record:
@@ -78,10 +77,7 @@ class PredictionFile:
             colors = segment_colors(detections.panoptic.ids)
             write_image(self._path.parent / name, colors[:, :, ::-1])
             record["panoptic_seg"] = name
-            record["segments_info"] = [
-                {key: value for key, value in vars(segment).items() if value is not None}
-                for segment in detections.panoptic.segments
-            ]
+            record["segments_info"] = segments_to_list(detections.panoptic)
         self._file.write(self._before + json.dumps(record, allow_nan=False).encode())
         self._before = b", "
 
@@ -102,28 +98,3 @@ class PredictionFile:
             name = f"{stem}_{number}"
         self._names.add(name)
         return name
-
-
-def prediction_to_dict(file_name: str, detections: Detections) -> dict[str, Any]:
-    """One image's detections for JSON.
-
-    Returns:
-        file_name, height, width, pred_boxes [[x1, y1, x2, y2]] (of a model of rotated boxes [[x
-        centre, y centre, width, height, angle]]), scores, pred_classes, and where the detections
-        have them pred_masks [RLE] and pred_keypoints [[[x, y, score]]]; pixels of
-        the original image in continuous coordinates, nothing rounded.
-    """
-    record = {
-        "file_name": file_name,
-        "height": detections.height,
-        "width": detections.width,
-        "pred_boxes": detections.boxes.tolist(),
-        "scores": detections.scores.tolist(),
-        "pred_classes": detections.classes.tolist(),
-    }
-    masks = detections.rle_masks
-    if masks is not None:
-        record["pred_masks"] = masks.to_coco()
-    if detections.keypoints is not None:
-        record["pred_keypoints"] = detections.keypoints.tolist()
-    return record

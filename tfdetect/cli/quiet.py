@@ -62,7 +62,7 @@ def _without_messages() -> Iterator[None]:
             reader.wait(_SECONDS)
 
 
-def import_tensorflow(float32_precision: str = "") -> None:
+def import_tensorflow(float32_precision: str = "", threads: int | None = None) -> None:
     """Import TensorFlow and let it look for devices, quietly, for a process of this project's own.
 
     The process may keep the memory of feature maps for the next ones (`prepare_heap`), is without
@@ -71,6 +71,8 @@ def import_tensorflow(float32_precision: str = "") -> None:
 
     Args:
         float32_precision: FLOAT32_PRECISION, "high" or "medium" for TF32.
+        threads: of an operation on the CPU, and operations at the same time; None for one on each
+            core. It is for the first call in a process: TensorFlow's threads start once.
     """
     prepare_heap()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -79,6 +81,9 @@ def import_tensorflow(float32_precision: str = "") -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     from tfdetect.inference.tf32 import allows_tf32
 
     tf.config.experimental.enable_tensor_float_32_execution(allows_tf32(float32_precision))

@@ -66,27 +66,50 @@ def read_image(path: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
         InputError: the file is missing, not a regular file, not an image, damaged, truncated, of
             more pixels than Pillow's limit against decompression bombs, or of floating point.
     """
-    if format not in ("BGR", "RGB"):
-        raise ValueError(f"format {format!r}, expected 'BGR' or 'RGB'")
+    _check_format(format)
     path = Path(path)
-    content = _read_regular_file(path)
+    return decode_image(_read_regular_file(path), path, format)
+
+
+def decode_image(content: bytes, name: str | os.PathLike[str], format: str = "BGR") -> np.ndarray:
+    """`read_image` of a file's content that is in memory.
+
+    Args:
+        content: of the file.
+        name: what messages call it.
+        format: order of the channels, "BGR" or "RGB".
+
+    Returns:
+        uint8 [height, width, 3], upright.
+
+    Raises:
+        InputError: as for `read_image`.
+    """
+    _check_format(format)
+    if not content:
+        raise InputError(f"{name}: the file is empty, replace the image")
     try:
         with warnings.catch_warnings():
             # Pillow warns about oddities that it can ignore, without naming the file.
             warnings.simplefilter("ignore")
             pixels = _decode_with_pillow(content, format)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
     except UnidentifiedImageError:
-        bgr = _decode_with_opencv(path, content)
+        bgr = _decode_with_opencv(name, content)
         pixels = np.ascontiguousarray(bgr[:, :, ::-1]) if format == "RGB" else bgr
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: too many pixels ({error}), make the image smaller") from error
+        raise InputError(f"{name}: too many pixels ({error}), make the image smaller") from error
     except Exception as error:
         # On damaged files, Pillow's decoders raise whatever their parsing happens to raise:
         # OSError, SyntaxError, struct.error, IndexError, KeyError, EOFError, zlib.error and more.
-        raise InputError(f"{path}: damaged or truncated ({error}), replace the image") from error
+        raise InputError(f"{name}: damaged or truncated ({error}), replace the image") from error
     return pixels
+
+
+def _check_format(format: str) -> None:
+    if format not in ("BGR", "RGB"):
+        raise ValueError(f"format {format!r}, expected 'BGR' or 'RGB'")
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -290,7 +313,7 @@ def _decode_with_pillow(content: bytes, format: str) -> np.ndarray:
         return pixels
 
 
-def _decode_with_opencv(path: Path, content: bytes) -> np.ndarray:
+def _decode_with_opencv(name: str | os.PathLike[str], content: bytes) -> np.ndarray:
     encoded = np.frombuffer(content, np.uint8)
     # OpenCV prints warnings about damaged files to stderr; the caller's one line is enough.
     verbosity = cv2.utils.logging.getLogLevel()
@@ -298,12 +321,12 @@ def _decode_with_opencv(path: Path, content: bytes) -> np.ndarray:
     try:
         stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         if stored is not None and stored.dtype not in (np.uint8, np.uint16):
-            raise InputError(f"{path}: {stored.dtype} pixels, convert the image to 8 bits")
+            raise InputError(f"{name}: {stored.dtype} pixels, convert the image to 8 bits")
         bgr = None if stored is None else cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     except cv2.error:
         bgr = None
     finally:
         cv2.utils.logging.setLogLevel(verbosity)
     if bgr is None:
-        raise InputError(f"{path}: not an image that Pillow or OpenCV can read, replace it")
+        raise InputError(f"{name}: not an image that Pillow or OpenCV can read, replace it")
     return bgr

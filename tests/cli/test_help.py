@@ -23,8 +23,10 @@ OWN = (
     "export",
     "batch",
     "coco-results",
+    "dataset",
+    "reproduce",
+    "build-operators",
 )
-OWN += ("build-operators",)
 
 
 class Parsed(BaseException):

@@ -12,6 +12,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 from tqdm import tqdm
 
+from tfdetect.cli.arguments import CommandParser
 from tfdetect.cli.model import positive
 from tfdetect.data.catalog import DatasetMetadata
 from tfdetect.data.dataset_files import DatasetFiles
@@ -169,13 +170,23 @@ def _mask(annotation: Annotation, height: int, width: int) -> np.ndarray:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect dataset",
-        description="Check, draw or convert annotations: JSON of COCO or COCO panoptic, YOLO "
-        "(data.yaml, or the folder of labels), Pascal VOC (a folder of XML files, or a list in "
-        "ImageSets/Main), labelme (the folder), DOTA, semantic masks.",
+    parser = CommandParser(
+        "dataset",
+        "Check, draw or convert annotations: JSON of COCO or COCO panoptic, YOLO (data.yaml, or "
+        "the folder of labels), Pascal VOC (a folder of XML files, or a list in ImageSets/Main), "
+        "labelme (the folder), DOTA, semantic masks.",
+        [
+            "check --annotations annotations.json --images images/",
+            "show --annotations data.yaml --output pictures/ --count 20",
+            "convert --annotations VOC2007/ImageSets/Main/trainval.txt --output voc.json",
+        ],
     )
-    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="subcommand",
+        required=True,
+        metavar="COMMAND",
+        parser_class=argparse.ArgumentParser,
+    )
     check = commands.add_parser(
         "check",
         help="everything that is wrong, in one report",

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from tfdetect.checkpoint.description import check_output, read_description
 from tfdetect.checkpoint.remote.addresses import check_address
+from tfdetect.cli.arguments import CommandParser
 from tfdetect.cli.evaluate import measure
 from tfdetect.cli.heap import keep_freed_memory
 from tfdetect.cli.model import positive
@@ -91,11 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tfdetect reproduce",
-        description="Download a model of Detectron2's zoo, convert it, evaluate it on the data set "
-        "of its configuration, and print the published AP beside the measured one. The exit status "
-        "is 1 if they differ by more than 0.1.",
+    parser = CommandParser(
+        "reproduce",
+        "Download a model of Detectron2's zoo, convert it, evaluate it on the data set of its "
+        "configuration, and print the published AP beside the measured one. The exit status is 1 "
+        "if they differ by more than 0.1.",
+        ["COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x --coco coco/"],
     )
     parser.add_argument(
         "name", metavar="NAME", help="such as COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"

@@ -90,8 +90,7 @@ def peak_gflops() -> float:
     rates = [2e-9 * n**3 / min(_time(lambda: a @ a) for _ in range(4))]
     kernel = native_product()
     if kernel is not None:
-        run, operations = kernel
-        rates.append(operations / min(_time(run) for _ in range(8)))
+        rates.append(_rate(*kernel))
     return max(rates)
 
 
@@ -134,9 +133,7 @@ def limit_of(dtype: str) -> str:
     missing, kernel, usual = lacks(dtype), native_product(dtype), native_product()
     if missing or kernel is None or usual is None:
         return missing
-    rate, float32 = (
-        operations / min(_time(run) for _ in range(8)) for run, operations in (kernel, usual)
-    )
+    rate, float32 = _rate(*kernel), _rate(*usual)
     return (
         f"the best {dtype} product of the native kernel has {rate:.0f} 10^9 operations per second "
         f"here, {rate / float32:.1f} times those of float32's"
@@ -162,6 +159,11 @@ def peak_bandwidth() -> float:
             worker.join()
 
     return 2e-9 * 2**28 / min(_time(copy) for _ in range(5))
+
+
+def _rate(run: Callable[[], Any], operations: float) -> float:
+    """The most of so many operations per second."""
+    return operations / min(_time(run) for _ in range(8))
 
 
 def _time(function: Callable[[], Any]) -> float:

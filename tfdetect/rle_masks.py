@@ -68,15 +68,16 @@ class RLEMasks:
         runs, height = self.runs[index], self.height
         if len(runs) == 0:
             return 0, 0, np.zeros((0, 0), bool)
-        starts, last = runs[0::2], runs[1::2] - 1
+        # Of each run the first and the last pixel.
+        pixels = runs - np.tile([0, 1], len(runs) // 2)
+        starts, last = pixels[0::2], pixels[1::2]
         left, right = int(starts[0]) // height, int(last[-1]) // height + 1
         top, bottom = 0, height
         if (starts // height == last // height).all():
             top, bottom = int((starts % height).min()), int((last % height).max()) + 1
         # Positions within the part: runs that go from column to column cover all of its rows.
         rows = bottom - top
-        edges = (runs - np.tile([0, 1], len(starts))) // height - left
-        inside = edges * rows + (runs - np.tile([0, 1], len(starts))) % height - top
+        inside = (pixels // height - left) * rows + pixels % height - top
         inside[1::2] += 1
         counts = np.diff(inside, prepend=0, append=rows * (right - left))
         values = np.arange(len(counts)) % 2 == 1

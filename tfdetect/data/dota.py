@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tfdetect.data.coco import CocoDataset, CocoImage
+from tfdetect.data.image_files import image_called
 from tfdetect.data.json_format import LARGEST_COORDINATE, as_number, show
 from tfdetect.data.rotated import rotated_of_quadrilateral
 from tfdetect.errors import InputError
@@ -132,7 +133,7 @@ def dota_as_coco(
     images: list[CocoImage] = []
     annotations: list[dict[str, Any]] = []
     for file in files:
-        image_path = _image_path(file.path.stem, images_dir)
+        image_path = image_called(images_dir, file.path.stem, _IMAGES)
         if image_path is None:
             expected = f"{file.path.stem}.png (nor .jpg, .tif, .bmp)"
             broken(InputError(f"{file.path}: {images_dir} has no image {expected}, add it"))
@@ -212,11 +213,6 @@ def _object(words: list[str]) -> tuple[str, np.ndarray, bool]:
         raise InputError("a corner is farther away than any image is large; correct it")
     # 2 is DOTA 1.5's for objects of a few pixels.
     return words[8], rotated_of_quadrilateral(corners.reshape(4, 2)), difficult != "0"
-
-
-def _image_path(stem: str, folder: Path) -> Path | None:
-    names = [stem + suffix for suffix in (*_IMAGES, *map(str.upper, _IMAGES))]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _image(image_id: int, path: Path) -> CocoImage:

@@ -21,6 +21,12 @@ def image_path(folder: Path, name: str) -> Path:
     return path
 
 
+def image_called(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
+    """The image of a folder with this name and one of the suffixes, in either case."""
+    names = [stem + suffix for suffix in (*suffixes, *map(str.upper, suffixes))]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
 def missing_files(paths: Iterable[Path]) -> list[Path]:
     """The `paths` that are not files. Each folder is listed only once."""
     listed: dict[Path, frozenset[str]] = {}

@@ -79,7 +79,7 @@ def read_voc(path: str | os.PathLike[str], class_names: Sequence[str]) -> VocDat
         path = path / "ImageSets" / "Main" / "test.txt"
         if not path.is_file():
             raise InputError(f"{path}: is missing, give the list of another set, such as val.txt")
-    root = path.absolute().parent.parent.parent
+    root = root_of(path)
     images: list[VocImage] = []
     year = None
     for name in read_list(path):
@@ -100,6 +100,16 @@ def read_voc(path: str | os.PathLike[str], class_names: Sequence[str]) -> VocDat
             )
         )
     return VocDataset(path, root / "JPEGImages", year, tuple(class_names), tuple(images))
+
+
+def is_list(path: Path) -> bool:
+    """Whether a path is that of a list of images: a text file in a folder of `ImageSets`."""
+    return path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets"
+
+
+def root_of(path: Path) -> Path:
+    """The folder that has the Annotations and JPEGImages of a list."""
+    return path.absolute().parent.parent.parent
 
 
 def read_list(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from tfdetect.data.class_names import match_classes
 from tfdetect.data.coco import CocoDataset, read_coco
 from tfdetect.data.dota import dota_as_coco, images_of_dota, is_dota, read_dota_files
 from tfdetect.data.lvis import LvisDataset, read_lvis
-from tfdetect.data.voc import read_voc
+from tfdetect.data.voc import is_list, read_voc
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.evaluation import coco, lvis, proposals, voc
@@ -31,15 +31,7 @@ def _open_coco(
     del content
 
     def make(count: Report) -> EvaluationDataset:
-        return Coco(
-            read_coco(path, count),
-            model.tasks,
-            model.class_names,
-            model.keypoint_oks_sigmas,
-            model.num_keypoints,
-            count,
-            rotated=model.rotated,
-        )
+        return Coco.for_model(read_coco(path, count), model, count)
 
     return counting_broken(path, report, make)
 
@@ -84,8 +76,7 @@ def _open_voc(
 ) -> EvaluationDataset | None:
     del content, report  # a broken annotation is an error
     is_folder = path.is_dir()
-    is_list = path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets"
-    if (is_folder and (path / "ImageSets").is_dir()) or (is_list and not is_folder):
+    if (is_folder and (path / "ImageSets").is_dir()) or (is_list(path) and not is_folder):
         return _Voc(path, model.tasks, model.class_names)
     return None
 
@@ -210,6 +201,19 @@ class Coco(_Instances):
             )
             self._annotations = checked
         self._dataset = dataclasses.replace(dataset, annotations=tuple(self._annotations))
+
+    @staticmethod
+    def for_model(dataset: CocoDataset, model: ModelInfo, report: Report) -> Coco:
+        """What a model is measured with on a data set; `report` gets what is broken in it."""
+        return Coco(
+            dataset,
+            model.tasks,
+            model.class_names,
+            model.keypoint_oks_sigmas,
+            model.num_keypoints,
+            report,
+            rotated=model.rotated,
+        )
 
     def evaluate(
         self, results: Sequence[Mapping[str, Any]], measured: Sequence[int] | None = None

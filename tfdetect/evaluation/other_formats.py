@@ -30,15 +30,7 @@ def _open_other(
         files = DatasetFiles("", form, path, images)
         # Difficult objects do not count, as in Pascal VOC's own evaluation.
         dataset = other_as_coco(path, other_content(files, difficult=True), count)
-        opened = Coco(
-            dataset,
-            model.tasks,
-            model.class_names,
-            model.keypoint_oks_sigmas,
-            model.num_keypoints,
-            count,
-            rotated=model.rotated,
-        )
+        opened = Coco.for_model(dataset, model, count)
         opened.image_folder = images
         return opened
 

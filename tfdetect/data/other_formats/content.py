@@ -159,15 +159,6 @@ def images_below(folder: Path) -> list[Path]:
     return sorted(p for p in found if not p.name.startswith("."))
 
 
-def image_called(folder: Path, stem: str) -> Path | None:
-    """The image of a folder with this name and any suffix."""
-    for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES)):
-        path = folder / f"{stem}{suffix}"
-        if path.is_file():
-            return path
-    return None
-
-
 def check_names(path: Path, names: Sequence[str]) -> list[str]:
     """The names of classes, each once.
 

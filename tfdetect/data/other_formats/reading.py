@@ -12,6 +12,7 @@ from tfdetect.data.other_formats.content import Content
 from tfdetect.data.other_formats.labelme import is_labelme, labelme_files, read_labelme
 from tfdetect.data.other_formats.voc_objects import is_voc, read_voc_objects, voc_files
 from tfdetect.data.other_formats.yolo import images_of_yolo, is_yolo, read_yolo, yolo_files
+from tfdetect.data.voc import root_of
 from tfdetect.errors import InputError
 
 OtherForm = Literal["YOLO", "VOC", "LABELME"]
@@ -39,12 +40,13 @@ def images_of(form: OtherForm, path: Path) -> Path | None:
     if form == "YOLO":
         return images_of_yolo(path)
     if form == "VOC":
-        root = path.absolute().parent.parent.parent if path.is_file() else path.absolute().parent
+        root = root_of(path) if path.is_file() else path.absolute().parent
         folder = root / "JPEGImages"
         return folder if folder.is_dir() else path.parent / "images"
     return path
 
 
+@lru_cache(maxsize=4)
 def read_other(
     form: OtherForm,
     path: Path,
@@ -67,18 +69,6 @@ def read_other(
     Raises:
         InputError: they cannot be read. What is broken in them is in `errors`.
     """
-    return _read(form, path, images_dir, version, class_names, difficult)
-
-
-@lru_cache(maxsize=4)
-def _read(
-    form: OtherForm,
-    path: Path,
-    images_dir: Path,
-    version: tuple[int, ...],
-    class_names: tuple[str, ...] | None,
-    difficult: bool,
-) -> Content:
     del version
     if form == "YOLO":
         return read_yolo(path, images_dir)

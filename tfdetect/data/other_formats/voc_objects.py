@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfdetect.data.image_files import image_called
 from tfdetect.data.json_format import as_integer
-from tfdetect.data.other_formats.content import Content, image_called, image_size
-from tfdetect.data.voc import parse_annotation, read_box, read_list
+from tfdetect.data.other_formats.content import IMAGE_SUFFIXES, Content, image_size
+from tfdetect.data.voc import is_list, parse_annotation, read_box, read_list, root_of
 from tfdetect.errors import InputError
 
 
 def is_voc(path: Path) -> bool:
     """Whether this is a list of images in `ImageSets/Main`, or a folder of XML files."""
     if path.is_file():
-        return path.suffix == ".txt" and path.absolute().parent.parent.name == "ImageSets"
+        return is_list(path)
     return path.is_dir() and bool(_files(path))
 
 
@@ -35,7 +36,7 @@ def read_voc_objects(
     """
     content = Content()
     if path.is_file():
-        folder = path.absolute().parent.parent.parent / "Annotations"
+        folder = root_of(path) / "Annotations"
         files = [folder / f"{name}.xml" for name in read_list(path)]
     else:
         files = _files(path)
@@ -43,7 +44,7 @@ def read_voc_objects(
     for file in files:
         try:
             annotation = parse_annotation(file)
-            image = image_called(images_dir, file.stem)
+            image = image_called(images_dir, file.stem, IMAGE_SUFFIXES)
             named = (annotation.findtext("filename") or "").strip().replace("\\", "/")
             name = image.name if image else named.rpartition("/")[2] or f"{file.stem}.jpg"
             sides = [as_integer(annotation.findtext(f"size/{key}")) for key in ("height", "width")]
@@ -77,7 +78,7 @@ def voc_files(path: Path) -> list[Path]:
     """The files that say something of the objects."""
     if not path.is_file():
         return _files(path)
-    folder = path.absolute().parent.parent.parent / "Annotations"
+    folder = root_of(path) / "Annotations"
     return [path, *_files(folder)]
 
 

@@ -112,12 +112,7 @@ def read_yolo(path: Path, images_dir: Path) -> Content:
 
 def labels_of(images_dir: Path) -> Path:
     """Where Ultralytics looks for the labels of a folder of images."""
-    parts = images_dir.absolute().parts
-    if "images" not in parts:
-        return images_dir
-    last = len(parts) - 1 - parts[::-1].index("images")
-    found = Path(*parts[:last], "labels", *parts[last + 1 :])
-    return found if found.is_dir() else images_dir
+    return _beside(images_dir, "images", "labels") or images_dir
 
 
 def images_of_yolo(path: Path) -> Path | None:
@@ -130,13 +125,20 @@ def images_of_yolo(path: Path) -> Path | None:
         if folder is not None and not folder.is_dir():
             folder = path.parent / str(split)
         return folder if folder is not None and folder.is_dir() else None
-    parts = path.absolute().parts
-    if "labels" in parts:
-        last = len(parts) - 1 - parts[::-1].index("labels")
-        folder = Path(*parts[:last], "images", *parts[last + 1 :])
-        if folder.is_dir():
-            return folder
+    folder = _beside(path, "labels", "images")
+    if folder is not None:
+        return folder
     return path if images_below(path) else None
+
+
+def _beside(folder: Path, name: str, other: str) -> Path | None:
+    """The folder with `other` in place of the last `name` of a path, if there is one."""
+    parts = folder.absolute().parts
+    if name not in parts:
+        return None
+    last = len(parts) - 1 - parts[::-1].index(name)
+    found = Path(*parts[:last], other, *parts[last + 1 :])
+    return found if found.is_dir() else None
 
 
 def yolo_files(path: Path, images_dir: Path) -> list[Path]:

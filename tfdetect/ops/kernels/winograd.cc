@@ -6,6 +6,7 @@
 #include "half.h"
 #include "instruction_set.h"
 #include "matmul_bfloat16.h"
+#include "matmul_tile.h"
 #include "portability.h"
 #include "winograd_tiles.h"
 
@@ -40,23 +41,18 @@ TFDETECT_INLINE void TransformInputVector(const T* const pixels[kSide * kSide], 
     StoreFloats(d[1] - d[3], to + 3 * stride);
   }
 }
-template <typename T, typename Operand>
+// All channels, in vectors of V and what is left in the least.
+template <typename V, typename T, typename Operand>
 TFDETECT_INLINE void TransformInputLoop(const T* const pixels[kSide * kSide], int64_t channels,
                                         int64_t stride, Operand* output) {
-  for (int64_t c = 0; c < channels; c += kLane)
-    TransformInputVector<Float8>(pixels, c, stride, output);
-}
-template <typename T, typename Operand>
-TFDETECT_INLINE void TransformInputWideLoop(const T* const pixels[kSide * kSide], int64_t channels,
-                                            int64_t stride, Operand* output) {
   int64_t c = 0;
-  for (; c + 2 * kLane <= channels; c += 2 * kLane)
-    TransformInputVector<Float16>(pixels, c, stride, output);
+  for (; c + kLanes<V> <= channels; c += kLanes<V>)
+    TransformInputVector<V>(pixels, c, stride, output);
   if (c < channels) TransformInputVector<Float8>(pixels, c, stride, output);
 }
 template <typename T, typename Operand>
 const auto TransformInput =
-    BestVersion<TransformInputLoop<T, Operand>, TransformInputWideLoop<T, Operand>>();
+    BestVersion<TransformInputLoop<Float8, T, Operand>, TransformInputLoop<Float16, T, Operand>>();
 
 // A' m A + bias of one vector of channels of a tile's products, of which product k is at
 // `products` + k * stride; outputs that are null lie beyond the map.
@@ -84,23 +80,17 @@ TFDETECT_INLINE void TransformOutputVector(const float* products, int64_t stride
     if (outputs[2 * y + 1]) StoreFloats(right, outputs[2 * y + 1] + channel);
   }
 }
-template <typename T>
+template <typename V, typename T>
 TFDETECT_INLINE void TransformOutputLoop(const float* products, int64_t stride, int64_t channels,
                                          const float* bias, bool relu, T* const outputs[4]) {
-  for (int64_t c = 0; c < channels; c += kLane)
-    TransformOutputVector<Float8>(products, stride, c, bias, relu, outputs);
-}
-template <typename T>
-TFDETECT_INLINE void TransformOutputWideLoop(const float* products, int64_t stride,
-                                             int64_t channels, const float* bias, bool relu,
-                                             T* const outputs[4]) {
   int64_t c = 0;
-  for (; c + 2 * kLane <= channels; c += 2 * kLane)
-    TransformOutputVector<Float16>(products, stride, c, bias, relu, outputs);
+  for (; c + kLanes<V> <= channels; c += kLanes<V>)
+    TransformOutputVector<V>(products, stride, c, bias, relu, outputs);
   if (c < channels) TransformOutputVector<Float8>(products, stride, c, bias, relu, outputs);
 }
 template <typename T>
-const auto TransformOutput = BestVersion<TransformOutputLoop<T>, TransformOutputWideLoop<T>>();
+const auto TransformOutput =
+    BestVersion<TransformOutputLoop<Float8, T>, TransformOutputLoop<Float16, T>>();
 
 // A e A' of the 2 x 2 gradients of a tile's outputs, to panels: product k goes to output + k * stride,
 // its panel p from there on by p * panel_stride.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -65,16 +66,11 @@ def roi_align(
         sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
     sizes = tf.clip_by_value(sizes, 0, shape[1:3])
 
+    make = _pooling_matrix_function((bins_y, bins_x), sampling_ratio, aligned)
+
     def matrix(chunk: slice, shape: Shape) -> tf.SparseTensor:
-        return _pooling_matrix(
-            boxes[chunk] * spatial_scale,
-            box_indices[chunk],
-            sizes,
-            shape,
-            (bins_y, bins_x),
-            sampling_ratio,
-            aligned,
-        )
+        scaled = boxes[chunk] * spatial_scale
+        return tf.SparseTensor(*make(scaled, box_indices[chunk], sizes, tf.stack(shape)))
 
     return pool_by_matrix(features, tf.shape(boxes)[0], (bins_y, bins_x), matrix)
 
@@ -151,6 +147,30 @@ def pool_by_level(
     return tf.dynamic_stitch(positions, pooled)
 
 
+@functools.cache
+def _pooling_matrix_function(
+    bins: tuple[int, int], sampling_ratio: int, aligned: bool
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """`_pooling_matrix` as one function of the graph for all levels of a pooler, which stays one:
+    it has five hundred operations."""
+    signature = [
+        tf.TensorSpec([None, 4]),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None, 2], tf.int32),
+        tf.TensorSpec([3], tf.int32),
+    ]
+
+    def make(
+        boxes: tf.Tensor, box_indices: tf.Tensor, sizes: tf.Tensor, shape: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        batch, height, width = tf.unstack(shape)
+        size = (batch, height, width)
+        return _pooling_matrix(boxes, box_indices, sizes, size, bins, sampling_ratio, aligned)
+
+    attributes = {"_noinline": True}
+    return tf.function(make, signature, autograph=False, experimental_attributes=attributes)
+
+
 def _pooling_matrix(
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
@@ -159,9 +179,9 @@ def _pooling_matrix(
     bins: tuple[int, int],
     sampling_ratio: int,
     aligned: bool,
-) -> tf.SparseTensor:
-    """The matrix [R * bins, B * H * W] that pools the features of `shape`; boxes are in feature-map
-    pixels.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The matrix [R * bins, B * H * W] that pools the features of `shape`: a `tf.SparseTensor`'s
+    indices, values and shape. Boxes are in feature-map pixels.
 
     The bilinear weights are separable, so that those of a region are an outer product of one
     vector per axis; only their non-zero range enters the matrix.
@@ -199,7 +219,7 @@ def _pooling_matrix(
     top = box_indices[:, None] * height + first_y
     location = (tf.gather(tf.reshape(top, [-1]), row_y) + entry_y) * width
     location += tf.gather(tf.reshape(first_x, [-1]), row_x) + entry_x
-    return tf.SparseTensor(
+    return (
         tf.stack([tf.cast(row, tf.int64), tf.cast(location, tf.int64)], 1),
         values,
         tf.cast(tf.stack([tf.size(per_row), batch * height * width]), tf.int64),

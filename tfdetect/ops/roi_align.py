@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.division import divide
 from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix
 
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and near
@@ -245,12 +246,13 @@ def _axis(
     """
     own = own[:, None, None]
     limit = tf.cast(own, tf.float32)
-    bin_extent = extent / bins
+    bin_extent = divide(extent, bins)
     if sampling_ratio > 0:
         samples = tf.fill(tf.shape(extent), float(sampling_ratio))
+        step = divide(bin_extent, sampling_ratio)
     else:
         samples = tf.math.ceil(bin_extent)
-    step = bin_extent / tf.maximum(samples, 1.0)
+        step = bin_extent / tf.maximum(samples, 1.0)
     bin_start = start[:, None] + tf.range(bins, dtype=tf.float32) * bin_extent[:, None]
     # Of a huge box only the samples that can fall into the map are enumerated. With adaptive
     # sampling they lie at least half a feature-map pixel apart, so that they are few.

@@ -103,7 +103,7 @@ def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tenso
 
 def _convolve_chunk(x: tf.Tensor, weights: list[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
     """[B * 2 n, 2 m + 2, Cout] of padded x [B, 2 n + 4, 2 m + 2, Cin]; the last two columns are
-    no results."""
+    not results."""
     batch, height, width, inputs = lengths(x)
     down, across = height // 2 - 2, width // 2
     outputs = bias.shape[0]

@@ -135,8 +135,16 @@ def _peaks_mb(session: int) -> Iterator[float]:
 
 
 def _pipeline() -> Side:
-    """What one process does for a batch: reading, augmenting, polygons, in turns over images."""
+    """What one process does for a batch: reading, augmenting, polygons, in turns over images.
+
+    With malloc as `tfdetect train` sets it for itself and the processes that it starts.
+    """
     folder, root = _small()
+    from tfdetect.cli.heap import keep_freed_memory
+    from tfdetect.cli.quiet import import_tensorflow
+
+    import_tensorflow()
+    keep_freed_memory()
     from tfdetect.config import load_config
     from tfdetect.data.registry import register_coco_dataset
     from tfdetect.data.training.input import training_dataset

@@ -6,6 +6,7 @@ process that is forked to make batches gets a copy of every page on which it cou
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class _Columns:
             numbers = self.first_numbers[first : end + 1].tolist()
             polygons = tuple(
                 self.coordinates[start:stop]
-                for start, stop in zip(numbers[:-1], numbers[1:], strict=True)
+                for start, stop in itertools.pairwise(numbers)
             )
         return Annotation(
             box=self.boxes[index],

@@ -111,8 +111,7 @@ class _Columns:
             first, end = self.first_polygons[index : index + 2].tolist()
             numbers = self.first_numbers[first : end + 1].tolist()
             polygons = tuple(
-                self.coordinates[start:stop]
-                for start, stop in itertools.pairwise(numbers)
+                self.coordinates[start:stop] for start, stop in itertools.pairwise(numbers)
             )
         return Annotation(
             box=self.boxes[index],

@@ -163,19 +163,15 @@ def _pipeline() -> Side:
         return {"seconds": (time.process_time() - start) / PREPARED}
 
     def limit(seconds: float) -> str:
-        """What neither library can leave out: Pillow decodes and resizes."""
+        """What neither library can leave out: Pillow decodes."""
         from PIL import Image
 
         paths = sorted((root / "images").iterdir())[:50]
         start = time.process_time()
         for path in paths:
-            picture = Image.open(path).convert("RGB")
-            picture.resize((1067, SIZE[0])).resize((1067, 800))
+            Image.open(path).load()
         pillow = (time.process_time() - start) / len(paths)
-        return (
-            f"Pillow's decoding and resizing, one axis after the other, take {pillow * 1e3:.1f} ms "
-            f"of {seconds * 1e3:.1f} ms"
-        )
+        return f"Pillow's decoding takes {pillow * 1e3:.1f} ms of {seconds * 1e3:.1f} ms"
 
     return Side(seeded_models.versions(), run, limit)
 

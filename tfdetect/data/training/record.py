@@ -49,7 +49,7 @@ class Record:
         file_name: its path.
         height, width: in pixels.
         image_id: in the data set.
-        annotations: its objects, which may be made anew each time they are asked for.
+        annotations: its objects, which may be made again each time they are asked for.
         dataset: the name of the data set, as in DATASETS.TRAIN.
         proposals: float32 [P, 4] XYXY in pixels of the image as it is on disk, the best first;
             None for a model that generates its own.

@@ -26,9 +26,8 @@ def _ours(old: Size, new: Size) -> Side:
 
     inputs.require_native()
     image, size = tf.constant(_image(old)), tf.constant(new)
-    between = 3 * old[0] * new[1]
-    moved = 3 * (old[0] * old[1] + new[0] * new[1]) + 2 * between
-    limit = inputs.bytes_limit("reads and writes the image twice", moved)
+    moved = 3 * (old[0] * old[1] + new[0] * new[1])
+    limit = inputs.bytes_limit("reads one image and writes the other", moved)
     return Side(versions, inputs.call(resize_bilinear_uint8, image, size), limit)
 
 

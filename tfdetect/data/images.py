@@ -308,8 +308,11 @@ def _decode_with_pillow(content: bytes, format: str) -> np.ndarray:
             bottom = min(top + rows, upright.height)
             whole = bottom - top == upright.height
             strip = upright if whole else upright.crop((0, top, upright.width, bottom))
-            rgb = np.asarray(strip.convert("RGB"))
-            pixels[top:bottom] = rgb if format == "RGB" else rgb[:, :, ::-1]
+            # `convert` copies what is RGB. Pillow packs channels in either order, without a pass
+            # over the array that NumPy takes as long for as the decoder for a JPEG.
+            rgb = strip if strip.mode == "RGB" else strip.convert("RGB")
+            packed = np.frombuffer(rgb.tobytes("raw", format), np.uint8)
+            pixels[top:bottom] = packed.reshape(bottom - top, upright.width, 3)
         return pixels
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.support.native import require_native, using_ops
 from tests.support.training_data import demo_cfg
 from tfdetect.data.training.augmentation import (
     AUGMENTATIONS,
@@ -29,9 +31,11 @@ from tfdetect.data.training.transforms import (
     ResizeTransform,
     TransformList,
     VFlipTransform,
+    apply_image,
 )
 from tfdetect.data.training.warp_transforms import ExtentTransform, RotationTransform
 from tfdetect.errors import InputError
+from tfdetect.ops.kernels.image_resize import native_image_resize
 
 
 def draw(augmentor, size, count=300):
@@ -56,6 +60,32 @@ def test_resize_is_the_graphs(implementation, old, new):
     image = random_state(0).randint(0, 256, (*old, 3)).astype(np.uint8)
     expected = resize_bilinear_uint8(image, np.array(new, np.int32))
     np.testing.assert_array_equal(ResizeTransform(*old, *new).apply_image(image), expected)
+
+
+def test_native_resize_gives_the_same_images():
+    """Whatever it stands between; other filters and sizes that stay are left to the transform."""
+    require_native()
+    with using_ops("native"):
+        resize = native_image_resize()
+    image = random_state(0).randint(0, 256, (40, 60, 3)).astype(np.uint8)
+    bicubic = Image.Resampling.BICUBIC
+    for transforms, used in [
+        ([ResizeTransform(40, 60, 80, 121), HFlipTransform(80, 121)], 1),
+        ([HFlipTransform(40, 60), ResizeTransform(40, 60, 33, 50)], 1),
+        ([CropTransform(7, 3, 30, 40, 40, 60), ResizeTransform(30, 40, 60, 80)], 1),
+        ([TransformList((ResizeTransform(40, 60, 30, 41), VFlipTransform(30, 41)))], 1),
+        ([ResizeTransform(40, 60, 40, 60)], 0),
+        ([ResizeTransform(40, 60, 80, 120, bicubic)], 0),
+    ]:
+        calls = []
+
+        def counted(*arguments, calls=calls):
+            calls.append(arguments)
+            return resize(*arguments)
+
+        found = apply_image(image, transforms, counted)
+        np.testing.assert_array_equal(found, apply_image(image, transforms, None))
+        assert len(calls) == used
 
 
 def test_size_rule(oracle):

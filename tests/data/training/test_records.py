@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -308,9 +309,9 @@ def test_repeat_factors(load):
     # Class 0 is in all four images, class 1 in one: sqrt(0.64 / 0.25) = 1.6.
     category = {"id": 7, "name": "common"}
     annotations = [{"image_id": i} for i in (1, 1, 2, 3, 4)]
-    records = load(annotations, ((40, 60),) * 4, category)
-    rare = records[0].annotations[0]
-    object.__setattr__(rare, "class_index", 1)
+    first, *others = load(annotations, ((40, 60),) * 4, category)
+    rare = replace(first.annotations[0], class_index=1)
+    records = [replace(first, annotations=[rare, *first.annotations[1:]]), *others]
     factors = repeat_factors(records, threshold=0.64, sqrt=True)
     np.testing.assert_array_equal(factors, np.array([1.6, 1, 1, 1], np.float32))
     factors = repeat_factors(records, threshold=0.64, sqrt=False)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.native import require_native, using_ops
 from tests.support.paths import ROOT
 from tests.support.training_data import SQUARE, cfg_of, demo_cfg, register, write_dataset
 from tfdetect.data.training.input import input_errors, training_dataset
@@ -53,6 +54,15 @@ def test_types_are_as_documented():
         demo_cfg(MODEL__KEYPOINT_ON=False, MODEL__MASK_ON=False), seed=1
     ).element_spec
     assert not {"gt_keypoints", "gt_polygons", "gt_bitmasks"} & spec.keys()
+
+
+def test_batches_do_not_depend_on_the_operators():
+    require_native()
+    batches = []
+    for ops in ("native", "portable"):
+        with using_ops(ops):
+            batches.append(take(training_dataset(demo_cfg(), seed=3), 3))
+    assert equal(*batches)
 
 
 def test_batches_fit_their_images():

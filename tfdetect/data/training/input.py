@@ -24,6 +24,7 @@ from tfdetect.data.training.records import (
 )
 from tfdetect.data.training.repeat_factors import build_sampler
 from tfdetect.errors import InputError
+from tfdetect.ops.kernels.image_resize import native_image_resize
 
 
 def training_dataset(
@@ -102,6 +103,8 @@ def training_dataset(
             labels=label_range(cfg),
             proposal_topk=cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN,
             rotated=capabilities(cfg).rotated,
+            # Here, and not in each of the processes that are forked from this one.
+            resize=native_image_resize(),
         ),
         batch_size=batch_size,
         seed=seed,

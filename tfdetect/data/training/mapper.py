@@ -14,9 +14,10 @@ from tfdetect.data.panoptic import read_segment_ids
 from tfdetect.data.rotated import transform_rotated_boxes
 from tfdetect.data.sem_seg import LabelRange
 from tfdetect.data.training.record import Annotation, Record
-from tfdetect.data.training.transforms import ImageTransform
+from tfdetect.data.training.transforms import ImageTransform, apply_image
 from tfdetect.errors import InputError
 from tfdetect.masks.polygons import polygon_boxes, rasterize_polygons
+from tfdetect.ops.kernels.image_resize import ImageResize
 
 _SMALLEST_SIDE = 1e-5
 """Of a box that is not empty, in pixels (Detectron2: `filter_empty_instances`)."""
@@ -63,6 +64,7 @@ class TrainingMapper:
         labels: the classes of pixels that the model learns, or None.
         proposal_topk: DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, how many proposals are kept.
         rotated: whether boxes are.
+        resize: the native library's resize of images; None for Pillow's, which gives the same.
     """
 
     image_format: str
@@ -72,6 +74,7 @@ class TrainingMapper:
     labels: LabelRange | None = None
     proposal_topk: int = 0
     rotated: bool = False
+    resize: ImageResize | None = None
 
     def __call__(self, record: Record, transforms: Sequence[ImageTransform]) -> Example:
         """Make an example.
@@ -90,9 +93,9 @@ class TrainingMapper:
         sem_seg = segment_ids = None
         if self.labels is not None and record.sem_seg is not None:
             sem_seg = self.labels.read(record.sem_seg, image.shape[:2])
-        for transform in transforms:
-            image = transform.apply_image(image)
-            if sem_seg is not None:
+        image = apply_image(image, transforms, self.resize)
+        if sem_seg is not None:
+            for transform in transforms:
                 sem_seg = transform.apply_segmentation(sem_seg)
         if sem_seg is not None and self.labels is not None:
             sem_seg = self.labels.ignore_padding(sem_seg)

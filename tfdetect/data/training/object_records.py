@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +19,7 @@ from tfdetect.data.json_format import given
 from tfdetect.data.lvis import LvisDataset, read_lvis
 from tfdetect.data.other_formats.reading import OTHER_FORMS, other_as_coco
 from tfdetect.data.registry import dota_files, other_content
+from tfdetect.data.training.annotation_table import AnnotationTable
 from tfdetect.data.training.record import Annotation, Record, Report
 from tfdetect.errors import InputError
 
@@ -49,7 +50,7 @@ def read_object_records(
         )
     classes = {category: index for index, category in enumerate(dataset.category_ids)}
     sizes = {image.id: (image.height, image.width) for image in dataset.images}
-    by_image: dict[int, list[Annotation]] = defaultdict(list)
+    table = AnnotationTable()
     passed_over: Counter[str] = Counter()
     for entry in dataset.annotations:
         if entry["image_id"] not in sizes:
@@ -65,16 +66,17 @@ def read_object_records(
         if annotation is None:
             passed_over["have no polygon with three or more points"] += 1
             continue
-        by_image[entry["image_id"]].append(annotation)
+        table.append(entry["image_id"], annotation)
     for reason, count in passed_over.items():
         _logger.warning("%s: %d annotations %s; left out", files.annotations, count, reason)
+    by_image = table.by_image()
     return [
         Record(
             file_name=str(image_path(files.images_dir, image.file_name)),
             height=image.height,
             width=image.width,
             image_id=image.id,
-            annotations=tuple(by_image[image.id]),
+            annotations=by_image.get(image.id, ()),
         )
         for image in dataset.images
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Annotation:
     segment_id: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Record:
     """One image, and what is in it.
 
@@ -49,7 +49,7 @@ class Record:
         file_name: its path.
         height, width: in pixels.
         image_id: in the data set.
-        annotations: its objects.
+        annotations: its objects, which may be made again each time they are asked for.
         dataset: the name of the data set, as in DATASETS.TRAIN.
         proposals: float32 [P, 4] XYXY in pixels of the image as it is on disk, the best first;
             None for a model that generates its own.
@@ -60,7 +60,7 @@ class Record:
     height: int
     width: int
     image_id: int | str
-    annotations: tuple[Annotation, ...]
+    annotations: Sequence[Annotation]
     dataset: str = ""
     proposals: np.ndarray | None = None
     sem_seg: SemSegFile | None = None

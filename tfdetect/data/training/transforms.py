@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from tfdetect.data import geometry
 from tfdetect.data.training.tensorpack_dataflow import imgaug
 from tfdetect.errors import InputError
+from tfdetect.ops.kernels.image_resize import ImageResize
 
 
 class ImageTransform(imgaug.Transform):
@@ -116,7 +118,11 @@ class HFlipTransform(ImageTransform):
         return self.height, self.width
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        return image[:, ::-1]
+        # A view would be copied later, pixel by pixel, which takes thirty times as long.
+        return cv2.flip(image, 1)
+
+    def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
+        return labels[:, ::-1]
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return geometry.HorizontalFlip(self.width).apply_coords(coords)
@@ -267,6 +273,32 @@ class TransformList(ImageTransform):
         for transform in self.transforms:
             found = transform.apply_polygons(found)
         return found
+
+
+def apply_image(
+    image: np.ndarray, transforms: Sequence[ImageTransform], resize: ImageResize | None
+) -> np.ndarray:
+    """The image, uint8 [H, W, 3], after several transforms, in order.
+
+    Args:
+        image: before.
+        transforms: what happens to it.
+        resize: is called instead of Pillow for its bilinear filter, of which it gives the pixels;
+            None for Pillow's.
+    """
+    for transform in transforms:
+        if isinstance(transform, TransformList):
+            image = apply_image(image, transform.transforms, resize)
+        elif (
+            resize is not None
+            and isinstance(transform, ResizeTransform)
+            and transform.resample == Image.Resampling.BILINEAR
+            and transform.output_size != image.shape[:2]
+        ):
+            image = resize(image, transform.output_size)
+        else:
+            image = transform.apply_image(image)
+    return image
 
 
 def _shapely() -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ if available.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -29,6 +30,7 @@ __all__ = [
     "announce_missing_cuda",
     "choose_ops",
     "convolution_instruction_set",
+    "functions",
     "instruction_sets",
     "library",
     "require",
@@ -41,6 +43,7 @@ _ANY_REGISTERED = "TfdetectNms"
 _lock = threading.Lock()
 _tried = False
 _module: ModuleType | None = None
+_functions: ctypes.CDLL | None = None
 _reason = ""
 _sets: InstructionSets | None = None
 _announced = False
@@ -103,6 +106,12 @@ def require() -> None:
         raise InputError(f"the native operators are not available: {_reason}")
 
 
+def functions() -> ctypes.CDLL:
+    """The native library's functions that need no TensorFlow; there must be one (`library`)."""
+    assert _functions is not None
+    return _functions
+
+
 def instruction_sets() -> InstructionSets:
     """Which instruction set the native library uses; there must be one (`library`)."""
     assert _sets is not None
@@ -160,8 +169,10 @@ def _load() -> ModuleType:
 
     import tensorflow as tf
 
+    global _functions, _sets
     try:
         module = tf.load_op_library(str(path))
+        _functions = ctypes.CDLL(str(path))
     except tf.errors.FailedPreconditionError as error:  # another version's library (once.h)
         raise InputError(error.message) from error
     except (tf.errors.OpError, OSError) as error:
@@ -170,8 +181,7 @@ def _load() -> ModuleType:
 
     from tfdetect.ops.kernels import gradients  # noqa: F401 (registers them)
 
-    global _sets
-    _sets = of_library(path)
+    _sets = of_library(_functions)
     return module if hasattr(module, _ANY) else _module_of_registered()
 
 

@@ -356,10 +356,10 @@ def instruction_sets(library: Path) -> instruction_set.InstructionSets:
     as soon as it is loaded; and without importing TensorFlow, which takes seconds.
     """
     code = (
-        "import ctypes, dataclasses, json, sys; from pathlib import Path;"
+        "import ctypes, dataclasses, json, sys;"
         "from tfdetect.ops.kernels import instruction_set;"
         "ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL);"
-        "sets = instruction_set.of_library(Path(sys.argv[2]));"
+        "sets = instruction_set.of_library(ctypes.CDLL(sys.argv[2]));"
         "print(json.dumps(dataclasses.asdict(sets)))"
     )
     framework = _tensorflow_directory() / "libtensorflow_framework.so.2"

@@ -74,16 +74,8 @@ def has_bfloat16_tiles() -> bool:
     return False
 
 
-def of_library(path: Path) -> InstructionSets:
-    """Ask a library that is loaded, or whose TensorFlow is (`libtensorflow_framework`).
-
-    Raises:
-        InputError: the library does not load.
-    """
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise InputError(f"{path} does not load: delete it and try again ({error})") from error
+def of_library(library: ctypes.CDLL) -> InstructionSets:
+    """Ask a library."""
 
     def ask(name: str) -> str:
         function = getattr(library, f"tfdetect_{name}_instruction_set")

@@ -35,39 +35,19 @@ class ResizeBilinearUint8Op : public tensorflow::OpKernel {
     OP_REQUIRES_OK(context, CheckResize(context, &output));
     if (output->NumElements() == 0) return;
     const Tensor& image = context->input(0);
-    const int64_t in_height = image.dim_size(0), in_width = image.dim_size(1);
+    const int64_t height = image.dim_size(0), width = image.dim_size(1);
     const int64_t channels = image.dim_size(2);
-    const int64_t height = output->dim_size(0), width = output->dim_size(1);
-
-    // As in Pillow 11, a side that keeps its length is not filtered, and rows go first. (Later
-    // versions put the columns first in some shapes.)
+    const int64_t new_height = output->dim_size(0), new_width = output->dim_size(1);
     const uint8_t* from = image.flat<uint8_t>().data();
-    int64_t rows = in_height, row_pixels = in_width;
-    Tensor between;
-    for (const bool along_y : {false, true}) {
-      if (along_y ? rows == height : row_pixels == width) continue;
-      const int64_t new_rows = along_y ? height : rows, new_pixels = along_y ? row_pixels : width;
-      const bool is_last = new_rows == height && new_pixels == width;
-      if (!is_last) {
-        OP_REQUIRES_OK(context,
-                       context->allocate_temp(tensorflow::DT_UINT8,
-                                              {new_rows, new_pixels, channels}, &between));
-      }
-      uint8_t* to = (is_last ? output : &between)->flat<uint8_t>().data();
-      const ResizeAxis axis = along_y ? MakeResizeAxis(rows, height)
-                                      : MakeResizeAxis(row_pixels, width);
-      ParallelFor(context, new_rows, 2 * new_pixels * channels, [&](int64_t begin, int64_t end) {
-        if (along_y)
-          ResizeColumns(axis, from, row_pixels * channels, begin, end, to);
-        else
-          ResizeRows(axis, from, row_pixels, channels, begin, end, to);
-      });
-      from = to;
-      rows = new_rows;
-      row_pixels = new_pixels;
+    uint8_t* to = output->flat<uint8_t>().data();
+    if (height == new_height && width == new_width) {
+      std::copy_n(from, image.NumElements(), to);
+      return;
     }
-    if (from == image.flat<uint8_t>().data())
-      std::copy_n(from, image.NumElements(), output->flat<uint8_t>().data());
+    const ImageResize resize(height, width, channels, new_height, new_width);
+    ParallelFor(context, new_height, 4 * new_width * channels, [&](int64_t begin, int64_t end) {
+      resize.Rows(from, width * channels, begin, end, to);
+    });
   }
 };
 

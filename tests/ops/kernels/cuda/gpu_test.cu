@@ -430,12 +430,9 @@ void TestResize(int64_t height, int64_t width, int64_t new_height, int64_t new_w
                 int64_t channels) {
   std::vector<uint8_t> image(height * width * channels);
   for (uint8_t& value : image) value = static_cast<uint8_t>(generator());
-  std::vector<uint8_t> wide(height * new_width * channels);
   std::vector<uint8_t> expected(new_height * new_width * channels);
-  ResizeRows(MakeResizeAxis(width, new_width), image.data(), width, channels, 0, height,
-             wide.data());
-  ResizeColumns(MakeResizeAxis(height, new_height), wide.data(), new_width * channels, 0,
-                new_height, expected.data());
+  ImageResize(height, width, channels, new_height, new_width)
+      .Rows(image.data(), width * channels, 0, new_height, expected.data());
   const ResizeShape shape = {height, width, channels, new_height, new_width};
   const DeviceArray<uint8_t> device_image(image), output(expected.size());
   const DeviceArray<char> workspace(ResizeWorkspace(shape));

@@ -148,17 +148,14 @@ void TimeResize() {
   const ResizeShape shape = {1080, 1920, 3, 750, 1333};
   std::vector<uint8_t> image(shape.height * shape.width * shape.channels);
   for (uint8_t& value : image) value = static_cast<uint8_t>(generator());
-  std::vector<uint8_t> wide(shape.height * shape.new_width * shape.channels);
   std::vector<uint8_t> expected(shape.new_height * shape.new_width * shape.channels);
   const DeviceArray<uint8_t> device_image(image), output(expected.size());
   const DeviceArray<char> workspace(ResizeWorkspace(shape));
   const float milliseconds = Milliseconds([&] {
     return LaunchResize(shape, device_image.data(), workspace.data(), output.data(), nullptr);
   });
-  ResizeRows(MakeResizeAxis(shape.width, shape.new_width), image.data(), shape.width,
-             shape.channels, 0, shape.height, wide.data());
-  ResizeColumns(MakeResizeAxis(shape.height, shape.new_height), wide.data(),
-                shape.new_width * shape.channels, 0, shape.new_height, expected.data());
+  ImageResize(shape.height, shape.width, shape.channels, shape.new_height, shape.new_width)
+      .Rows(image.data(), shape.width * shape.channels, 0, shape.new_height, expected.data());
   Report("resize 1080 x 1920 to 750 x 1333", milliseconds,
          Unequal(output.Values(), expected.data()), 0.0f,
          static_cast<int64_t>(image.size() + expected.size()));

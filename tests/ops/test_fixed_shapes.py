@@ -72,6 +72,28 @@ def test_best_after_nms(fixed):
     np.testing.assert_array_equal(indices, expected_indices)
 
 
+def test_best_after_nms_of_few(fixed):
+    """A few of many boxes: of the best ones, of all where those suppress each other, of none."""
+    rng = np.random.default_rng(0)
+    boxes = random_boxes(rng, [5, 200], 100)
+    scores = rng.normal(size=[5, 200]).round(1).astype(np.float32)
+    groups = rng.integers(0, 3, [5, 200]).astype(np.int32)
+    boxes[1], groups[1] = [0, 0, 9, 9], 0
+    best = np.argsort(-scores[2])[:40]
+    boxes[2, best], groups[2, best], scores[2, best] = [200, 200, 209, 209], 0, 9.0
+    scores[3, 2:] = -np.inf
+    scores[4] = -np.inf
+
+    def select(boxes, scores, groups):
+        return best_after_nms(boxes, scores, groups, 0.3, 4)
+
+    indices, counts = fixed(select, boxes, scores, groups)
+    expected_indices, expected_counts = ordinary(select, boxes, scores, groups)
+    assert list(expected_counts) == [4, 1, 4, 2, 0]
+    np.testing.assert_array_equal(counts, expected_counts)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
 def test_roi_pool(fixed):
     """Exactly; more boxes than are pooled together, one pixel, a NaN, one as large as the image."""
     rng = np.random.default_rng(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
@@ -15,6 +16,8 @@ _CHUNK = 64
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and all
 # whole numbers up to it are exact in float32.
 _FARTHEST = 2.0**20
+# Up to this many, of which a side of a feature map has fewer.
+_TABULATED = 4096
 
 
 def roi_pool(
@@ -152,10 +155,12 @@ def _round(values: tf.Tensor) -> tf.Tensor:
 def _windows(low: tf.Tensor, high: tf.Tensor, bins: int, size: tf.Tensor) -> tf.Tensor:
     """int32 [R, bins, 2], the pixels [first, end) of each bin along one axis."""
     length = tf.maximum(high - low + 1.0, 1.0)
-    # `bins` and nothing else, but no constant, by whose reciprocal TensorFlow would multiply: that
-    # moves ends across whole numbers.
+    # A multiple of the reciprocal is not the quotient, and moves ends across whole numbers. OpenVINO
+    # has no other division: so from a table. TensorFlow has where the divisor is no constant.
+    quotients = np.arange(_TABULATED + 1, dtype=np.float32) / np.float32(bins)
+    tabulated = tf.gather(quotients, tf.cast(tf.minimum(length, _TABULATED), tf.int32))
     divisor = tf.minimum(length, 0.0) + bins
-    bin_length = (length / divisor)[:, None]
+    bin_length = tf.where(length <= _TABULATED, tabulated, length / divisor)[:, None]
     index = tf.range(bins, dtype=tf.float32)
     ends = [
         tf.math.floor(index * bin_length) + low[:, None],

@@ -156,7 +156,7 @@ def _windows(low: tf.Tensor, high: tf.Tensor, bins: int, size: tf.Tensor) -> tf.
     """int32 [R, bins, 2], the pixels [first, end) of each bin along one axis."""
     length = tf.maximum(high - low + 1.0, 1.0)
     # A multiple of the reciprocal is not the quotient, and moves ends across whole numbers. OpenVINO
-    # has no other division: so from a table. TensorFlow has where the divisor is no constant.
+    # divides in no other way, so there is a table; TensorFlow does where the divisor is no constant.
     quotients = np.arange(_TABULATED + 1, dtype=np.float32) / np.float32(bins)
     tabulated = tf.gather(quotients, tf.cast(tf.minimum(length, _TABULATED), tf.int32))
     divisor = tf.minimum(length, 0.0) + bins

@@ -22,8 +22,8 @@ def pick_greedily(
 ) -> tf.Tensor:
     """`best_after_nms` with static shapes: each pick suppresses the overlapping boxes of its group.
 
-    The first k picks over all groups are the k best survivors. Each pick looks at every box once: at
-    all of them only where the best ones do not have k survivors.
+    The first k picks over all groups are the k best survivors. Each pick looks at some of the best
+    boxes, and at all only where those have fewer than k survivors.
 
     Args:
         boxes: float32 [B, N, 4], or [B, N, 5] of rotated ones.

@@ -149,8 +149,8 @@ def _sum_taps(
     chunks: list[tf.Tensor] = []
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
-        # 0, known only once the last chunk is there. Nothing else would keep LiteRT, which takes
-        # together what XNNPACK does not have, from all reads before the first sum: 16 of the result.
+        # 0, known only once the last chunk is there. Else LiteRT, which takes together what XNNPACK
+        # does not have, would read everything before the first sum: 16 times the result.
         after = tf.cast(chunks[-1][0, 0, 0, 0] > float("inf"), tf.int32) if chunks else 0
         total: tf.Tensor | None = None
         for row, row_weight in along_y:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.division import divide
 
 # Regions treated together in the portable form, which read as many pixels of a bin as the largest
 # of them has.
@@ -155,12 +156,11 @@ def _round(values: tf.Tensor) -> tf.Tensor:
 def _windows(low: tf.Tensor, high: tf.Tensor, bins: int, size: tf.Tensor) -> tf.Tensor:
     """int32 [R, bins, 2], the pixels [first, end) of each bin along one axis."""
     length = tf.maximum(high - low + 1.0, 1.0)
-    # A multiple of the reciprocal is not the quotient, and moves ends across whole numbers. OpenVINO
-    # divides in no other way, so there is a table; TensorFlow does where the divisor is no constant.
+    # OpenVINO multiplies by the reciprocal of any divisor, which moves ends across whole numbers;
+    # of a table it takes the quotient.
     quotients = np.arange(_TABULATED + 1, dtype=np.float32) / np.float32(bins)
     tabulated = tf.gather(quotients, tf.cast(tf.minimum(length, _TABULATED), tf.int32))
-    divisor = tf.minimum(length, 0.0) + bins
-    bin_length = tf.where(length <= _TABULATED, tabulated, length / divisor)[:, None]
+    bin_length = tf.where(length <= _TABULATED, tabulated, divide(length, bins))[:, None]
     index = tf.range(bins, dtype=tf.float32)
     ends = [
         tf.math.floor(index * bin_length) + low[:, None],

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tfdetect.ops.division import divide
+
 # Number of boxes sampled together in a loop.
 _CHUNK = 64
 # Without one: the most samples along an axis, the number of bins that are read together (of 256
@@ -48,7 +50,7 @@ def pool_levels(
     extent = tf.gather(boxes, [3, 2], axis=1) - low
     if not aligned:
         extent = tf.maximum(extent, 1.0)
-    bin_extent = extent / bins
+    bin_extent = divide(extent, bins)
     if 0 < sampling_ratio <= _UNROLLED_RATIO:
         taps = _taps(bins, low, bin_extent, sampling_ratio, usable, size, first_location)
         return tf.cast(_sum_taps(locations, *taps), features[0].dtype)

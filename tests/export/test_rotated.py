@@ -90,10 +90,12 @@ def test_predictor(model_dir, images, expected):
 
 @pytest.mark.full
 @pytest.mark.parametrize("ops", IMPLEMENTATIONS)
-def test_saved_model(model_dir, expected, tmp_path, ops):
+def test_saved_model(model_dir, images, tmp_path, ops):
+    """Beside Predictor with the same operators."""
     if ops == "native":
         require_native()
     with using_ops(ops):
+        expected = Predictor(model_dir)(images)
         cfg, model, _ = load_model(model_dir)
         servable = Servable(cfg, model, Backend.for_device("cpu", ops=ops), max_batch=2)
         assert servable.signatures.keys() == {"serving_default", "image_tensor"}

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdetect.ops.backend import Backend, current_backend
 from tfdetect.ops.deform_conv import deform_conv
+from tfdetect.ops.fixed import roi_align as fixed_roi_align
 from tfdetect.ops.fixed.roi_align import pool_levels
 from tfdetect.ops.keypoints import decode_keypoints
 from tfdetect.ops.nms import best_after_nms, top_k
@@ -71,6 +72,28 @@ def test_best_after_nms(fixed):
     np.testing.assert_array_equal(indices, expected_indices)
 
 
+def test_best_after_nms_of_few(fixed):
+    """A few of many boxes: of the best ones, of all where those suppress each other, of none."""
+    rng = np.random.default_rng(0)
+    boxes = random_boxes(rng, [5, 200], 100)
+    scores = rng.normal(size=[5, 200]).round(1).astype(np.float32)
+    groups = rng.integers(0, 3, [5, 200]).astype(np.int32)
+    boxes[1], groups[1] = [0, 0, 9, 9], 0
+    best = np.argsort(-scores[2])[:40]
+    boxes[2, best], groups[2, best], scores[2, best] = [200, 200, 209, 209], 0, 9.0
+    scores[3, 2:] = -np.inf
+    scores[4] = -np.inf
+
+    def select(boxes, scores, groups):
+        return best_after_nms(boxes, scores, groups, 0.3, 4)
+
+    indices, counts = fixed(select, boxes, scores, groups)
+    expected_indices, expected_counts = ordinary(select, boxes, scores, groups)
+    assert list(expected_counts) == [4, 1, 4, 2, 0]
+    np.testing.assert_array_equal(counts, expected_counts)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
 def test_roi_pool(fixed):
     """Exactly; more boxes than are pooled together, one pixel, a NaN, one as large as the image."""
     rng = np.random.default_rng(1)
@@ -90,12 +113,15 @@ def test_roi_pool(fixed):
     np.testing.assert_array_equal(fixed(pool, *arguments), ordinary(pool, *arguments))
 
 
-@pytest.mark.parametrize(("sampling_ratio", "aligned"), [(0, True), (2, False)])
-def test_pool_levels(fixed, sampling_ratio, aligned):
+@pytest.mark.parametrize(
+    ("sampling_ratio", "aligned"), [(0, True), (1, True), (2, False), (2, True), (3, False)]
+)
+def test_pool_levels(fixed, sampling_ratio, aligned, monkeypatch):
     """To 1e-5 of features of size 1: the rounding of a sample's position, times the slope there.
 
     More boxes than are pooled together; a box without area, a NaN, one as large as the image.
     """
+    monkeypatch.setattr(fixed_roi_align, "_BINS", 30 * 5 * 5)
     rng = np.random.default_rng(1)
     scales = [1 / 4, 1 / 8]
     features = [
@@ -122,6 +148,36 @@ def test_pool_levels(fixed, sampling_ratio, aligned):
             indices[here],
         )
         np.testing.assert_allclose(pooled[here], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("boxes", "batch"), [(70, 1), (900, 4)])
+def test_pool_levels_without_a_loop(boxes, batch):
+    """Which LiteRT would copy the maps for; reads wait for the part before them."""
+    features = [tf.TensorSpec([batch, 16 // stride, 24 // stride, 3]) for stride in (1, 2)]
+    of_boxes = [tf.TensorSpec([boxes, 4])] + 2 * [tf.TensorSpec([boxes], tf.int32)]
+
+    @tf.function(input_signature=features + of_boxes, autograph=False)
+    def pool(first, second, boxes, indices, levels):
+        with Backend(fixed_shapes=True).active():
+            return pool_levels([first, second], boxes, indices, levels, 14, [1, 1 / 2], 2, True)
+
+    operations = pool.get_concrete_function().graph.get_operations()
+    assert not any("While" in op.type for op in operations)
+    reads = [op for op in operations if op.type == "GatherV2" and op.outputs[0].shape.rank == 4]
+    parts = min(16, -(-boxes // 20))
+    assert len(reads) == 16 * parts
+    assert not any(depends_on(reads[0], read) for read in reads[1:])
+    assert depends_on(reads[16], reads[0])
+    assert depends_on(reads[-1], reads[16])
+
+
+def depends_on(operation, other):
+    seen, todo = {operation.name}, [operation]
+    while todo:
+        inputs = {tensor.op.name: tensor.op for tensor in todo.pop().inputs}
+        todo += [op for name, op in inputs.items() if name not in seen]
+        seen |= set(inputs)
+    return other.name in seen
 
 
 def test_decode_keypoints(fixed):

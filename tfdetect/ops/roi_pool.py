@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
@@ -16,6 +17,8 @@ _CHUNK = 64
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and all
 # whole numbers up to it are exact in float32.
 _FARTHEST = 2.0**20
+# Up to this many, of which a side of a feature map has fewer.
+_TABULATED = 4096
 
 
 def roi_pool(
@@ -153,7 +156,11 @@ def _round(values: tf.Tensor) -> tf.Tensor:
 def _windows(low: tf.Tensor, high: tf.Tensor, bins: int, size: tf.Tensor) -> tf.Tensor:
     """int32 [R, bins, 2], the pixels [first, end) of each bin along one axis."""
     length = tf.maximum(high - low + 1.0, 1.0)
-    bin_length = divide(length, bins)[:, None]
+    # OpenVINO multiplies by the reciprocal of any divisor, which moves ends across whole numbers;
+    # of a table it takes the quotient.
+    quotients = np.arange(_TABULATED + 1, dtype=np.float32) / np.float32(bins)
+    tabulated = tf.gather(quotients, tf.cast(tf.minimum(length, _TABULATED), tf.int32))
+    bin_length = tf.where(length <= _TABULATED, tabulated, divide(length, bins))[:, None]
     index = tf.range(bins, dtype=tf.float32)
     ends = [
         tf.math.floor(index * bin_length) + low[:, None],

@@ -1,4 +1,4 @@
-"""Multi-level RoIAlign, one sample at a time."""
+"""Multi-level RoIAlign: without a loop for few samples, else one sample at a time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import tensorflow as tf
 
 from tfdetect.ops.division import divide
 
-# Number of boxes sampled together.
+# Number of boxes sampled together in a loop.
 _CHUNK = 64
+# Without one: the most samples along an axis, the number of bins that are read together (of 256
+# channels 4 MB, which stay in a cache), and the most parts; they bound the size of the graph.
+_UNROLLED_RATIO = 2
+_BINS = 4096
+_PARTS = 16
 
 
 def pool_levels(
@@ -46,6 +51,9 @@ def pool_levels(
     if not aligned:
         extent = tf.maximum(extent, 1.0)
     bin_extent = divide(extent, bins)
+    if 0 < sampling_ratio <= _UNROLLED_RATIO:
+        taps = _taps(bins, low, bin_extent, sampling_ratio, usable, size, first_location)
+        return tf.cast(_sum_taps(locations, *taps), features[0].dtype)
     if sampling_ratio > 0:
         samples = tf.fill([boxes.shape[0], 2], sampling_ratio)
     else:
@@ -82,6 +90,79 @@ def locate(
     size = tf.gather(tf.constant(sizes), levels)
     first_location = tf.gather(tf.constant(starts), levels) + box_indices * size[:, 0] * size[:, 1]
     return locations, size, first_location
+
+
+def _taps(
+    bins: int,
+    low: tf.Tensor,
+    bin_extent: tf.Tensor,
+    sampling_ratio: int,
+    usable: tf.Tensor,
+    size: tf.Tensor,
+    first_location: tf.Tensor,
+) -> tuple[list[tuple[tf.Tensor, tf.Tensor]], list[tuple[tf.Tensor, tf.Tensor]]]:
+    """What the bins read: for each pixel along y, and along x, its place and its weight.
+
+    The place of a pixel is the sum of both places, its weight the product of both weights; a bin
+    is the sum over all pairs.
+
+    Args:
+        sampling_ratio: samples in each bin along each axis; each reads two pixels along an axis.
+        usable: bool [R, 1], whether the region has values.
+        bins, low, bin_extent, size, first_location: as of `_pool`.
+
+    Returns:
+        (int32 [R, bins], float32 [R, bins]) of each of the 2 * sampling_ratio, along y and along x.
+    """
+    step = bin_extent / float(sampling_ratio)
+    bin_low = low[:, None] + tf.range(float(bins))[:, None] * bin_extent[:, None]  # [R, bins, 2]
+    limit = tf.cast(size, tf.float32)[:, None]
+    along_y, along_x = [], []
+    for sample in range(sampling_ratio):
+        position = bin_low + ((sample + 0.5) * step)[:, None]
+        inside = (position >= -1.0) & (position <= limit) & usable[:, None]
+        position = tf.clip_by_value(position, 0.0, limit - 1.0)
+        location = tf.math.floor(position)
+        fraction = position - location
+        location = tf.cast(location, tf.int32)
+        for pixel, weight in (
+            (location, 1.0 - fraction),
+            (tf.minimum(location + 1, size[:, None] - 1), fraction),
+        ):
+            weight = tf.where(inside, weight, 0.0) / float(sampling_ratio)
+            row = first_location[:, None] + pixel[..., 0] * size[:, None, 1]
+            along_y.append((row, weight[..., 0]))
+            along_x.append((pixel[..., 1], weight[..., 1]))
+    return along_y, along_x
+
+
+def _sum_taps(
+    locations: tf.Tensor,
+    along_y: Sequence[tuple[tf.Tensor, tf.Tensor]],
+    along_x: Sequence[tuple[tf.Tensor, tf.Tensor]],
+) -> tf.Tensor:
+    """float32 [R, bins, bins, C]: of the pixels of `locations`, [N, C], what `_taps` says.
+
+    Without a loop: LiteRT copies all that a loop reads, here the maps, and ONNX Runtime and XLA
+    read faster too.
+    """
+    count, bins = along_y[0][0].shape
+    chunk = max(1, _BINS // bins**2, -(-count // _PARTS))
+    chunks: list[tf.Tensor] = []
+    for start in range(0, count, chunk):
+        part = slice(start, start + chunk)
+        # 0, known only once the last chunk is there. Else LiteRT, which takes together what XNNPACK
+        # does not have, would read everything before the first sum: 16 times the result.
+        after = tf.cast(chunks[-1][0, 0, 0, 0] > float("inf"), tf.int32) if chunks else 0
+        total: tf.Tensor | None = None
+        for row, row_weight in along_y:
+            for column, column_weight in along_x:
+                place = row[part, :, None] + column[part, None, :] + after
+                weight = row_weight[part, :, None] * column_weight[part, None, :]
+                read = tf.cast(tf.gather(locations, place), tf.float32) * weight[..., None]
+                total = read if total is None else total + read
+        chunks.append(total)
+    return tf.concat(chunks, 0)
 
 
 def in_chunks(

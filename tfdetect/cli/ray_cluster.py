@@ -22,6 +22,8 @@ _ANSWER = 10.0
 """Seconds in which a cluster has to answer."""
 _START = 120.0
 """Seconds in which Ray has to start, or to connect."""
+_STOP = 30.0
+"""Seconds in which it has to end."""
 
 
 def require_ray(user: str, *modules: str) -> None:
@@ -156,7 +158,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         yield
     finally:
-        ray.shutdown()
+        with _at_most(_STOP, f"{where}: has not ended within {_STOP:.0f} seconds"):
+            ray.shutdown()
 
 
 def _check_address(address: str) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tfdetect.checkpoint.description import read_description
 from tfdetect.cli.arguments import FILES, CommandParser, parse_with_opts
@@ -15,15 +12,9 @@ from tfdetect.cli.model import add_model_arguments, check_configuration, positiv
 from tfdetect.cli.ray_cluster import add_cluster_arguments, require_ray
 from tfdetect.serving.answers import Limits
 
-if TYPE_CHECKING:
-    from tfdetect.cli.serve_ray import Replicas
-    from tfdetect.serving.app import Application
-
 _BODIES = 8
 """Bodies of the largest size that fit into memory together."""
 _CONNECTIONS = 1000
-_LOOK = 2.0
-"""Seconds between looks at the replicas."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,23 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     application = Application(limits, metrics)
     server = HttpServer(application, listen(args.host, args.port), limits, metrics)
     server.start()
-    print(f"{server.address}: loading {args.model}", file=sys.stderr, flush=True)
+    print(f"{server.address}: loading {args.model}", flush=True)
     with replicas(args, precision) as found:
         application.serve(found.detect, found.model)
         print(f"{server.address}: ready", flush=True)
         try:
-            _watch(application, found)
+            for state in found.states():
+                application.state = state
         except KeyboardInterrupt:
             server.stop()
     return 0
-
-
-def _watch(application: Application, found: Replicas) -> None:
-    """Look after the replicas until a signal arrives."""
-    while True:
-        time.sleep(_LOOK)
-        running = found.running()
-        application.state = "ready" if running else "the model is being loaded again"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -119,7 +103,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=positive,
         default=32,
         metavar="N",
-        help="size of an image file, 10^6 bytes; larger ones are refused (default 32)",
+        help="size of an image file, 10^6 bytes; larger ones are rejected (default 32)",
     )
     files.add_argument(
         "--max-pixels",
@@ -140,7 +124,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=positive,
         default=64,
         metavar="N",
-        help="requests that wait for the model; further ones are refused (default 64)",
+        help="requests that wait for the model; further ones are rejected (default 64)",
     )
     add_cluster_arguments(files)
     return parse_with_opts(parser, arguments)

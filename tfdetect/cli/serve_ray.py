@@ -9,12 +9,15 @@ import dataclasses
 import json
 import logging
 import os
+import queue
+import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from tfdetect.batch.run_file import model_digest
 from tfdetect.cli.imports import import_user_modules
@@ -22,7 +25,7 @@ from tfdetect.cli.model import load_predictor
 from tfdetect.cli.ray_cluster import Plan, ray_cluster
 from tfdetect.errors import InputError
 from tfdetect.inference.slices import Slices
-from tfdetect.serving.answers import Answer, Refused, error_body
+from tfdetect.serving.answers import Answer, Rejected, error_body
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -31,6 +34,10 @@ _LOADING = 600.0
 """Seconds in which the replicas have to load the model."""
 _ANSWER = 60.0
 """Seconds in which a replica that has loaded the model has to describe it."""
+_SILENCE = 30.0
+"""Seconds without an answer after which a cluster has ended."""
+_PERIOD = 2.0
+"""Seconds between looks at replicas that are running, by this process and by Ray Serve."""
 _LOOK = 0.2
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
@@ -65,6 +72,8 @@ class Replica:
         if args.slices is not None:
             args.slices = Slices(**args.slices)
         predictor = load_predictor(args, args.float32_precision, args.threads)
+        # Pillow rejects what has more than twice as many.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, args.max_pixels)
         from tfdetect.serving.model import ServedModel
 
         self._model = ServedModel(predictor, args.max_pixels)
@@ -86,8 +95,8 @@ class Replica:
             return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, error_body(self._failure))
         try:
             image = await asyncio.to_thread(self._model.decode, content)
-        except Refused as refused:
-            return Answer(refused.status, error_body(str(refused)))
+        except Rejected as rejected:
+            return Answer(rejected.status, error_body(str(rejected)))
         if alone:
             return (await self._predict_together([(file_name, image)]))[0]
         return await self._predict((file_name, image))
@@ -118,7 +127,7 @@ class Replicas:
         An image whose replica ends is predicted once more, alone: it may be another one's fault.
 
         Raises:
-            Refused: there is no replica that predicts it.
+            Rejected: there is no replica that predicts it.
         """
         from ray.exceptions import RayActorError, RayError
 
@@ -130,11 +139,11 @@ class Replicas:
                 continue
             except RayError as error:
                 reason = " ".join(str(error).strip().splitlines()[-1:])[:200]
-                raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, reason) from error
+                raise Rejected(HTTPStatus.INTERNAL_SERVER_ERROR, reason) from error
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-        raise Refused(
+        raise Rejected(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "the process that predicted this image ended twice (out of memory?); try again",
         )
@@ -155,6 +164,28 @@ class Replicas:
         self.model = self._handle.describe.remote().result(timeout_s=_ANSWER)
         if "failure" in self.model:
             raise InputError(self.model["failure"])
+
+    def states(self) -> Iterator[str]:
+        """Yields what /health says, every now and then.
+
+        Raises:
+            InputError: the cluster does not answer any more.
+        """
+        seen: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+        def look() -> None:
+            # A cluster whose processes have ended keeps who asks waiting for ever.
+            while True:
+                seen.put(self.running())
+                time.sleep(_PERIOD)
+
+        threading.Thread(target=look, name="replicas", daemon=True).start()
+        last = time.monotonic()
+        while time.monotonic() - last < _SILENCE:
+            with contextlib.suppress(queue.Empty):
+                yield "ready" if seen.get(timeout=_LOOK) else "the model is being loaded again"
+                last = time.monotonic()
+        raise InputError(f"Ray: the cluster has not answered for {_SILENCE:.0f} seconds; start again")
 
     def running(self) -> int:
         """How many of them there are now."""
@@ -219,6 +250,7 @@ def _deploy(name: str, plan: Plan, arguments: str) -> DeploymentHandle:
         # While a batch is predicted, the next one is decoded.
         max_ongoing_requests=2 * args["batch_size"],
         graceful_shutdown_timeout_s=1,
+        health_check_period_s=_PERIOD,
         logging_config=_QUIET,
     )(Replica)
     target = serve.RunTarget(deployment.bind(arguments), name=name, route_prefix=None)

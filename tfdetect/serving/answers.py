@@ -50,7 +50,7 @@ class Answer:
     memory: int = 0
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A request that is not carried out.
 
     Args:

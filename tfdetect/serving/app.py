@@ -16,11 +16,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from tfdetect.serving.answers import RETRY, Answer, Limits, Refused, error_body
+from tfdetect.serving.answers import RETRY, Answer, Limits, Rejected, error_body
 from tfdetect.serving.metrics import CONTENT_TYPE, Metrics
 
 Detect = Callable[[bytes, str], Awaitable[Answer]]
-"""Gets the content of an image file and the file name for its record; raises Refused."""
+"""Gets the content of an image file and the file name for its record; raises Rejected."""
 
 _PATHS = "POST /predict, GET /model, /health, /health/live and /metrics"
 _GONE = 499
@@ -59,10 +59,11 @@ class Application:
             routes=routes,
             exception_handlers={
                 HTTPException: _http_error,
-                Refused: _refused,
+                Rejected: _rejected,
                 Exception: _broken,
             },
         )
+        self._app.router.redirect_slashes = False
 
     def serve(self, detect: Detect, model: Mapping[str, Any]) -> None:
         """From now on requests reach the model.
@@ -91,7 +92,7 @@ class Application:
 
     async def _predict(self, request: Request) -> Response:
         if self._detect is None or self.state != "ready":
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"the server is not ready: {self.state}")
+            raise Rejected(HTTPStatus.SERVICE_UNAVAILABLE, f"the server is not ready: {self.state}")
         _check_headers(request, self._limits.body)
         self._check_queue()
         content = bytearray()
@@ -109,19 +110,19 @@ class Application:
         try:
             await asyncio.wait_for(self._read(request, content), self._limits.seconds)
         except asyncio.TimeoutError as error:
-            raise Refused(
+            raise Rejected(
                 HTTPStatus.REQUEST_TIMEOUT,
                 f"the request did not arrive within {self._limits.seconds:g} seconds",
             ) from error
         if not content:
-            raise Refused(HTTPStatus.BAD_REQUEST, "the body is empty; send an image file")
+            raise Rejected(HTTPStatus.BAD_REQUEST, "the body is empty; send an image file")
 
     async def _read(self, request: Request, content: bytearray) -> None:
         async for chunk in request.stream():
             if len(content) + len(chunk) > self._limits.body:
                 raise _too_large(self._limits.body)
             if self._bytes + len(chunk) > self._limits.bodies:
-                raise Refused(
+                raise Rejected(
                     HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are arriving; try again"
                 )
             content += chunk
@@ -133,7 +134,7 @@ class Application:
 
     def _check_queue(self) -> None:
         if self._queued >= self._limits.queue:
-            raise Refused(
+            raise Rejected(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"{self._queued} requests are waiting; try again"
             )
 
@@ -159,14 +160,14 @@ class Application:
             return Response(answer.body, answer.status, media_type="application/json")
         if gone in done:
             return Response(status_code=_GONE)
-        raise Refused(
+        raise Rejected(
             HTTPStatus.GATEWAY_TIMEOUT,
             f"there was no result within {self._limits.seconds:g} seconds",
         )
 
     async def _describe(self, request: Request) -> Response:
         if self._detect is None:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"the server is not ready: {self.state}")
+            raise Rejected(HTTPStatus.SERVICE_UNAVAILABLE, f"the server is not ready: {self.state}")
         return JSONResponse(dict(self._model))
 
     async def _ready(self, request: Request) -> Response:
@@ -184,32 +185,32 @@ class Application:
 
 
 def _check_headers(request: Request, most: int) -> None:
-    """Refuse what the head says already, before the body arrives."""
+    """Reject what the head says already, before the body arrives."""
     headers = request.headers
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not (kind in ("", "application/octet-stream") or kind.startswith("image/")):
-        raise Refused(
+        raise Rejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type {kind[:100]}: send the bytes of an image file as image/jpeg, image/png "
             "or another image/*, or as application/octet-stream",
         )
     encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise Refused(
+        raise Rejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Encoding {encoding[:100]}: send the image file as it is",
         )
     length = headers.get("content-length")
     if length is not None and "transfer-encoding" in headers:
-        raise Refused(
+        raise Rejected(
             HTTPStatus.BAD_REQUEST, "Content-Length and Transfer-Encoding: send one of them"
         )
     if length is not None and (len(length) > _MOST_DIGITS or int(length) > most):
         raise _too_large(most)
 
 
-def _too_large(most: int) -> Refused:
-    return Refused(
+def _too_large(most: int) -> Rejected:
+    return Rejected(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body has more than {most} bytes; send a smaller file",
     )
@@ -221,8 +222,8 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+def _rejected(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Rejected)
     body = error_body(str(error))
     return Response(body, error.status, error.headers, media_type="application/json")
 

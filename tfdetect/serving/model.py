@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from tfdetect.batch.parts import model_metadata
 from tfdetect.data.images import declared_pixels, decode_image
@@ -19,7 +18,7 @@ from tfdetect.data.prediction_record import panoptic_png, prediction_to_dict
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.inference.batches import predict_each
-from tfdetect.serving.answers import Answer, Refused, error_body
+from tfdetect.serving.answers import Answer, Rejected, error_body
 
 if TYPE_CHECKING:
     from tfdetect.inference.predictor import Predictor
@@ -39,8 +38,6 @@ class ServedModel:
         self._predictor = predictor
         self._max_pixels = max_pixels
         self._name = f"{os.uname().nodename}:{os.getpid()}"
-        # Pillow refuses to open what has more than twice as many.
-        Image.MAX_IMAGE_PIXELS = max_pixels
 
     def warm_up(self, batch_size: int) -> None:
         """Predict grey images, alone and in a batch, so that no client waits for the first run."""
@@ -56,18 +53,18 @@ class ServedModel:
         """The image in a request, uint8 [H, W, 3] BGR, as `tfdetect predict` reads a file.
 
         Raises:
-            Refused: it is no image, is damaged, or has too many pixels.
+            Rejected: it is not an image, is damaged, or has too many pixels.
         """
         pixels = declared_pixels(content)
         if pixels is not None and pixels > self._max_pixels:
-            raise Refused(
+            raise Rejected(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the image has more than {self._max_pixels} pixels; make it smaller",
             )
         try:
-            return decode_image(content, "the image")
+            return decode_image(content, "the body")
         except InputError as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+            raise Rejected(HTTPStatus.BAD_REQUEST, str(error)) from error
 
     def predict(self, images: Sequence[tuple[str, np.ndarray]]) -> list[Answer]:
         """The answers to several requests, which go through the network together.

@@ -95,7 +95,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse new requests, and return when those that were accepted are answered."""
+        """Reject new requests, and return when those that were accepted are answered."""
         self._application.state = "stopping"
         self._server.should_exit = True
         # In steps, so that signals reach this thread.

@@ -36,6 +36,8 @@ def require_ray(user: str, *modules: str) -> None:
     Raises:
         InputError: one of them is not.
     """
+    # Ray reads it when it is imported: no call of it starts a cluster by itself.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         for module in modules:
             import_module(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 
 from tfdetect.checkpoint.description import read_description
@@ -45,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         application.serve(found.detect, found.model)
         print(f"{server.address}: ready", flush=True)
         try:
-            for state in found.states():
-                application.state = state
+            with contextlib.closing(found.states()) as states:
+                for state in states:
+                    application.state = state
         except KeyboardInterrupt:
             server.stop()
     return 0

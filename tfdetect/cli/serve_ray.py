@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ class Replica:
             max_batch_size=args.batch_size, batch_wait_timeout_s=args.batch_wait / 1000
         )
         self._predict = batched(self._predict_together)
+        self._free = asyncio.Event()
+        self._free.set()
 
     def _load(self, args: argparse.Namespace) -> None:
         if model_digest(args.model) != args.digest:
@@ -99,10 +101,17 @@ class Replica:
             return Answer(rejected.status, error_body(str(rejected)))
         if alone:
             return (await self._predict_together([(file_name, image)]))[0]
+        # Ray Serve closes a batch when its time is over, although another one is being predicted:
+        # images that arrive meanwhile would go one by one.
+        await self._free.wait()
         return await self._predict((file_name, image))
 
     async def _predict_together(self, images: list[tuple[str, np.ndarray]]) -> list[Answer]:
-        return await asyncio.to_thread(self._model.predict, images)
+        self._free.clear()
+        try:
+            return await asyncio.to_thread(self._model.predict, images)
+        finally:
+            self._free.set()
 
 
 class Replicas:
@@ -165,27 +174,41 @@ class Replicas:
         if "failure" in self.model:
             raise InputError(self.model["failure"])
 
-    def states(self) -> Iterator[str]:
+    def states(self) -> Generator[str, None, None]:
         """Yields what /health says, every now and then.
 
         Raises:
             InputError: the cluster does not answer any more.
         """
         seen: queue.SimpleQueue[int] = queue.SimpleQueue()
+        ended = threading.Event()
 
         def look() -> None:
             # A cluster whose processes have ended keeps who asks waiting for ever.
-            while True:
-                seen.put(self.running())
-                time.sleep(_PERIOD)
+            with contextlib.suppress(Exception):  # whatever Ray raises: it is silent then
+                while not ended.is_set():
+                    seen.put(self.running())
+                    ended.wait(_PERIOD)
 
-        threading.Thread(target=look, name="replicas", daemon=True).start()
-        last = time.monotonic()
-        while time.monotonic() - last < _SILENCE:
-            with contextlib.suppress(queue.Empty):
-                yield "ready" if seen.get(timeout=_LOOK) else "the model is being loaded again"
-                last = time.monotonic()
-        raise InputError(f"Ray: the cluster has not answered for {_SILENCE:.0f} seconds; start again")
+        thread = threading.Thread(target=look, name="replicas", daemon=True)
+        thread.start()
+        # Counted, not timed: a machine that slept is no reason.
+        silent = 0
+        try:
+            while silent * _LOOK < _SILENCE:
+                try:
+                    running = seen.get(timeout=_LOOK)
+                except queue.Empty:
+                    silent += 1
+                else:
+                    silent = 0
+                    yield "ready" if running else "the model is being loaded again"
+        finally:
+            ended.set()
+            thread.join(_LOOK)
+        raise InputError(
+            f"Ray: the cluster has not answered for {_SILENCE:.0f} seconds; start again"
+        )
 
     def running(self) -> int:
         """How many of them there are now."""

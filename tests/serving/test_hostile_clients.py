@@ -1,7 +1,8 @@
-"""Clients that are slow, lie, send no HTTP, or leave: no one else's request fails, nothing stays."""
+"""Clients that are slow, lie, send no HTTP, or leave: nobody else's request fails."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import threading
@@ -18,6 +19,25 @@ from tests.support.http import LIMITS, answer, ask, request, served
 CHUNKED = "Transfer-Encoding: chunked"
 
 
+def wait_until(true, seconds=8):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def send_until_closed(client, content, pause=0.0):
+    """Send again and again until the server ends the connection, which it must soon."""
+    end = time.monotonic() + 8
+    while time.monotonic() < end:
+        try:
+            client.sendall(content)
+        except ConnectionError:
+            return
+        time.sleep(pause)
+    raise AssertionError("the connection goes on")
+
+
 @pytest.fixture(scope="module")
 def server():
     with served() as one:
@@ -29,10 +49,8 @@ def _others_are_served(server):
     """Before and after every test; and no connection, task or byte is left."""
     yield
     assert ask(server, request(b"image"))[0] == 200
-    end = time.monotonic() + 8
-    while server.metric("tfdetect_connections") or server.metric("tfdetect_queue"):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: not server.metric("tfdetect_connections"))
+    wait_until(lambda: not server.metric("tfdetect_queue"))
     assert server.metric("tfdetect_body_bytes") == 0
 
 
@@ -85,32 +103,22 @@ def test_closed_in_the_middle(server):
             client.sendall(content)
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1000) == b""
-    before = server.metric('tfdetect_requests_total{path="/predict",status="200"}')
-    assert ask(server, request(b"image"))[0] == 200
-    assert server.metric('tfdetect_requests_total{path="/predict",status="200"}') == before + 1
+    wait_until(lambda: server.metric('tfdetect_requests_total{path="/predict",status="499"}') >= 2)
 
 
 def test_gone_before_the_answer(server):
     """The model is told; `wait` would be answered at the end of the tests."""
-    before = server.cancelled
+    before, sent = server.cancelled, len(server.bodies)
     with server.connect() as client:
         client.sendall(request(b"wait"))
-        server.wait_for(len(server.bodies) + 1 - (server.bodies[-1:] == [b"wait"]))
-    end = time.monotonic() + 5
-    while server.cancelled == before:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        server.wait_for(sent + 1)
+    wait_until(lambda: server.cancelled > before)
 
 
 def test_slow_head(server):
-    start = time.monotonic()
     with server.connect() as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\n")
-        with pytest.raises(ConnectionError):
-            for _ in range(100):
-                client.sendall(b"X: y\r\n")
-                time.sleep(0.05)
-    assert time.monotonic() - start < 5
+        send_until_closed(client, b"X: y\r\n", 0.05)
 
 
 def test_half_a_head(server):
@@ -138,10 +146,7 @@ def test_chunks_without_end(server):
     """The answer comes, and then the connection ends although the client goes on."""
     with server.connect() as client:
         client.sendall(request(b"", CHUNKED, length=None))
-        end = time.monotonic() + 8
-        with pytest.raises(ConnectionError):
-            while time.monotonic() < end:
-                client.sendall(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+        send_until_closed(client, b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
     assert server.metric('tfdetect_requests_total{path="/predict",status="413"}') >= 1
 
 
@@ -149,10 +154,12 @@ def test_answers_that_nobody_reads(server):
     """Requests without end on a connection whose answers stay in it."""
     with server.connect() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        end = time.monotonic() + 8
-        with pytest.raises(ConnectionError):
-            while time.monotonic() < end:
+        client.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            while True:
                 client.sendall(request(line="GET /metrics HTTP/1.1", length=None) * 100)
+        # The client need not hear of it: its side takes nothing, a reset included.
+        wait_until(lambda: not server.metric("tfdetect_connections"))
 
 
 def test_pipelined(server):
@@ -190,10 +197,7 @@ def test_memory_of_bodies(server):
     clients = [server.connect() for _ in range(whole)]
     for client in clients:
         client.sendall(request(b"x" * (LIMITS.body - 1), length=LIMITS.body))
-    end = time.monotonic() + 5
-    while server.metric("tfdetect_body_bytes") < whole * (LIMITS.body - 1):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: server.metric("tfdetect_body_bytes") == whole * (LIMITS.body - 1))
     assert ask(server, request(b"x" * 1000))[0] == 503
     for client in clients:
         client.sendall(b"x")
@@ -206,10 +210,7 @@ def test_many_connections(server):
     few = dataclasses.replace(LIMITS, connections=3)
     with served(few) as one:
         silent = [one.connect() for _ in range(3)]
-        end = time.monotonic() + 5
-        while one.metric("tfdetect_connections") < 3:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: one.metric("tfdetect_connections") == 3)
         with one.connect() as client:
             status, headers, _ = answer(client)
             assert (status, headers["retry-after"]) == (503, "1")
@@ -218,20 +219,25 @@ def test_many_connections(server):
 
 
 def test_stop_answers_what_was_accepted():
-    with served(dataclasses.replace(LIMITS, seconds=20)) as one:
-        with one.connect() as client, one.connect() as idle, one.connect() as arriving:
-            client.sendall(request(b"wait"))
-            arriving.sendall(request(b"ima", length=5))
-            one.wait_for(1)
-            ending = threading.Thread(target=one.server.stop)
-            ending.start()
-            time.sleep(0.3)
-            assert idle.recv(1) == b""
-            with pytest.raises(OSError):
-                one.connect()
-            arriving.sendall(b"ge")
-            one.release()
-            assert answer(client)[0] == 200
-            assert answer(arriving)[0] == 200
-            ending.join(10)
-            assert not ending.is_alive()
+    with (
+        served(dataclasses.replace(LIMITS, seconds=20)) as one,
+        one.connect() as client,
+        one.connect() as idle,
+        one.connect() as arriving,
+    ):
+        client.sendall(request(b"wait"))
+        arriving.sendall(request(b"ima", length=5))
+        wait_until(lambda: one.metric("tfdetect_body_bytes") == 7)
+        one.wait_for(1)
+        ending = threading.Thread(target=one.server.stop)
+        ending.start()
+        time.sleep(0.3)
+        assert idle.recv(1) == b""
+        with pytest.raises(OSError):
+            one.connect()
+        arriving.sendall(b"ge")
+        one.release()
+        assert answer(client)[0] == 200
+        assert answer(arriving)[0] == 200
+        ending.join(10)
+        assert not ending.is_alive()

@@ -61,7 +61,7 @@ class Served:
         return Answer(200, body, 1, "here:1", 1000)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def wait_for(self, count: int) -> None:
         """Until so many bodies have reached the model."""
@@ -97,7 +97,7 @@ def request(
     line: str = "POST /predict HTTP/1.1",
     length: int | None = -1,
 ) -> bytes:
-    """A request as bytes; its Content-Length is that of the body, another one or, for None, none."""
+    """A request; its Content-Length is that of the body, another one or, for None, none."""
     head = [line, "Host: here", *headers]
     if length is not None:
         head.append(f"Content-Length: {len(body) if length < 0 else length}")

@@ -79,7 +79,12 @@ class Plan:
 
     @staticmethod
     def of_cluster(
-        option: str, wanted: int | None, device: str | None, threads: int | None
+        option: str,
+        wanted: int | None,
+        device: str | None,
+        threads: int | None,
+        *,
+        free: bool = False,
     ) -> Plan:
         """For the machines that there are now.
 
@@ -88,26 +93,32 @@ class Plan:
             wanted: its value; None for one on each GPU, or on each machine if there is none.
             device: of the command.
             threads: of the command.
+            free: whether only what is free now counts, for work that cannot wait for the rest.
 
         Raises:
             InputError: the cluster cannot do what is asked for.
         """
         import ray
+        from ray._private.state import available_resources_per_node
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if free:
+            nodes = list(available_resources_per_node().values())
+        kind = "free " if free else ""
         cores = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
         on_gpu = gpus > 0 and (device is None or device.startswith("gpu"))
         if device is not None and device.startswith("gpu") and not gpus:
-            raise InputError("--device gpu: the Ray cluster has no GPU; leave it out")
+            raise InputError(f"--device gpu: the Ray cluster has no {kind}GPU; leave it out")
         if not cores:
-            raise InputError("Ray: the cluster has no CPU to work with; see ray status")
+            raise InputError(f"Ray: the cluster has no {kind}CPU to work with; see ray status")
         if on_gpu:
             return Plan(min(wanted or gpus, gpus), {"num_cpus": 1, "num_gpus": 1}, None)
         workers = wanted or len(cores)
         if workers > sum(cores):
             raise InputError(
-                f"{option} {workers}: the Ray cluster has {sum(cores)} cores; give at most that"
+                f"{option} {workers}: the Ray cluster has {sum(cores)} {kind}cores; give at most "
+                "that"
             )
         # The same for each: as many workers as there are must fit the machines.
         each = max(n for n in range(1, min(cores) + 1) if n == 1 or _fit(cores, n) >= workers)

@@ -236,7 +236,10 @@ def replicas(args: argparse.Namespace, float32_precision: str) -> Iterator[Repli
         from ray import serve
 
         logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
-        plan = Plan.of_cluster("--replicas", args.replicas, args.device, args.threads)
+        # A cluster of this command's own is as free as it gets, but it says so a little later.
+        plan = Plan.of_cluster(
+            "--replicas", args.replicas, args.device, args.threads, free=args.address is not None
+        )
         name = f"tfdetect-{os.uname().nodename}-{os.getpid()}"
         others = _serve_runs()
         serve.start(proxy_location="Disabled", logging_config=_QUIET)

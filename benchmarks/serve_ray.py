@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from serve import DEMO, GROWTH, ROOT, check_same, convert_demo, drive
 
 _TIMEOUT = 5
@@ -71,6 +73,8 @@ def _port_of(server: subprocess.Popen) -> int:
 def _load(args: argparse.Namespace, clients: _Clients, pid: int) -> int:
     print(f"{args.requests} requests, {args.clients} clients, {os.cpu_count()} CPUs")
     clients.learn()
+    # The network's memory is that of the largest batch of the largest images.
+    drive(clients.largest, args.warm_up // 4, 2 * args.clients)
     drive(clients.request, args.warm_up, args.clients)
     before = clients.memory(pid)
     clients.seconds.clear()
@@ -107,6 +111,7 @@ class _Clients:
     def __init__(self, port: int, files: list[Path]):
         self._port = port
         self._files = [(file.name, file.read_bytes()) for file in files]
+        self._largest = max((content for _, content in self._files), key=_pixels)
         self._alone: list[np.ndarray] = []
         self.seconds: list[float] = []
         whole = self._files[0][1]
@@ -151,6 +156,10 @@ class _Clients:
         found = self._detect(content)
         self.seconds.append(time.perf_counter() - start)
         check_same(name, found, self._alone[index])
+
+    def largest(self, number: int) -> None:
+        """The image with the most pixels, whatever the number is."""
+        self._detect(self._largest)
 
     def memory(self, pid: int) -> dict[str, int]:
         """Bytes that the server and each replica have."""
@@ -208,6 +217,11 @@ class _Clients:
         statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answers)]
         if statuses != [200, 200, 400]:
             raise ValueError(f"statuses {statuses} of requests in one go")
+
+
+def _pixels(content: bytes) -> int:
+    width, height = Image.open(io.BytesIO(content)).size
+    return width * height
 
 
 def _post(

@@ -147,6 +147,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
+        # Ray's processes otherwise give way to all others of the machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     elif address != "auto":
         _check_address(address)

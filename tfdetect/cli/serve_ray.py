@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ _SILENCE = 30.0
 _PERIOD = 2.0
 """Seconds between looks at replicas that are running, by this process and by Ray Serve."""
 _LOOK = 0.2
+_DECODERS = 2
+"""Images that a replica decodes at the same time, beside the batch that it predicts."""
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
@@ -66,6 +69,9 @@ class Replica:
         self._predict = batched(self._predict_together)
         self._free = asyncio.Event()
         self._free.set()
+        # Few threads, always the same: malloc keeps memory for each of them.
+        self._decoding = ThreadPoolExecutor(_DECODERS)
+        self._predicting = ThreadPoolExecutor(1)
 
     def _load(self, args: argparse.Namespace) -> None:
         if model_digest(args.model) != args.digest:
@@ -96,7 +102,8 @@ class Replica:
         if self._failure:
             return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, error_body(self._failure))
         try:
-            image = await asyncio.to_thread(self._model.decode, content)
+            loop = asyncio.get_running_loop()
+            image = await loop.run_in_executor(self._decoding, self._model.decode, content)
         except Rejected as rejected:
             return Answer(rejected.status, error_body(str(rejected)))
         if alone:
@@ -109,7 +116,8 @@ class Replica:
     async def _predict_together(self, images: list[tuple[str, np.ndarray]]) -> list[Answer]:
         self._free.clear()
         try:
-            return await asyncio.to_thread(self._model.predict, images)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._predicting, self._model.predict, images)
         finally:
             self._free.set()
 

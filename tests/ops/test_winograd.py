@@ -32,7 +32,11 @@ def conv() -> Conv2d:
     return layer
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 7, 10), (3, 1, 1), (1, 2, 5), (0, 4, 4)])
+# The last two are more tiles than are treated together: of one image, and of many.
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 8, 8), (2, 7, 10), (3, 1, 1), (1, 2, 5), (0, 4, 4), (2, 151, 130), (300, 7, 8)],
+)
 def test_as_tensorflows(shape):
     layer = conv()
     x = tf.constant(values(*shape, CHANNELS))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.division import divide
 from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix
 
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and near
@@ -65,16 +67,11 @@ def roi_align(
         sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
     sizes = tf.clip_by_value(sizes, 0, shape[1:3])
 
+    make = _pooling_matrix_function((bins_y, bins_x), sampling_ratio, aligned)
+
     def matrix(chunk: slice, shape: Shape) -> tf.SparseTensor:
-        return _pooling_matrix(
-            boxes[chunk] * spatial_scale,
-            box_indices[chunk],
-            sizes,
-            shape,
-            (bins_y, bins_x),
-            sampling_ratio,
-            aligned,
-        )
+        scaled = boxes[chunk] * spatial_scale
+        return tf.SparseTensor(*make(scaled, box_indices[chunk], sizes, tf.stack(shape)))
 
     return pool_by_matrix(features, tf.shape(boxes)[0], (bins_y, bins_x), matrix)
 
@@ -151,6 +148,30 @@ def pool_by_level(
     return tf.dynamic_stitch(positions, pooled)
 
 
+@functools.cache
+def _pooling_matrix_function(
+    bins: tuple[int, int], sampling_ratio: int, aligned: bool
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """`_pooling_matrix` as one function of the graph for all levels of a pooler, which stays one:
+    it has five hundred operations."""
+    signature = [
+        tf.TensorSpec([None, 4]),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None, 2], tf.int32),
+        tf.TensorSpec([3], tf.int32),
+    ]
+
+    def make(
+        boxes: tf.Tensor, box_indices: tf.Tensor, sizes: tf.Tensor, shape: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        batch, height, width = tf.unstack(shape)
+        size = (batch, height, width)
+        return _pooling_matrix(boxes, box_indices, sizes, size, bins, sampling_ratio, aligned)
+
+    attributes = {"_noinline": True}
+    return tf.function(make, signature, autograph=False, experimental_attributes=attributes)
+
+
 def _pooling_matrix(
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
@@ -159,9 +180,9 @@ def _pooling_matrix(
     bins: tuple[int, int],
     sampling_ratio: int,
     aligned: bool,
-) -> tf.SparseTensor:
-    """The matrix [R * bins, B * H * W] that pools the features of `shape`; boxes are in feature-map
-    pixels.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The matrix [R * bins, B * H * W] that pools the features of `shape`: a `tf.SparseTensor`'s
+    indices, values and shape. Boxes are in feature-map pixels.
 
     The bilinear weights are separable, so that those of a region are an outer product of one
     vector per axis; only their non-zero range enters the matrix.
@@ -199,7 +220,7 @@ def _pooling_matrix(
     top = box_indices[:, None] * height + first_y
     location = (tf.gather(tf.reshape(top, [-1]), row_y) + entry_y) * width
     location += tf.gather(tf.reshape(first_x, [-1]), row_x) + entry_x
-    return tf.SparseTensor(
+    return (
         tf.stack([tf.cast(row, tf.int64), tf.cast(location, tf.int64)], 1),
         values,
         tf.cast(tf.stack([tf.size(per_row), batch * height * width]), tf.int64),
@@ -225,12 +246,13 @@ def _axis(
     """
     own = own[:, None, None]
     limit = tf.cast(own, tf.float32)
-    bin_extent = extent / bins
+    bin_extent = divide(extent, bins)
     if sampling_ratio > 0:
         samples = tf.fill(tf.shape(extent), float(sampling_ratio))
+        step = divide(bin_extent, sampling_ratio)
     else:
         samples = tf.math.ceil(bin_extent)
-    step = bin_extent / tf.maximum(samples, 1.0)
+        step = bin_extent / tf.maximum(samples, 1.0)
     bin_start = start[:, None] + tf.range(bins, dtype=tf.float32) * bin_extent[:, None]
     # Of a huge box only the samples that can fall into the map are enumerated. With adaptive
     # sampling they lie at least half a feature-map pixel apart, so that they are few.

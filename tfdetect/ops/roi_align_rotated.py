@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite
+from tfdetect.ops.division import divide
 from tfdetect.ops.roi_align import pool_by_level
 from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix
 
@@ -138,7 +139,7 @@ def grid_of(
     centers = tf.clip_by_value(boxes[:, :2] - 0.5, -_FARTHEST, _FARTHEST)
     width, height = tf.unstack(tf.minimum(boxes[:, 2:], 2.0 * _FARTHEST), axis=1)
     theta = tf.where(usable, angles, 0.0) * math.pi / 180.0
-    bin_y, bin_x = height / bins[0], width / bins[1]
+    bin_y, bin_x = divide(height, bins[0]), divide(width, bins[1])
     if sampling_ratio > 0:
         samples_y = samples_x = tf.where(usable, float(sampling_ratio), 0.0)
     else:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.division import divide
 
 # Regions treated together in the portable form, which read as many pixels of a bin as the largest
 # of them has.
@@ -152,10 +153,7 @@ def _round(values: tf.Tensor) -> tf.Tensor:
 def _windows(low: tf.Tensor, high: tf.Tensor, bins: int, size: tf.Tensor) -> tf.Tensor:
     """int32 [R, bins, 2], the pixels [first, end) of each bin along one axis."""
     length = tf.maximum(high - low + 1.0, 1.0)
-    # `bins` and nothing else, but no constant, by whose reciprocal TensorFlow would multiply: that
-    # moves ends across whole numbers.
-    divisor = tf.minimum(length, 0.0) + bins
-    bin_length = (length / divisor)[:, None]
+    bin_length = divide(length, bins)[:, None]
     index = tf.range(bins, dtype=tf.float32)
     ends = [
         tf.math.floor(index * bin_length) + low[:, None],

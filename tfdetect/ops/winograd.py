@@ -14,6 +14,10 @@ import tensorflow as tf
 
 from tfdetect.ops.shapes import lengths
 
+# Tiles of 2 x 2 outputs that are treated together: all of a large map would not stay in the caches
+# from step to step, and products of few are slow.
+_CHUNK = 4096
+
 # Of the weights, from 3 to 4 along each axis.
 _FILTER = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
@@ -67,33 +71,79 @@ def _function(inputs: int, outputs: int) -> Callable[..., tf.Tensor]:
 def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     batch, height, width, inputs = lengths(x)
     outputs = transformed.shape[3]
+    weights = tf.unstack(tf.reshape(transformed, [16, inputs, outputs]))
     down, across = (height + 1) // 2, (width + 1) // 2  # tiles
-    x = tf.pad(x, [[0, 0], [1, 1 + height % 2], [1, 1 + width % 2], [0, 0]])
-    by_row = _transform(tf.reshape(x, [batch, down + 1, 2, 2 * (across + 1) * inputs]))
-    rows: list[tf.Tensor] = []
-    for i, row in enumerate(by_row):
-        # One after the other: a quarter of the products is in memory at a time.
-        with tf.control_dependencies(rows[-1:]):
-            row = tf.reshape(row, [batch * down, across + 1, 2, inputs])
+    # A chunk is of several images, or of some rows of one.
+    images = tf.clip_by_value(_CHUNK // tf.maximum(down * across, 1), 1, tf.maximum(batch, 1))
+    rows = tf.clip_by_value(_CHUNK // across, 1, down)
+    of_image = (down + rows - 1) // rows
+    # Even without an image there is one (empty) chunk: it gives the result its shape.
+    chunks = of_image * tf.maximum((batch + images - 1) // images, 1)
+
+    def of_chunk(index: tf.Tensor, out: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        image, row = index // of_image * images, index % of_image * rows
+        first, count = tf.maximum(2 * row - 1, 0), tf.minimum(rows, down - row)
+        chunk = x[image : image + images, first : 2 * (row + count) + 1]
+        above = tf.cast(row == 0, tf.int32)
+        # One more row of tiles than the padding has, for the slices of `_convolve_chunk`.
+        below = 2 * count + 4 - above - tf.shape(chunk)[1]
+        chunk = tf.pad(chunk, [[0, 0], [above, below], [1, 1 + width % 2], [0, 0]])
+        y = _convolve_chunk(chunk, weights, bias)
+        return index + 1, out.write(index, y[:, :width])
+
+    out = tf.TensorArray(
+        x.dtype, size=chunks, element_shape=[None, None, outputs], infer_shape=False
+    )
+    _, out = tf.while_loop(
+        lambda index, _: index < chunks, of_chunk, [tf.constant(0), out], parallel_iterations=1
+    )
+    y = tf.reshape(out.concat(), [batch, 2 * down, width, outputs])
+    return y[:, :height]
+
+
+def _convolve_chunk(x: tf.Tensor, weights: list[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
+    """[B * 2 n, 2 m + 2, Cout] of padded x [B, 2 n + 4, 2 m + 2, Cin]; the last two columns are
+    no results."""
+    batch, height, width, inputs = lengths(x)
+    down, across = height // 2 - 2, width // 2
+    outputs = bias.shape[0]
+    # By parity of row and column, then [n + 2, m + 1, B]: every window's part is a slice of the
+    # first axis, which TensorFlow does not copy.
+    x = tf.reshape(x, [batch, down + 2, 2, across, 2, inputs])
+    x = tf.reshape(tf.transpose(x, [2, 4, 1, 3, 0, 5]), [4, down + 2, -1])
+    upper_left, upper_right, lower_left, lower_right = tf.unstack(x)
+    left = _transform(upper_left, lower_left, 1, down + 1)
+    right = _transform(upper_right, lower_right, 1, down + 1)
+    tiles = down * across * batch
+    rows = []
+    for i, (even, odd) in enumerate(zip(left, right, strict=True)):
+        # The first tile of the next row stands for the one beyond the last of a row.
+        even, odd = tf.reshape(even, [-1, inputs]), tf.reshape(odd, [-1, inputs])
         products = [
-            tf.matmul(tf.reshape(column, [-1, inputs]), transformed[i, j])
-            for j, column in enumerate(_transform(row))
+            tf.matmul(part, weights[4 * i + j])
+            for j, part in enumerate(_transform(even, odd, batch, tiles))
         ]
         if i == 1:  # of which [1, 1] is in each output once
             products[1] = tf.nn.bias_add(products[1], bias)
-        rows.append(_back(products))
-    y = _back([tf.reshape(row, [batch * down, 2 * across * outputs]) for row in rows])
-    y = tf.reshape(y, [batch, 2 * down, 2 * across, outputs])
-    return y[:, :height, :width]
+        rows.append(_back(*products))
+    columns = [_back(*column) for column in zip(*rows, strict=True)]
+    y = tf.stack([columns[j][i] for i in range(2) for j in range(2)])
+    y = tf.transpose(tf.reshape(y, [2, 2, down, across, batch, outputs]), [4, 2, 0, 3, 1, 5])
+    return tf.reshape(y, [batch * down * 2, 2 * across, outputs])
 
 
-def _transform(x: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The four [B, n, ...] of each window of four along an axis: x [B, n + 1, 2, ...]."""
-    first, second, third, fourth = x[:, :-1, 0], x[:, :-1, 1], x[:, 1:, 0], x[:, 1:, 1]
+def _transform(
+    even: tf.Tensor, odd: tf.Tensor, step: int | tf.Tensor, count: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """The four [count, ...] of each window of four along an axis, of which `even` and `odd` have
+    the first two of each window, and the other two `step` further on."""
+    first, second = even[:count], odd[:count]
+    third, fourth = even[step : step + count], odd[step : step + count]
     return first - third, second + third, third - second, second - fourth
 
 
-def _back(products: list[tf.Tensor]) -> tf.Tensor:
-    """The two outputs of each window, from its four products [N, ...]: [N, 2, ...]."""
-    first, second, third, fourth = products
-    return tf.stack([tf.add_n([first, second, third]), second - third - fourth], 1)
+def _back(
+    first: tf.Tensor, second: tf.Tensor, third: tf.Tensor, fourth: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The two outputs of each window, from its four products."""
+    return tf.add_n([first, second, third]), second - third - fourth

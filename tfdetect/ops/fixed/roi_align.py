@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tfdetect.ops.division import divide
+
 # Number of boxes sampled together.
 _CHUNK = 64
 
@@ -43,7 +45,7 @@ def pool_levels(
     extent = tf.gather(boxes, [3, 2], axis=1) - low
     if not aligned:
         extent = tf.maximum(extent, 1.0)
-    bin_extent = extent / bins
+    bin_extent = divide(extent, bins)
     if sampling_ratio > 0:
         samples = tf.fill([boxes.shape[0], 2], sampling_ratio)
     else:

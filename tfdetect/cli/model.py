@@ -142,7 +142,7 @@ def check_configuration(args: argparse.Namespace) -> str:
     if takes_proposals and args.proposals is None:
         raise InputError(
             f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
-            "of the images with --proposals"
+            "of the images with --proposals, which tfdetect predict and evaluate have"
         )
     if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} generates its own proposals; leave it out")

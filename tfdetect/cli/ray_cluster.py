@@ -21,7 +21,9 @@ from tfdetect.errors import InputError
 _ANSWER = 10.0
 """Seconds in which a cluster has to answer."""
 _START = 120.0
-"""Seconds in which Ray has to start, or to connect."""
+"""Seconds in which Ray has to start."""
+_CONNECT = 60.0
+"""Seconds in which it has to connect to a cluster."""
 _STOP = 30.0
 """Seconds in which it has to end."""
 
@@ -157,7 +159,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     where = f"--address {address}" if address else "Ray"
     try:
-        with _at_most(_START, f"{where}: does not answer within {_START:.0f} seconds"):
+        seconds = _CONNECT if address else _START
+        with _at_most(seconds, f"{where}: does not answer within {seconds:.0f} seconds"):
             ray.init(
                 address or "local",
                 log_to_driver=False,

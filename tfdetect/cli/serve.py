@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import resource
 from collections.abc import Sequence
 
 from tfdetect.checkpoint.description import read_description
@@ -16,6 +17,7 @@ from tfdetect.serving.answers import Limits
 _BODIES = 8
 """Bodies of the largest size that fit into memory together."""
 _CONNECTIONS = 1000
+"""Open at the same time; half of what the system lets a process open, if that is less."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bodies=_BODIES * args.max_body_megabytes * 10**6,
         seconds=args.timeout,
         queue=args.max_queue,
-        connections=_CONNECTIONS,
+        connections=_connections(),
     )
     metrics = Metrics()
     application = Application(limits, metrics)
@@ -52,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             server.stop()
     return 0
+
+
+def _connections() -> int:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS if most == resource.RLIM_INFINITY else min(_CONNECTIONS, most // 2)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

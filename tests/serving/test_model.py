@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import io
 import json
 import zlib
@@ -15,6 +17,7 @@ from tests.support.paths import DEMO
 from tests.support.predictors import shared_predictor
 from tfdetect.cli.prediction_file import PredictionFile
 from tfdetect.data.images import read_image
+from tfdetect.detections import PanopticSegmentation, Segment
 from tfdetect.errors import InputError
 from tfdetect.serving.answers import Rejected
 from tfdetect.serving.model import ServedModel
@@ -151,6 +154,29 @@ def test_the_record_of_predict(model_dir, tmp_path):
         for key, tolerance in (("pred_boxes", 6.1e-5), ("pred_keypoints", 6.1e-5)):
             np.testing.assert_allclose(one.pop(key), other.pop(key), rtol=0, atol=tolerance)
         assert one == other
+
+
+def test_segmentations(model_dir):
+    """Maps are in the answer; PNGs of ids in base64, in COCO's form."""
+    ids = np.zeros([20, 30], np.int32)
+    ids[:, 10:], ids[:, 20:] = 1, 300
+    segments = (Segment(1, 2, True, 200, 0.5, 0), Segment(300, 1, False, 200))
+
+    class Segmenting(QuickPredictor):
+        def predict_batch(self, images):
+            return [
+                dataclasses.replace(
+                    found, sem_seg=ids % 7, panoptic=PanopticSegmentation(ids, segments)
+                )
+                for found in super().predict_batch(images)
+            ]
+
+    model = ServedModel(Segmenting(model_dir), PIXELS)
+    record = json.loads(model.predict([("", np.zeros([20, 30, 3], np.uint8))])[0].body)
+    png = Image.open(io.BytesIO(base64.b64decode(record["panoptic_seg"])))
+    np.testing.assert_array_equal(np.asarray(png).astype(int) @ [1, 256, 65536], ids)
+    assert [one["id"] for one in record["segments_info"]] == [1, 300]
+    assert [one["category_id"] for one in record["sem_seg"]] == [0, 1, 6]
 
 
 def test_description(quick):

@@ -75,13 +75,13 @@ def test_images_that_are_too_large_for_the_network():
     cfg.INPUT.MIN_SIZE_TEST = 0
     preprocess = Preprocessor.from_config(cfg, 32)
     sizes = np.array([[1, 9000], [9000, 1]], np.int32)
-    preprocess.check(sizes[:1])
+    preprocess.check(sizes[:1], [0])
     with pytest.raises(InputError, match=r"image 0: 1 x 9000 pixels are 9024 x 9024"):
-        preprocess.check(sizes)
+        preprocess.check(sizes, [0, 1])
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67108864 pixels"):
         preprocess.of_pixels(tf.zeros([18000, 3], tf.uint8), tf.constant(sizes))
     cfg.INPUT.MIN_SIZE_TEST = 800
-    Preprocessor.from_config(cfg, 32).check(sizes)
+    Preprocessor.from_config(cfg, 32).check(sizes, [0, 1])
 
 
 def test_normalize_is_zero_beyond_the_images():

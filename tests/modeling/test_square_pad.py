@@ -129,7 +129,7 @@ def test_longer_images_are_refused(square):
     preprocess = Preprocessor.from_config(own, 128)
     message = "image 1: 129 x 30 pixels are 129 x 30 after resizing, longer than the square"
     with pytest.raises(InputError, match=message):
-        preprocess.check(np.array([[128, 128], [129, 30]], np.int32))
+        preprocess.check(np.array([[128, 128], [129, 30]], np.int32), [0, 1])
     with pytest.raises(tf.errors.InvalidArgumentError, match="longer than 128 pixels"):
         preprocess(np.zeros([1, 129, 30, 3], np.uint8), np.array([[129, 30]], np.int32))
     with pytest.raises(InputError, match="longer than the square"):

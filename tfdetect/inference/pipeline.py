@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from yacs.config import CfgNode
 
 from tfdetect.config.capabilities import capabilities
 from tfdetect.errors import InputError
+from tfdetect.inference.like_sizes import groups_of_like_sizes
 from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
 from tfdetect.modeling.postprocess import Postprocessor
 from tfdetect.modeling.preprocess import Preprocessor, padded_sizes
@@ -47,8 +49,6 @@ class Pipeline(tf.Module):
             [H, W] holds the largest.
         detect_pixels: the same with `pixels`, uint8 [P, 3] BGR, of all images one after the other,
             row by row, in place of `images`: images of different shapes take no room but their own.
-        check_sizes: raises InputError if images of int32 [B, 2] sizes are too many pixels for the
-            network; the functions raise tf.errors.InvalidArgumentError.
 
     Args:
         cfg: the whole configuration.
@@ -77,7 +77,6 @@ class Pipeline(tf.Module):
             "topk": cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST,
             "min_box_size": float(cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE),
         }
-        self.check_sizes = self._preprocess.check
         rest = [_SIZES, *(_PROPOSALS if capabilities(cfg).takes_proposals else ())]
 
         def function(method: Callable, *specs: tf.TensorSpec) -> Any:
@@ -88,6 +87,19 @@ class Pipeline(tf.Module):
         side = model.size_divisibility if self._square else None
         batch = tf.TensorSpec([None, side, side, 3], tf.float32)
         self._network = function(self._run_network, batch, _SIZES, *rest)
+
+    def groups(self, sizes: np.ndarray) -> list[list[int]]:
+        """Indices of the images, of int32 [B, 2] sizes, that should go through the network
+        together; the others get the same results, in less memory and time."""
+        if not self._own_padding or len(sizes) < 2:
+            return [list(range(len(sizes)))]
+        return groups_of_like_sizes(self._preprocess.network_sizes(sizes))
+
+    def check_sizes(self, sizes: np.ndarray) -> None:
+        """Raise InputError if one of the groups of images of int32 [B, 2] sizes is of too many
+        pixels for the network; the functions raise tf.errors.InvalidArgumentError."""
+        for group in self.groups(sizes):
+            self._preprocess.check(sizes[group], group)
 
     def _detect(
         self, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor

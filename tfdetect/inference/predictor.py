@@ -190,10 +190,11 @@ class Predictor:
 
         Args:
             images: one uint8 [H, W, 3] array in BGR order (as `cv2.imread` gives), or several of
-                any sizes, which go through the network together; each gets what it gets alone. A
-                uint8 [N, H, W, 3] array is several. Nothing else is accepted as an image: a file is
-                read first (`tfdetect.data.images.read_image`), and a PIL image, whose channels
-                have another order, is np.asarray(image.convert("RGB"))[:, :, ::-1].
+                any sizes, of which those of like sizes go through the network together; each gets
+                what it gets alone. A uint8 [N, H, W, 3] array is several. Nothing else is accepted
+                as an image: a file is read first (`tfdetect.data.images.read_image`), and a PIL
+                image, whose channels have another order, is
+                np.asarray(image.convert("RGB"))[:, :, ::-1].
             proposals: of each image float [P, 4], (x1, y1, x2, y2) in its pixels, the best first;
                 for a model with MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, and only there.
 
@@ -233,13 +234,25 @@ class Predictor:
         if len(images) == 0:
             return []
         sizes = np.array([image.shape[:2] for image in images], np.int32)
+        self._pipeline.check_sizes(sizes)
+        found: dict[int, Detections] = {}
+        for group in self._pipeline.groups(sizes):
+            given = None if boxes is None else [boxes[index] for index in group]
+            together = self._predict_group([images[index] for index in group], given)
+            found.update(zip(group, together, strict=True))
+        return [found[index] for index in range(len(images))]
+
+    def _predict_group(
+        self, images: list[np.ndarray], boxes: list[np.ndarray] | None
+    ) -> list[Detections]:
+        """The detections of images that go through the network together."""
+        sizes = np.array([image.shape[:2] for image in images], np.int32)
         if self._goes_apart(sizes):
             given = [None] * len(images) if boxes is None else [[array] for array in boxes]
             return [
-                self._predict_whole([image], one)[0]
+                self._predict_group([image], one)[0]
                 for image, one in zip(images, given, strict=True)
             ]
-        self._pipeline.check_sizes(sizes)
         pixels = np.concatenate([image.reshape(-1, 3) for image in images])
         with tf.device(self._device):
             padded = () if boxes is None else _pad_boxes(boxes)

@@ -63,7 +63,7 @@ class TTAPipeline(tf.Module):
 
     Attributes:
         detect, detect_pixels: as of `Pipeline`, for B of at least 1.
-        check_sizes: as of `Pipeline`, of the augmented images.
+        check_sizes, groups: as of `Pipeline`, of the augmented images.
 
     Args:
         cfg: the whole configuration.
@@ -140,6 +140,10 @@ class TTAPipeline(tf.Module):
         )
         self.detect = function(self._detect, _IMAGES, _SIZES)
         self.detect_pixels = function(self._detect_pixels, _PIXELS, _SIZES)
+
+    def groups(self, sizes: np.ndarray) -> list[list[int]]:
+        """All images together: the graph takes them one after the other."""
+        return [list(range(len(sizes)))]
 
     def check_sizes(self, sizes: np.ndarray) -> None:
         """Raise InputError if images of int32 [B, 2] sizes are too large for the network."""

@@ -113,31 +113,40 @@ class Preprocessor:
         """
         return self._of_each(*images_of_pixels(pixels, sizes))
 
-    def check(self, sizes: np.ndarray) -> None:
+    def network_sizes(self, sizes: np.ndarray) -> np.ndarray:
+        """int32 [B, 2], what images of such (height, width) are in the network's input, alone."""
+        if self._square:
+            return np.full_like(sizes, self._divisibility)
+        resized_sizes = shortest_edge_size(tf.constant(sizes), *self._size)
+        return padded_sizes(resized_sizes, self._divisibility).numpy()
+
+    def check(self, sizes: np.ndarray, numbers: Sequence[int]) -> None:
         """Raise InputError if images of int32 [B, 2] sizes would be too large a batch, or one of
-        them is longer than the square."""
+        them is longer than the square. `numbers` are those by which the error names them."""
         if self._bounded or len(sizes) == 0:
             return
         resized_sizes = shortest_edge_size(tf.constant(sizes), *self._size)
         if self._square:
-            self._check_squares(sizes, resized_sizes.numpy())
+            self._check_squares(sizes, resized_sizes.numpy(), numbers)
         height, width = padded_size(resized_sizes, self._divisibility).numpy().tolist()
         if height * width > MOST_PIXELS:
             largest = int(np.prod(resized_sizes.numpy().astype(np.int64), axis=1).argmax())
             shape = " x ".join(map(str, sizes[largest].tolist()))
             raise InputError(
-                f"image {largest}: {shape} pixels are {height} x {width} in the network's input "
-                f"(with the rest of its batch), more than {MOST_PIXELS}; give smaller images, "
-                "fewer at a time, or set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
+                f"image {numbers[largest]}: {shape} pixels are {height} x {width} in the network's "
+                f"input (with the rest of its batch), more than {MOST_PIXELS}; give smaller "
+                "images, fewer at a time, or set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
             )
 
-    def _check_squares(self, sizes: np.ndarray, resized_sizes: np.ndarray) -> None:
+    def _check_squares(
+        self, sizes: np.ndarray, resized_sizes: np.ndarray, numbers: Sequence[int]
+    ) -> None:
         longest = int(resized_sizes.max(1).argmax())
         if resized_sizes[longest].max() > self._divisibility:
             (height, width), resized = sizes[longest].tolist(), resized_sizes[longest].tolist()
             raise InputError(
-                f"image {longest}: {height} x {width} pixels are {resized[0]} x {resized[1]} after "
-                f"resizing, longer than the square of MODEL.BACKBONE.SQUARE_PAD "
+                f"image {numbers[longest]}: {height} x {width} pixels are {resized[0]} x "
+                f"{resized[1]} after resizing, longer than the square of MODEL.BACKBONE.SQUARE_PAD "
                 f"({self._divisibility}); set INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST to less"
             )
 
@@ -202,7 +211,7 @@ class Preprocessor:
             sizes = tf.constant([[height, width]] * batch)
             resized_sizes = shortest_edge_size(sizes, *self._size).numpy()
             if self._square:
-                self._check_squares(sizes.numpy(), resized_sizes)
+                self._check_squares(sizes.numpy(), resized_sizes, range(batch))
             padded = padded_size(resized_sizes, self._divisibility).numpy()
         prepared = []
         for image in tf.unstack(images):

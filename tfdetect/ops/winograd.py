@@ -126,7 +126,12 @@ def _convolve_chunk(x: tf.Tensor, weights: list[tf.Tensor], bias: tf.Tensor) -> 
         if i == 1:  # of which [1, 1] is in each output once
             products[1] = tf.nn.bias_add(products[1], bias)
         rows.append(_back(*products))
-    columns = [_back(*column) for column in zip(*rows, strict=True)]
+    # In another shape: nested sums of one shape become a single one in a graph of TensorFlow's,
+    # whose order depends on what is ready first.
+    columns = [
+        _back(*(tf.reshape(part, [down, -1]) for part in column))
+        for column in zip(*rows, strict=True)
+    ]
     y = tf.stack([columns[j][i] for i in range(2) for j in range(2)])
     y = tf.transpose(tf.reshape(y, [2, 2, down, across, batch, outputs]), [4, 2, 0, 3, 1, 5])
     return tf.reshape(y, [batch * down * 2, 2 * across, outputs])

@@ -49,7 +49,7 @@ def main() -> int:
     print(f"{args.requests} requests of one image, {args.threads} threads, {args.ops} operators")
     print(f"{os.cpu_count()} CPUs ({platform.processor() or platform.machine()})")
     with tempfile.TemporaryDirectory() as folder:
-        model = args.model or _convert_demo(folder)
+        model = args.model or convert_demo(folder)
         servable = f"{folder}/servable"
         command = ["-m", "tfdetect.export", "--model", model, "--output", servable]
         _run([*command, "--ops", args.ops])
@@ -71,7 +71,8 @@ def _print(name: str, report: dict) -> None:
     )
 
 
-def _convert_demo(folder: str) -> str:
+def convert_demo(folder: str) -> str:
+    """The demo's model, converted; gives its directory."""
     model, demo = f"{folder}/model", DEMO / "joint_rcnn"
     command = [str(ROOT / "convert_d2.py"), "--config-file", str(demo / "config.yaml")]
     command += ["--weights", str(demo / "model_final.pkl"), "--output", model]
@@ -106,10 +107,15 @@ def _measure(args: argparse.Namespace) -> dict:
     }[args.child]
     detect = make(args.model, args.ops)
     alone = [detect(file) for file in files]
-    _drive(detect, files, alone, int(args.requests * WARM_UP), threads)
+
+    def request(number: int) -> None:
+        index = number % len(files)
+        check_same(files[index].name, detect(files[index]), alone[index])
+
+    drive(request, int(args.requests * WARM_UP), threads)
     before = _rss_mb()
     start = time.perf_counter()
-    seconds, errors = _drive(detect, files, alone, args.requests, threads)
+    seconds, errors = drive(request, args.requests, threads)
     elapsed = time.perf_counter() - start
     return {
         "throughput": args.requests / elapsed,
@@ -120,44 +126,51 @@ def _measure(args: argparse.Namespace) -> dict:
     }
 
 
-def _drive(
-    detect: Callable[[Path], np.ndarray],
-    files: list[Path],
-    alone: list[np.ndarray],
-    requests: int,
-    threads: int,
-) -> tuple[list[float], int]:
-    """The time of each request, in seconds, and how many failed or got another answer."""
+def drive(work: Callable[[int], None], requests: int, threads: int) -> tuple[list[float], int]:
+    """Many requests from several threads.
+
+    Args:
+        work: makes the request of a number, from 0; what it raises is counted.
+        requests: how many.
+        threads: how many.
+
+    Returns:
+        The seconds of each that did not fail, and how many failed; the first are printed.
+    """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for request in range(requests):
-        waiting.put(request % len(files))
+        waiting.put(request)
     seconds: list[float] = []
     errors: list[str] = []
 
-    def work() -> None:
+    def worker() -> None:
         while True:
             try:
-                index = waiting.get_nowait()
+                number = waiting.get_nowait()
             except queue.Empty:
                 return
             start = time.perf_counter()
             try:
-                found = detect(files[index])
-            except Exception as error:  # whatever it is, it is counted, and the load goes on
-                errors.append(f"{files[index].name}: {error}")
-                continue
-            seconds.append(time.perf_counter() - start)
-            if found.shape != alone[index].shape or np.abs(found - alone[index]).max() > 1e-4:
-                errors.append(f"{files[index].name}: another answer than alone")
+                work(number)
+            except Exception as error:
+                errors.append(f"request {number}: {error}")
+            else:
+                seconds.append(time.perf_counter() - start)
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    workers = [threading.Thread(target=worker) for _ in range(threads)]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
     for error in errors[:5]:
         print(error, file=sys.stderr)
     return seconds, len(errors)
+
+
+def check_same(name: str, found: np.ndarray, alone: np.ndarray) -> None:
+    """Raises ValueError where boxes and scores [D, 5] are not those that an image got alone."""
+    if found.shape != alone.shape or np.abs(found - alone).max(initial=0) > 1e-4:
+        raise ValueError(f"{name}: another answer than alone")
 
 
 def _load_servable(path: str, ops: str) -> Callable[[Path], np.ndarray]:

@@ -16,7 +16,7 @@ FOUNDATION = "foundation"
 ROOMS = (
     *(FOUNDATION, "config", "ops", "layers", "masks", "modeling", "checkpoint", "inference"),
     *("data", "evaluation", "tracking", "visualize", "training", "export", "batch"),
-    "cli",
+    *("serving", "cli"),
 )
 # What convert_d2 builds on; of cli what is process-wide.
 FOR_CONVERSION = (

@@ -22,6 +22,7 @@ OWN = (
     "quantize",
     "export",
     "batch",
+    "serve",
     "coco-results",
     "dataset",
     "reproduce",

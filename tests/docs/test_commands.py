@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -332,6 +333,9 @@ def check_other_program(program: str, arguments: list[str]) -> None:
             assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.M)
     elif program == "tfdetect":
         assert set(arguments) <= {"--help", "--version"}
+    elif program == "curl":
+        path = urlsplit(arguments[-1]).path
+        assert f'Route("{path}"' in (ROOT / "tfdetect" / "serving" / "app.py").read_text()
     elif program == "tensorboard":
         assert arguments[0] == "--logdir"
     else:

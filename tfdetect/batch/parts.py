@@ -11,14 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-
-from tfdetect.data.panoptic import segment_colors
-from tfdetect.data.prediction_record import (
-    prediction_to_dict,
-    segments_to_list,
-    semantic_to_list,
-)
+from tfdetect.data.prediction_record import panoptic_png, prediction_to_dict
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
 from tfdetect.files import write_bytes_atomically
@@ -125,12 +118,8 @@ def schema_of(predictor: Predictor) -> pyarrow.Schema:
 def to_row(index: int, file_name: str, detections: Detections) -> dict[str, Any]:
     """One image's results as a row of `schema_of`."""
     row = {"image_index": index, **prediction_to_dict(file_name, detections)}
-    if detections.sem_seg is not None:
-        row["sem_seg"] = semantic_to_list(detections.sem_seg)
     if detections.panoptic is not None:
-        colors = segment_colors(detections.panoptic.ids)
-        row["panoptic_seg"] = cv2.imencode(".png", colors[:, :, ::-1])[1].tobytes()
-        row["segments_info"] = segments_to_list(detections.panoptic)
+        row["panoptic_seg"] = panoptic_png(detections.panoptic)
     return row
 
 

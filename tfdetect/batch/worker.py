@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfdetect.batch.parts import error_row, schema_of, to_row, write_part
 from tfdetect.batch.source import Block, GivenImage
 from tfdetect.detections import Detections
 from tfdetect.errors import InputError
+from tfdetect.inference.batches import predict_each
 from tfdetect.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class BlockWorker:
 
     def _predict(self, batch: list[_Read], journal: _Journal) -> Iterator[dict[str, Any]]:
         found: dict[int, Detections | str] = {}
-        readable = []
+        readable: dict[int, np.ndarray] = {}
         for index, _, image in batch:
             if isinstance(image, str):
                 found[index] = image
@@ -104,28 +104,20 @@ class BlockWorker:
                     "(out of memory?); predict it alone, on a machine with more memory"
                 )
             else:
-                readable.append((index, image))
+                readable[index] = image
         if readable:
             journal.begin(batch[0][0], len(batch))
-            found |= self._detect(readable)
+            results = predict_each(self._predictor, list(readable.values()))
+            found |= {
+                index: f"{type(one).__name__}: {one}" if isinstance(one, Exception) else one
+                for index, one in zip(readable, results, strict=True)
+            }
         for index, name, _ in batch:
             result = found[index]
             if isinstance(result, str):
                 yield error_row(index, name, result)
             else:
                 yield to_row(index, name, result)
-
-    def _detect(self, images: list[tuple[int, np.ndarray]]) -> dict[int, Detections | str]:
-        """The detections or the error of each; a batch that fails is predicted one by one."""
-        try:
-            found = self._predictor.predict_batch([image for _, image in images])
-        except (InputError, MemoryError, tf.errors.OpError) as error:
-            if len(images) > 1:
-                return {
-                    index: result for one in images for index, result in self._detect([one]).items()
-                }
-            return {images[0][0]: f"{type(error).__name__}: {error}"}
-        return {index: result for (index, _), result in zip(images, found, strict=True)}
 
 
 class _Journal:

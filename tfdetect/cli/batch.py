@@ -19,6 +19,7 @@ from tfdetect.checkpoint.description import read_description
 from tfdetect.cli.arguments import FILES, CommandParser, parse_with_opts
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, load_predictor, positive
+from tfdetect.cli.ray_cluster import add_cluster_arguments, require_ray
 from tfdetect.cli.video import counted
 from tfdetect.errors import InputError
 from tfdetect.files import check_writable
@@ -32,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Path(args.output)
     require_pyarrow()
     if args.engine == "ray":
-        from tfdetect.cli.batch_ray import require_ray
-
-        require_ray()
+        require_ray("--engine ray", "ray.data")
     import_user_modules(args.imports)
     precision = check_configuration(args)
     read_description(args.model, args.opts, "--opts")
@@ -163,24 +162,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="process",
         help="process: this one (default); ray: workers on the machines of a Ray cluster",
     )
-    files.add_argument(
-        "--address",
-        metavar="ADDRESS",
-        help="of a running Ray cluster, as ray.init takes it: auto, or HOST:PORT (default: Ray is "
-        "started on this machine alone)",
-    )
+    add_cluster_arguments(files)
     files.add_argument(
         "--workers",
         type=positive,
         metavar="N",
         help="with --engine ray: how many processes have the model (default: one for each GPU, or "
         "for each machine if there is none)",
-    )
-    files.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="of each process on the CPU (default: one for each core that it has)",
     )
     args = parse_with_opts(parser, arguments)
     for option in ("address", "workers"):

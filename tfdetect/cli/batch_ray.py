@@ -8,8 +8,6 @@ import json
 import logging
 import os
 import queue
-import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,28 +21,13 @@ from tfdetect.batch.run_file import model_digest
 from tfdetect.batch.source import Block
 from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import load_predictor
+from tfdetect.cli.ray_cluster import Plan, ray_cluster
 from tfdetect.errors import InputError
 
 _PATIENCE = 60.0
 """Seconds without a result after a machine was lost until what is missing is planned again."""
-_ANSWER = 10.0
-"""Seconds in which a cluster has to answer."""
 _TRIES = 3
 """Plans without any result in a row after which the run ends."""
-
-
-def require_ray() -> None:
-    """Fail early where Ray is not installed.
-
-    Raises:
-        InputError: it is not.
-    """
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"--engine ray: needs Ray ({error}); install it with pip install 'tfdetect[ray]'"
-        ) from error
 
 
 class Worker:
@@ -125,8 +108,9 @@ def run_on_ray(
     while left:
         done, reason = 0, ""
         # Leaving it ends the workers, also those that wait for a machine.
-        with _ray(args.address):
-            for result in _run_plan(_Plan.of_cluster(args), arguments, left):
+        with _ray_data(args.address):
+            plan = Plan.of_cluster("--workers", args.workers, args.device, args.threads)
+            for result in _run_plan(plan, arguments, left):
                 reason = result["failure"]
                 if result["images"] and reason:
                     raise InputError(reason)
@@ -148,80 +132,12 @@ def _unwritten(output: Path, blocks: Sequence[Block]) -> list[Block]:
     return [block for block in blocks if any(missing_ranges(block.start, block.stop, written))]
 
 
-class _Plan:
-    """How many workers there are, and what Ray reserves for each.
-
-    Attributes:
-        workers: how many.
-        resources: of each, as Ray's arguments.
-        threads: of each, on the CPU.
-    """
-
-    def __init__(self, workers: int, resources: dict[str, Any], threads: int | None):
-        self.workers = workers
-        self.resources = resources
-        self.threads = threads
-
-    @staticmethod
-    def of_cluster(args: argparse.Namespace) -> _Plan:
-        """For the machines that there are now.
-
-        Raises:
-            InputError: the cluster cannot do what is asked for.
-        """
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cores = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
-        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-        on_gpu = gpus > 0 and (args.device is None or args.device.startswith("gpu"))
-        if args.device is not None and args.device.startswith("gpu") and not gpus:
-            raise InputError("--device gpu: the Ray cluster has no GPU; leave it out")
-        if not cores:
-            raise InputError("Ray: the cluster has no CPU to work with; see ray status")
-        if on_gpu:
-            return _Plan(min(args.workers or gpus, gpus), {"num_cpus": 1, "num_gpus": 1}, None)
-        workers = args.workers or len(cores)
-        if workers > sum(cores):
-            raise InputError(
-                f"--workers {workers}: the Ray cluster has {sum(cores)} cores; give at most that"
-            )
-        # The same for each: as many workers as there are must fit the machines.
-        each = max(n for n in range(1, min(cores) + 1) if n == 1 or _fit(cores, n) >= workers)
-        return _Plan(workers, {"num_cpus": each}, args.threads or each)
-
-
-def _fit(cores: Sequence[int], each: int) -> int:
-    """How many workers of `each` cores fit machines of `cores`."""
-    return sum(count // each for count in cores)
-
-
 @contextlib.contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """A connection to a cluster, or a cluster of this machine alone, without Ray's messages."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address not in (None, "auto"):
-        _check_address(str(address))
-    import ray
+def _ray_data(address: str | None) -> Iterator[None]:
+    """`ray_cluster`, and Ray Data without messages and without limits of time."""
     from ray.data import DataContext
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        ray.init(
-            address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=None if address else False,
-        )
-    except (ConnectionError, ValueError, RuntimeError, OSError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        where = f"--address {address}" if address else "Ray"
-        raise InputError(f"{where}: cannot be used ({reason}); see ray status") from error
-    try:
-        for number, handler in handlers.items():  # Ray has its own for SIGTERM
-            signal.signal(number, handler)
-        logging.getLogger("ray").setLevel(logging.CRITICAL)
+    with ray_cluster(address):
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -231,26 +147,10 @@ def _ray(address: str | None) -> Iterator[None]:
         context.execution_no_progress_timeout_s = -1
         context.wait_for_min_actors_s = -1
         yield
-    finally:
-        ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Raise InputError where nothing answers: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=_ANSWER):
-            return
-    except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"--address {address}: no Ray cluster answers ({reason}); give auto or HOST:PORT, as "
-            "ray start printed it"
-        ) from error
 
 
 def _run_plan(
-    plan: _Plan, arguments: dict[str, Any], blocks: Sequence[Block]
+    plan: Plan, arguments: dict[str, Any], blocks: Sequence[Block]
 ) -> Iterator[dict[str, Any]]:
     """Yield the result of each block; ends early where the rest waits for a machine that is lost,
     or after an error of Ray's, which is a result without images.

@@ -31,7 +31,12 @@ _MOST_PIXELS = 2**30
 
 
 def add_model_arguments(
-    parser: CommandParser, *, proposals: bool = True, json: bool = True
+    parser: CommandParser,
+    *,
+    proposals: bool = True,
+    json: bool = True,
+    batch_size: str = "--batch-size",
+    default_batch_size: int = 1,
 ) -> None:
     """The options of the commands that predict which say which model, and how.
 
@@ -39,6 +44,8 @@ def add_model_arguments(
         parser: of the command.
         proposals: whether it takes models that need them.
         json: whether it writes a JSON file.
+        batch_size: the option that says how many images go through the network together.
+        default_batch_size: its default.
     """
     group = parser.group(MODEL)
     group.add_argument(
@@ -51,12 +58,13 @@ def add_model_arguments(
             help="write everything that the model finds to this file (panoptic maps next to it)",
         )
     group.add_argument(
-        "--batch-size",
+        batch_size,
+        dest="batch_size",
         type=positive,
-        default=1,
+        default=default_batch_size,
         metavar="N",
-        help="images that go through the network together (default 1); with --slice slices, of one "
-        "image after the other",
+        help=f"images that go through the network together (default {default_batch_size}); with "
+        "--slice slices, of one image after the other",
     )
     group.add_argument(
         "--device", metavar="NAME", help="cpu, gpu or gpu:N (default: as TensorFlow chooses)"
@@ -134,7 +142,7 @@ def check_configuration(args: argparse.Namespace) -> str:
     if takes_proposals and args.proposals is None:
         raise InputError(
             f"{args.model}: its MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals; give those "
-            "of the images with --proposals"
+            "of the images with --proposals, which tfdetect predict and evaluate have"
         )
     if args.proposals is not None and not takes_proposals:
         raise InputError(f"--proposals: {args.model} generates its own proposals; leave it out")

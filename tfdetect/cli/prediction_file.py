@@ -8,15 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfdetect.data.images import write_image
-from tfdetect.data.panoptic import segment_colors
-from tfdetect.data.prediction_record import (
-    prediction_to_dict,
-    segments_to_list,
-    semantic_to_list,
-)
+from tfdetect.data.prediction_record import panoptic_png, prediction_to_dict
 from tfdetect.detections import Detections
-from tfdetect.files import NewFile
+from tfdetect.files import NewFile, write_bytes_atomically
 
 
 class PredictionFile:
@@ -67,17 +61,13 @@ class PredictionFile:
             InputError: the file or the PNG cannot be written.
         """
         record = prediction_to_dict(file_name, detections) | dict(more or {})
-        if detections.sem_seg is not None:
-            record["sem_seg"] = semantic_to_list(detections.sem_seg)
         if detections.panoptic is not None:
             stem = Path(file_name).stem
             if "frame" in record:
                 stem += f"_{record['frame']:06}"
             name = f"{self._folder}/{self._new_name(stem)}.png"
-            colors = segment_colors(detections.panoptic.ids)
-            write_image(self._path.parent / name, colors[:, :, ::-1])
+            write_bytes_atomically(self._path.parent / name, panoptic_png(detections.panoptic))
             record["panoptic_seg"] = name
-            record["segments_info"] = segments_to_list(detections.panoptic)
         self._file.write(self._before + json.dumps(record, allow_nan=False).encode())
         self._before = b", "
 

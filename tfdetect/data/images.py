@@ -158,6 +158,24 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (width, height) if on_its_side else (height, width)
 
 
+def declared_pixels(content: bytes) -> int | None:
+    """How many pixels a file in memory says that it has, from its header.
+
+    Returns:
+        None where Pillow does not know the file; at least one more than Pillow's limit where it is
+        beyond that.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return image.width * image.height
+    except Image.DecompressionBombError:
+        return 2 * (Image.MAX_IMAGE_PIXELS or 0) + 1
+    except Exception:  # whatever Pillow's parsing happens to raise; `decode_image` says why
+        return None
+
+
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write a uint8 [H, W, 3] BGR image, whole or not at all: PNG, or JPEG of quality 95.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -41,6 +41,30 @@ def predict_in_batches(
             yield key, image, detections
         # Large images are not in memory while the next ones are read.
         del batch, image, found, detections
+
+
+def predict_each(
+    predictor: Predictor, images: Sequence[np.ndarray]
+) -> list[Detections | Exception]:
+    """The detections or the error of each image of a batch.
+
+    A batch that fails is predicted image by image.
+
+    Args:
+        predictor: the model.
+        images: of each uint8 [H, W, 3] BGR.
+
+    Returns:
+        In the order of the images; errors are InputError, MemoryError and TensorFlow's OpError.
+    """
+    import tensorflow as tf
+
+    try:
+        return list(predictor.predict_batch(images))
+    except (InputError, MemoryError, tf.errors.OpError) as error:
+        if len(images) == 1:
+            return [error]
+        return [result for image in images for result in predict_each(predictor, [image])]
 
 
 def read_each(

@@ -48,6 +48,10 @@ def shared_predictor(
     return _kept[key]
 
 
+# The class's other constructor, for modules that are imported while this stands in for it.
+vars(shared_predictor)["of_model"] = Predictor.of_model
+
+
 def _digest(directory: Path) -> bytes:
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):

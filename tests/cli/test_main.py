@@ -21,6 +21,7 @@ OURS = [
     "train",
     "evaluate",
     "batch",
+    "serve",
     "coco-results",
     "convert",
     "inspect",

@@ -10,7 +10,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from tests.support.http import LIMITS, answer, ask, request, served
+from tests.support.http_client import LIMITS, answer, ask, request, served
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def _class_precision(
         if end > start:
             overlaps = _iou(np.array(found[source]["bbox"]), boxes[start:end])
             overlap[position] = overlaps.max()
-            match[position] = start + overlaps.argmax()
+            match[position] = start + np.argmax(overlaps)
     result = []
     for threshold in _IOU_THRESHOLDS:
         hit = overlap > threshold

@@ -332,7 +332,7 @@ def _unpack_panoptic(found: dict[str, tf.Tensor], height: int, width: int) -> Pa
 def _pad_boxes(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """[P_i, 4] of each of B images as float32 [B, P, 4] with zeros, and int32 [B], the P_i."""
     num_valid = np.array([len(array) for array in boxes], np.int32)
-    padded = np.zeros([len(boxes), num_valid.max(), 4], np.float32)
+    padded = np.zeros([len(boxes), np.max(num_valid), 4], np.float32)
     for slot, array in zip(padded, boxes, strict=True):
         slot[: len(array)] = array
     return padded, num_valid

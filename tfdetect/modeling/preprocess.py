@@ -130,7 +130,7 @@ class Preprocessor:
             self._check_squares(sizes, resized_sizes.numpy(), numbers)
         height, width = padded_size(resized_sizes, self._divisibility).numpy().tolist()
         if height * width > MOST_PIXELS:
-            largest = int(np.prod(resized_sizes.numpy().astype(np.int64), axis=1).argmax())
+            largest = int(np.argmax(np.prod(resized_sizes.numpy().astype(np.int64), axis=1)))
             shape = " x ".join(map(str, sizes[largest].tolist()))
             raise InputError(
                 f"image {numbers[largest]}: {shape} pixels are {height} x {width} in the network's "
@@ -141,7 +141,7 @@ class Preprocessor:
     def _check_squares(
         self, sizes: np.ndarray, resized_sizes: np.ndarray, numbers: Sequence[int]
     ) -> None:
-        longest = int(resized_sizes.max(1).argmax())
+        longest = int(np.argmax(resized_sizes.max(1)))
         if resized_sizes[longest].max() > self._divisibility:
             (height, width), resized = sizes[longest].tolist(), resized_sizes[longest].tolist()
             raise InputError(

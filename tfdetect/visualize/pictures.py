@@ -265,7 +265,7 @@ def _draw_regions(
         if mask.sum() * _LEAST_LABELLED >= mask.size:
             framed = np.pad(mask, 1).astype(np.uint8)
             distance = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            y, x = np.unravel_index(distance.argmax(), distance.shape)
+            y, x = np.unravel_index(np.argmax(distance), distance.shape)
             labelled.append(index)
             points.append([x - 0.5, y - 0.5] * 2)
     return draw_labels(

@@ -102,7 +102,7 @@ def collate(
     proposals = [example.proposals for example in examples if example.proposals is not None]
     if proposals:
         counts = np.array([len(boxes) for boxes in proposals], np.int32)
-        batch["proposal_boxes"] = _stack(proposals, (max(num_proposals, counts.max(), 1), 4))
+        batch["proposal_boxes"] = _stack(proposals, (max(num_proposals, int(np.max(counts)), 1), 4))
         batch["num_proposals"] = counts
     return batch
 

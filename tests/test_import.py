@@ -57,7 +57,7 @@ for found in pkgutil.walk_packages(tfdetect.__path__, "tfdetect."):
         try:
             importlib.import_module(found.name)
         except ModuleNotFoundError as error:
-            assert error.name in {"starlette", "uvicorn", "prometheus_client"}, error
+            assert error.name in {"h11", "prometheus_client", "starlette", "uvicorn"}, error
 after = state()
 changed = [name for name in before if before[name] != after[name]]
 assert not changed, (changed, [before[n] for n in changed], [after[n] for n in changed])

@@ -52,11 +52,12 @@ class ByteTrack:
         indices = np.asarray(found.data.get("index", []), np.int64).reshape(-1)
         order = np.argsort(indices)
         order = order[ids[order] >= 0]
-        ids, indices = ids[order], indices[order]
-        periods = np.array([self._found(number) for number in ids.tolist()], np.int64)
+        tracked = ids[order]
+        periods = np.array([self._found(number) for number in tracked.tolist()], np.int64)
         self._frame += 1
         self._forget()
-        return Tracks(detections.select(indices), ids, periods, np.zeros(len(ids), np.int64))
+        selected = detections.select(indices[order])
+        return Tracks(selected, tracked, periods, np.zeros(len(tracked), np.int64))
 
     def _found(self, number: int) -> int:
         period = self._periods.get(number, (0, 0))[0] + 1

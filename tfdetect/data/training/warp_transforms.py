@@ -80,7 +80,8 @@ class RotationTransform(ImageTransform):
             # The middle of the image before becomes that of the image after.
             turned = cv2.transform((middle + offset)[None, None], matrix)[0, 0]
             height, width = self.output_size
-            matrix[:, 2] += np.array([width / 2, height / 2]) + offset - turned
+            shift = np.array([width / 2, height / 2]) + offset - turned
+            matrix[:, 2] = matrix[:, 2] + shift
         return matrix
 
 

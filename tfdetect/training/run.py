@@ -261,7 +261,8 @@ def set_federated_weights(cfg: CfgNode, model: tf.Module) -> None:
     Weights from MODEL.WEIGHTS take precedence. Detectron2: `get_fed_loss_cls_weights`.
     """
     power = cfg.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER
-    weights = np.power(class_image_counts(cfg), power, dtype=np.float32)
+    # In float64: NumPy's float32 power is one bit off with some versions and processors.
+    weights = np.power(class_image_counts(cfg), power, dtype=np.float64).astype(np.float32)
     for named in named_variables(model):
         if named.name.endswith(".fed_loss_cls_weights"):
             named.variable.assign(weights)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tfdetect.checkpoint.description import read_description
 from tfdetect.cli.arguments import FILES, CommandParser, parse_with_opts
@@ -13,6 +14,8 @@ from tfdetect.cli.imports import import_user_modules
 from tfdetect.cli.model import add_model_arguments, check_configuration, positive
 from tfdetect.cli.ray_cluster import add_cluster_arguments, require_ray
 from tfdetect.serving.answers import Limits
+
+Number = TypeVar("Number", int, float)
 
 _BODIES = 8
 """Bodies of the largest size that fit into memory together."""
@@ -88,7 +91,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     files.add_argument(
         "--port",
-        type=_port,
+        type=_within(int, 0, 2**16 - 1),
         default=8000,
         metavar="N",
         help="0 for any that is free (default 8000)",
@@ -102,7 +105,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     files.add_argument(
         "--batch-wait",
-        type=_not_negative,
+        type=_within(float, 0, 60_000),
         default=5.0,
         metavar="MS",
         help="milliseconds for which an image waits for others to be predicted with (default 5)",
@@ -123,7 +126,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     files.add_argument(
         "--timeout",
-        type=_seconds,
+        type=_within(float, 0.1, 86_400),
         default=60.0,
         metavar="SECONDS",
         help="in which a request has to arrive, and then to be answered (default 60)",
@@ -139,22 +142,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parse_with_opts(parser, arguments)
 
 
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {2**16 - 1}")
-    return value
+def _within(kind: type[Number], low: float, high: float) -> Callable[[str], Number]:
+    """What argparse calls for a number from `low` to `high`."""
 
+    def convert(text: str) -> Number:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return value
 
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 60_000:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 60000")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 86400")
-    return value
+    convert.__name__ = kind.__name__  # argparse names it for what is no number
+    return convert

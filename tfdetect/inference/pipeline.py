@@ -90,16 +90,18 @@ class Pipeline(tf.Module):
 
     def groups(self, sizes: np.ndarray) -> list[list[int]]:
         """Indices of the images, of int32 [B, 2] sizes, that should go through the network
-        together; the others get the same results, in less memory and time."""
-        if not self._own_padding or len(sizes) < 2:
-            return [list(range(len(sizes)))]
-        return groups_of_like_sizes(self._preprocess.network_sizes(sizes))
+        together; the others get the same results, in less memory and time.
 
-    def check_sizes(self, sizes: np.ndarray) -> None:
-        """Raise InputError if one of the groups of images of int32 [B, 2] sizes is of too many
-        pixels for the network; the functions raise tf.errors.InvalidArgumentError."""
-        for group in self.groups(sizes):
+        Raises:
+            InputError: a group is of too many pixels for the network; the functions raise
+                tf.errors.InvalidArgumentError.
+        """
+        groups = [list(range(len(sizes)))]
+        if self._own_padding and len(sizes) > 1:
+            groups = groups_of_like_sizes(self._preprocess.network_sizes(sizes))
+        for group in groups:
             self._preprocess.check(sizes[group], group)
+        return groups
 
     def _detect(
         self, images: tf.Tensor, sizes: tf.Tensor, *proposals: tf.Tensor

@@ -234,7 +234,6 @@ class Predictor:
         if len(images) == 0:
             return []
         sizes = np.array([image.shape[:2] for image in images], np.int32)
-        self._pipeline.check_sizes(sizes)
         found: dict[int, Detections] = {}
         for group in self._pipeline.groups(sizes):
             given = None if boxes is None else [boxes[index] for index in group]

@@ -142,7 +142,12 @@ class TTAPipeline(tf.Module):
         self.detect_pixels = function(self._detect_pixels, _PIXELS, _SIZES)
 
     def groups(self, sizes: np.ndarray) -> list[list[int]]:
-        """All images together: the graph takes them one after the other."""
+        """All images together: the graph takes them one after the other.
+
+        Raises:
+            InputError: as `check_sizes`.
+        """
+        self.check_sizes(sizes)
         return [list(range(len(sizes)))]
 
     def check_sizes(self, sizes: np.ndarray) -> None:

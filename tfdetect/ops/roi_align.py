@@ -160,14 +160,9 @@ def _pooling_matrix_function(
         tf.TensorSpec([None, 2], tf.int32),
         tf.TensorSpec([3], tf.int32),
     ]
-
-    def make(
-        boxes: tf.Tensor, box_indices: tf.Tensor, sizes: tf.Tensor, shape: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        batch, height, width = tf.unstack(shape)
-        size = (batch, height, width)
-        return _pooling_matrix(boxes, box_indices, sizes, size, bins, sampling_ratio, aligned)
-
+    make = functools.partial(
+        _pooling_matrix, bins=bins, sampling_ratio=sampling_ratio, aligned=aligned
+    )
     attributes = {"_noinline": True}
     return tf.function(make, signature, autograph=False, experimental_attributes=attributes)
 
@@ -176,7 +171,7 @@ def _pooling_matrix(
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
     sizes: tf.Tensor,
-    shape: Shape,
+    shape: tf.Tensor,
     bins: tuple[int, int],
     sampling_ratio: int,
     aligned: bool,
@@ -187,7 +182,7 @@ def _pooling_matrix(
     The bilinear weights are separable, so that those of a region are an outer product of one
     vector per axis; only their non-zero range enters the matrix.
     """
-    batch, height, width = shape
+    batch, height, width = tf.unstack(shape)
     finite = tf.reduce_all(tf.math.is_finite(boxes), 1)
     boxes = tf.where(finite[:, None], boxes, 0.0) - (0.5 if aligned else 0.0)
     boxes = tf.clip_by_value(boxes, -_FARTHEST, _FARTHEST)

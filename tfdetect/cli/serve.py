@@ -151,5 +151,5 @@ def _within(kind: type[Number], low: float, high: float) -> Callable[[str], Numb
             raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
         return value
 
-    convert.__name__ = kind.__name__  # argparse names it for what is no number
+    convert.__name__ = kind.__name__  # argparse names it for what is not a number
     return convert

@@ -21,7 +21,7 @@ from tfdetect.modeling.anchors import (
     rotated_cell_anchors,
 )
 from tfdetect.modeling.build import build_model
-from tfdetect.modeling.proposal_generator.selection import select_proposals
+from tfdetect.modeling.proposal_generator.selection import best_of_levels, select_proposals
 from tfdetect.modeling.roi_heads.selection import select_detections
 
 NARROW = FOLDER / "narrow.yaml"
@@ -53,12 +53,18 @@ def test_recorded_anchors(name):
 def test_recorded_proposals(implementation):
     """`find_top_rrpn_proposals`, NaN and infinity among the inputs: the same rows."""
     data = record("inference")
+    logits = [tf.constant(data[f"logits_{level}"]) for level in range(3)]
+    best = best_of_levels(logits, int(data["pre_nms_topk"]))
+    candidates = [
+        tf.gather(data[f"proposals_{level}"], indices, batch_dims=1)
+        for level, indices in enumerate(best.indices)
+    ]
     found = select_proposals(
-        [tf.constant(data[f"proposals_{level}"]) for level in range(3)],
-        [tf.constant(data[f"logits_{level}"]) for level in range(3)],
+        tf.concat(candidates, 1),
+        best.logits,
+        best.levels,
         tf.constant(data["image_sizes"], tf.int32),
         nms_threshold=float(data["nms_thresh"]),
-        pre_nms_topk=int(data["pre_nms_topk"]),
         post_nms_topk=int(data["post_nms_topk"]),
         min_box_size=float(data["min_box_size"]),
     )

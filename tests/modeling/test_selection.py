@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdetect.modeling.proposal_generator.selection import select_proposals
+from tfdetect.modeling.proposal_generator.selection import best_of_levels, select_proposals
 from tfdetect.modeling.roi_heads.selection import select_detections
 
 
 def test_recorded_proposals(oracle, implementation):
     """The parameters of the record: NMS 0.7, 300 before it per level, 120 after it."""
     data = oracle("inference")
+    best = best_of_levels([tf.constant(data[f"logits{level}"]) for level in range(3)], 300)
+    candidates = [
+        tf.gather(data[f"proposals{level}"], indices, batch_dims=1)
+        for level, indices in enumerate(best.indices)
+    ]
     boxes, counts, logits = select_proposals(
-        [data[f"proposals{level}"] for level in range(3)],
-        [data[f"logits{level}"] for level in range(3)],
+        tf.concat(candidates, 1),
+        best.logits,
+        best.levels,
         tf.constant(data["image_sizes"], tf.int32),
         nms_threshold=0.7,
-        pre_nms_topk=300,
         post_nms_topk=120,
         min_box_size=0.0,
     )
@@ -64,13 +69,13 @@ def test_no_candidates(implementation, batch):
     assert detections.pred_boxes.shape == (batch, 10, 4)
     assert not detections.num_detections.numpy().any()
     boxes, counts, _ = tf.function(select_proposals, autograph=False)(
-        [tf.zeros([batch, 50, 4])],
-        [tf.zeros([batch, 50])],
+        tf.zeros([batch, 50, 4]),
+        tf.zeros([batch, 50]),
+        tf.zeros([50], tf.int32),
         sizes,
         nms_threshold=0.7,
-        pre_nms_topk=30,
         post_nms_topk=60,
         min_box_size=0.0,
     )
-    assert boxes.shape == (batch, 30, 4)
+    assert boxes.shape == (batch, 60, 4)
     assert not counts.numpy().any()

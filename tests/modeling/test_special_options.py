@@ -141,10 +141,10 @@ def test_least_size_of_a_proposal(least, kept):
     """`Boxes.nonempty(threshold=)`: a negative one keeps boxes without area."""
     rpn = RPN.from_config(joint("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", least), SHAPES)
     boxes = tf.constant([[[0.0, 0, 9, 9], [20, 20, 24, 24], [40, 40, 40, 49]]])
-    options = rpn._selection | {"pre_nms_topk": 9, "post_nms_topk": 9}
-    _, counts, _ = select_proposals(
-        [boxes], [tf.constant([[3.0, 2.0, 1.0]])], tf.constant([[50, 50]]), **options
-    )
+    options = rpn._selection | {"post_nms_topk": 9}
+    del options["pre_nms_topk"]
+    logits, levels = tf.constant([[3.0, 2.0, 1.0]]), tf.zeros([3], tf.int32)
+    _, counts, _ = select_proposals(boxes, logits, levels, tf.constant([[50, 50]]), **options)
     assert counts[0] == kept
 
 

@@ -8,7 +8,7 @@ from tests.support.native import require_native
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.packed import PackedConv2d, PackedConvTranspose2d, WinogradConv2d
 from tfdetect.layers.conv import Conv2d, ConvTranspose2d
-from tfdetect.layers.valid_sizes import WHOLE, ValidSizes
+from tfdetect.layers.valid_sizes import WHOLE, ValidSizes, padding_mask
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import Backend
 from tfdetect.ops.packed_conv import (
@@ -280,7 +280,11 @@ def test_layer(name, kernel_size):
         def run(x, e=case_sizes, a=case_residual, r=relu):
             return layer(x, e, **a, relu=r)
 
-        own = np.ones([2, 8, 10, 1], bool) if case_sizes is WHOLE else case_sizes._mask(x)
+        own = (
+            np.ones([2, 8, 10, 1], bool)
+            if case_sizes is WHOLE
+            else padding_mask(x, case_sizes.sizes)
+        )
         found, values = np.where(own, run(x), 0), np.where(own, values, 0)
         np.testing.assert_allclose(found, values, rtol=0, atol=2e-6 * np.abs(values).max())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import subprocess
@@ -81,6 +82,10 @@ def import_tensorflow(float32_precision: str = "", threads: int | None = None) -
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    if not loaded:
+        # TensorFlow's 250,000 objects stay, and no later collection looks at them: while a model is
+        # loaded and traced, collections would take a seventh of that time.
+        gc.freeze()
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
+
+from tfdetect.ops.shared_function import shared_function
 
 
 class ValidSizes:
@@ -23,15 +26,13 @@ class ValidSizes:
     def __init__(self, sizes: tf.Tensor | None = None):
         self.sizes = sizes
         self._half: ValidSizes | None = None
-        self._inside: tf.Tensor | None = None
-        self._nothing_beyond: tf.Tensor | None = None
 
     def strided(self, stride: int) -> ValidSizes:
         """The valid sizes after downsampling by `stride`, a power of two."""
         if self.sizes is None or stride == 1:
             return self
-        # Cached, so that all layers at a resolution share the mask. Rounding up at every halving
-        # equals rounding up once.
+        # Cached, so that all layers at a resolution share them. Rounding up at every halving equals
+        # rounding up once.
         if self._half is None:
             self._half = ValidSizes((self.sizes + 1) // 2)
         return self._half.strided(stride // 2)
@@ -40,15 +41,15 @@ class ValidSizes:
         """x [B, H, W, C] with zeros in the padding, which must be finite."""
         if self.sizes is None:
             return x
-        if self._nothing_beyond is None:
-            self._nothing_beyond = tf.reduce_all(self.sizes == tf.shape(x)[1:3])
-        # A product may reuse the memory of x, which tf.where does not.
-        mask = self._mask(x)
-        return tf.cond(self._nothing_beyond, lambda: x, lambda: x * tf.cast(mask, x.dtype))
+        y = _zero_padding(x.dtype)(x, self.sizes)
+        y.set_shape(x.shape)
+        return y
 
     def fill(self, x: tf.Tensor, value: float) -> tf.Tensor:
         """x [B, H, W, C] with `value` in the padding, whatever it holds."""
-        return x if self.sizes is None else tf.where(self._mask(x), x, tf.cast(value, x.dtype))
+        if self.sizes is None:
+            return x
+        return tf.where(padding_mask(x, self.sizes), x, tf.cast(value, x.dtype))
 
     def extend(self, x: tf.Tensor) -> tf.Tensor:
         """x [B, H, W, C] with each image's last valid row and column repeated into the padding."""
@@ -72,14 +73,27 @@ class ValidSizes:
         mean = tf.reduce_sum(self.zero_padding(x), 2, keepdims=True) / sizes[:, 1]
         return tf.reduce_sum(mean, 1, keepdims=True) / sizes[:, 0]
 
-    def _mask(self, x: tf.Tensor) -> tf.Tensor:
-        """The padding mask: bool [B, H, W, 1], true where an image is valid."""
-        assert self.sizes is not None
-        if self._inside is None:
-            rows = tf.range(tf.shape(x)[1]) < self.sizes[:, :1]
-            columns = tf.range(tf.shape(x)[2]) < self.sizes[:, 1:]
-            self._inside = (rows[:, :, None] & columns[:, None])[..., None]
-        return self._inside
+
+def padding_mask(x: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """bool [B, H, W, 1] of x [B, H, W, C]: true within each image's size, `sizes` being [B, 2]."""
+    _, height, width, _ = tf.unstack(tf.shape(x))
+    rows = tf.range(height) < sizes[:, :1]
+    columns = tf.range(width) < sizes[:, 1:]
+    return (rows[:, :, None] & columns[:, None])[..., None]
+
+
+@functools.cache
+def _zero_padding(dtype: tf.DType) -> Callable[..., tf.Tensor]:
+    """`ValidSizes.zero_padding` for all maps of a type."""
+
+    def zero_padding(x: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+        nothing_beyond = tf.reduce_all(sizes == tf.shape(x)[1:3])
+        return tf.cond(
+            nothing_beyond, lambda: x, lambda: x * tf.cast(padding_mask(x, sizes), x.dtype)
+        )
+
+    signature = [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec([None, 2], tf.int32)]
+    return shared_function(zero_padding, signature)
 
 
 class LevelSizes(ValidSizes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from tfdetect.ops.fixed.nms import pick_greedily
 from tfdetect.ops.fixed.top_k import top_k_by_index
 from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
 from tfdetect.ops.rotated_iou import iou_of_shapes, shapes_of
+from tfdetect.ops.shared_function import shared_function
 
 # Candidates looked at together in the portable form. The IoU matrix of a step has this many rows
 # and as many columns as what is left of the group.
@@ -110,7 +112,28 @@ def _candidates(boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor) -> tf
 def _portable_nms(
     boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, threshold: np.float32
 ) -> tf.Tensor:
-    boxes, scores = tf.convert_to_tensor(boxes), tf.convert_to_tensor(scores)
+    boxes, scores, group_ids = (tf.convert_to_tensor(t) for t in (boxes, scores, group_ids))
+    nms = _portable_function(boxes.shape[-1])
+    kept = nms(boxes, scores, tf.cast(group_ids, tf.int32), tf.constant(threshold))
+    kept.set_shape(scores.shape)
+    return kept
+
+
+@functools.cache
+def _portable_function(box_dim: int) -> Callable[..., tf.Tensor]:
+    """`_nms_by_blocks` of boxes of so many numbers."""
+    signature = [
+        tf.TensorSpec([None, box_dim]),
+        tf.TensorSpec([None]),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([]),
+    ]
+    return shared_function(_nms_by_blocks, signature)
+
+
+def _nms_by_blocks(
+    boxes: tf.Tensor, scores: tf.Tensor, group_ids: tf.Tensor, threshold: tf.Tensor
+) -> tf.Tensor:
     # Candidates only, by group and within it by descending score: two stable sorts.
     order = tf.cast(tf.where(_candidates(boxes, scores, group_ids))[:, 0], tf.int32)
     by_score = tf.argsort(-tf.gather(scores, order), stable=True)
@@ -123,7 +146,7 @@ def _portable_nms(
     )
 
 
-def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, threshold: np.float32) -> tf.Tensor:
+def _suppress_sorted(boxes: tf.Tensor, groups: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     """NMS of boxes that are sorted by group and within it by score: a mask of the kept ones."""
     count = tf.shape(boxes)[0]
     is_rotated = boxes.shape[-1] == ROTATED

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.division import divide
-from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix
+from tfdetect.ops.shared_function import shared_function
+from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix, sizes_of_maps
 
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and near
 # enough that float32 still tells neighbouring samples apart.
@@ -62,18 +63,16 @@ def roi_align(
             sampling_ratio=sampling_ratio,
             aligned=aligned,
         )
-    shape = tf.shape(features)
-    if sizes is None:
-        sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
-    sizes = tf.clip_by_value(sizes, 0, shape[1:3])
-
-    make = _pooling_matrix_function((bins_y, bins_x), sampling_ratio, aligned)
-
-    def matrix(chunk: slice, shape: Shape) -> tf.SparseTensor:
-        scaled = boxes[chunk] * spatial_scale
-        return tf.SparseTensor(*make(scaled, box_indices[chunk], sizes, tf.stack(shape)))
-
-    return pool_by_matrix(features, tf.shape(boxes)[0], (bins_y, bins_x), matrix)
+    pool = _pool_function(sampling_ratio, aligned, current_backend().device)
+    pooled = pool(
+        tf.cast(features, tf.float32),
+        boxes * spatial_scale,
+        box_indices,
+        tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
+        tf.constant([bins_y, bins_x]),
+    )
+    pooled.set_shape([boxes.shape[0], bins_y, bins_x, features.shape[3]])
+    return tf.cast(pooled, features.dtype)
 
 
 def roi_align_levels(
@@ -140,49 +139,67 @@ def pool_by_level(
     """What `pool(level, boxes, box_indices)` gives for the boxes of each level, in their order."""
     if num_levels == 1:
         return pool(0, boxes, box_indices)
-    pooled, positions = [], []
-    for level in range(num_levels):
-        here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)
-        positions.append(here)
-        pooled.append(pool(level, tf.gather(boxes, here), tf.gather(box_indices, here)))
+    positions, boxes, box_indices = (
+        tf.dynamic_partition(values, levels, num_levels)
+        for values in (tf.range(tf.size(levels)), boxes, box_indices)
+    )
+    pooled = [pool(level, boxes[level], box_indices[level]) for level in range(num_levels)]
     return tf.dynamic_stitch(positions, pooled)
 
 
 @functools.cache
-def _pooling_matrix_function(
-    bins: tuple[int, int], sampling_ratio: int, aligned: bool
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """`_pooling_matrix` as one function of the graph for all levels of a pooler, which stays one:
-    it has five hundred operations."""
+def _pool_function(sampling_ratio: int, aligned: bool, device: str) -> Callable[..., tf.Tensor]:
+    """`_pool` for all levels of all poolers on a kind of device."""
     signature = [
+        tf.TensorSpec([None, None, None, None]),
         tf.TensorSpec([None, 4]),
         tf.TensorSpec([None], tf.int32),
         tf.TensorSpec([None, 2], tf.int32),
-        tf.TensorSpec([3], tf.int32),
+        tf.TensorSpec([2], tf.int32),
     ]
-    make = functools.partial(
-        _pooling_matrix, bins=bins, sampling_ratio=sampling_ratio, aligned=aligned
+    pool = functools.partial(
+        _pool, sampling_ratio=sampling_ratio, aligned=aligned, on_cpu=device == "cpu"
     )
-    attributes = {"_noinline": True}
-    return tf.function(make, signature, autograph=False, experimental_attributes=attributes)
+    return shared_function(pool, signature)
+
+
+def _pool(
+    features: tf.Tensor,
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    sizes: tf.Tensor,
+    bins: tf.Tensor,
+    sampling_ratio: int,
+    aligned: bool,
+    on_cpu: bool,
+) -> tf.Tensor:
+    """`roi_align` of boxes in feature-map pixels; without `sizes`, of the whole map."""
+    sizes = sizes_of_maps(sizes, features)
+    high, wide = tf.unstack(bins)
+
+    def matrix(chunk: slice, shape: Shape) -> tf.SparseTensor:
+        common = (sizes, shape, (high, wide), sampling_ratio, aligned)
+        return _pooling_matrix(boxes[chunk], box_indices[chunk], *common)
+
+    return pool_by_matrix(features, tf.shape(boxes)[0], bins, matrix, on_cpu=on_cpu)
 
 
 def _pooling_matrix(
     boxes: tf.Tensor,
     box_indices: tf.Tensor,
     sizes: tf.Tensor,
-    shape: tf.Tensor,
-    bins: tuple[int, int],
+    shape: Shape,
+    bins: tuple[tf.Tensor, tf.Tensor],
     sampling_ratio: int,
     aligned: bool,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The matrix [R * bins, B * H * W] that pools the features of `shape`: a `tf.SparseTensor`'s
-    indices, values and shape. Boxes are in feature-map pixels.
+) -> tf.SparseTensor:
+    """The matrix [R * bins, B * H * W] that pools the features of `shape`. Boxes are in feature-map
+    pixels.
 
     The bilinear weights are separable, so that those of a region are an outer product of one
     vector per axis; only their non-zero range enters the matrix.
     """
-    batch, height, width = tf.unstack(shape)
+    batch, height, width = shape
     finite = tf.reduce_all(tf.math.is_finite(boxes), 1)
     boxes = tf.where(finite[:, None], boxes, 0.0) - (0.5 if aligned else 0.0)
     boxes = tf.clip_by_value(boxes, -_FARTHEST, _FARTHEST)
@@ -215,7 +232,7 @@ def _pooling_matrix(
     top = box_indices[:, None] * height + first_y
     location = (tf.gather(tf.reshape(top, [-1]), row_y) + entry_y) * width
     location += tf.gather(tf.reshape(first_x, [-1]), row_x) + entry_x
-    return (
+    return tf.SparseTensor(
         tf.stack([tf.cast(row, tf.int64), tf.cast(location, tf.int64)], 1),
         values,
         tf.cast(tf.stack([tf.size(per_row), batch * height * width]), tf.int64),
@@ -225,7 +242,7 @@ def _pooling_matrix(
 def _axis(
     start: tf.Tensor,
     extent: tf.Tensor,
-    bins: int,
+    bins: tf.Tensor,
     size: tf.Tensor,
     own: tf.Tensor,
     sampling_ratio: int,
@@ -241,14 +258,14 @@ def _axis(
     """
     own = own[:, None, None]
     limit = tf.cast(own, tf.float32)
-    bin_extent = divide(extent, bins)
+    bin_extent = extent / tf.cast(bins, tf.float32)
     if sampling_ratio > 0:
         samples = tf.fill(tf.shape(extent), float(sampling_ratio))
         step = divide(bin_extent, sampling_ratio)
     else:
         samples = tf.math.ceil(bin_extent)
         step = bin_extent / tf.maximum(samples, 1.0)
-    bin_start = start[:, None] + tf.range(bins, dtype=tf.float32) * bin_extent[:, None]
+    bin_start = start[:, None] + tf.range(tf.cast(bins, tf.float32)) * bin_extent[:, None]
     # Of a huge box only the samples that can fall into the map are enumerated. With adaptive
     # sampling they lie at least half a feature-map pixel apart, so that they are few.
     if sampling_ratio > 0:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -13,7 +14,9 @@ from tfdetect.ops.backend import current_backend
 from tfdetect.ops.boxes import all_finite
 from tfdetect.ops.division import divide
 from tfdetect.ops.roi_align import pool_by_level
-from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix
+from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
+from tfdetect.ops.shared_function import shared_function
+from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix, sizes_of_maps
 
 # Regions treated together in the portable form; it bounds the memory for the samples.
 _CHUNK = 64
@@ -65,17 +68,56 @@ def roi_align_rotated(
             spatial_scale=spatial_scale,
             sampling_ratio=sampling_ratio,
         )
-    shape = tf.shape(features)
-    if sizes is None:
-        sizes = tf.repeat(shape[None, 1:3], shape[0], axis=0)
-    sizes = tf.clip_by_value(sizes, 0, shape[1:3])
+    pool = _pool_function(bins, sampling_ratio, current_backend().device)
+    pooled = pool(
+        tf.cast(features, tf.float32),
+        boxes,
+        box_indices,
+        tf.zeros([0, 2], tf.int32) if sizes is None else sizes,
+        tf.constant(spatial_scale, tf.float32),
+    )
+    pooled.set_shape([boxes.shape[0], *bins, features.shape[3]])
+    return tf.cast(pooled, features.dtype)
+
+
+@functools.cache
+def _pool_function(
+    bins: tuple[int, int], sampling_ratio: int, device: str
+) -> Callable[..., tf.Tensor]:
+    """`_pool` for all levels of a pooler on a kind of device."""
+    signature = [
+        tf.TensorSpec([None, None, None, None]),
+        tf.TensorSpec([None, ROTATED]),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None, 2], tf.int32),
+        tf.TensorSpec([]),
+    ]
+    pool = functools.partial(
+        _pool, bins=bins, sampling_ratio=sampling_ratio, on_cpu=device == "cpu"
+    )
+    return shared_function(pool, signature)
+
+
+def _pool(
+    features: tf.Tensor,
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    sizes: tf.Tensor,
+    spatial_scale: tf.Tensor,
+    bins: tuple[int, int],
+    sampling_ratio: int,
+    on_cpu: bool,
+) -> tf.Tensor:
+    """`roi_align_rotated`; without `sizes`, of the whole map."""
+    sizes = sizes_of_maps(sizes, features)
 
     def matrix(chunk: slice, shape: Shape) -> tf.SparseTensor:
         indices = box_indices[chunk]
         grid = grid_of(boxes[chunk], spatial_scale, bins, sampling_ratio)
         return _pooling_matrix(grid, indices, tf.gather(sizes, indices), shape, bins)
 
-    return pool_by_matrix(features, tf.shape(boxes)[0], bins, matrix, _CHUNK)
+    count = tf.shape(boxes)[0]
+    return pool_by_matrix(features, count, tf.constant(bins), matrix, _CHUNK, on_cpu=on_cpu)
 
 
 def roi_align_rotated_levels(

@@ -7,8 +7,11 @@ import tensorflow as tf
 
 def lengths(x: tf.Tensor) -> list:
     """The shape of x, each length an int where it is known and an int32 scalar otherwise."""
-    shape = tf.shape(x)
-    return [shape[axis] if known is None else known for axis, known in enumerate(x.shape)]
+    if x.shape.is_fully_defined():
+        return x.shape.as_list()
+    # One operation for all: a slice for each would have four.
+    dynamic = tf.unstack(tf.shape(x))
+    return [dynamic[axis] if known is None else known for axis, known in enumerate(x.shape)]
 
 
 def pad_to_multiple(x: tf.Tensor, multiple: int) -> tf.Tensor:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfdetect.ops.backend import current_backend
-
 # Regions treated together; it bounds the memory for the sampling weights.
 _CHUNK = 256
 
@@ -21,41 +19,43 @@ Shape = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 def pool_by_matrix(
     features: tf.Tensor,
     count: tf.Tensor,
-    bins: tuple[int, int],
+    bins: tf.Tensor,
     matrix: Callable[[slice, Shape], tf.SparseTensor],
     chunk: int = _CHUNK,
+    *,
+    on_cpu: bool,
 ) -> tf.Tensor:
     """Every output bin is a weighted sum of feature-map pixels: one sparse matrix times the
     features. The matrix is made again for the gradient, which is of the features alone.
 
     Args:
-        features: [B, H, W, C], float32, bfloat16 or float16; sums are float32 in every case.
+        features: float32 [B, H, W, C].
         count: int32 [], R.
-        bins: of a region, along y and x.
+        bins: int32 [2], of a region, along y and x.
         matrix: given a slice of the regions and (B, H, W), float32 [regions * bins, B * H * W], its
             rows in order.
         chunk: how many regions it is asked for at a time.
+        on_cpu: whether it runs there.
 
     Returns:
-        [R, bins y, bins x, C] in the type of `features`.
+        float32 [R, bins y, bins x, C].
     """
-    channels = features.shape[3]
 
     @tf.custom_gradient
     def pool(features: tf.Tensor):
         batch, height, width, depth = tf.unstack(tf.shape(features))
         locations = batch * height * width
+        dense = tf.reshape(features, [locations, depth])
 
         def of_chunk(start: tf.Tensor) -> tf.SparseTensor:
             return matrix(slice(start, start + chunk), (batch, height, width))
 
         def forward(start: tf.Tensor, out: tf.TensorArray):
-            dense = tf.reshape(tf.cast(features, tf.float32), [locations, depth])
-            pooled = _product(of_chunk(start), dense)
+            pooled = (_product if on_cpu else tf.sparse.sparse_dense_matmul)(of_chunk(start), dense)
             return start + chunk, out.write(start // chunk, pooled)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            upstream = tf.reshape(tf.cast(upstream, tf.float32), [-1, bins[0] * bins[1], depth])
+            upstream = tf.reshape(upstream, [-1, tf.reduce_prod(bins), depth])
 
             def backward(start: tf.Tensor, total: tf.Tensor):
                 rows = tf.reshape(upstream[start : start + chunk], [-1, depth])
@@ -69,12 +69,12 @@ def pool_by_matrix(
                 [tf.constant(0), tf.zeros([locations, depth])],
                 parallel_iterations=1,
             )
-            return tf.cast(tf.reshape(total, tf.shape(features)), features.dtype)
+            return tf.reshape(total, tf.shape(features))
 
         out = tf.TensorArray(
             tf.float32,
             size=tf.maximum((count + chunk - 1) // chunk, 1),
-            element_shape=[None, channels],
+            element_shape=[None, None],
             infer_shape=False,
         )
         # Even without a box there is one (empty) chunk: it gives the result its depth.
@@ -84,18 +84,26 @@ def pool_by_matrix(
             [tf.constant(0), out],
             parallel_iterations=1,
         )
-        pooled = tf.reshape(out.concat(), [count, *bins, depth])
-        return tf.cast(pooled, features.dtype), gradient
+        return tf.reshape(out.concat(), tf.concat([[count], bins, [depth]], 0)), gradient
 
-    pooled = pool(features)
-    return tf.ensure_shape(pooled, [None, *bins, channels])
+    return pool(features)
+
+
+def sizes_of_maps(sizes: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+    """int32 [B, 2], what of each of the features [B, H, W, C] is an image's own: `sizes` within the
+    map, or all of it where `sizes` is [0, 2]."""
+    shape = tf.shape(features)
+    whole = tf.repeat(shape[None, 1:3], shape[0], axis=0)
+    return tf.clip_by_value(tf.concat([sizes, whole], 0)[: shape[0]], 0, shape[1:3])
 
 
 def _product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
-    """float32 [M, C] of a matrix [M, N], rows in order, and `dense`, float32 [N, C]."""
-    if current_backend().device != "cpu":
-        return tf.sparse.sparse_dense_matmul(matrix, dense)
-    # `sparse_dense_matmul` takes one thread, and three times as long there.
+    """`sparse_dense_matmul`, which takes one thread on a CPU, and three times as long.
+
+    Args:
+        matrix: [M, N], rows in order.
+        dense: float32 [N, C].
+    """
     rows, columns = tf.unstack(matrix.dense_shape)
     compressed = tf.raw_ops.SparseTensorToCSRSparseMatrix(
         indices=matrix.indices,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfdetect.ops.shapes import lengths
+from tfdetect.ops.shared_function import shared_function
 
 # Tiles of 2 x 2 outputs that are treated together: all of a large map would not stay in the caches
 # from step to step, and products of few are slow.
@@ -49,28 +50,25 @@ def winograd_conv2d(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf
     Returns:
         float32 [B, H, W, Cout].
     """
-    return _function(*transformed.shape[2:])(x, transformed, bias)
+    y = _function()(x, transformed, bias)
+    y.set_shape([*x.shape[:3], bias.shape[0]])
+    return y
 
 
 @functools.cache
-def _function(inputs: int, outputs: int) -> Callable[..., tf.Tensor]:
-    """`_convolve` as one function of the graph for all layers of a width, which stays one.
-
-    It has a hundred operations. Inlined at every layer, they would take seconds when a model is
-    traced, and again when it is first called.
-    """
+def _function() -> Callable[..., tf.Tensor]:
+    """`_convolve` of any number of channels."""
     signature = [
-        tf.TensorSpec([None, None, None, inputs]),
-        tf.TensorSpec([4, 4, inputs, outputs]),
-        tf.TensorSpec([outputs]),
+        tf.TensorSpec([None, None, None, None]),
+        tf.TensorSpec([4, 4, None, None]),
+        tf.TensorSpec([None]),
     ]
-    attributes = {"_noinline": True}
-    return tf.function(_convolve, signature, autograph=False, experimental_attributes=attributes)
+    return shared_function(_convolve, signature)
 
 
 def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     batch, height, width, inputs = lengths(x)
-    outputs = transformed.shape[3]
+    outputs = tf.size(bias)
     weights = tf.unstack(tf.reshape(transformed, [16, inputs, outputs]))
     down, across = (height + 1) // 2, (width + 1) // 2  # tiles
     # A chunk is of several images, or of some rows of one.
@@ -91,9 +89,7 @@ def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tenso
         y = _convolve_chunk(chunk, weights, bias)
         return index + 1, out.write(index, y[:, :width])
 
-    out = tf.TensorArray(
-        x.dtype, size=chunks, element_shape=[None, None, outputs], infer_shape=False
-    )
+    out = tf.TensorArray(x.dtype, size=chunks, element_shape=[None, None, None], infer_shape=False)
     _, out = tf.while_loop(
         lambda index, _: index < chunks, of_chunk, [tf.constant(0), out], parallel_iterations=1
     )
@@ -106,31 +102,30 @@ def _convolve_chunk(x: tf.Tensor, weights: list[tf.Tensor], bias: tf.Tensor) -> 
     not results."""
     batch, height, width, inputs = lengths(x)
     down, across = height // 2 - 2, width // 2
-    outputs = bias.shape[0]
+    outputs = tf.size(bias)
     # By parity of row and column, then [n + 2, m + 1, B]: every window's part is a slice of the
     # first axis, which TensorFlow does not copy.
     x = tf.reshape(x, [batch, down + 2, 2, across, 2, inputs])
     x = tf.reshape(tf.transpose(x, [2, 4, 1, 3, 0, 5]), [4, down + 2, -1])
     upper_left, upper_right, lower_left, lower_right = tf.unstack(x)
-    left = _transform(upper_left, lower_left, 1, down + 1)
-    right = _transform(upper_right, lower_right, 1, down + 1)
-    tiles = down * across * batch
+    further, size = tf.constant([1, 0]), tf.stack([down + 1, -1])
+    left = _transform(upper_left, lower_left, further, size)
+    right = _transform(upper_right, lower_right, further, size)
+    further, size = tf.stack([batch, 0]), tf.stack([down * across * batch, -1])
+    flat = tf.stack([-1, inputs])
     rows = []
     for i, (even, odd) in enumerate(zip(left, right, strict=True)):
         # The first tile of the next row stands for the one beyond the last of a row.
-        even, odd = tf.reshape(even, [-1, inputs]), tf.reshape(odd, [-1, inputs])
-        products = [
-            tf.matmul(part, weights[4 * i + j])
-            for j, part in enumerate(_transform(even, odd, batch, tiles))
-        ]
+        parts = _transform(tf.reshape(even, flat), tf.reshape(odd, flat), further, size)
+        products = [tf.matmul(part, weights[4 * i + j]) for j, part in enumerate(parts)]
         if i == 1:  # of which [1, 1] is in each output once
             products[1] = tf.nn.bias_add(products[1], bias)
         rows.append(_back(*products))
     # In another shape: nested sums of one shape become a single one in a graph of TensorFlow's,
     # whose order depends on what is ready first.
+    by_row = tf.stack([down, -1])
     columns = [
-        _back(*(tf.reshape(part, [down, -1]) for part in column))
-        for column in zip(*rows, strict=True)
+        _back(*(tf.reshape(part, by_row) for part in column)) for column in zip(*rows, strict=True)
     ]
     y = tf.stack([columns[j][i] for i in range(2) for j in range(2)])
     y = tf.transpose(tf.reshape(y, [2, 2, down, across, batch, outputs]), [4, 2, 0, 3, 1, 5])
@@ -138,12 +133,19 @@ def _convolve_chunk(x: tf.Tensor, weights: list[tf.Tensor], bias: tf.Tensor) -> 
 
 
 def _transform(
-    even: tf.Tensor, odd: tf.Tensor, step: int | tf.Tensor, count: tf.Tensor
+    even: tf.Tensor, odd: tf.Tensor, further: tf.Tensor, size: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """The four [count, ...] of each window of four along an axis, of which `even` and `odd` have
-    the first two of each window, and the other two `step` further on."""
-    first, second = even[:count], odd[:count]
-    third, fourth = even[step : step + count], odd[step : step + count]
+    """The four parts of each window of four along the first axis, of which `even` and `odd` have
+    the first two, and `further` the other two.
+
+    Args:
+        even, odd: float32 [N, M].
+        further: int32 [2], where the others begin.
+        size: int32 [2], of each part.
+    """
+    start = tf.zeros([2], tf.int32)
+    first, second = tf.slice(even, start, size), tf.slice(odd, start, size)
+    third, fourth = tf.slice(even, further, size), tf.slice(odd, further, size)
     return first - third, second + third, third - second, second - fourth
 
 

@@ -18,7 +18,7 @@ from tfdetect.modeling.conventions import conventions
 from tfdetect.modeling.features import Shapes, input_features
 from tfdetect.modeling.losses import BoxRegressionLoss
 from tfdetect.modeling.proposal_generator.sampling import label_and_sample_anchors
-from tfdetect.modeling.proposal_generator.selection import select_proposals
+from tfdetect.modeling.proposal_generator.selection import best_of_levels, select_proposals
 from tfdetect.modeling.registries import PROPOSAL_GENERATORS
 from tfdetect.modeling.structures import Proposals, Targets
 from tfdetect.ops.boxes import apply_deltas
@@ -56,8 +56,8 @@ class RPNHead(tf.Module):
         """[N, H, W, C] -> logits [N, H, W, A] and deltas [N, H, W, A * box_dim], float32."""
         for conv in self.convs():
             feature = conv(feature, valid_sizes, relu=True)
-        logits = self.objectness_logits(feature)
-        deltas = self.anchor_deltas(feature)
+        logits = self.objectness_logits(feature, valid_sizes)
+        deltas = self.anchor_deltas(feature, valid_sizes)
         return tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32)
 
     def at(self, features: Sequence[tf.Tensor], locations: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -256,8 +256,7 @@ class RPN(tf.Module):
             `rpn_deltas_i` [B, H, W, A * box_dim] of each level, `proposals` and `proposal_logits`.
         """
         outputs = self._predict(features, valid_sizes)
-        boxes = self._decode(outputs.anchors, outputs.deltas)
-        proposals = select_proposals(boxes, outputs.logits, image_sizes, **self._selection)
+        proposals = self._select(outputs, image_sizes, **self._selection)
         add_intermediates({"proposals": proposals.boxes, "proposal_logits": proposals.logits})
         return proposals
 
@@ -315,13 +314,12 @@ class RPN(tf.Module):
             name: loss * self._loss_weights[name] / normalizer for name, loss in losses.items()
         }
 
-        boxes = self._decode(outputs.anchors, [tf.stop_gradient(d) for d in outputs.deltas])
-        proposals = select_proposals(
-            boxes,
+        fixed = _Predictions(
+            outputs.anchors,
             [tf.stop_gradient(level) for level in outputs.logits],
-            image_sizes,
-            **self._training_selection,
+            [tf.stop_gradient(level) for level in outputs.deltas],
         )
+        proposals = self._select(fixed, image_sizes, **self._training_selection)
         return proposals, losses
 
     def _predict_sampled(
@@ -372,13 +370,33 @@ class RPN(tf.Module):
         return _Predictions(self._anchors(inputs, valid_sizes), logits, deltas)
 
     @profile_scope("proposals")
-    def _decode(self, anchors: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Boxes [B, N_l, box_dim] of each level."""
-        return [
-            apply_deltas(
-                level_deltas,
-                level_anchors if len(level_anchors.shape) == 3 else level_anchors[None],
-                self._weights,
-            )
-            for level_anchors, level_deltas in zip(anchors, deltas, strict=True)
-        ]
+    def _select(
+        self,
+        outputs: _Predictions,
+        image_sizes: tf.Tensor,
+        *,
+        pre_nms_topk: int,
+        post_nms_topk: int,
+        **options: Any,
+    ) -> Proposals:
+        """Detectron2's `RPN.predict_proposals`; only the best boxes of each level are computed."""
+        best = best_of_levels(outputs.logits, pre_nms_topk)
+        anchors, deltas = [], []
+        for of_level, all_deltas, indices in zip(
+            outputs.anchors, outputs.deltas, best.indices, strict=True
+        ):
+            deltas.append(tf.gather(all_deltas, indices, batch_dims=1))
+            if len(of_level.shape) == 2:
+                anchors.append(tf.gather(of_level, indices))
+                continue
+            shape = tf.concat([tf.shape(indices)[:1], tf.shape(of_level)[1:]], 0)
+            own = tf.broadcast_to(of_level, shape)
+            anchors.append(tf.gather(own, indices, batch_dims=1))
+        return select_proposals(
+            apply_deltas(tf.concat(deltas, 1), tf.concat(anchors, 1), self._weights),
+            best.logits,
+            best.levels,
+            image_sizes,
+            post_nms_topk=min(post_nms_topk, pre_nms_topk * len(best.indices)),
+            **options,
+        )

@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdetect.layers.profile_scope import profile_scope
 from tfdetect.modeling.structures import Proposals
 from tfdetect.ops.boxes import all_finite, clip_boxes, nonempty
 from tfdetect.ops.nms import best_after_nms, top_k
+from tfdetect.ops.shapes import lengths
 
 
-@profile_scope("proposals")
+class Candidates(NamedTuple):
+    """The best of every level, one level after another.
+
+    Attributes:
+        indices: of each level int32 [B, K_l], which of its boxes.
+        logits: float32 [B, K].
+        levels: int32 [K].
+    """
+
+    indices: list[tf.Tensor]
+    logits: tf.Tensor
+    levels: tf.Tensor
+
+
+def best_of_levels(logits: Sequence[tf.Tensor], pre_nms_topk: int) -> Candidates:
+    """The `pre_nms_topk` of highest logit of each level's, float32 [B, N_l]; or all there are."""
+    values, indices = zip(*(top_k(level, pre_nms_topk) for level in logits), strict=True)
+    counts = [lengths(level)[1] for level in values]
+    return Candidates(
+        list(indices), tf.concat(values, 1), tf.repeat(tf.range(len(counts)), tf.stack(counts))
+    )
+
+
 def select_proposals(
-    boxes: Sequence[tf.Tensor],
-    logits: Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    logits: tf.Tensor,
+    levels: tf.Tensor,
     image_sizes: tf.Tensor,
     *,
     nms_threshold: float,
-    pre_nms_topk: int,
     post_nms_topk: int,
     min_box_size: float,
     inclusive_boxes: bool = False,
 ) -> Proposals:
-    """Detectron2's `find_top_rpn_proposals`.
+    """What Detectron2's `find_top_rpn_proposals` makes of the best of every level.
 
-    The best `pre_nms_topk` of every level by logit; clipped to the image; without non-finite and
-    empty ones; NMS per level; the best `post_nms_topk` over all levels.
+    They are clipped to the image; without non-finite and empty ones; NMS per level; the best
+    `post_nms_topk` over all levels.
 
     Args:
-        boxes: per level float32 [B, N_l, 4], in pixels of the network's input image.
-        logits: per level float32 [B, N_l].
+        boxes: float32 [B, K, 4], in pixels of the network's input image.
+        logits, levels: see `Candidates`.
         image_sizes: int32 [B, 2], (height, width) without padding.
         nms_threshold: IoU above which the lower-scoring box is removed.
         min_box_size: boxes that are not wider and higher than this are dropped.
@@ -40,31 +63,21 @@ def select_proposals(
     Returns:
         By descending logit, in P = `post_nms_topk` slots.
     """
-    best_boxes, best_logits, levels = [], [], []
-    for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
-        values, indices = top_k(level_logits, pre_nms_topk)
-        best_boxes.append(tf.gather(level_boxes, indices, batch_dims=1))
-        best_logits.append(values)
-        levels.append(tf.fill([tf.shape(values)[1]], level))
-    all_boxes = tf.concat(best_boxes, 1)
-    all_logits = tf.concat(best_logits, 1)
-    level_ids = tf.concat(levels, 0)
-
-    usable = all_finite(all_boxes) & tf.math.is_finite(all_logits)
-    all_boxes = clip_boxes(
-        tf.where(usable[..., None], all_boxes, 0.0), image_sizes, inclusive=inclusive_boxes
+    usable = all_finite(boxes) & tf.math.is_finite(logits)
+    boxes = clip_boxes(
+        tf.where(usable[..., None], boxes, 0.0), image_sizes, inclusive=inclusive_boxes
     )
-    usable &= nonempty(all_boxes, min_box_size)
+    usable &= nonempty(boxes, min_box_size)
     indices, num_valid = best_after_nms(
-        all_boxes,
-        tf.where(usable, all_logits, tf.constant(float("-inf"))),
-        tf.broadcast_to(level_ids, tf.shape(all_logits)),
+        boxes,
+        tf.where(usable, logits, tf.constant(float("-inf"))),
+        tf.broadcast_to(levels, tf.shape(logits)),
         nms_threshold,
-        min(post_nms_topk, pre_nms_topk * len(boxes)),
+        post_nms_topk,
     )
     kept = tf.sequence_mask(num_valid, indices.shape[1])
     return Proposals(
-        boxes=tf.where(kept[..., None], tf.gather(all_boxes, indices, batch_dims=1), 0.0),
+        boxes=tf.where(kept[..., None], tf.gather(boxes, indices, batch_dims=1), 0.0),
         num_valid=num_valid,
-        logits=tf.where(kept, tf.gather(all_logits, indices, batch_dims=1), 0.0),
+        logits=tf.where(kept, tf.gather(logits, indices, batch_dims=1), 0.0),
     )

@@ -33,7 +33,7 @@ def prepare_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or os.environ.setdefault(_POOL, "0") != "0":
         return
-    mallopt(_ARENA_MAX, 1)
+    mallopt(_ARENA_MAX, 2)
     mallopt(_MMAP_THRESHOLD, _LARGE)
     _prepared = True
 

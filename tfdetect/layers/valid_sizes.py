@@ -49,7 +49,9 @@ class ValidSizes:
         """x [B, H, W, C] with `value` in the padding, whatever it holds."""
         if self.sizes is None:
             return x
-        return tf.where(padding_mask(x, self.sizes), x, tf.cast(value, x.dtype))
+        y = _fill(x.dtype)(x, self.sizes, tf.constant(value, x.dtype))
+        y.set_shape(x.shape)
+        return y
 
     def extend(self, x: tf.Tensor) -> tf.Tensor:
         """x [B, H, W, C] with each image's last valid row and column repeated into the padding."""
@@ -94,6 +96,19 @@ def _zero_padding(dtype: tf.DType) -> Callable[..., tf.Tensor]:
 
     signature = [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec([None, 2], tf.int32)]
     return shared_function(zero_padding, signature)
+
+
+@functools.cache
+def _fill(dtype: tf.DType) -> Callable[..., tf.Tensor]:
+    """`ValidSizes.fill` for all maps of a type."""
+    signature = [
+        tf.TensorSpec([None] * 4, dtype),
+        tf.TensorSpec([None, 2], tf.int32),
+        tf.TensorSpec([], dtype),
+    ]
+    return shared_function(
+        lambda x, sizes, value: tf.where(padding_mask(x, sizes), x, value), signature
+    )
 
 
 class LevelSizes(ValidSizes):

@@ -75,11 +75,13 @@ def grid_anchors(
     """
     # Which numbers of a box are its x: both corners', or the centre's.
     x_axis = np.array([1, 0, 1, 0] if base_anchors.shape[1] == 4 else [1, 0, 0, 0, 0], np.float32)
-    x = (tf.range(width, dtype=tf.float32) + offset) * stride
-    y = (tf.range(height, dtype=tf.float32) + offset) * stride
-    columns = x[:, None, None] * x_axis + base_anchors
-    rows = y[:, None, None, None] * np.roll(x_axis, 1)
-    return tf.reshape(rows + columns, [-1, len(x_axis)])  # adding zeros rounds nothing
+    x, y = (tf.range(tf.cast(length, tf.float32)) for length in (width, height))
+    if offset:
+        x, y = x + offset, y + offset
+    # Other numbers become 0, which rounds nothing.
+    columns = tf.reshape(x, [-1, 1, 1]) * (x_axis * stride) + base_anchors
+    rows = tf.reshape(y, [-1, 1, 1, 1]) * (np.roll(x_axis, 1) * stride)
+    return tf.reshape(rows + columns, [-1, len(x_axis)])
 
 
 class AnchorGenerator:
@@ -165,7 +167,7 @@ class AnchorGenerator:
         for feature, base_anchors, stride in zip(
             features, self._base_anchors, self.strides, strict=True
         ):
-            height, width = tf.unstack(tf.shape(feature)[1:3])
+            _, height, width, _ = tf.unstack(tf.shape(feature))
             if self._kind != "rounded":
                 result.append(grid_anchors(base_anchors, height, width, stride, self._offset))
                 continue

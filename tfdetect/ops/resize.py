@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
 
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
+from tfdetect.ops.shared_function import shared_function
 
 # Pillow's fixed point: 8 bits for the pixel, 2 spare, the rest of 32 for the coefficient.
 _PRECISION_BITS = 32 - 8 - 2
+_HALF = 1 << (_PRECISION_BITS - 1)
 
 
 def shortest_edge_size(
@@ -75,41 +81,64 @@ def resize_bilinear_uint8(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     if current_backend().fixed_shapes:
         height, width = image.shape[:2]
         new_height, new_width = tf.get_static_value(size).tolist()
+        resample = _resample_known
     else:
         height, width, _ = tf.unstack(tf.shape(image))
         new_height, new_width = tf.unstack(size)
-    resized = _resample(_resample(image, 1, width, new_width), 0, height, new_height)
-    return tf.ensure_shape(resized, [None, None, channels])
+        resample = _resample_function()
+    # The middle axis each time: nothing is transposed.
+    narrow = resample(image, width, new_width)
+    resized = resample(tf.reshape(narrow, [1, height, new_width * channels]), height, new_height)
+    return tf.reshape(resized, [new_height, new_width, channels])
 
 
-def _resample(image: tf.Tensor, axis: int, old: tf.Tensor | int, new: tf.Tensor | int) -> tf.Tensor:
-    """Resample an axis (0 or 1) of a uint8 [H, W, C] image from length `old` to `new`.
-
-    Nothing is transposed: of uint8, TensorFlow's oneDNN complains on a processor without AVX-512.
-    """
-    # Of known lengths they are constants: what runs the graph needs no float64.
-    if current_backend().fixed_shapes:
-        with tf.init_scope():
-            known = [values.numpy() for values in _fixed_point_coefficients(old, new)]
-        first, coefficients = tf.constant(known[0]), tf.constant(known[1])
-    else:
-        first, coefficients = _fixed_point_coefficients(old, new)
-
-    def of_tap(tap: tf.Tensor | int) -> tf.Tensor:
-        source = tf.gather(image, tf.minimum(first + tap, old - 1), axis=axis)
-        # [new, 1, 1] or [new, 1], which goes with [H, W, C].
-        weights = tf.reshape(coefficients[:, tap], [-1] + [1] * (2 - axis))
-        return tf.cast(source, tf.int32) * weights
-
-    half = 1 << (_PRECISION_BITS - 1)
-    if current_backend().fixed_shapes:  # without a loop, which OpenVINO does not read from ONNX
-        total = sum((of_tap(tap) for tap in range(coefficients.shape[1])), start=half)
-    else:
-        _, total = tf.while_loop(
-            lambda tap, _: tap < tf.shape(coefficients)[1],
-            lambda tap, total: (tap + 1, total + of_tap(tap)),
-            [tf.constant(1), of_tap(tf.constant(0)) + half],
+def _resample_known(image: tf.Tensor, old: int, new: int) -> tf.Tensor:
+    """`_resample` of known lengths: what runs the graph needs neither float64 nor loops, which
+    OpenVINO does not read from ONNX."""
+    with tf.init_scope():
+        first, coefficients = (t.numpy() for t in _fixed_point_coefficients(old, new))
+    taps = range(coefficients.shape[1])
+    return _to_uint8(
+        sum(
+            (
+                _of_tap(image, np.minimum(first + tap, old - 1), coefficients[:, tap])
+                for tap in taps
+            ),
+            start=_HALF,
         )
+    )
+
+
+@functools.cache
+def _resample_function() -> Callable[..., tf.Tensor]:
+    """`_resample` of every image along both axes."""
+    length = tf.TensorSpec([], tf.int32)
+    return shared_function(_resample, [tf.TensorSpec([None] * 3, tf.uint8), length, length])
+
+
+def _resample(image: tf.Tensor, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+    """Resample the middle axis of uint8 [A, old, B] to the length `new`."""
+    first, coefficients = _fixed_point_coefficients(old, new)
+    _, taps = tf.unstack(tf.shape(coefficients))
+
+    def of_tap(tap: tf.Tensor) -> tf.Tensor:
+        return _of_tap(
+            image, tf.minimum(first + tap, old - 1), tf.gather(coefficients, tap, axis=1)
+        )
+
+    _, total = tf.while_loop(
+        lambda tap, _: tap < taps,
+        lambda tap, total: (tap + 1, total + of_tap(tap)),
+        [tf.constant(1), of_tap(tf.constant(0)) + _HALF],
+    )
+    return _to_uint8(total)
+
+
+def _of_tap(image: tf.Tensor, source: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.gather(image, source, axis=1), tf.int32) * weights[:, None]
+
+
+def _to_uint8(total: tf.Tensor) -> tf.Tensor:
     # Triangle weights are not negative and sum to one within rounding: only 256 can be exceeded.
     return tf.cast(
         tf.minimum(tf.bitwise.right_shift(total, tf.constant(_PRECISION_BITS)), 255), tf.uint8

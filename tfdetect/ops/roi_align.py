@@ -206,13 +206,12 @@ def _pooling_matrix(
     extent = boxes[:, 2:] - boxes[:, :2]
     if not aligned:
         extent = tf.maximum(extent, 1.0)
-    own = tf.gather(sizes, box_indices)
-    first_y, count_y, wy = _axis(
-        boxes[:, 1], extent[:, 1], bins[0], height, own[:, 0], sampling_ratio
-    )
-    first_x, count_x, wx = _axis(
-        boxes[:, 0], extent[:, 0], bins[1], width, own[:, 1], sampling_ratio
-    )
+    start_x, start_y, _, _ = tf.unstack(boxes, axis=1)
+    extent_x, extent_y = tf.unstack(extent, axis=1)
+    own_y, own_x = tf.unstack(tf.gather(sizes, box_indices), axis=1)
+    axis = _axis_function(sampling_ratio)
+    first_y, count_y, wy = axis(start_y, extent_y, bins[0], height, own_y)
+    first_x, count_x, wx = axis(start_x, extent_x, bins[1], width, own_x)
     count_y = tf.where(finite[:, None], count_y, 0)
     # Rows of the matrix in order: region, bin along y, bin along x. Row r has
     # count_y * count_x entries, laid out one after another in `entry`.
@@ -237,6 +236,18 @@ def _pooling_matrix(
         values,
         tf.cast(tf.stack([tf.size(per_row), batch * height * width]), tf.int64),
     )
+
+
+@functools.cache
+def _axis_function(sampling_ratio: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """`_axis` for both."""
+    lengths, whole, pixels = (
+        tf.TensorSpec([None]),
+        tf.TensorSpec([], tf.int32),
+        tf.TensorSpec([None], tf.int32),
+    )
+    axis = functools.partial(_axis, sampling_ratio=sampling_ratio)
+    return shared_function(axis, [lengths, lengths, whole, whole, pixels])
 
 
 def _axis(

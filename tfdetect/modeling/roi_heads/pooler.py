@@ -37,11 +37,12 @@ def assign_levels(boxes: tf.Tensor, lowest: int, highest: int, epsilon: float = 
     Returns:
         int32 [R].
     """
-    size = tf.sqrt(
-        rotated_area(boxes)
-        if boxes.shape[1] == ROTATED
-        else (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    )
+    if boxes.shape[1] == ROTATED:
+        area = rotated_area(boxes)
+    else:
+        x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
+        area = (x2 - x1) * (y2 - y1)
+    size = tf.sqrt(area)
     bounds = tf.constant([_least_size(level, epsilon) for level in range(lowest + 1, highest + 1)])
     return lowest + tf.reduce_sum(tf.cast(size[:, None] >= bounds, tf.int32), 1)
 

@@ -70,6 +70,7 @@ def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tenso
     batch, height, width, inputs = lengths(x)
     outputs = tf.size(bias)
     weights = tf.unstack(tf.reshape(transformed, [16, inputs, outputs]))
+    lines = tf.reshape(x, [batch * height, width * inputs])
     down, across = (height + 1) // 2, (width + 1) // 2  # tiles
     # A chunk is of several images, or of some rows of one.
     images = tf.clip_by_value(_CHUNK // tf.maximum(down * across, 1), 1, tf.maximum(batch, 1))
@@ -81,10 +82,14 @@ def _convolve(x: tf.Tensor, transformed: tf.Tensor, bias: tf.Tensor) -> tf.Tenso
     def of_chunk(index: tf.Tensor, out: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         image, row = index // of_image * images, index % of_image * rows
         first, count = tf.maximum(2 * row - 1, 0), tf.minimum(rows, down - row)
-        chunk = x[image : image + images, first : 2 * (row + count) + 1]
+        taken = tf.minimum(2 * (row + count) + 1, height) - first
+        several = tf.minimum(images, batch - image)
+        # Lines that follow each other, of an image or of several: no copy is made of them.
+        begin, size = [image * height + first, 0], [several * taken, -1]
+        chunk = tf.reshape(tf.slice(lines, begin, size), [several, taken, width, inputs])
         above = tf.cast(row == 0, tf.int32)
         # One more row of tiles than the padding has, for the slices of `_convolve_chunk`.
-        below = 2 * count + 4 - above - tf.shape(chunk)[1]
+        below = 2 * count + 4 - above - taken
         chunk = tf.pad(chunk, [[0, 0], [above, below], [1, 1 + width % 2], [0, 0]])
         y = _convolve_chunk(chunk, weights, bias)
         return index + 1, out.write(index, y[:, :width])

@@ -17,7 +17,7 @@ from tfdetect.ops.shared_function import shared_function
 
 # Tiles of 2 x 2 outputs that are treated together: all of a large map would not stay in the caches
 # from step to step, and products of few are slow.
-_CHUNK = 4096
+_CHUNK = 2048
 
 # Of the weights, from 3 to 4 along each axis.
 _FILTER = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
 from tests.support.comparison import compare
+from tests.support.litert import runners
 from tests.support.mvit import NARROW as NARROW_MVIT
 from tests.support.native import require_native
 from tests.support.paths import DATA, ROOT
@@ -87,8 +88,8 @@ def test_xla(fixed_size, images, expected):
 
 @pytest.mark.full
 def test_litert(fixed_size, images, expected):
-    interpreter = tf.lite.Interpreter(model_content=to_litert(fixed_size))
-    check(interpreter.get_signature_runner()(images=images), expected)
+    for run in runners(to_litert(fixed_size)):
+        check(run(images=images), expected)
 
 
 @pytest.mark.full

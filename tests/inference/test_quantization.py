@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from benchmarks import seeded_weights
 from tests.support import dense_models
+from tests.support.litert import interpreter, runners
 from tests.support.native import require_native
 from tfdetect.checkpoint.model_dir import load_model, save_model
 from tfdetect.checkpoint.names import named_modules
@@ -253,32 +254,34 @@ def test_saved_model(folder, images, tmp_path):
 
 def operators_of(content):
     """The names of a LiteRT file's operators, with the type of each one's first input."""
-    with pytest.warns(UserWarning, match="LiteRT"):  # where the interpreter is moving to
-        interpreter = tf.lite.Interpreter(model_content=content)
-    types = {t["index"]: t["dtype"].__name__ for t in interpreter.get_tensor_details()}
-    operators = interpreter._get_ops_details()
-    return interpreter, [(found["op_name"], types.get(found["inputs"][0])) for found in operators]
+    own = interpreter(content, "own")
+    types = {t["index"]: t["dtype"].__name__ for t in own.get_tensor_details()}
+    operators = own._get_ops_details()
+    return [(found["op_name"], types.get(found["inputs"][0])) for found in operators]
 
 
 def test_litert_backbone(folder):
     """Every convolution of the file but the one that reads the image is int8, and every sum.
 
     Its features are those of the graph it was made of, but where a value lies between two steps:
-    38 dB here. The native ones have no rounding before a residual is added, nor of the results: 32.
+    two of res2's thousand, with LiteRT's own kernels, which round a residual once more, eleven, a
+    step or two off, and what becomes of these in the layers that follow. After two stages that is
+    36 dB or more, after four (23% of res5's values) 25. The native ones have no rounding before a
+    residual is added, nor of the results: 32 and 27.
     """
     _, model, _ = load_model(folder)
     rounded, native = optimize(model, fixed.BACKEND), optimize(model, Backend.for_device())
     images = tf.constant(60 * random(1, 32, 64, 3))  # grey levels
 
-    @tf.function(autograph=False)
-    @fixed.BACKEND.active()
-    def features(x):
-        return rounded.backbone(x)
+    def convert(function):
+        concrete = tf.function(fixed.BACKEND.active()(function), autograph=False)
+        concrete = concrete.get_concrete_function(tf.TensorSpec(images.shape, name="x"))
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], rounded)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        return converter.convert()
 
-    function = features.get_concrete_function(tf.TensorSpec(images.shape, name="x"))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], rounded)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    interpreter, operators = operators_of(converter.convert())
+    content = convert(rounded.backbone)
+    operators = operators_of(content)
     convolutions = [kind for name, kind in operators if name == "CONV_2D"]
     int8 = [name for name in model.quantization.layers if name.startswith("backbone")]
     assert convolutions.count("int8") == len(int8)
@@ -286,13 +289,20 @@ def test_litert_backbone(folder):
     assert convolutions.count("float32") == 2
     assert {kind for name, kind in operators if name == "ADD"} <= {"int8", "float32"}
     assert sum(kind == "int8" for name, kind in operators if name == "ADD") >= 4
-    found = interpreter.get_signature_runner()(x=images)
     with fixed.BACKEND.active():
-        expected = rounded.backbone(images)
+        expected, res2 = rounded.backbone(images), rounded.backbone.bottom_up(images)["res2"]
+    for run in runners(convert(lambda x: {"res2": rounded.backbone.bottom_up(x)["res2"]})):
+        off = np.abs(run(x=images)["res2"] - res2)
+        step = np.diff(np.unique(res2)).min()
+        assert off.max() < 2.001 * step
+        assert (off > 0.5 * step).mean() < 0.02
     of_native = native.backbone(images)
-    for name, feature in expected.items():
-        assert decibels(feature, found[name]) > 35
-        assert decibels(of_native[name], feature) > 28
+    least, least_native = (35, 28) if len(expected) == 3 else (25, 25)
+    for run in runners(content):
+        found = run(x=images)
+        for name, feature in expected.items():
+            assert decibels(feature, found[name]) > least
+            assert decibels(of_native[name], feature) > least_native
 
 
 def decibels(expected, found):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfdetect.ops.attention as attention_module
+from tests.support.litert import runners
 from tfdetect.ops.attention import attention
 from tfdetect.ops.backend import Backend
 
@@ -297,6 +298,5 @@ def test_litert(case, small_tiles):
 
     function = traced.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
-    content = converter.convert()
-    runner = tf.lite.Interpreter(model_content=content).get_signature_runner()
-    assert_close(runner(**operands)["output"], expected(**operands))
+    for run in runners(converter.convert()):
+        assert_close(run(**operands)["output"], expected(**operands))

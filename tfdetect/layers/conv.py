@@ -169,7 +169,9 @@ def as_pointwise(weight: tf.Tensor | tf.Variable) -> tf.Tensor:
 def upsample_2x(x: tf.Tensor) -> tf.Tensor:
     """Nearest-neighbour 2x upsampling."""
     batch, height, width, channels = tf.unstack(tf.shape(x))
-    x = tf.broadcast_to(x[:, :, None, :, None], [batch, height, 2, width, 2, channels])
+    # Not a slice with new axes, of which LiteRT's own kernel takes five at most.
+    x = tf.reshape(x, [batch, height, 1, width, 1, channels])
+    x = tf.broadcast_to(x, [batch, height, 2, width, 2, channels])
     return tf.reshape(x, [batch, 2 * height, 2 * width, channels])
 
 

@@ -265,7 +265,7 @@ def test_litert_backbone(folder):
 
     Its features are those of the graph it was made of, but where a value lies between two steps:
     two of res2's thousand, with LiteRT's own kernels, which round a residual once more, eleven, a
-    step or two off, and what becomes of these in the layers that follow. After two stages that is
+    step or two off, and the differences that these cause in later layers. After two stages that is
     36 dB or more, after four (23% of res5's values) 25. The native ones have no rounding before a
     residual is added, nor of the results: 32 and 27.
     """

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import convert_d2.command
-from tests.support.litert import runners
+from tests.support.litert_files import runners
 from tests.support.native import IMPLEMENTATIONS, require_native, using_ops
 from tests.support.paths import DEMO
 from tests.support.rotated_model import NARROW, narrow_model

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks.seeded_weights import seeded_model
 from tests.support.comparison import compare
-from tests.support.litert import runners
+from tests.support.litert_files import runners
 from tests.support.mvit import NARROW as NARROW_MVIT
 from tests.support.native import require_native
 from tests.support.paths import DATA, ROOT

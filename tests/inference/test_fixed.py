@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.litert import runners
+from tests.support.litert_files import runners
 from tests.support.paths import DEMO
 from tests.support.servables import model_dir
 from tfdetect.checkpoint.model_dir import load_model, save_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.dense_models import make
-from tests.support.litert import runners
+from tests.support.litert_files import runners
 from tfdetect.inference import fixed
 from tfdetect.inference.optimization import optimize
 from tfdetect.inference.pipeline import Pipeline

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.litert import runners
+from tests.support.litert_files import runners
 from tests.support.paths import DEMO
 from tests.support.point_rend import KINDS, narrow_model
 from tfdetect.data.images import read_image

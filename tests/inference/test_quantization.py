@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from benchmarks import seeded_weights
 from tests.support import dense_models
-from tests.support.litert import interpreter, runners
+from tests.support.litert_files import interpreter, runners
 from tests.support.native import require_native
 from tfdetect.checkpoint.model_dir import load_model, save_model
 from tfdetect.checkpoint.names import named_modules

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfdetect.ops.attention as attention_module
-from tests.support.litert import runners
+from tests.support.litert_files import runners
 from tfdetect.ops.attention import attention
 from tfdetect.ops.backend import Backend
 

@@ -200,6 +200,7 @@ def count_operations(predict: Predictor, image: Any) -> float:
         PackedLinear,
         WinogradConv2d,
     )
+    from tfdetect.inference.winograd import TransformedConv2d
     from tfdetect.layers.conv import Conv2d, ConvTranspose2d
     from tfdetect.layers.deform_conv import DeformConv2d
     from tfdetect.layers.linear import Linear
@@ -243,6 +244,7 @@ def count_operations(predict: Predictor, image: Any) -> float:
             counting(PackedConv2d, "__call__", of_convolution),
             counting(DeformConv2d, "__call__", of_deformable),
             counting(WinogradConv2d, "__call__", of_winograd),
+            counting(TransformedConv2d, "__call__", of_winograd),
             counting(ConvTranspose2d, "blocks", of_product),
             counting(PackedConvTranspose2d, "blocks", of_product),
             counting(ConvTranspose2d, "__call__", of_transposed),

@@ -33,6 +33,8 @@ def prepare_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or os.environ.setdefault(_POOL, "0") != "0":
         return
+    # Each keeps memory of its own; with one, the threads that compile functions when a model is
+    # first called wait for each other, a quarter of a second in all.
     mallopt(_ARENA_MAX, 2)
     mallopt(_MMAP_THRESHOLD, _LARGE)
     _prepared = True

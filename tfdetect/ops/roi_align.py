@@ -11,7 +11,7 @@ from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.division import divide
 from tfdetect.ops.shared_function import shared_function
-from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix, sizes_of_maps
+from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix, shared_pooling, sizes_of_maps
 
 # Boxes are cut off at this many feature-map pixels from the origin: far beyond any map, and near
 # enough that float32 still tells neighbouring samples apart.
@@ -150,17 +150,10 @@ def pool_by_level(
 @functools.cache
 def _pool_function(sampling_ratio: int, aligned: bool, device: str) -> Callable[..., tf.Tensor]:
     """`_pool` for all levels of all poolers on a kind of device."""
-    signature = [
-        tf.TensorSpec([None, None, None, None]),
-        tf.TensorSpec([None, 4]),
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([None, 2], tf.int32),
-        tf.TensorSpec([2], tf.int32),
-    ]
     pool = functools.partial(
         _pool, sampling_ratio=sampling_ratio, aligned=aligned, on_cpu=device == "cpu"
     )
-    return shared_function(pool, signature)
+    return shared_pooling(pool, 4, tf.TensorSpec([2], tf.int32))
 
 
 def _pool(

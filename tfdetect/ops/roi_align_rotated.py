@@ -15,8 +15,7 @@ from tfdetect.ops.boxes import all_finite
 from tfdetect.ops.division import divide
 from tfdetect.ops.roi_align import pool_by_level
 from tfdetect.ops.rotated_boxes import BOX_DIM as ROTATED
-from tfdetect.ops.shared_function import shared_function
-from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix, sizes_of_maps
+from tfdetect.ops.sparse_pooling import Shape, pool_by_matrix, shared_pooling, sizes_of_maps
 
 # Regions treated together in the portable form; it bounds the memory for the samples.
 _CHUNK = 64
@@ -85,17 +84,10 @@ def _pool_function(
     bins: tuple[int, int], sampling_ratio: int, device: str
 ) -> Callable[..., tf.Tensor]:
     """`_pool` for all levels of a pooler on a kind of device."""
-    signature = [
-        tf.TensorSpec([None, None, None, None]),
-        tf.TensorSpec([None, ROTATED]),
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([None, 2], tf.int32),
-        tf.TensorSpec([]),
-    ]
     pool = functools.partial(
         _pool, bins=bins, sampling_ratio=sampling_ratio, on_cpu=device == "cpu"
     )
-    return shared_function(pool, signature)
+    return shared_pooling(pool, ROTATED, tf.TensorSpec([]))
 
 
 def _pool(

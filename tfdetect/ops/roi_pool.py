@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdetect.ops import kernels
 from tfdetect.ops.backend import current_backend
 from tfdetect.ops.division import divide
+from tfdetect.ops.roi_align import pool_by_level
 
 # Regions treated together in the portable form, which read as many pixels of a bin as the largest
 # of them has.
@@ -99,14 +100,7 @@ def roi_pool_levels(
         )
         return pooled
 
-    if len(features) == 1:
-        return pool(0, boxes, box_indices)
-    pooled, positions = [], []
-    for level in range(len(features)):
-        here = tf.cast(tf.where(levels == level)[:, 0], tf.int32)
-        positions.append(here)
-        pooled.append(pool(level, tf.gather(boxes, here), tf.gather(box_indices, here)))
-    return tf.dynamic_stitch(positions, pooled)
+    return pool_by_level(pool, len(features), boxes, box_indices, levels)
 
 
 def _portable(

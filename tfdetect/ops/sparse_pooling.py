@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfdetect.ops.shared_function import shared_function
+
 # Regions treated together; it bounds the memory for the sampling weights.
 _CHUNK = 256
 
@@ -87,6 +89,25 @@ def pool_by_matrix(
         return tf.reshape(out.concat(), tf.concat([[count], bins, [depth]], 0)), gradient
 
     return pool(features)
+
+
+def shared_pooling(
+    pool: Callable[..., tf.Tensor], box_dim: int, last: tf.TensorSpec
+) -> Callable[..., tf.Tensor]:
+    """`pool` as a function that a graph has once.
+
+    Args:
+        pool: takes float32 features [B, H, W, C], boxes [R, box_dim], int32 box indices [R], int32
+            sizes (see `sizes_of_maps`), and what `last` describes.
+    """
+    signature = [
+        tf.TensorSpec([None, None, None, None]),
+        tf.TensorSpec([None, box_dim]),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None, 2], tf.int32),
+        last,
+    ]
+    return shared_function(pool, signature)
 
 
 def sizes_of_maps(sizes: tf.Tensor, features: tf.Tensor) -> tf.Tensor:

@@ -172,9 +172,9 @@ def test_what_is_too_large_or_unknown(model_dir):
     cfg.INPUT.MIN_SIZE_TEST = 0
     pipeline = tta.TTAPipeline(cfg, model, backend, keypoint_flip=flip)
     sizes = np.array([[30, 50], [9000, 8000]], np.int32)
-    pipeline.check_sizes(sizes[:1])
+    pipeline.groups(sizes[:1])
     with pytest.raises(InputError, match=r"^image 1: 9000 x 8000 pixels become \d+ in"):
-        pipeline.check_sizes(sizes)
+        pipeline.groups(sizes)
     with pytest.raises(InputError, match=r"^TEST\.AUG\.FLIP: .* set it to False"):
         tta.TTAPipeline(cfg, model, backend)
     assert keypoint_flip({"keypoint_names": ["a", "b"]}) is None

@@ -63,7 +63,7 @@ class TTAPipeline(tf.Module):
 
     Attributes:
         detect, detect_pixels: as of `Pipeline`, for B of at least 1.
-        check_sizes, groups: as of `Pipeline`, of the augmented images.
+        groups: as of `Pipeline`, whose check is of the augmented images here.
 
     Args:
         cfg: the whole configuration.
@@ -142,16 +142,11 @@ class TTAPipeline(tf.Module):
         self.detect_pixels = function(self._detect_pixels, _PIXELS, _SIZES)
 
     def groups(self, sizes: np.ndarray) -> list[list[int]]:
-        """All images together: the graph takes them one after the other.
+        """All images, of int32 [B, 2] sizes, together: the graph takes them one after the other.
 
         Raises:
-            InputError: as `check_sizes`.
+            InputError: an augmented image is too large for the network.
         """
-        self.check_sizes(sizes)
-        return [list(range(len(sizes)))]
-
-    def check_sizes(self, sizes: np.ndarray) -> None:
-        """Raise InputError if images of int32 [B, 2] sizes are too large for the network."""
         inputs = shortest_edge_size(tf.constant(sizes), *self._input_edges)
         resized = augmented_sizes(inputs, self._min_sizes, self._max_size)
         padded = padded_sizes(resized, self.model.size_divisibility)
@@ -166,6 +161,7 @@ class TTAPipeline(tf.Module):
                 f"augmented image, more than {MOST_PIXELS}; give smaller images, or set "
                 "TEST.AUG.MIN_SIZES and MAX_SIZE (or INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST) to less"
             )
+        return [list(range(len(sizes)))]
 
     def _detect(self, images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._of_each(*images_of_batch(images, sizes))
